@@ -1,0 +1,91 @@
+//! What a payment provider told us, in the ledger's own words.
+//!
+//! The ingress makes these from verified webhooks; the intake takes them. Nothing here knows a provider's JSON.
+
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::{Deserialize, Serialize};
+
+/// The payment provider that reported a refund.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Stripe itself.
+    Stripe,
+    /// Juspay Hyperswitch.
+    Hyperswitch,
+}
+
+/// A verified webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookEvent {
+    /// Who sent it.
+    pub source: Source,
+    /// The provider's id of the event (`evt_…`), by which a second delivery is known.
+    pub event_id: String,
+    /// The provider's name for what happened (`refund.created`).
+    pub event_type: String,
+    /// The provider's id of the object that it is about, if it is about one.
+    pub object_id: Option<String>,
+    /// What it means for the ledger.
+    pub content: EventContent,
+}
+
+/// What a webhook means for the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventContent {
+    /// The state of one refund, or of several.
+    Refunds(Vec<RefundEvent>),
+    /// Nothing; the reason is recorded.
+    Irrelevant {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// The state of one refund, as its provider reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundEvent {
+    /// The provider's id of the refund (`re_…`).
+    pub refund_ref: String,
+    /// The provider's id of the payment (`pi_…`, or the charge where there is no payment intent).
+    pub payment_ref: String,
+    /// The charge (`ch_…`), which a marketplace may have registered instead of the payment.
+    pub charge_ref: Option<String>,
+    /// How much goes back to the buyer, in minor units; more than zero.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// Whether the buyer really gets the money.
+    pub progress: RefundProgress,
+    /// The provider has already reversed the transfer together with the refund.
+    pub transfer_already_reversed: bool,
+}
+
+/// How far a refund is, at its provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefundProgress {
+    /// Done: it counts.
+    Succeeded,
+    /// Anything else, in the provider's word: it does not count (yet).
+    Other(String),
+}
+
+/// What the intake did with a webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// At least one refund was recorded and matched to its payment.
+    Accepted {
+        /// How many reversals it created.
+        reversals: usize,
+    },
+    /// Recorded; the payment is not registered yet.
+    Unmatched,
+    /// Seen before; nothing was done.
+    Duplicate,
+    /// Recorded as having no effect.
+    Ignored {
+        /// Why, for people.
+        reason: String,
+    },
+}

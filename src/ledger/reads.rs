@@ -1,0 +1,124 @@
+//! The read models behind the API's GETs. Changes nothing.
+
+use std::collections::HashMap;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use uuid::Uuid;
+
+use super::entities::{payment, refund, reversal, transfer};
+use super::{Ledger, LedgerError, PaymentView, RefundView, ReversalView, TransferView};
+
+impl Ledger {
+    /// The payment with this reference.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn payment(&self, payment_ref: &str) -> Result<Option<PaymentView>, LedgerError> {
+        Ok(payment(&self.db, payment_ref).await?)
+    }
+
+    /// The transfer with this id: Clawback's or Stripe's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn transfer(&self, id: &str) -> Result<Option<TransferView>, LedgerError> {
+        let is_it = match id.parse::<Uuid>() {
+            Ok(id) => transfer::Column::Id.eq(id),
+            Err(_) => transfer::Column::StripeTransferId.eq(id),
+        };
+        let found = transfer::Entity::find().filter(is_it).all(&self.db).await?;
+        Ok(transfer_views(&self.db, found).await?.pop())
+    }
+
+    /// The refund with this id: Clawback's or the provider's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
+        let is_it = match id.parse::<Uuid>() {
+            Ok(id) => refund::Column::Id.eq(id),
+            Err(_) => refund::Column::RefundRef.eq(id),
+        };
+        let Some(row) = refund::Entity::find().filter(is_it).order_by_asc(refund::Column::Id).one(&self.db).await? else {
+            return Ok(None);
+        };
+        let reversals = reversal::Entity::find()
+            .filter(reversal::Column::RefundId.eq(row.id))
+            .order_by_asc(reversal::Column::Id)
+            .all(&self.db)
+            .await?;
+        Ok(Some(RefundView {
+            id: row.id,
+            source: row.source,
+            refund_ref: row.refund_ref,
+            payment_ref: row.payment_ref,
+            amount: row.amount,
+            currency: row.currency,
+            status: row.status,
+            status_reason: row.status_reason,
+            created_at: row.created_at,
+            reversals: reversals.into_iter().map(reversal_view).collect(),
+        }))
+    }
+}
+
+pub(super) async fn payment<C: ConnectionTrait>(db: &C, payment_ref: &str) -> Result<Option<PaymentView>, DbErr> {
+    let found = payment::Entity::find().filter(payment::Column::PaymentRef.eq(payment_ref)).one(db).await?;
+    let Some(row) = found else { return Ok(None) };
+    let transfers = transfer::Entity::find()
+        .filter(transfer::Column::PaymentId.eq(row.id))
+        .order_by_asc(transfer::Column::Id)
+        .all(db)
+        .await?;
+    Ok(Some(PaymentView {
+        payment_ref: row.payment_ref,
+        amount: row.amount,
+        currency: row.currency,
+        created_at: row.created_at,
+        transfers: transfer_views(db, transfers).await?,
+    }))
+}
+
+async fn transfer_views<C: ConnectionTrait>(
+    db: &C,
+    transfers: Vec<transfer::Model>,
+) -> Result<Vec<TransferView>, DbErr> {
+    let rows = reversal::Entity::find()
+        .filter(reversal::Column::TransferId.is_in(transfers.iter().map(|transfer| transfer.id)))
+        .order_by_asc(reversal::Column::Id)
+        .all(db)
+        .await?;
+    let mut reversals: HashMap<Uuid, Vec<ReversalView>> = HashMap::new();
+    for row in rows {
+        reversals.entry(row.transfer_id).or_default().push(reversal_view(row));
+    }
+    let view = |row: transfer::Model| TransferView {
+        id: row.id,
+        seller_id: row.seller_id,
+        stripe_transfer_id: row.stripe_transfer_id,
+        destination: row.destination,
+        amount: row.amount,
+        currency: row.currency,
+        status: row.status,
+        amount_reversed: row.amount_reversed,
+        reversals: reversals.remove(&row.id).unwrap_or_default(),
+    };
+    Ok(transfers.into_iter().map(view).collect())
+}
+
+fn reversal_view(row: reversal::Model) -> ReversalView {
+    ReversalView {
+        id: row.id,
+        refund_id: row.refund_id,
+        transfer_id: row.transfer_id,
+        amount: row.amount,
+        currency: row.currency,
+        status: row.status,
+        retry_count: row.retry_count,
+        next_retry_at: row.next_retry_at,
+        stripe_reversal_id: row.stripe_reversal_id,
+        externally_reversed: row.externally_reversed,
+        failure_code: row.failure_code,
+        failure_message: row.failure_message,
+    }
+}

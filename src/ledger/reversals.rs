@@ -1,0 +1,226 @@
+//! What the worker reads of a reversal, and reports of it while it is still pending. How a reversal ends is in
+//! `settling`.
+//!
+//! Every report is guarded by what the worker had read (status, retry count, epoch): of two workers that hold the same
+//! job, one report counts and the other is [`LedgerError::Stale`].
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use uuid::Uuid;
+
+use super::entities::{reversal, transfer};
+use super::history::{self, Entity, Note};
+use super::state::ReversalStatus;
+use super::time::now;
+use super::{Ledger, LedgerError};
+
+/// A reversal and its transfer, as the worker needs them.
+#[derive(Clone, Debug)]
+pub struct ReversalTask {
+    /// Clawback's id of the reversal.
+    pub id: Uuid,
+    /// Clawback's id of the refund.
+    pub refund_id: Uuid,
+    /// Minor units to take back.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// Where it stands.
+    pub status: ReversalStatus,
+    /// Retries used up.
+    pub retry_count: i32,
+    /// Stripe is not to be asked before.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// Part of the idempotency key.
+    pub epoch: i32,
+    /// Not later than the epoch's first call.
+    pub epoch_started_at: DateTime<Utc>,
+    /// Since when Stripe may have done what its answer did not say.
+    pub doubtful_since: Option<DateTime<Utc>>,
+    /// Since when Stripe's list has been seen without our reversal.
+    pub absent_since: Option<DateTime<Utc>>,
+    /// A reversal that Stripe accepted and has not finished.
+    pub pending_reversal_id: Option<String>,
+    /// The last failure: code and words.
+    pub failure_code: Option<String>,
+    /// The last failure in words.
+    pub failure_message: Option<String>,
+    /// When the debt was recorded.
+    pub created_at: DateTime<Utc>,
+    /// Clawback's id of the transfer.
+    pub transfer_id: Uuid,
+    /// Stripe's id of the transfer; a legacy row has none.
+    pub stripe_transfer_id: Option<String>,
+    /// Minor units of the transfer that the ledger knows to be back.
+    pub transfer_amount_reversed: i64,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stripe's code, or ours, for programs.
+    pub code: String,
+    /// For people; never a secret.
+    pub message: String,
+}
+
+/// A reversal that is not done yet: when it is tried again, and under which key.
+#[derive(Clone, Debug)]
+pub struct Postponement {
+    /// Stripe is not asked before.
+    pub until: DateTime<Utc>,
+    /// Whether this used up a retry.
+    pub counted: bool,
+    /// What the next try has to know.
+    pub aftermath: Aftermath,
+    /// What happened.
+    pub failure: Failure,
+}
+
+/// What a try that did not finish leaves behind for the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Nothing: the same call, under the same key.
+    SameEpoch,
+    /// Stripe refused, definitely, and may agree later: a new key, since the old one replays the refusal.
+    NewEpoch,
+    /// Stripe may have done it: look before calling again.
+    Doubtful,
+    /// Looked, and it was not there: look once more after a settling time.
+    Absent,
+    /// Stripe has accepted it and is not done: look again, never call again.
+    AcceptedByStripe {
+        /// Stripe's id of the reversal.
+        reversal_id: String,
+    },
+}
+
+impl Ledger {
+    /// The reversal with this id, if there is one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn reversal_task(&self, id: Uuid) -> Result<Option<ReversalTask>, LedgerError> {
+        let Some(row) = reversal::Entity::find_by_id(id).one(&self.db).await? else { return Ok(None) };
+        let parent: Option<(Option<String>, i64)> = transfer::Entity::find_by_id(row.transfer_id)
+            .select_only()
+            .column(transfer::Column::StripeTransferId)
+            .column(transfer::Column::AmountReversed)
+            .into_tuple()
+            .one(&self.db)
+            .await?;
+        let (stripe_transfer_id, transfer_amount_reversed) = parent.unwrap_or_default();
+        Ok(Some(ReversalTask {
+            id: row.id,
+            refund_id: row.refund_id,
+            amount: row.amount,
+            currency: row.currency,
+            status: row.status,
+            retry_count: row.retry_count,
+            next_retry_at: row.next_retry_at,
+            epoch: row.epoch,
+            epoch_started_at: row.epoch_started_at,
+            doubtful_since: row.doubtful_since,
+            absent_since: row.absent_since,
+            pending_reversal_id: row.pending_reversal_id,
+            failure_code: row.failure_code,
+            failure_message: row.failure_message,
+            created_at: row.created_at,
+            transfer_id: row.transfer_id,
+            stripe_transfer_id,
+            transfer_amount_reversed,
+        }))
+    }
+
+    /// Records that `task` is not done yet.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says; [`LedgerError::Database`].
+    pub async fn postpone(&self, task: &ReversalTask, how: &Postponement, note: &Note) -> Result<(), LedgerError> {
+        use reversal::Column as C;
+        let at = now();
+        let mut update = reversal::Entity::update_many()
+            .col_expr(C::NextRetryAt, Expr::value(Some(how.until)))
+            .col_expr(C::FailureCode, Expr::value(Some(how.failure.code.clone())))
+            .col_expr(C::FailureMessage, Expr::value(Some(how.failure.message.clone())))
+            .col_expr(C::SweepAfter, Expr::value(Some(how.until + self.sweep_grace)))
+            .col_expr(C::SweepCount, Expr::value(0))
+            .col_expr(C::UpdatedAt, Expr::value(at));
+        if how.counted {
+            update = update.col_expr(C::RetryCount, Expr::value(task.retry_count.saturating_add(1)));
+        }
+        update = match &how.aftermath {
+            Aftermath::SameEpoch => update,
+            Aftermath::NewEpoch => update
+                .col_expr(C::Epoch, Expr::value(task.epoch + 1))
+                .col_expr(C::EpochStartedAt, Expr::value(at))
+                .col_expr(C::DoubtfulSince, Expr::value(None::<DateTime<Utc>>))
+                .col_expr(C::AbsentSince, Expr::value(None::<DateTime<Utc>>)),
+            Aftermath::Doubtful => {
+                update.col_expr(C::DoubtfulSince, Expr::value(Some(task.doubtful_since.unwrap_or(at))))
+            }
+            Aftermath::Absent => update
+                .col_expr(C::DoubtfulSince, Expr::value(Some(task.doubtful_since.unwrap_or(at))))
+                .col_expr(C::AbsentSince, Expr::value(Some(task.absent_since.unwrap_or(at)))),
+            Aftermath::AcceptedByStripe { reversal_id } => {
+                update.col_expr(C::PendingReversalId, Expr::value(Some(reversal_id.clone())))
+            }
+        };
+        let txn = self.begin().await?;
+        let updated = as_read(update, task).exec(&txn).await?;
+        if updated.rows_affected != 1 {
+            return Err(stale(task));
+        }
+        let pending = ReversalStatus::Pending.to_string();
+        history::append(&txn, Entity::Reversal, task.id, Some(&pending), &pending, note).await?;
+        self.commit(txn, 0).await
+    }
+
+    /// Starts a new epoch, committed before its key is first used: nobody found the reversal at Stripe, and the old key
+    /// can't be trusted any more.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says; [`LedgerError::Database`].
+    pub async fn begin_epoch(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
+        use reversal::Column as C;
+        let at = now();
+        let update = reversal::Entity::update_many()
+            .col_expr(C::Epoch, Expr::value(task.epoch + 1))
+            .col_expr(C::EpochStartedAt, Expr::value(at))
+            .col_expr(C::DoubtfulSince, Expr::value(None::<DateTime<Utc>>))
+            .col_expr(C::AbsentSince, Expr::value(None::<DateTime<Utc>>))
+            .col_expr(C::UpdatedAt, Expr::value(at));
+        let txn = self.begin().await?;
+        if as_read(update, task).exec(&txn).await?.rows_affected != 1 {
+            return Err(stale(task));
+        }
+        let pending = ReversalStatus::Pending.to_string();
+        history::append(&txn, Entity::Reversal, task.id, Some(&pending), &pending, note).await?;
+        self.commit(txn, 0).await?;
+        Ok(ReversalTask {
+            epoch: task.epoch + 1,
+            epoch_started_at: at,
+            doubtful_since: None,
+            absent_since: None,
+            ..task.clone()
+        })
+    }
+}
+
+/// The guard: only if the row is still pending and as `task` was read.
+fn as_read(
+    update: sea_orm::UpdateMany<reversal::Entity>,
+    task: &ReversalTask,
+) -> sea_orm::UpdateMany<reversal::Entity> {
+    update
+        .filter(reversal::Column::Id.eq(task.id))
+        .filter(reversal::Column::Status.eq(ReversalStatus::Pending))
+        .filter(reversal::Column::RetryCount.eq(task.retry_count))
+        .filter(reversal::Column::Epoch.eq(task.epoch))
+}
+
+fn stale(task: &ReversalTask) -> LedgerError {
+    let expected = format!("pending at retry {} and epoch {}", task.retry_count, task.epoch);
+    LedgerError::Stale { entity: "reversal", id: task.id, expected }
+}

@@ -1,0 +1,147 @@
+//! How a reversal ends, and begins anew on a replay; and what follows for its transfer.
+//!
+//! The transfer's row is locked first, so that of two reversals that end at once the second sees the first.
+
+use sea_orm::sea_query::{Expr, SimpleExpr};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
+use uuid::Uuid;
+
+use super::entities::{reversal, transfer};
+use super::history::Note;
+use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
+use super::time::{in_future, now};
+use super::{Failure, Ledger, LedgerError, ReversalTask, transition};
+
+impl Ledger {
+    /// Records that Stripe has reversed: under `stripe_reversal_id`, which somebody else made if `externally`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the reversal is not pending any more; [`LedgerError::Database`].
+    pub async fn succeed(
+        &self,
+        task: &ReversalTask,
+        stripe_reversal_id: &str,
+        externally: bool,
+        note: &Note,
+    ) -> Result<(), LedgerError> {
+        use reversal::Column as C;
+        let txn = self.begin().await?;
+        let parent = lock_transfer(&txn, task.transfer_id).await?;
+        let also = vec![
+            (C::StripeReversalId, Expr::value(Some(stripe_reversal_id.to_owned()))),
+            (C::ExternallyReversed, Expr::value(externally)),
+            (C::NextRetryAt, none_time()),
+            (C::PendingReversalId, Expr::value(None::<String>)),
+            (C::FailureCode, Expr::value(None::<String>)),
+            (C::FailureMessage, Expr::value(None::<String>)),
+        ];
+        transition::reversal(&txn, task.id, ReversalStatus::Pending, ReversalEvent::Succeeded, also, note).await?;
+        let amount_reversed = parent.amount_reversed.saturating_add(task.amount).min(parent.amount);
+        settle_transfer(&txn, &parent, amount_reversed, note).await?;
+        self.commit(txn, 0).await
+    }
+
+    /// Records that the reversal is given up.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the reversal is not pending any more; [`LedgerError::Database`].
+    pub async fn fail(&self, task: &ReversalTask, failure: &Failure, note: &Note) -> Result<(), LedgerError> {
+        use reversal::Column as C;
+        let txn = self.begin().await?;
+        let parent = lock_transfer(&txn, task.transfer_id).await?;
+        let also = vec![
+            (C::NextRetryAt, none_time()),
+            (C::FailureCode, Expr::value(Some(failure.code.clone()))),
+            (C::FailureMessage, Expr::value(Some(failure.message.clone()))),
+        ];
+        transition::reversal(&txn, task.id, ReversalStatus::Pending, ReversalEvent::FailedForGood, also, note).await?;
+        settle_transfer(&txn, &parent, parent.amount_reversed, note).await?;
+        self.commit(txn, 0).await
+    }
+
+    /// Makes a reversal that was given up pending again, with fresh retries. Stripe's list is read before the first
+    /// call, since the earlier tries may have had an effect after all.
+    ///
+    /// The caller holds the job; none is put into the outbox.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Illegal`] when its
+    /// transfer is not in a state to be reversed; [`LedgerError::Database`].
+    pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<(), LedgerError> {
+        use reversal::Column as C;
+        let txn = self.begin().await?;
+        let parent = lock_transfer(&txn, task.transfer_id).await?;
+        let at = now();
+        let also = vec![
+            (C::RetryCount, Expr::value(0)),
+            (C::DoubtfulSince, Expr::value(Some(at))),
+            (C::AbsentSince, none_time()),
+            (C::SweepAfter, Expr::value(Some(in_future(self.sweep_grace)))),
+            (C::SweepCount, Expr::value(0)),
+        ];
+        let from = ReversalStatus::PermanentlyFailed;
+        transition::reversal(&txn, task.id, from, ReversalEvent::Replayed, also, note).await?;
+        match parent.status {
+            // Another reversal of it is on its way already.
+            TransferStatus::ReversalPending => {}
+            from => {
+                let event = match from {
+                    TransferStatus::Completed | TransferStatus::PartiallyReversed => TransferEvent::RefundArrived,
+                    _ => TransferEvent::ReversalReplayed,
+                };
+                transition::transfer(&txn, parent.id, from, event, vec![], note).await?;
+            }
+        }
+        self.commit(txn, 0).await
+    }
+}
+
+async fn lock_transfer(txn: &DatabaseTransaction, id: Uuid) -> Result<transfer::Model, DbErr> {
+    let found = transfer::Entity::find_by_id(id).lock_exclusive().one(txn).await?;
+    found.ok_or_else(|| DbErr::RecordNotFound(format!("transfer {id}")))
+}
+
+/// Writes what is back, and once no reversal is pending any more, the status that follows from all of them.
+async fn settle_transfer(
+    txn: &DatabaseTransaction,
+    parent: &transfer::Model,
+    amount_reversed: i64,
+    note: &Note,
+) -> Result<(), LedgerError> {
+    let also = vec![(transfer::Column::AmountReversed, Expr::value(amount_reversed))];
+    let statuses: Vec<ReversalStatus> = reversal::Entity::find()
+        .select_only()
+        .column(reversal::Column::Status)
+        .filter(reversal::Column::TransferId.eq(parent.id))
+        .into_tuple()
+        .all(txn)
+        .await?;
+    let event = if statuses.contains(&ReversalStatus::Pending) {
+        return note_amount(txn, parent.id, also).await;
+    } else if statuses.contains(&ReversalStatus::PermanentlyFailed) {
+        TransferEvent::ReversalFailedForGood
+    } else if amount_reversed == parent.amount {
+        TransferEvent::AllReversed
+    } else {
+        TransferEvent::PartReversed
+    };
+    transition::transfer(txn, parent.id, parent.status, event, also, note).await?;
+    Ok(())
+}
+
+async fn note_amount(
+    txn: &DatabaseTransaction,
+    id: Uuid,
+    also: Vec<(transfer::Column, SimpleExpr)>,
+) -> Result<(), LedgerError> {
+    let mut update = transfer::Entity::update_many().col_expr(transfer::Column::UpdatedAt, Expr::value(now()));
+    for (column, value) in also {
+        update = update.col_expr(column, value);
+    }
+    update.filter(transfer::Column::Id.eq(id)).exec(txn).await?;
+    Ok(())
+}
+
+fn none_time() -> SimpleExpr {
+    Expr::value(None::<chrono::DateTime<chrono::Utc>>)
+}

@@ -1,0 +1,70 @@
+//! The guarded transition: the only place in the program that writes a status.
+//!
+//! Each function asks the state machine, updates `… WHERE id = ? AND status = <from>`, and appends the history row,
+//! inside the caller's transaction. No row touched means that somebody else was faster: [`LedgerError::Stale`].
+
+use sea_orm::sea_query::{Expr, SimpleExpr};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::entities::{reversal, transfer};
+use super::history::{self, Entity, Note};
+use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
+use super::time::now;
+
+/// Moves a transfer from `from` by `event`, writes `also` into the same row, and returns the new status.
+pub(super) async fn transfer<C: ConnectionTrait>(
+    txn: &C,
+    id: Uuid,
+    from: TransferStatus,
+    event: TransferEvent,
+    also: Vec<(transfer::Column, SimpleExpr)>,
+    note: &Note,
+) -> Result<TransferStatus, LedgerError> {
+    let to = from.after(event)?;
+    let mut update = transfer::Entity::update_many()
+        .col_expr(transfer::Column::Status, Expr::value(to.to_value()))
+        .col_expr(transfer::Column::UpdatedAt, Expr::value(now()));
+    for (column, value) in also {
+        update = update.col_expr(column, value);
+    }
+    let updated = update
+        .filter(transfer::Column::Id.eq(id))
+        .filter(transfer::Column::Status.eq(from))
+        .exec(txn)
+        .await?;
+    if updated.rows_affected != 1 {
+        return Err(LedgerError::Stale { entity: "transfer", id, expected: from.to_string() });
+    }
+    history::append(txn, Entity::Transfer, id, Some(&from.to_string()), &to.to_string(), note).await?;
+    Ok(to)
+}
+
+/// Moves a reversal from `from` by `event`, writes `also` into the same row, and returns the new status.
+pub(super) async fn reversal<C: ConnectionTrait>(
+    txn: &C,
+    id: Uuid,
+    from: ReversalStatus,
+    event: ReversalEvent,
+    also: Vec<(reversal::Column, SimpleExpr)>,
+    note: &Note,
+) -> Result<ReversalStatus, LedgerError> {
+    let to = from.after(event)?;
+    let mut update = reversal::Entity::update_many()
+        .col_expr(reversal::Column::Status, Expr::value(to.to_value()))
+        .col_expr(reversal::Column::UpdatedAt, Expr::value(now()));
+    for (column, value) in also {
+        update = update.col_expr(column, value);
+    }
+    let updated = update
+        .filter(reversal::Column::Id.eq(id))
+        .filter(reversal::Column::Status.eq(from))
+        .exec(txn)
+        .await?;
+    if updated.rows_affected != 1 {
+        return Err(LedgerError::Stale { entity: "reversal", id, expected: from.to_string() });
+    }
+    history::append(txn, Entity::Reversal, id, Some(&from.to_string()), &to.to_string(), note).await?;
+    Ok(to)
+}

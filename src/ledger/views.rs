@@ -1,0 +1,131 @@
+//! What the ledger shows of itself: the shapes of the HTTP API and of the commands' JSON. Read-only.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::state::{RefundStatus, ReversalStatus, TransferStatus};
+use super::Source;
+
+/// A payment to register, with what was paid out of it to sellers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPayment {
+    /// The provider's id of the payment (`pi_…` or `ch_…`).
+    pub payment_ref: String,
+    /// What the buyer paid, in minor units.
+    pub amount: i64,
+    /// ISO 4217, any case.
+    pub currency: String,
+    /// What went to the sellers.
+    pub transfers: Vec<NewTransfer>,
+}
+
+/// A transfer to one seller, as registered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTransfer {
+    /// The marketplace's id of the seller.
+    pub seller_id: String,
+    /// Stripe's id of the transfer (`tr_…`).
+    #[serde(default)]
+    pub stripe_transfer_id: Option<String>,
+    /// The seller's connected account (`acct_…`).
+    pub destination: String,
+    /// Minor units of the transfer's own currency.
+    pub amount: i64,
+    /// ISO 4217, any case.
+    pub currency: String,
+}
+
+/// A registered payment with everything that hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PaymentView {
+    /// The provider's id of the payment.
+    pub payment_ref: String,
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// In the order of registration.
+    pub transfers: Vec<TransferView>,
+}
+
+/// A transfer to a seller, and its reversals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TransferView {
+    /// Clawback's id.
+    pub id: Uuid,
+    /// The marketplace's id of the seller.
+    pub seller_id: String,
+    /// Stripe's id.
+    pub stripe_transfer_id: Option<String>,
+    /// The seller's connected account.
+    pub destination: String,
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// Where it stands.
+    pub status: TransferStatus,
+    /// Minor units that are back.
+    pub amount_reversed: i64,
+    /// Oldest first.
+    pub reversals: Vec<ReversalView>,
+}
+
+/// The reversal of one transfer for one refund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReversalView {
+    /// Clawback's id, also in the metadata of Stripe's reversal.
+    pub id: Uuid,
+    /// Clawback's id of the refund.
+    pub refund_id: Uuid,
+    /// Clawback's id of the transfer.
+    pub transfer_id: Uuid,
+    /// Minor units of the transfer's currency.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// Where it stands.
+    pub status: ReversalStatus,
+    /// Retries used up.
+    pub retry_count: i32,
+    /// When Stripe will be asked again, if a retry is waiting.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// Stripe's id of the reversal (`trr_…`).
+    pub stripe_reversal_id: Option<String>,
+    /// The money came back by another hand than ours (Stripe's dashboard, say).
+    pub externally_reversed: bool,
+    /// Stripe's code, or ours, of the last failure.
+    pub failure_code: Option<String>,
+    /// The last failure in words.
+    pub failure_message: Option<String>,
+}
+
+/// A refund that a provider reported, and what it led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefundView {
+    /// Clawback's id.
+    pub id: Uuid,
+    /// Who reported it.
+    pub source: Source,
+    /// The provider's id (`re_…`).
+    pub refund_ref: String,
+    /// The provider's id of the payment.
+    pub payment_ref: String,
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// What became of it.
+    pub status: RefundStatus,
+    /// Why, where that needs words.
+    pub status_reason: Option<String>,
+    /// When it was first reported.
+    pub created_at: DateTime<Utc>,
+    /// One for each transfer that it asks money from.
+    pub reversals: Vec<ReversalView>,
+}
