@@ -4,4 +4,6 @@
 //! ingress → ledger; outbox → ledger, queues; worker → queues, ledger, stripe. Only `app` sees everything.
 
 pub mod ledger;
+pub mod outbox;
 pub mod stripe;
+pub mod worker;

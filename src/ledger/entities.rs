@@ -2,6 +2,8 @@
 //!
 //! The outbox's own entity is public to the crate, since the relay claims and marks its rows.
 
+#![expect(unreachable_pub, reason = "sea-orm's derives want public types; the modules around them are private")]
+
 /// A registered payment.
 pub(super) mod payment {
     use chrono::{DateTime, Utc};

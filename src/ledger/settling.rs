@@ -67,7 +67,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Illegal`] when its
     /// transfer is not in a state to be reversed; [`LedgerError::Database`].
-    pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<(), LedgerError> {
+    pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
         use reversal::Column as C;
         let txn = self.begin().await?;
         let parent = lock_transfer(&txn, task.transfer_id).await?;
@@ -92,7 +92,14 @@ impl Ledger {
                 transition::transfer(&txn, parent.id, from, event, vec![], note).await?;
             }
         }
-        self.commit(txn, 0).await
+        self.commit(txn, 0).await?;
+        Ok(ReversalTask {
+            status: ReversalStatus::Pending,
+            retry_count: 0,
+            doubtful_since: Some(at),
+            absent_since: None,
+            ..task.clone()
+        })
     }
 }
 

@@ -1,0 +1,169 @@
+//! The relay: publishes what the outbox holds, and marks only what the broker has confirmed.
+//!
+//! A row that is published but not marked (a crash in between) is published again: a duplicate, which the worker
+//! tolerates. A row is never marked and not published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queues::{Broker, Message, PublishError, Publisher, Topology};
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{announcements, store};
+use crate::ledger::entities::outbox;
+use crate::ledger::{Ledger, now};
+
+/// Rows in one claim, all of them in flight on the broker together.
+const BATCH: u64 = 500;
+/// Before a row that the broker refused is tried again.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
+/// Before the database is asked again after an error.
+const PAUSE_AFTER_DATABASE_ERROR: Duration = Duration::from_secs(1);
+
+/// Where jobs of one kind go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The job's kind.
+    pub kind: &'static str,
+    /// Its queues.
+    pub topology: Topology,
+}
+
+/// Publishes the outbox.
+#[derive(Debug)]
+pub struct Relay {
+    db: DatabaseConnection,
+    wake: Arc<Notify>,
+    broker: Broker,
+    publisher: Publisher,
+    routes: Vec<Route>,
+    fallback: Duration,
+}
+
+impl Relay {
+    /// A relay for the ledger's outbox. `fallback` is how often it looks when nothing wakes it.
+    #[must_use]
+    pub fn new(ledger: &Ledger, broker: Broker, publisher: Publisher, routes: Vec<Route>, fallback: Duration) -> Self {
+        let (db, wake) = (ledger.db().clone(), Arc::clone(ledger.outbox_wake()));
+        Self { db, wake, broker, publisher, routes, fallback }
+    }
+
+    /// Runs until `stop`. What is in flight then is still confirmed and marked.
+    pub async fn run(self, stop: CancellationToken) {
+        let listening = announcements::listen(&self.db, Arc::clone(&self.wake));
+        tokio::select! {
+            () = self.publish_for_ever(&stop) => {}
+            () = listening => {}
+        }
+    }
+
+    async fn publish_for_ever(&self, stop: &CancellationToken) {
+        let mut state = self.publisher.state();
+        loop {
+            // Without a broker there is nothing to claim for: rows would only pile up attempts.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() { return },
+            }
+            self.declare().await;
+            while !stop.is_cancelled() && self.is_connected() {
+                // A commit between this look and the wait leaves its wake-up behind, and ends the wait at once.
+                let idle = self.publish_all(stop).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(idle) => {}
+                    _ = state.wait_for(|state| !state.is_connected()) => {}
+                }
+            }
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.publisher.state().borrow().is_connected()
+    }
+
+    /// Publishes until nothing is left to claim, and returns how long to wait if nothing wakes the relay before.
+    async fn publish_all(&self, stop: &CancellationToken) -> Duration {
+        while !stop.is_cancelled() && self.is_connected() {
+            match self.publish_batch().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox can't be read or marked; trying again");
+                    return PAUSE_AFTER_DATABASE_ERROR;
+                }
+            }
+        }
+        // Rows that another relay claimed and did not finish, or that the broker refused.
+        match store::next_free(&self.db).await {
+            Ok(Some(free)) => (free - now()).to_std().unwrap_or(Duration::ZERO).min(self.fallback),
+            Ok(None) => self.fallback,
+            Err(_) => PAUSE_AFTER_DATABASE_ERROR,
+        }
+    }
+
+    /// Publishes one batch and returns how many rows it had claimed.
+    async fn publish_batch(&self) -> Result<usize, DbErr> {
+        let rows = store::claim(&self.db, BATCH).await?;
+        let claimed = rows.len();
+        let (mut messages, mut ids, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            match self.message(&row) {
+                Some(message) => {
+                    messages.push(message);
+                    ids.push(row.id);
+                }
+                None => unknown.push(row.id),
+            }
+        }
+        // A newer program's job: it is left to that program's relay.
+        store::give_back(&self.db, &unknown, self.fallback, "this version knows no such kind of job").await?;
+
+        let results = self.publisher.publish_all(messages).await;
+        let (confirmed, refused) = sort_out(ids, results);
+        store::mark_published(&self.db, &confirmed).await?;
+        if let Some((_, error)) = refused.first() {
+            let ids: Vec<Uuid> = refused.iter().map(|(id, _)| *id).collect();
+            let first = error.to_string();
+            tracing::warn!(refused = ids.len(), confirmed = confirmed.len(), first, "jobs not taken by the broker");
+            store::give_back(&self.db, &ids, PAUSE_AFTER_REFUSAL, &first).await?;
+            if refused.iter().any(|(_, error)| matches!(error, PublishError::Returned { .. })) {
+                self.declare().await;
+            }
+        } else if claimed > 0 {
+            tracing::debug!(confirmed = confirmed.len(), "jobs published");
+        }
+        Ok(claimed)
+    }
+
+    fn message(&self, row: &outbox::Model) -> Option<Message> {
+        let route = self.routes.iter().find(|route| route.kind == row.kind)?;
+        let payload = row.payload.clone().into_bytes();
+        let message = Message::new(&route.topology, row.kind.clone(), row.id.to_string(), payload);
+        Some(message.with_correlation_id(row.entity_id.to_string()))
+    }
+
+    /// Declares the queues (again): a broker that was wiped has none, and would return every message.
+    async fn declare(&self) {
+        for route in &self.routes {
+            if let Err(error) = self.broker.declare(&route.topology).await {
+                tracing::warn!(%error, queue = route.topology.queue(), "the queues could not be declared");
+            }
+        }
+    }
+}
+
+fn sort_out(ids: Vec<Uuid>, results: Vec<Result<(), PublishError>>) -> (Vec<Uuid>, Vec<(Uuid, PublishError)>) {
+    let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
+    for (id, result) in ids.into_iter().zip(results) {
+        match result {
+            Ok(()) => confirmed.push(id),
+            Err(error) => refused.push((id, error)),
+        }
+    }
+    (confirmed, refused)
+}

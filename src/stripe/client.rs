@@ -1,0 +1,279 @@
+//! The client: builds the request, sends it once, and hands the outcome to the classification.
+//!
+//! Used by the reversal worker and by `reconcile`. It never retries, never follows a redirect, never reads an answer
+//! beyond `BODY_MAX_BYTES`, and never shows the API key.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::io;
+use std::iter::from_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode, redirect, retry};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::outcome::{self, Asked, Headers, TransportFailure};
+use super::report::Report;
+use super::types::{ReverseTransfer, Transfer, TransferReversal};
+
+/// The API version that every request names; the answers' shapes are those of this version.
+pub const API_VERSION: &str = "2026-08-26.dahlia";
+
+/// The most of an answer that is read, in bytes: 100 reversals with full metadata are far below it.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Stripe answers in 1 s; a connection that takes longer than this won't come.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a whole call, body included, unless [`Client::with_timeout`] says otherwise.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// More idle connections than one worker has calls under way are of no use.
+const POOL_MAX_IDLE: usize = 32;
+/// The page size of lists: the most that Stripe gives.
+const PAGE_LIMIT: &str = "100";
+
+/// A client of Stripe's API for one account. Cheap to clone; clones share the connection pool.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Arc<Url>,
+    timeout: Duration,
+}
+
+/// Why a [`Client`] can't be made. Never shows the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The base URL is not one to put paths behind.
+    #[error("the Stripe API base {url:?} {problem}; it should look like https://api.stripe.com")]
+    Base {
+        /// The URL without its credentials.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The key does not fit into a header.
+    #[error("the Stripe API key {0}")]
+    ApiKey(&'static str),
+    /// TLS could not be set up.
+    #[error("the HTTP client can't be set up (are the system's CA certificates installed?): {0}")]
+    Setup(#[source] reqwest::Error),
+}
+
+impl Client {
+    /// A client for the API at `base` (`https://api.stripe.com`, or a simulator's address).
+    ///
+    /// TLS is verified against the system's certificates. Proxies named in the environment are not used.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the base is not http(s) or carries credentials, a query or a fragment, when the key is
+    /// empty or has characters that no header may carry, or when the system has no CA certificates.
+    pub fn new(base: Url, api_key: SecretString) -> Result<Client, ClientError> {
+        check_base(&base)?;
+        // An error only says that the process has chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .default_headers(default_headers(&api_key)?)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .referer(false)
+            .pool_max_idle_per_host(POOL_MAX_IDLE)
+            .user_agent(concat!("clawback/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ClientError::Setup)?;
+        Ok(Client { http, base: Arc::new(base), timeout: TOTAL_TIMEOUT })
+    }
+
+    /// The same client with another limit to how long a whole call may take.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Client {
+        Client { timeout, ..self }
+    }
+
+    /// Asks Stripe to reverse a transfer, once, under the command's idempotency key.
+    ///
+    /// Whatever happens comes back as a [`Report`]. Dropping the future, or dying in it, leaves open whether Stripe did
+    /// it: the same command with the same epoch is then safe to send again within 23 hours.
+    pub async fn reverse_transfer(&self, command: &ReverseTransfer) -> Report {
+        let request = self
+            .http
+            .post(self.url(&[&command.transfer_id, "reversals"]))
+            .header("idempotency-key", command.idempotency_key())
+            .form(&command.form());
+        match self.send(request).await {
+            Ok(answer) => answer.classify(Asked::Reversal(command)),
+            Err(report) => report,
+        }
+    }
+
+    /// Reads a transfer.
+    ///
+    /// # Errors
+    /// The [`Report`] of whatever was not a readable transfer of that id.
+    pub async fn get_transfer(&self, id: &str) -> Result<Transfer, Report> {
+        let answer = self.send(self.http.get(self.url(&[id]))).await?;
+        let transfer = answer.read().filter(|transfer: &Transfer| transfer.id == id);
+        transfer.ok_or_else(|| answer.classify(Asked::Read))
+    }
+
+    /// Reads all reversals of a transfer, newest first, over all pages.
+    ///
+    /// # Errors
+    /// The [`Report`] of the first page that failed: an incomplete list would look like an absent reversal.
+    pub async fn list_reversals(&self, transfer_id: &str) -> Result<Vec<TransferReversal>, Report> {
+        let url = self.url(&[transfer_id, "reversals"]);
+        let mut reversals: Vec<TransferReversal> = Vec::new();
+        let mut seen = HashSet::new();
+        loop {
+            let mut request = self.http.get(url.clone()).query(&[("limit", PAGE_LIMIT)]);
+            if let Some(last) = reversals.last() {
+                request = request.query(&[("starting_after", &last.id)]);
+            }
+            let answer = self.send(request).await?;
+            let Some(page) = answer.read::<Page>() else {
+                return Err(answer.classify(Asked::Read));
+            };
+            // A page that brings nothing new, though there is more, would be asked for for ever.
+            let repeats = !page.data.iter().all(|reversal| seen.insert(reversal.id.clone()));
+            if repeats || (page.has_more && page.data.is_empty()) {
+                return Err(answer.classify(Asked::Read));
+            }
+            reversals.extend(page.data);
+            if !page.has_more {
+                return Ok(reversals);
+            }
+        }
+    }
+
+    /// The base's path, `v1/transfers`, then `segments`, each percent-encoded.
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = Url::clone(&self.base);
+        // Never an error: `check_base` has refused the URLs without a path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "transfers"]).extend(segments);
+        }
+        url
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Report> {
+        let response = request.timeout(self.timeout).send().await.map_err(|error| unanswered(error, None))?;
+        Answer::of(response).await
+    }
+}
+
+/// An answer, read as far as it may be.
+struct Answer {
+    status: StatusCode,
+    headers: Headers,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    async fn of(mut response: Response) -> Result<Answer, Report> {
+        let status = response.status();
+        let headers = look_at(response.headers());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(error, Some(status)))? {
+            if body.len() + chunk.len() > BODY_MAX_BYTES {
+                // Not Stripe's; without its body, the status alone decides.
+                body.clear();
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body })
+    }
+
+    fn classify(&self, asked: Asked<'_>) -> Report {
+        outcome::classify(self.status.as_u16(), &self.headers, &self.body, asked)
+    }
+
+    /// The object that the answer holds; none when it is a failure, or not such an object.
+    fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        if self.status.is_success() { serde_json::from_slice(&self.body).ok() } else { None }
+    }
+}
+
+/// A page of a list. Without `has_more` it would be unknown whether the list is complete.
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<TransferReversal>,
+    has_more: bool,
+}
+
+fn check_base(base: &Url) -> Result<(), ClientError> {
+    let problem = if !matches!(base.scheme(), "http" | "https") {
+        "is not an http(s) URL"
+    } else if !base.username().is_empty() || base.password().is_some() {
+        "carries credentials"
+    } else if base.query().is_some() || base.fragment().is_some() {
+        "carries a query or a fragment"
+    } else {
+        return Ok(());
+    };
+    let mut url = base.clone();
+    // Errors say that there is nothing to hide; the host and path are not secret.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    Err(ClientError::Base { url: url.into(), problem })
+}
+
+fn default_headers(api_key: &SecretString) -> Result<HeaderMap, ClientError> {
+    if api_key.expose_secret().is_empty() {
+        return Err(ClientError::ApiKey("is empty"));
+    }
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", api_key.expose_secret()))
+        .map_err(|_| ClientError::ApiKey("has characters that no header can carry (a line break at its end?)"))?;
+    bearer.set_sensitive(true);
+    let version = HeaderValue::from_static(API_VERSION);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (HeaderName::from_static("stripe-version"), version)]))
+}
+
+fn look_at(headers: &HeaderMap) -> Headers {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    Headers {
+        request_id: text("request-id").map(str::to_owned),
+        replayed: text("idempotent-replayed") == Some("true"),
+        should_retry: text("stripe-should-retry").and_then(|value| value.parse().ok()),
+        retry_after: text("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs),
+        rate_limited_reason: text("stripe-rate-limited-reason").map(str::to_owned),
+    }
+}
+
+fn unanswered(error: reqwest::Error, status: Option<StatusCode>) -> Report {
+    let error = error.without_url();
+    // Once connected, a TLS error is a broken connection like any other.
+    let failure = if error.is_connect() && is_tls(&error) { TransportFailure::Tls } else { TransportFailure::Network };
+    outcome::classify_transport(failure, status.map(|status| status.as_u16()), &chain(&error))
+}
+
+/// Whether rustls speaks somewhere in the error's causes. It comes wrapped in an [`io::Error`], whose `source` skips
+/// it.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|error| {
+        let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    })
+}
+
+/// The error and its causes, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The error, its cause, the cause's cause, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}

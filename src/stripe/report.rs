@@ -1,0 +1,85 @@
+//! What comes back from every call that did not simply succeed: a [`Report`], and in it what the outcome means.
+//!
+//! Made by the classification; the worker matches on [`Meaning`], exhaustively, and stores the rest for people. Plain
+//! values: nothing here decides what to do, but each variant's comment says what leads out of it.
+
+use std::time::Duration;
+
+/// What happened to a call, for the worker to act on and for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What it means for the job.
+    pub meaning: Meaning,
+    /// The HTTP status; none when no answer came.
+    pub http_status: Option<u16>,
+    /// Stripe's `Request-Id`, which its support asks for.
+    pub request_id: Option<String>,
+    /// Stripe's `error.code`, an open set of strings.
+    pub code: Option<String>,
+    /// For people: what Stripe or the network said. No secrets, at most [`MESSAGE_MAX_CHARS`] characters.
+    pub message: String,
+    /// How long Stripe asks to wait (`Retry-After`), at most [`RETRY_AFTER_MAX`].
+    pub retry_after: Option<Duration>,
+    /// Whether Stripe answered from what it had saved for the idempotency key (`Idempotent-Replayed: true`).
+    pub replayed: bool,
+}
+
+/// The longest [`Report::message`], in characters.
+pub const MESSAGE_MAX_CHARS: usize = 500;
+/// The longest [`Report::retry_after`]: the limit that Stripe's own SDKs set to what a server may ask of them.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// What an outcome means. "Same key" is the same epoch; a new epoch is a new idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// The money is taken back. Leads to `reversed`, with this id stored.
+    Reversed {
+        /// Stripe's id of the reversal, `trr_…`.
+        reversal_id: String,
+    },
+    /// Stripe took it on but has not done it. Leads to looking again by GET, never to another POST.
+    Pending {
+        /// Stripe's id of the reversal, `trr_…`.
+        reversal_id: String,
+    },
+    /// Stripe took it on and gave it up. Leads to `permanently_failed`.
+    Ended {
+        /// What Stripe calls it: `failed` or `canceled`.
+        status: String,
+    },
+    /// A 2xx that can't be read or is not about what was asked: indeterminate. Leads to a reconciliation by GET.
+    Unreadable,
+    /// No answer: DNS, refused, timeout, reset. Leads to a retry with backoff, same key.
+    Unreached,
+    /// The server is not proven to be Stripe. Leads to a pause of the whole worker, and an alert.
+    TlsFailed,
+    /// An earlier call with this key is still running. Leads to a retry soon, same key.
+    KeyInUse,
+    /// Somebody holds the transfer's lock. Leads to a retry after a short backoff, same key.
+    Locked,
+    /// Too many calls. Leads to a slower WHOLE worker, and a retry with the same key.
+    RateLimited,
+    /// A 500, or a saved 5xx replayed: indeterminate, and the key is burnt. Leads to a reconciliation by GET; a new
+    /// epoch only when the reversal is really absent.
+    ServerError,
+    /// Something between us and Stripe failed (502, 503, 504, 424). Leads to a retry with backoff, same key.
+    Unavailable,
+    /// Nothing is left on the transfer. Leads to a GET: ours by metadata, or reversed by somebody else.
+    AlreadyReversed,
+    /// Less is left than asked. Leads to a GET: ours by metadata, else `permanently_failed`. The amount never shrinks
+    /// silently.
+    MoreThanLeft,
+    /// The connected account is short of money. Leads to the slow schedule with its own deadline, with a new epoch.
+    BalanceInsufficient,
+    /// Stripe knows no such transfer. Leads to `permanently_failed`; a burst of them pauses the worker (wrong account
+    /// or mode).
+    NoSuchTransfer,
+    /// The key was used before with other parameters: our bug. Leads to `permanently_failed`, never to a silent new
+    /// key.
+    KeyMisused,
+    /// The API key is refused: wrong, expired, short of a permission, or of the other mode. Leads to a pause of the
+    /// whole worker, and an alert; burns no job's retries.
+    Denied,
+    /// Any other refusal. Leads to `permanently_failed`.
+    Rejected,
+}

@@ -1,0 +1,145 @@
+//! What is asked of Stripe and what Stripe answers: the command to reverse a transfer, a transfer, a reversal.
+//!
+//! Plain values, used by the worker, by `reconcile` and by the classification. Nothing here does I/O or reads a clock,
+//! so that a request is a pure function of its command: two attempts of one epoch are equal byte for byte, as Stripe's
+//! idempotency demands.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+/// The command to take back part or all of a transfer: everything that `POST /v1/transfers/{id}/reversals` is built
+/// from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReverseTransfer {
+    /// Stripe's id of the transfer, `tr_…`.
+    pub transfer_id: String,
+    /// How much to take back, in the currency's minor units. Always sent: without it Stripe takes all that is left.
+    pub amount: i64,
+    /// ISO 4217, lower case. Not sent (a reversal has its transfer's currency); the answer is checked against it.
+    pub currency: String,
+    /// Our id of the reversal. In the idempotency key, and in the metadata by which a reversal is found again.
+    pub reversal_id: Uuid,
+    /// Our id of the refund that causes it, for whoever reads the reversal in Stripe's dashboard.
+    pub refund_id: Uuid,
+    /// Counts the idempotency keys of this reversal. Raised only when an earlier key's answer is known not to be the
+    /// last word.
+    pub epoch: i32,
+}
+
+impl ReverseTransfer {
+    /// The key under which Stripe runs this command at most once in 24 hours: `clawback-{reversal_id}-{epoch}`.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("clawback-{}-{}", self.reversal_id, self.epoch)
+    }
+
+    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by epoch.
+    #[must_use]
+    pub fn form(&self) -> [(&'static str, String); 3] {
+        [
+            ("amount", self.amount.to_string()),
+            (REVERSAL_ID_FIELD, self.reversal_id.to_string()),
+            ("metadata[refund_id]", self.refund_id.to_string()),
+        ]
+    }
+}
+
+const REVERSAL_ID_FIELD: &str = "metadata[reversal_id]";
+/// The metadata key that carries our reversal's id.
+const REVERSAL_ID: &str = "reversal_id";
+
+/// A transfer as Stripe shows it, reduced to what Clawback looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Transfer {
+    /// `tr_…`
+    pub id: String,
+    /// What was transferred, in minor units.
+    pub amount: i64,
+    /// What reversals have taken back so far, ours and everybody else's, in minor units.
+    pub amount_reversed: i64,
+    /// True only when all of it has been taken back.
+    pub reversed: bool,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// The connected account, `acct_…`.
+    #[serde(default)]
+    pub destination: Option<String>,
+    /// False for objects of a sandbox.
+    #[serde(default)]
+    pub livemode: bool,
+    /// When Stripe created it, in seconds since 1970 UTC.
+    #[serde(default)]
+    pub created: i64,
+    /// What whoever created it noted on it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A transfer reversal as Stripe shows it, reduced to what Clawback looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TransferReversal {
+    /// `trr_…`
+    pub id: String,
+    /// What it takes back, in minor units.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// The transfer, `tr_…`.
+    pub transfer: String,
+    /// Only newer API behaviour has it: `pending`, `succeeded`, `failed`, `canceled`. None means done.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// When Stripe created it, in seconds since 1970 UTC.
+    #[serde(default)]
+    pub created: i64,
+    /// The refund at Stripe that caused it (`re_…`), when Stripe itself reversed.
+    #[serde(default)]
+    pub source_refund: Option<String>,
+    /// What whoever created it noted on it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl TransferReversal {
+    /// The id of our reversal that this one carries out; `None` for one that somebody else made.
+    #[must_use]
+    pub fn reversal_id(&self) -> Option<Uuid> {
+        self.metadata.get(REVERSAL_ID)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_varies_neither_by_attempt_nor_by_epoch_and_the_key_only_by_epoch() {
+        let command = ReverseTransfer {
+            transfer_id: "tr_1".to_owned(),
+            amount: 700,
+            currency: "eur".to_owned(),
+            reversal_id: Uuid::from_u128(1),
+            refund_id: Uuid::from_u128(2),
+            epoch: 3,
+        };
+        let next = ReverseTransfer { epoch: 4, ..command.clone() };
+        assert_eq!(command.form(), next.form());
+        assert_eq!(command.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-3");
+        assert_eq!(next.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-4");
+    }
+
+    #[test]
+    fn a_reversal_is_ours_only_with_our_id_in_its_metadata() {
+        let reversal = |metadata: &str| {
+            let body =
+                format!(r#"{{"id":"trr_1","amount":1,"currency":"eur","transfer":"tr_1","metadata":{metadata}}}"#);
+            serde_json::from_str::<TransferReversal>(&body).unwrap().reversal_id()
+        };
+        assert_eq!(reversal(r#"{"reversal_id":"00000000-0000-0000-0000-000000000001"}"#), Some(Uuid::from_u128(1)));
+        assert_eq!(reversal(r#"{"reversal_id":"somebody else's"}"#), None);
+        assert_eq!(reversal(r#"{"order":"1"}"#), None);
+        assert_eq!(reversal("{}"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! What a worker does about each of Stripe's answers: one exhaustive match, pure. Called by the jobs.
+
+use crate::ledger::Aftermath;
+use crate::stripe::Meaning;
+
+/// What to do next about a reversal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It is done.
+    Succeed { reversal_id: String },
+    /// It is given up, with this code of ours where Stripe gave none.
+    GiveUp { code: &'static str },
+    /// Read Stripe's list now; when ours is not in it, do as told.
+    Look { otherwise: Otherwise },
+    /// Try again; this uses up a retry.
+    Retry { aftermath: Aftermath, pace: Pace },
+    /// Try again; the job is not to blame, and no retry is used up.
+    Wait { aftermath: Aftermath, reason: WaitFor },
+}
+
+/// What to do when Stripe's list has no reversal of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    /// Somebody else's reversal did our work.
+    TakeTheForeignOne,
+    /// Give up; the amount never shrinks silently.
+    GiveUp,
+}
+
+/// How long a retry waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Exponentially longer with each retry.
+    Backoff,
+    /// The shortest delay: somebody holds a lock for a moment.
+    Soon,
+}
+
+/// Whom a job waits for that is not to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    /// The rate limit.
+    Rate,
+    /// An operator: the key or the connection to Stripe is wrong, for every job.
+    Operator,
+    /// The seller's balance; has its own deadline.
+    Balance,
+    /// Stripe, which has accepted the reversal.
+    Stripe,
+}
+
+/// What follows from `meaning`.
+pub(super) fn decide(meaning: &Meaning) -> Decision {
+    let retry = |aftermath, pace| Decision::Retry { aftermath, pace };
+    let wait = |aftermath, reason| Decision::Wait { aftermath, reason };
+    match meaning {
+        Meaning::Reversed { reversal_id } => Decision::Succeed { reversal_id: reversal_id.clone() },
+        Meaning::Pending { reversal_id } => {
+            wait(Aftermath::AcceptedByStripe { reversal_id: reversal_id.clone() }, WaitFor::Stripe)
+        }
+        Meaning::Ended { .. } => Decision::GiveUp { code: "reversal_ended" },
+        Meaning::Unreadable | Meaning::ServerError => retry(Aftermath::Doubtful, Pace::Backoff),
+        Meaning::Unreached | Meaning::Unavailable => retry(Aftermath::SameEpoch, Pace::Backoff),
+        Meaning::KeyInUse | Meaning::Locked => retry(Aftermath::SameEpoch, Pace::Soon),
+        Meaning::RateLimited => wait(Aftermath::SameEpoch, WaitFor::Rate),
+        Meaning::TlsFailed | Meaning::Denied => wait(Aftermath::SameEpoch, WaitFor::Operator),
+        Meaning::BalanceInsufficient => wait(Aftermath::NewEpoch, WaitFor::Balance),
+        Meaning::AlreadyReversed => Decision::Look { otherwise: Otherwise::TakeTheForeignOne },
+        Meaning::MoreThanLeft => Decision::Look { otherwise: Otherwise::GiveUp },
+        Meaning::NoSuchTransfer => Decision::GiveUp { code: "resource_missing" },
+        Meaning::KeyMisused => Decision::GiveUp { code: "idempotency_error" },
+        Meaning::Rejected => Decision::GiveUp { code: "rejected" },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_may_have_moved_money_is_called_again_without_a_look() {
+        for meaning in [Meaning::Unreadable, Meaning::ServerError] {
+            let expected = Decision::Retry { aftermath: Aftermath::Doubtful, pace: Pace::Backoff };
+            assert_eq!(decide(&meaning), expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_and_a_rate_limit_use_up_no_retries() {
+        for meaning in [Meaning::Denied, Meaning::TlsFailed, Meaning::RateLimited] {
+            assert!(matches!(decide(&meaning), Decision::Wait { aftermath: Aftermath::SameEpoch, .. }));
+        }
+    }
+
+    #[test]
+    fn only_a_definite_refusal_that_can_heal_gets_a_new_key() {
+        let balance = decide(&Meaning::BalanceInsufficient);
+        assert_eq!(balance, Decision::Wait { aftermath: Aftermath::NewEpoch, reason: WaitFor::Balance });
+    }
+}

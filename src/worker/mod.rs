@@ -1,0 +1,34 @@
+//! The jobs: one file each, built on the queue library.
+//!
+//! A job converges on its row: it does what the row still needs, so that a duplicate, early or late delivery is harmless.
+//! Jobs read and report through the ledger and call Stripe; they never write a status themselves.
+
+mod decision;
+mod limiter;
+mod reconcile;
+mod reverse_transfer;
+
+use queues::{RetryPolicy, Topology, TopologyError};
+
+pub use limiter::Limiter;
+pub use reverse_transfer::{ReverseTransfer, Timing};
+
+use crate::ledger::{REVERSE_TRANSFER, ReverseTransferJob};
+
+/// The exchange that all jobs go through.
+const EXCHANGE: &str = "clawback.jobs";
+/// The work queue of reversals; the others are named after it.
+const REVERSALS: &str = "reversals";
+
+impl queues::Job for ReverseTransferJob {
+    const KIND: &'static str = REVERSE_TRANSFER;
+}
+
+/// The queues of the reversals: one for each delay that `policy` can ask for, the longest always among them.
+///
+/// # Errors
+/// [`TopologyError`] for delays that no queue can have.
+pub fn reversal_topology(policy: &RetryPolicy) -> Result<Topology, TopologyError> {
+    let longest = policy.delay(u32::MAX);
+    Topology::new(EXCHANGE, REVERSALS, policy.delays().into_iter().chain([longest]))
+}

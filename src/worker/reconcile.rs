@@ -1,0 +1,30 @@
+//! Looks at what Stripe really has of a reversal, over all pages. Reads only; called where an answer left that open.
+
+use uuid::Uuid;
+
+use crate::stripe::{Client, Report, TransferReversal};
+
+/// What Stripe's list shows.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    /// The reversal that carries our id in its metadata.
+    pub(super) ours: Option<TransferReversal>,
+    /// The newest reversal that carries no id of ours at all.
+    pub(super) newest_foreign: Option<String>,
+    /// The list accounts for everything that the transfer says is reversed. Lists can lag.
+    pub(super) complete: bool,
+}
+
+/// Reads the transfer, then its list: what the transfer says is reversed must be in a list that is read later.
+pub(super) async fn look(stripe: &Client, transfer_id: &str, reversal_id: Uuid) -> Result<Sight, Report> {
+    let transfer = stripe.get_transfer(transfer_id).await?;
+    let list = stripe.list_reversals(transfer_id).await?;
+    let listed: i64 = list
+        .iter()
+        .filter(|reversal| !matches!(reversal.status.as_deref(), Some("failed" | "canceled")))
+        .map(|reversal| reversal.amount)
+        .sum();
+    let newest_foreign = list.iter().find(|reversal| reversal.reversal_id().is_none()).map(|found| found.id.clone());
+    let ours = list.into_iter().find(|reversal| reversal.reversal_id() == Some(reversal_id));
+    Ok(Sight { ours, newest_foreign, complete: listed >= transfer.amount_reversed })
+}
