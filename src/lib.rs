@@ -1,9 +1,16 @@
 //! Clawback takes back from sellers what a refund makes them owe.
 //!
 //! See ARCHITECTURE.md for the way of a refund through these modules. Imports run one way:
-//! ingress → ledger; outbox → ledger, queues; worker → queues, ledger, stripe. Only `app` sees everything.
+//! ingress → ledger; outbox → ledger, queues; worker → queues, ledger, stripe. Only `app` and `cli` see everything.
 
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod ingress;
 pub mod ledger;
 pub mod outbox;
+mod problem;
 pub mod stripe;
+pub mod telemetry;
 pub mod worker;

@@ -1,2 +1,22 @@
-//! x
-fn main() {}
+//! The `clawback` program. Everything it does is in the library; `clawback --help` tells what that is.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clawback::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().execute().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where the program's last words go to the terminal")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}

@@ -33,8 +33,8 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] when the filter can't be parsed, or when logging was set up before.
 pub fn init(format: LogFormat, filter: &str, otlp_endpoint: Option<&Url>) -> Result<(), TelemetryError> {
-    let env_filter = EnvFilter::try_new(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let env_filter =
+        EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(env_filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,

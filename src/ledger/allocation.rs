@@ -89,8 +89,9 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_a_payment_asks_for_a_third_of_each_transfer() {
-        assert_eq!(allocate(10_000, 3_333, &[share(6_000), share(3_000)]), [2_000, 999]);
+    fn a_unit_that_is_left_over_goes_to_the_largest_remainder() {
+        // 1,999.8 and 999.9: together 2,999.
+        assert_eq!(allocate(10_000, 3_333, &[share(6_000), share(3_000)]), [1_999, 1_000]);
     }
 
     #[test]

@@ -1,31 +1,25 @@
 //! The client: builds the request, sends it once, and hands the outcome to the classification.
 //!
 //! Used by the reversal worker and by `reconcile`. It never retries, never follows a redirect, never reads an answer
-//! beyond `BODY_MAX_BYTES`, and never shows the API key.
+//! beyond its limit, and never shows the API key.
 
 use std::collections::HashSet;
-use std::error::Error;
-use std::io;
-use std::iter::from_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{RequestBuilder, Response, StatusCode, redirect, retry};
+use reqwest::{RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::outcome::{self, Asked, Headers, TransportFailure};
+use super::answer::{Answer, unanswered};
+use super::outcome::Asked;
 use super::report::Report;
 use super::types::{ReverseTransfer, Transfer, TransferReversal};
 
 /// The API version that every request names; the answers' shapes are those of this version.
 pub const API_VERSION: &str = "2026-08-26.dahlia";
-
-/// The most of an answer that is read, in bytes: 100 reversals with full metadata are far below it.
-const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// Stripe answers in 1 s; a connection that takes longer than this won't come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,39 +160,6 @@ impl Client {
     }
 }
 
-/// An answer, read as far as it may be.
-struct Answer {
-    status: StatusCode,
-    headers: Headers,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    async fn of(mut response: Response) -> Result<Answer, Report> {
-        let status = response.status();
-        let headers = look_at(response.headers());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(error, Some(status)))? {
-            if body.len() + chunk.len() > BODY_MAX_BYTES {
-                // Not Stripe's; without its body, the status alone decides.
-                body.clear();
-                break;
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, headers, body })
-    }
-
-    fn classify(&self, asked: Asked<'_>) -> Report {
-        outcome::classify(self.status.as_u16(), &self.headers, &self.body, asked)
-    }
-
-    /// The object that the answer holds; none when it is a failure, or not such an object.
-    fn read<T: DeserializeOwned>(&self) -> Option<T> {
-        if self.status.is_success() { serde_json::from_slice(&self.body).ok() } else { None }
-    }
-}
-
 /// A page of a list. Without `has_more` it would be unknown whether the list is complete.
 #[derive(Deserialize)]
 struct Page {
@@ -234,46 +195,4 @@ fn default_headers(api_key: &SecretString) -> Result<HeaderMap, ClientError> {
     bearer.set_sensitive(true);
     let version = HeaderValue::from_static(API_VERSION);
     Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (HeaderName::from_static("stripe-version"), version)]))
-}
-
-fn look_at(headers: &HeaderMap) -> Headers {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    Headers {
-        request_id: text("request-id").map(str::to_owned),
-        replayed: text("idempotent-replayed") == Some("true"),
-        should_retry: text("stripe-should-retry").and_then(|value| value.parse().ok()),
-        retry_after: text("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs),
-        rate_limited_reason: text("stripe-rate-limited-reason").map(str::to_owned),
-    }
-}
-
-fn unanswered(error: reqwest::Error, status: Option<StatusCode>) -> Report {
-    let error = error.without_url();
-    // Once connected, a TLS error is a broken connection like any other.
-    let failure = if error.is_connect() && is_tls(&error) { TransportFailure::Tls } else { TransportFailure::Network };
-    outcome::classify_transport(failure, status.map(|status| status.as_u16()), &chain(&error))
-}
-
-/// Whether rustls speaks somewhere in the error's causes. It comes wrapped in an [`io::Error`], whose `source` skips
-/// it.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|error| {
-        let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    })
-}
-
-/// The error and its causes, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// The error, its cause, the cause's cause, and so on.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
 }

@@ -5,6 +5,7 @@
 //! says what leads out of it. The module knows no database and no queue, decides no retries, never repeats a call by
 //! itself, and never lets a key into a log, an error or a `Debug` text.
 
+mod answer;
 mod client;
 pub mod outcome;
 mod report;

@@ -157,7 +157,7 @@ fn classify_failure(status: u16, headers: &Headers, error: Option<&StripeError>)
         (429, _) | (_, "rate_limit") => return Meaning::RateLimited,
         (401, _) => return Meaning::Denied,
         (502..=504 | 424, _) if !headers.replayed => return unavailable(headers),
-        (500..=599, _) => return Meaning::ServerError,
+        (500..=599 | 424, _) => return Meaning::ServerError,
         _ => {}
     }
     let Some(error) = error.filter(|_| (400..500).contains(&status)) else {
@@ -230,7 +230,7 @@ fn for_people(text: &str) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.push_str(if SECRET_PREFIXES.iter().any(|prefix| word.contains(prefix)) { "[redacted]" } else { word });
+        line.push_str(if has_secret(word) { "[redacted]" } else { word });
         if line.len() > 4 * MESSAGE_MAX_CHARS {
             break;
         }
@@ -239,6 +239,13 @@ fn for_people(text: &str) -> String {
         Some((at, last)) if at + last.len_utf8() < line.len() => format!("{}…", &line[..at]),
         _ => line,
     }
+}
+
+/// Whether a key stands in the word, also behind a quote or an equals sign. One that Stripe has masked with `*` may be
+/// read.
+fn has_secret(word: &str) -> bool {
+    let starts_at = |prefix| word.match_indices(prefix).any(|(at, _)| !word[..at].ends_with(char::is_alphanumeric));
+    !word.contains('*') && SECRET_PREFIXES.iter().any(|prefix| starts_at(*prefix))
 }
 
 /// How Stripe's secret keys, restricted keys and webhook secrets begin.

@@ -156,7 +156,7 @@ fn a_failure_means_what_the_table_says() {
 #[test]
 fn a_replayed_failure_of_the_server_is_never_tried_again_with_the_same_key() {
     for status in [500, 502, 503, 504, 424] {
-        let headers = Headers { replayed: true, ..Headers::default() };
+        let headers = Headers { replayed: true, should_retry: Some(true), ..Headers::default() };
         let report = classified(status, &headers, API_ERROR);
         assert_eq!((report.meaning, report.replayed), (Meaning::ServerError, true), "{status}");
     }
@@ -215,11 +215,12 @@ fn a_wait_that_stripe_asks_for_is_capped() {
 #[test]
 fn a_message_is_one_line_cut_to_its_limit_and_shows_no_key() {
     let body = error(serde_json::json!({
-        "message": format!("Bad key\nsk_live_abc and rk_live_abc, (whsec_abc). {}", "é".repeat(2_000)),
+        "message": format!("Bad key\nsk_live_abc and \"rk_live_abc\", key=whsec_abc. The masked sk_test_****1234 and risk_level stay. {}", "é".repeat(2_000)),
         "type": "invalid_request_error",
     }));
     let message = classified(400, &Headers::default(), &body).message;
-    assert!(message.starts_with("Bad key [redacted] and [redacted] [redacted] é"), "{message}");
+    let expected = "Bad key [redacted] and [redacted] [redacted] The masked sk_test_****1234 and risk_level stay. é";
+    assert!(message.starts_with(expected), "{message}");
     assert_eq!(message.chars().count(), MESSAGE_MAX_CHARS);
     assert!(message.ends_with('…'), "{message}");
 }

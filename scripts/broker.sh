@@ -1,0 +1,152 @@
+# shellcheck shell=bash
+# One private RabbitMQ node in a folder: start, stop, SIGKILL, start again with the same data and ports, remove.
+# Used by `./dev services` and, for tests that must break a broker, by `./dev broker`. It touches no broker but the one in the folder:
+# own node name, ports, cookie, plugins, configuration and epmd (Erlang's name server), all on loopback.
+#
+# In the folder: ports (first of ten: AMQP, management, prometheus, distribution, epmd), kind (installed, chroot or docker), rabbitmq.conf,
+# data/, home/, node.log, node.pid, epmd.pid.
+
+BROKER_USER=dev BROKER_PASSWORD=dev # on loopback, in a folder under target/: nothing to hide
+RABBITMQ4_ROOT=$DEV_DIR/rabbitmq4
+
+broker_env() { # DIR: the lines that a shell can source
+  local base
+  base=$(cat "$1/ports")
+  echo "export AMQP_URL=amqp://$BROKER_USER:$BROKER_PASSWORD@127.0.0.1:$base/%2f"
+  echo "export RABBITMQ_MANAGEMENT_URL=http://$BROKER_USER:$BROKER_PASSWORD@127.0.0.1:$((base + 1))"
+}
+
+broker_running() { # DIR
+  case "$(cat "$1/kind" 2>/dev/null)" in
+    docker) [ "$(docker inspect -f '{{.State.Running}}' "$(broker_container "$1")" 2>/dev/null)" = true ] ;;
+    *) ours "$1/node.pid" "$1/" ;;
+  esac
+}
+
+broker_container() { echo "clawback-dev-$(cat "$1/ports")"; }
+
+broker_start() { # DIR
+  local dir=$1 base
+  broker_running "$dir" && return
+  mkdir -p "$dir"
+  if [ ! -s "$dir/kind" ]; then broker_kind >"$dir/kind"; fi
+  reserve_ports "$dir"
+  base=$(cat "$dir/ports")
+  : >"$dir/node.log"
+  case "$(cat "$dir/kind")" in
+    docker) broker_start_container "$dir" "$base" ;;
+    *) broker_start_node "$dir" "$base" ;;
+  esac
+  if ! wait_until "${DEV_BROKER_DEADLINE:-60}" broker_ready_or_dead "$dir" "$base" || ! broker_running "$dir"; then
+    say "RabbitMQ in $dir did not start. The end of its log:"
+    if [ "$(cat "$dir/kind")" = docker ]; then docker logs --tail 30 "$(broker_container "$dir")" >&2
+    else tail -n 30 "$dir/node.log" >&2; fi
+    broker_kill "$dir"
+    return 1
+  fi
+}
+
+broker_ready_or_dead() { # DIR BASE
+  broker_running "$1" || return 0
+  [ "$(cat "$1/kind")" = docker ] || grep -q 'Server startup complete' "$1/node.log" || return 1
+  speaks_amqp "$2" && accepts $(($2 + 1))
+}
+
+broker_kind() {
+  case "${DEV_RABBITMQ:-}" in
+    '') if rabbitmq_bin >/dev/null; then echo installed; else echo docker; fi ;;
+    4) if [ -x "$RABBITMQ4_ROOT/usr/lib/rabbitmq/bin/rabbitmq-server" ]; then echo chroot; else echo docker; fi ;;
+    *) die "DEV_RABBITMQ is '$DEV_RABBITMQ'; allowed: unset (the installed RabbitMQ) or 4" ;;
+  esac
+}
+
+broker_config() { # BASE
+  cat <<EOF
+listeners.tcp.1 = 127.0.0.1:$1
+management.tcp.ip = 127.0.0.1
+management.tcp.port = $(($1 + 1))
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = $(($1 + 2))
+default_user = $BROKER_USER
+default_pass = $BROKER_PASSWORD
+log.console = true
+log.console.level = info
+# Small: this is a guest on a developer's machine.
+vm_memory_high_watermark.absolute = 1GB
+disk_free_limit.absolute = 50MB
+raft.wal_max_size_bytes = 67108864
+# Counts in the management API at most a second old, not five.
+collect_statistics_interval = 1000
+EOF
+}
+
+broker_start_node() { # DIR BASE
+  local dir=$1 base=$2 bin=/usr/lib/rabbitmq/bin
+  local -a in_root=()
+  [ "$(cat "$dir/kind")" = chroot ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
+  mkdir -p "$dir/data" "$dir/home"
+  broker_config "$base" >"$dir/rabbitmq.conf"
+  cp queues/enabled_plugins "$dir/enabled_plugins"
+  if [ "$(cat "$dir/kind")" = chroot ]; then
+    # A mount namespace of its own, in which DIR has the same path inside the root as outside; it vanishes with the process.
+    mkdir -p "$RABBITMQ4_ROOT$dir"
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    in_root=(unshare --mount sh -c 'mount --bind "$1" "$2$1" && mount --bind /dev "$2/dev" && mount --bind /proc "$2/proc" &&
+      root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$RABBITMQ4_ROOT")
+  fi
+  # A clean environment: no RABBITMQ_* or ERL_* of the caller's reaches this node.
+  local -a clean=(env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8
+    ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$((base + 4))")
+  if ! ours "$dir/epmd.pid" "$((base + 4))"; then
+    spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_root[@]}" "${clean[@]}" epmd -address 127.0.0.1 -port $((base + 4))
+  fi
+  wait_until 10 accepts $((base + 4)) || die "epmd did not start; see $dir/epmd.log"
+  # RABBITMQ_ALLOW_INPUT makes the start script become the Erlang VM instead of its parent, so that node.pid is the VM's own;
+  # -noinput takes the input back, and -dev_folder only marks the process as ours.
+  spawn "$dir/node.pid" "$dir/node.log" "${in_root[@]}" "${clean[@]}" \
+    RABBITMQ_NODENAME="clawback-$base@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$base" \
+    RABBITMQ_DIST_PORT=$((base + 3)) RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
+    RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
+    RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOGS=- RABBITMQ_LOG_BASE="$dir" RABBITMQ_PID_FILE="$dir/data/pid" \
+    RABBITMQ_ALLOW_INPUT=1 "$bin/rabbitmq-server" -noinput -dev_folder "$dir/"
+}
+
+# spawn PIDFILE LOG COMMAND…: in a session of its own, so that Ctrl-C does not reach it, and without our locks.
+spawn() {
+  local pidfile=$1 log=$2
+  shift 2
+  setsid "$@" >>"$log" 2>&1 </dev/null 9>&- 7>&- &
+  echo $! >"$pidfile"
+}
+
+broker_start_container() { # DIR BASE
+  local dir=$1 base=$2 name
+  name=$(broker_container "$dir")
+  if docker inspect "$name" >/dev/null 2>&1; then docker start "$name" >/dev/null && return; fi
+  docker run -d --name "$name" --hostname clawback-dev -v "$ROOT/queues/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
+    -e RABBITMQ_DEFAULT_USER="$BROKER_USER" -e RABBITMQ_DEFAULT_PASS="$BROKER_PASSWORD" -p "127.0.0.1:$base:5672" \
+    -p "127.0.0.1:$((base + 1)):15672" -p "127.0.0.1:$((base + 2)):15692" rabbitmq:4-management >/dev/null
+}
+
+broker_stop() { # DIR: graceful; the data stay
+  case "$(cat "$1/kind" 2>/dev/null)" in
+    docker) docker stop "$(broker_container "$1")" >/dev/null ;;
+    *) stop_ours "$1/node.pid" "$1/" TERM 30; stop_ours "$1/epmd.pid" epmd TERM 5 ;;
+  esac
+}
+
+broker_kill() { # DIR: SIGKILL of the Erlang VM; the data stay as they are
+  case "$(cat "$1/kind" 2>/dev/null)" in
+    docker) docker kill -s KILL "$(broker_container "$1")" >/dev/null ;;
+    *) stop_ours "$1/node.pid" "$1/" KILL 5; stop_ours "$1/epmd.pid" epmd KILL 5 ;;
+  esac
+}
+
+broker_remove() { # DIR
+  [ -s "$1/kind" ] || return 0 # nothing of ours
+  broker_kill "$1" 2>/dev/null || true
+  if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(broker_container "$1")" >/dev/null 2>&1 || true; fi
+  [ "$(cat "$1/kind")" != chroot ] || rmdir "$RABBITMQ4_ROOT$1" 2>/dev/null || true
+  release_ports "$1"
+  rm -rf "$1"
+}

@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# ./dev test, ./dev check and ./dev demo. Used by ./dev.
+
+CARGO_DENY_VERSION=0.20.2
+
+need_cargo() { have cargo || die "cargo is not there: install a Rust toolchain first"; }
+step() { printf '\n── %s\n' "$*" >&2; }
+
+# Without the lock of services.sh, so that a process that a test leaves behind keeps nothing locked.
+run() { "$@" 7>&-; }
+
+# run_tests [nextest arguments]: with arguments only nextest, which then picks the tests.
+# shellcheck disable=SC2120  # run_checks hands none
+run_tests() {
+  need_cargo
+  step "build"
+  cargo build --workspace --bins --locked # the tests of crashes start the program itself
+  services_for_this_command broker postgres
+  step "tests"
+  if cargo nextest --version >/dev/null 2>&1; then run cargo nextest run --workspace --locked "$@"
+  elif [ $# -gt 0 ]; then die "arguments are for cargo-nextest, which is not installed; cargo test takes others: . target/dev/env; cargo test …"
+  else run cargo test --workspace --locked --lib --bins --tests; fi
+  [ $# -eq 0 ] || return 0
+  step "examples in the documentation"
+  run cargo test --workspace --doc --locked
+  step "the simulator, driven by Stripe's own Python library"
+  if have python3; then run tests/stripe-sim/check_with_stripe_sdk
+  else say "LEFT OUT: python3 is not installed, which tests/stripe-sim/check_with_stripe_sdk needs"; fi
+}
+
+run_checks() {
+  need_cargo
+  step "format"
+  cargo fmt --all --check
+  step "clippy"
+  cargo clippy --workspace --all-targets --locked -- -D warnings
+  step "documentation"
+  RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
+  step "scripts"
+  if have shellcheck; then shellcheck dev .ci/run scripts/*
+  else say "LEFT OUT: shellcheck is not installed"; fi
+  run_deny
+  # shellcheck disable=SC2119
+  run_tests
+}
+
+# Licenses, sources and bans need only the tree; the advisories need RustSec's database, which is fetched where it can be reached.
+run_deny() {
+  step "dependencies: bans, licenses, sources, advisories"
+  local deny=$DEV_DIR/tools/bin/cargo-deny
+  local -a checks=(bans licenses sources)
+  if have cargo-deny; then deny=cargo-deny
+  elif [ ! -x "$deny" ]; then
+    say "building cargo-deny $CARGO_DENY_VERSION (once; a minute or two)"
+    cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --debug --quiet --root "$DEV_DIR/tools"
+  fi
+  if "$deny" --locked fetch db 2>"$DEV_DIR/advisories.log"; then checks+=(advisories)
+  else say "LEFT OUT: advisories. RustSec's database cannot be fetched from here; see $DEV_DIR/advisories.log"; fi
+  "$deny" --workspace --locked check --hide-inclusion-graph --show-stats "${checks[@]}"
+}
+
+run_demo() {
+  need_cargo
+  if [ ! -x "${CARGO_TARGET_DIR:-target}/debug/examples/demo" ]; then say "Compiling Clawback: some minutes the first time, seconds later on."; fi
+  cargo build --locked --example demo
+  services_for_this_command broker
+  case " $* " in *" --keep "*) services_keep ;; esac
+  run cargo run --quiet --locked --example demo -- "$@"
+  case " $* " in *" --keep "*) say "RabbitMQ stays up; './dev services down' stops it." ;; esac
+}

@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# Where RabbitMQ and PostgreSQL come from: installed ones, else the distribution's packages, else Docker. Used by ./dev.
+# What it installs it keeps from running: no system-wide broker or database is left behind that nobody asked for.
+
+rabbitmq_bin() { # the folder of the real scripts: Debian's wrappers in /usr/sbin change the user
+  local server
+  if [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]; then echo /usr/lib/rabbitmq/bin
+  elif server=$(command -v rabbitmq-server) && have epmd; then dirname "$server"
+  else return 1; fi
+}
+
+postgres_bin() { # the newest one
+  local dir newest=
+  for dir in /usr/lib/postgresql/*/bin; do
+    if [ -x "$dir/postgres" ] && [ -x "$dir/initdb" ]; then newest=$(printf "%s\n" "$newest" "$dir" | sort -V | tail -n 1); fi
+  done
+  if [ -n "$newest" ]; then echo "$newest"
+  elif have postgres && have initdb && have pg_isready; then dirname "$(command -v postgres)"
+  else return 1; fi
+}
+
+# ensure_installed NAME…, NAME being rabbitmq or postgres.
+ensure_installed() {
+  local name; local -a packages=()
+  for name in "$@"; do
+    case $name in
+      rabbitmq) if [ "${DEV_RABBITMQ:-}" = 4 ]; then ensure_rabbitmq4; elif ! rabbitmq_bin >/dev/null; then packages+=(rabbitmq-server); fi ;;
+      postgres) postgres_bin >/dev/null || packages+=(postgresql) ;;
+    esac
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if have apt-get; then apt_install "${packages[@]}"
+  elif docker_works; then say "not installed: ${packages[*]}; using Docker images instead"
+  else
+    die "not installed: ${packages[*]}. Install them, or start Docker, or say where they run: AMQP_URL=amqp://… DATABASE_URL=postgres://… ./dev …"
+  fi
+}
+
+apt_install() { # PACKAGE…
+  local package cluster clusters_before
+  clusters_before=$(ls -d /etc/postgresql/*/* 2>/dev/null || true)
+  say "installing from the distribution's packages: $* (a minute or two)"
+  mkdir -p "$DEV_DIR"
+  # A policy-rc.d that answers 101 keeps package scripts from starting services.
+  local policy=/usr/sbin/policy-rc.d added=
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    added=$policy
+  fi
+  local ok=1
+  {
+    as_root apt-get -o DPkg::Lock::Timeout=300 update &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+  } >"$DEV_DIR/apt.log" 2>&1 </dev/null || ok=
+  [ -z "$added" ] || as_root rm -f "$added"
+  if [ -z "$ok" ]; then tail -n 20 "$DEV_DIR/apt.log" >&2; die "apt-get could not install $*; the whole log: $DEV_DIR/apt.log"; fi
+  # These packages were not there before, so nobody wants them to start with the system. The empty cluster that PostgreSQL's package makes
+  # goes; one that was left from an earlier installation is somebody's.
+  for package in "$@"; do
+    if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet --now "$package.service" >/dev/null 2>&1 || true; fi
+  done
+  for cluster in /etc/postgresql/*/*; do
+    case "$clusters_before" in *"$cluster"*) continue ;; esac
+    if [ -d "$cluster" ]; then as_root pg_dropcluster --stop "$(basename "$(dirname "$cluster")")" "$(basename "$cluster")"; fi
+  done
+}
+
+# RabbitMQ 4.x where the distribution has an older one: the newer distribution's package, in a folder of its own.
+ensure_rabbitmq4() {
+  local mirror
+  [ ! -e "$RABBITMQ4_ROOT/.complete" ] || return 0
+  if ! have apt-get || ! is_root; then
+    if docker_works; then return 0; fi
+    die "DEV_RABBITMQ=4 needs root on Debian (it runs debootstrap and chroot), or Docker; or give any 4.x broker as AMQP_URL"
+  fi
+  have debootstrap || apt_install debootstrap
+  mirror=$(awk '/^URIs:/{print $2; exit} $1=="deb"{for(i=2;i<=NF;i++) if($i~/^[a-z]+:\/\//){print $i; exit}}' \
+    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true)
+  say "unpacking RabbitMQ 4.x under $RABBITMQ4_ROOT (once; about a minute)"
+  rm -rf "$RABBITMQ4_ROOT"
+  mkdir -p "$RABBITMQ4_ROOT"
+  # shellcheck disable=SC2086  # no mirror known: no argument, and debootstrap takes its own
+  debootstrap --variant=minbase --include=rabbitmq-server trixie "$RABBITMQ4_ROOT" $mirror >"$DEV_DIR/debootstrap.log" 2>&1 ||
+    { tail -n 20 "$DEV_DIR/debootstrap.log" >&2; die "debootstrap failed; the whole log: $DEV_DIR/debootstrap.log"; }
+  rm -rf "$RABBITMQ4_ROOT/var/cache/apt/archives"
+  touch "$RABBITMQ4_ROOT/.complete"
+}

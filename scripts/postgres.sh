@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# One private PostgreSQL in a folder, for tests: start (always from empty), stop, remove. Used by `./dev services`.
+#
+# In the folder: ports (the first is used), kind (installed or docker), postgres.pid, postgres.log, data (the cluster, or a link to it).
+
+PG_USER=dev PG_PASSWORD=dev # a superuser on loopback: tests make a database each
+
+postgres_env() { echo "export DATABASE_URL=postgres://$PG_USER:$PG_PASSWORD@127.0.0.1:$(cat "$1/ports")/postgres"; }
+postgres_container() { echo "clawback-dev-$(cat "$1/ports")"; }
+
+postgres_running() { # DIR
+  case "$(cat "$1/kind" 2>/dev/null)" in
+    docker) [ "$(docker inspect -f '{{.State.Running}}' "$(postgres_container "$1")" 2>/dev/null)" = true ] ;;
+    *) ours "$1/postgres.pid" "port=$(cat "$1/ports" 2>/dev/null)" ;;
+  esac
+}
+
+postgres_ready() { # DIR
+  local port
+  port=$(cat "$1/ports")
+  if [ "$(cat "$1/kind")" = docker ]; then docker exec "$(postgres_container "$1")" pg_isready -q -h 127.0.0.1 2>/dev/null
+  else "$(postgres_bin)/pg_isready" -q -h 127.0.0.1 -p "$port"; fi
+}
+postgres_ready_or_dead() { ! postgres_running "$1" || postgres_ready "$1"; }
+
+postgres_start() { # DIR
+  local dir=$1
+  postgres_running "$dir" && return
+  postgres_remove "$dir" # the last run's data were kept for looking at, until now
+  mkdir -p "$dir"
+  reserve_ports "$dir"
+  # Test data: a power cut may take them, so nothing waits for the disk.
+  local -a options=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB)
+  if postgres_bin >/dev/null; then
+    echo installed >"$dir/kind"
+    postgres_start_server "$dir" "${options[@]}" || return 1
+  else
+    echo docker >"$dir/kind"
+    docker run -d --name "$(postgres_container "$dir")" -p "127.0.0.1:$(cat "$dir/ports"):5432" -e POSTGRES_USER="$PG_USER" \
+      -e POSTGRES_PASSWORD="$PG_PASSWORD" -e POSTGRES_DB=postgres postgres:17 postgres "${options[@]}" >/dev/null || return 1
+  fi
+  if ! wait_until 60 postgres_ready_or_dead "$dir" || ! postgres_running "$dir"; then
+    say "PostgreSQL in $dir did not start. The end of its log:"
+    if [ "$(cat "$dir/kind")" = docker ]; then docker logs --tail 30 "$(postgres_container "$dir")" >&2
+    else tail -n 30 "$dir/postgres.log" >&2; fi
+    postgres_stop "$dir"
+    return 1
+  fi
+}
+
+postgres_start_server() { # DIR OPTION…
+  local dir=$1 data=$1/data bin password
+  shift
+  local -a as=(env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8)
+  bin=$(postgres_bin)
+  password=$(mktemp)
+  echo "$PG_PASSWORD" >"$password"
+  mkdir -p "$data"
+  if is_root; then # the server refuses to be root: then it is the package's user, or nobody
+    local user=nobody
+    if id postgres >/dev/null 2>&1; then user=postgres; fi
+    as+=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+    # A checkout in a closed folder (/root) is out of that user's reach: then the data go to /var/tmp.
+    if ! "${as[@]}" test -x "$data"; then
+      rmdir "$data"
+      ln -s "$(mktemp -d /var/tmp/clawback-dev-postgres.XXXXXX)" "$data"
+    fi
+    chown "$user" "$data/" "$password"
+  fi
+  data=$(readlink -f "$data")
+  chmod 700 "$data"
+  if ! (cd / && "${as[@]}" "$bin/initdb" -D "$data" -U "$PG_USER" --pwfile="$password" --auth=scram-sha-256 --encoding=UTF8 --no-sync) \
+    >"$dir/initdb.log" 2>&1; then
+    rm -f "$password"
+    say "initdb failed:"
+    cat "$dir/initdb.log" >&2
+    return 1
+  fi
+  rm -f "$password"
+  # By "port=" postgres_running knows this process as ours.
+  spawn "$dir/postgres.pid" "$dir/postgres.log" "${as[@]}" "$bin/postgres" -D "$data" -c port="$(cat "$dir/ports")" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories= "$@"
+}
+
+postgres_stop() { # DIR: SIGINT is the fast shutdown: it ends sessions, and leaves clean data
+  case "$(cat "$1/kind" 2>/dev/null)" in
+    docker) docker stop "$(postgres_container "$1")" >/dev/null 2>&1 || true ;;
+    installed) stop_ours "$1/postgres.pid" "port=$(cat "$1/ports")" INT 20 ;;
+  esac
+}
+
+postgres_remove() { # DIR
+  [ -s "$1/kind" ] || return 0 # nothing of ours
+  postgres_stop "$1"
+  if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(postgres_container "$1")" >/dev/null 2>&1 || true; fi
+  if [ -L "$1/data" ]; then rm -rf "$(readlink -f "$1/data")"; fi
+  release_ports "$1"
+  rm -rf "$1"
+}

@@ -1,0 +1,135 @@
+//! Who may use `/v1`: bearer tokens, compared in constant time.
+//!
+//! A layer around the routes. It keeps only digests of the tokens, and never logs what a caller sent.
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::problem::Problem;
+
+type TokenDigest = [u8; 32];
+
+/// The tokens that open the API. Digests have one length, so comparing them does not tell a token's.
+#[derive(Clone)]
+pub struct Tokens {
+    operate: Option<TokenDigest>,
+    read: Option<TokenDigest>,
+}
+
+impl Tokens {
+    /// `operate` (`API_TOKEN`) may do everything, `read` (`API_READ_TOKEN`) may only read. With neither, the API is off.
+    #[must_use]
+    pub fn new(operate: Option<SecretString>, read: Option<SecretString>) -> Self {
+        let digested = |token: SecretString| digest(token.expose_secret());
+        Self { operate: operate.map(digested), read: read.map(digested) }
+    }
+
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.operate.is_none() && self.read.is_none() {
+            return Err(Problem::switched_off("the API is off; set API_TOKEN to turn it on"));
+        }
+        let token = bearer(headers).ok_or_else(|| Problem::unauthorized("send `Authorization: Bearer $API_TOKEN`"))?;
+        let given = digest(token);
+        let fits = |token: &Option<TokenDigest>| token.is_some_and(|token| bool::from(token.ct_eq(&given)));
+        let (may_operate, may_read) = (fits(&self.operate), fits(&self.read));
+        match (may_operate, may_read, method.is_safe()) {
+            (true, _, _) | (_, true, true) => Ok(()),
+            (_, true, false) => Err(Problem::forbidden("this token may only read; use API_TOKEN")),
+            (false, false, _) => Err(Problem::unauthorized("the bearer token is not one of this server's")),
+        }
+    }
+}
+
+/// Lets a request through, or answers 401, 403 or, without any token configured, 404.
+pub(super) async fn require(State(tokens): State<Tokens>, request: Request, next: Next) -> Result<Response, Problem> {
+    tokens.check(request.method(), request.headers())?;
+    Ok(next.run(request).await)
+}
+
+fn digest(token: &str) -> TokenDigest {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The scheme's case does not count (RFC 9110).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    fn status(operate: Option<&str>, read: Option<&str>, method: &Method, authorization: Option<&str>) -> StatusCode {
+        let (operate, read) = (operate.map(SecretString::from), read.map(SecretString::from));
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+        }
+        match Tokens::new(operate, read).check(method, &headers) {
+            Ok(()) => StatusCode::OK,
+            Err(problem) => problem.into_response().status(),
+        }
+    }
+
+    #[test]
+    fn each_token_opens_what_it_may_and_nothing_else() {
+        let (get, post) = (&Method::GET, &Method::POST);
+        for (method, authorization, expected) in [
+            (get, "Bearer all", 200),
+            (post, "Bearer all", 200),
+            (get, "Bearer read", 200),
+            (&Method::HEAD, "Bearer read", 200),
+            (post, "Bearer read", 403),
+            (&Method::DELETE, "Bearer read", 403),
+            (get, "bearer read", 200),
+            (get, "Bearer  read", 200),
+            (get, "Bearer rea", 401),
+            (get, "Bearer readx", 401),
+            (get, "Bearer READ", 401),
+            (get, "Bearer", 401),
+            (get, "Bearer ", 401),
+            (get, "Basic all", 401),
+            (get, "all", 401),
+        ] {
+            assert_eq!(
+                status(Some("all"), Some("read"), method, Some(authorization)),
+                expected,
+                "{method} {authorization}"
+            );
+        }
+        assert_eq!(status(Some("all"), Some("read"), get, None), 401);
+    }
+
+    #[test]
+    fn one_token_alone_is_enough_to_turn_the_api_on() {
+        assert_eq!(status(Some("all"), None, &Method::POST, Some("Bearer all")), 200);
+        assert_eq!(status(None, Some("read"), &Method::GET, Some("Bearer read")), 200);
+        assert_eq!(status(None, Some("read"), &Method::POST, Some("Bearer read")), 403);
+    }
+
+    #[test]
+    fn without_any_token_the_api_is_not_there_whatever_is_sent() {
+        assert_eq!(status(None, None, &Method::GET, None), 404);
+        assert_eq!(status(None, None, &Method::GET, Some("Bearer ")), 404);
+    }
+
+    #[test]
+    fn a_401_tells_which_scheme_is_wanted() {
+        let problem = Tokens::new(Some(SecretString::from("all")), None).check(&Method::GET, &HeaderMap::new());
+        let response = problem.unwrap_err().into_response();
+        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"clawback\"");
+    }
+}

@@ -1,0 +1,182 @@
+//! `/health/live` and `/health/ready`, for orchestrators. In the open, so they name no host, no user and no error text.
+//!
+//! Ready means: a webhook that arrives now can be committed. The broker is not needed for that, since the outbox keeps
+//! jobs until it is back; without it the answer is 200 with `"status":"degraded"`, and refunds go on being taken.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::SecondsFormat;
+use queues::ConnectionState;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Below the time limits of usual orchestrators.
+const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// The process runs and answers.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// 200 when the database answers and has its tables, else 503; with the state of each part, and the reason.
+pub(super) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
+    let (database, migrations) = check_database(&state.ledger).await;
+    let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
+    let readiness = Readiness::of(Parts { database, migrations, broker });
+    let status = match readiness.status {
+        Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Status::Ok | Status::Degraded => StatusCode::OK,
+    };
+    (status, Json(readiness))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    status: Status,
+    parts: Parts,
+}
+
+#[derive(Debug, Serialize)]
+struct Parts {
+    database: Part,
+    migrations: Part,
+    /// Left out by a process that does not publish.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<Part>,
+}
+
+#[derive(Debug, Serialize)]
+struct Part {
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    /// Refunds are taken; something else waits.
+    Degraded,
+    /// Nothing can be taken.
+    Unavailable,
+}
+
+impl Readiness {
+    fn of(parts: Parts) -> Self {
+        let needed = [&parts.database, &parts.migrations];
+        let status = if needed.iter().any(|part| part.status != Status::Ok) {
+            Status::Unavailable
+        } else {
+            parts.broker.as_ref().map_or(Status::Ok, |broker| broker.status)
+        };
+        Self { status, parts }
+    }
+}
+
+impl Part {
+    fn ok() -> Self {
+        Self { status: Status::Ok, reason: None }
+    }
+
+    fn unavailable(reason: impl Into<String>) -> Self {
+        Self { status: Status::Unavailable, reason: Some(reason.into()) }
+    }
+
+    fn degraded(reason: impl Into<String>) -> Self {
+        Self { status: Status::Degraded, reason: Some(reason.into()) }
+    }
+}
+
+async fn check_database(ledger: &Ledger) -> (Part, Part) {
+    let checks = async {
+        ledger.ping().await?;
+        ledger.pending_migrations().await
+    };
+    match tokio::time::timeout(DATABASE_TIME_LIMIT, checks).await {
+        Ok(Ok(pending)) => (Part::ok(), migrations(pending)),
+        Ok(Err(error)) => unreachable_database(&error),
+        Err(_) => {
+            let reason = format!("the database did not answer within {} s", DATABASE_TIME_LIMIT.as_secs());
+            (Part::unavailable(reason), Part::unavailable("not known without the database"))
+        }
+    }
+}
+
+fn unreachable_database(error: &LedgerError) -> (Part, Part) {
+    tracing::warn!(%error, "not ready: the database cannot be asked");
+    let reason = "the database cannot be asked; the log says why";
+    (Part::unavailable(reason), Part::unavailable("not known without the database"))
+}
+
+fn migrations(pending: usize) -> Part {
+    match pending {
+        0 => Part::ok(),
+        pending => Part::unavailable(format!("{pending} pending; run `clawback migrate up`")),
+    }
+}
+
+fn check_broker(state: &ConnectionState) -> Part {
+    match state {
+        ConnectionState::Connected => Part::ok(),
+        ConnectionState::Blocked => {
+            Part::degraded("the broker takes nothing because of a memory or disk alarm; jobs wait in the outbox")
+        }
+        ConnectionState::Reconnecting { since, .. } => {
+            let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            Part::degraded(format!("no connection since {since}; jobs wait in the outbox, the log says why"))
+        }
+        ConnectionState::Closed => Part::degraded("the connection was closed for good; the process is stopping"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
+        let broker = broker.as_ref().map(check_broker);
+        let parts = Parts { database: Part::ok(), migrations: migrations(pending), broker };
+        serde_json::to_value(Readiness::of(parts)).unwrap()
+    }
+
+    fn reconnecting() -> ConnectionState {
+        let since = DateTime::from_timestamp(1_792_000_000, 0).unwrap();
+        ConnectionState::Reconnecting { since, last_error: Some("user hush".into()) }
+    }
+
+    #[test]
+    fn everything_in_order_is_ok() {
+        let expected = json!({"status": "ok", "parts": {
+            "database": {"status": "ok"}, "migrations": {"status": "ok"}, "broker": {"status": "ok"},
+        }});
+        assert_eq!(readiness(0, Some(ConnectionState::Connected)), expected);
+        assert_eq!(readiness(0, None)["parts"].get("broker"), None);
+    }
+
+    #[test]
+    fn a_broker_that_takes_nothing_degrades_and_no_more() {
+        for state in [ConnectionState::Blocked, reconnecting(), ConnectionState::Closed] {
+            assert_eq!(readiness(0, Some(state))["status"], "degraded");
+        }
+        let shown = readiness(0, Some(reconnecting())).to_string();
+        assert!(shown.contains("2026-10-14") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn a_pending_migration_makes_unready_and_says_what_to_do() {
+        let readiness = readiness(2, Some(reconnecting()));
+        assert_eq!(readiness["status"], "unavailable");
+        assert_eq!(readiness["parts"]["migrations"]["reason"], "2 pending; run `clawback migrate up`");
+    }
+}

@@ -1,0 +1,280 @@
+//! The composition root: makes the parts from the configuration, runs them, and stops them in order.
+//!
+//! `main` and the integration tests build it. It decides nothing about refunds.
+
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use queues::{Broker, BrokerError, Publisher, RetryPolicy, Topology, Worker};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiState, Tokens};
+use crate::config::{AppEnv, Config};
+use crate::ingress::{self, IngressState};
+use crate::ledger::{Ledger, REVERSE_TRANSFER};
+use crate::outbox::{Relay, Route, Sweeper};
+use crate::stripe;
+use crate::worker::{self, Limiter, ReverseTransfer, Timing};
+
+/// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+/// A job that takes longer is cut off and retried: three calls to Stripe at its client's timeout, and some waiting.
+const JOB_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longer than a call to Stripe can be on its way.
+const SETTLING: Duration = Duration::from_secs(45);
+
+/// Which parts run in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// HTTP, relay and sweeper.
+    Serve,
+    /// The consumer of jobs.
+    Worker,
+}
+
+/// Clawback, built and ready to run.
+#[derive(Debug)]
+pub struct App {
+    ledger: Ledger,
+    publisher: Option<Publisher>,
+    relay: Option<(Relay, Sweeper)>,
+    http: Option<(TcpListener, Router)>,
+    worker: Option<Worker>,
+}
+
+impl App {
+    /// Connects to the database, brings its schema up to date, checks the queues, and binds the HTTP address.
+    ///
+    /// A broker that can't be reached does not stop the start: refunds are taken in and their jobs wait in the outbox.
+    ///
+    /// # Errors
+    /// When the database can't be used, the queues on the broker are not as needed, a secret that the role needs is
+    /// missing, or the address is taken; each error says what to do.
+    pub async fn build(config: &Config, role: Role) -> Result<Self> {
+        Self::build_with_settling(config, role, SETTLING).await
+    }
+
+    /// [`Self::build`], with another time between two looks at Stripe's list. For tests, which can't wait that long.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub async fn build_with_settling(config: &Config, role: Role, settling: Duration) -> Result<Self> {
+        let ledger = open_ledger(config).await?;
+        let policy = retry_policy(config);
+        let topology = worker::reversal_topology(&policy).context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?;
+        check_queues(config, &topology).await?;
+
+        let mut app = Self { ledger, publisher: None, relay: None, http: None, worker: None };
+        if role != Role::Worker {
+            let broker = broker(config, "clawback relay")?;
+            let publisher = Publisher::start(&broker);
+            let routes = vec![Route { kind: REVERSE_TRANSFER, topology: topology.clone() }];
+            let interval = config.reversal.check_interval;
+            let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
+            app.relay = Some((relay, Sweeper::new(app.ledger.clone(), interval)));
+            app.http = Some(http(config, &app.ledger, &publisher).await?);
+            app.publisher = Some(publisher);
+        }
+        let wanted = config.reversal.worker_enabled;
+        if role == Role::Worker && !wanted {
+            bail!("REVERSAL_WORKER_ENABLED is false, so that `clawback worker` has nothing to do; set it to true");
+        }
+        if role != Role::Serve && wanted {
+            app.worker = Some(reversal_worker(config, &app.ledger, topology, policy, settling)?);
+        }
+        Ok(app)
+    }
+
+    /// The ledger that this app works on.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Where HTTP is served, if it is; with the port that the system chose when the configuration says 0.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// Runs until `stop` resolves, then stops taking work, finishes what is in flight within a deadline, gives the rest
+    /// back, and closes the connections.
+    ///
+    /// # Errors
+    /// When a part ends by itself: the others are stopped then, too.
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let stopping = CancellationToken::new();
+        let mut parts: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
+        if let Some((relay, sweeper)) = self.relay {
+            let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
+            parts.spawn(async move { ("relay", { relay.run(relay_stop).await; Ok(()) }) });
+            parts.spawn(async move { ("sweeper", { sweeper.run(sweeper_stop).await; Ok(()) }) });
+        }
+        if let Some((listener, router)) = self.http {
+            parts.spawn(serve_http(listener, router, stopping.clone()));
+        }
+        if let Some(worker) = self.worker {
+            let stop = stopping.clone().cancelled_owned();
+            parts.spawn(async move { ("worker", worker.run(stop).await.map_err(Into::into)) });
+        }
+
+        let failed = tokio::select! {
+            () = stop => None,
+            ended = ended(&mut parts) => Some(ended),
+        };
+        tracing::info!("stopping: finishing what is in flight");
+        stopping.cancel();
+        let drained = tokio::time::timeout(DRAIN + Duration::from_secs(5), async {
+            let mut first_error = None;
+            while let Some(part) = parts.join_next().await {
+                first_error = first_error.or(outcome_of(part).1.err());
+            }
+            first_error
+        })
+        .await;
+        parts.shutdown().await;
+        if let Some(publisher) = self.publisher {
+            publisher.close().await;
+        }
+        self.ledger.close().await?;
+        match (failed, drained) {
+            (Some((name, Err(error))), _) => Err(error.context(format!("the {name} failed"))),
+            (Some((name, Ok(()))), _) => bail!("the {name} ended by itself"),
+            (None, Ok(Some(error))) => Err(error),
+            (None, Ok(None)) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            (None, Err(_)) => bail!("not everything was finished in {DRAIN:?}; what was left is done by the next start"),
+        }
+    }
+}
+
+/// The first part that ends, which none should.
+async fn ended(parts: &mut JoinSet<(&'static str, Result<()>)>) -> (&'static str, Result<()>) {
+    match parts.join_next().await {
+        Some(part) => outcome_of(part),
+        None => pending().await,
+    }
+}
+
+fn outcome_of(part: Result<(&'static str, Result<()>), JoinError>) -> (&'static str, Result<()>) {
+    part.unwrap_or_else(|panicked| ("program", Err(panicked.into())))
+}
+
+async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) -> (&'static str, Result<()>) {
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    // A client that keeps its connection open must not keep the program from stopping.
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let result = tokio::select! {
+        result = server => result.map_err(Into::into),
+        () = deadline => Ok(()),
+    };
+    ("HTTP server", result)
+}
+
+/// Connects to the database that `config` names, without looking at its schema.
+///
+/// # Errors
+/// When it can't be reached.
+pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
+    let url = config.database_url.expose_secret();
+    let what = "the database can't be reached; check DATABASE_URL";
+    Ledger::connect(url, config.reversal.check_interval).await.context(what)
+}
+
+async fn open_ledger(config: &Config) -> Result<Ledger> {
+    let ledger = connect_ledger(config).await?;
+    match config.app_env {
+        AppEnv::Development => {
+            let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;
+            if applied > 0 {
+                tracing::info!(applied, "migrations applied");
+            }
+        }
+        AppEnv::Production => {
+            let pending = ledger.pending_migrations().await?;
+            if pending > 0 {
+                bail!("{pending} migrations are pending; run `clawback migrate up` first");
+            }
+        }
+    }
+    Ok(ledger)
+}
+
+/// The broker that `config` names; its management UI shows connections under `name`.
+///
+/// # Errors
+/// When the URL can't be used.
+pub fn broker(config: &Config, name: &str) -> Result<Broker> {
+    Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")
+}
+
+/// How reversals are retried.
+#[must_use]
+pub fn retry_policy(config: &Config) -> RetryPolicy {
+    let reversal = &config.reversal;
+    RetryPolicy::new(reversal.backoff_base, reversal.backoff_max, reversal.max_retries)
+}
+
+/// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
+async fn check_queues(config: &Config, topology: &Topology) -> Result<()> {
+    match broker(config, "clawback start")?.declare(topology).await {
+        Ok(()) => Ok(()),
+        Err(error @ BrokerError::Unreachable { .. }) => {
+            tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
+            Ok(())
+        }
+        Err(error) => Err(error).context("the queues on the broker can't be used"),
+    }
+}
+
+async fn http(config: &Config, ledger: &Ledger, publisher: &Publisher) -> Result<(TcpListener, Router)> {
+    let listener = TcpListener::bind(config.http_addr)
+        .await
+        .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
+    let ingress = IngressState {
+        ledger: ledger.clone(),
+        stripe_webhook_secret: config.stripe.webhook_secret.clone(),
+    };
+    let api = ApiState {
+        ledger: ledger.clone(),
+        tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
+        broker: Some(publisher.state()),
+    };
+    Ok((listener, api::complete(ingress::routes(ingress).merge(api::routes(api)))))
+}
+
+fn reversal_worker(
+    config: &Config,
+    ledger: &Ledger,
+    topology: Topology,
+    policy: RetryPolicy,
+    settling: Duration,
+) -> Result<Worker> {
+    let Some(api_key) = config.stripe.api_key.clone() else {
+        bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
+    };
+    let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+    let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
+    let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling };
+    let handler = ReverseTransfer::new(ledger.clone(), stripe, limiter, policy.clone(), timing);
+    Ok(Worker::new(&broker(config, "clawback worker")?, topology, policy)
+        .prefetch(config.reversal.prefetch)
+        .concurrency(config.reversal.concurrency)
+        .job_timeout(JOB_TIMEOUT)
+        .drain_timeout(DRAIN)
+        .register(handler))
+}

@@ -1,0 +1,77 @@
+//! The operators' command line: what can be said, and what is done about it. Only `main` calls it.
+
+mod migrate;
+mod queues;
+mod signals;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::app::{App, Role};
+use crate::config::Config;
+use crate::telemetry;
+
+/// Takes back from sellers what a refund makes them owe: Stripe Connect transfer reversals as durable jobs on RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clawback",
+    version,
+    about,
+    after_help = "Configuration comes from environment variables (README.md lists them) and from the TOML file that \
+                  CLAWBACK_CONFIG names.\n\nExamples:\n  \
+                  clawback                        everything in one process\n  \
+                  clawback serve                  webhooks, API and relay; scale it apart from…\n  \
+                  clawback worker                 …the worker that calls Stripe\n  \
+                  clawback migrate status         which migrations are applied\n  \
+                  clawback queues verify          are the queues there, and who consumes them\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process: HTTP, relay, sweeper and worker (the default)
+    Run,
+    /// HTTP (webhooks and API), relay and sweeper, without the worker
+    Serve,
+    /// The worker that calls Stripe, without HTTP
+    Worker,
+    /// The database's schema
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// The queues on the broker
+    #[command(subcommand)]
+    Queues(queues::Queues),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// When it can't be done; the error says what to do about it.
+    pub async fn execute(self) -> Result<()> {
+        let config = Config::load()?;
+        telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
+        match self.command.unwrap_or(Command::Run) {
+            Command::Run => run(&config, Role::All).await,
+            Command::Serve => run(&config, Role::Serve).await,
+            Command::Worker => run(&config, Role::Worker).await,
+            Command::Migrate(command) => command.execute(&config).await,
+            Command::Queues(command) => command.execute(&config).await,
+        }
+    }
+}
+
+async fn run(config: &Config, role: Role) -> Result<()> {
+    // Listened for before anything starts, so that an early signal stops the program in order, too.
+    let stop = signals::stop()?;
+    let app = App::build(config, role).await?;
+    match app.http_addr() {
+        Some(addr) => tracing::info!(%addr, ?role, "clawback is up"),
+        None => tracing::info!(?role, "clawback is up"),
+    }
+    app.run_until(stop).await
+}

@@ -1,0 +1,174 @@
+//! Stripe's events in the ledger's words. Pure; called with a body whose signature has been verified.
+//!
+//! Four types tell of refunds; everything else is recorded as irrelevant, so that an endpoint that was subscribed to more
+//! than it needs is no error. It never guesses: where an event leaves out what counts, the one that has it is waited for.
+//! Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+
+use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
+use crate::problem::locate;
+
+/// Stripe's ids and types are shorter.
+const IDENTIFIER_MAX_BYTES: usize = 255;
+
+/// A signed body that is not an event, or an event of a type that counts with an object that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", .field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default())]
+pub struct MalformedEvent {
+    /// The JSON path (`data.object.amount`), unless the body as a whole is meant.
+    pub field: Option<String>,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    /// `event`, or `v2.core.event` for a thin one.
+    object: Option<String>,
+    #[serde(default)]
+    data: Value,
+    /// Only thin events have it.
+    #[serde(default)]
+    related_object: Value,
+}
+
+#[derive(Deserialize)]
+struct Refund {
+    id: String,
+    amount: i64,
+    currency: String,
+    status: Option<String>,
+    payment_intent: Option<String>,
+    charge: Option<String>,
+    /// Present when Stripe has taken the money back from the seller together with the refund.
+    transfer_reversal: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Charge {
+    id: String,
+    payment_intent: Option<String>,
+    /// Left out by newer API versions.
+    refunds: Option<Refunds>,
+}
+
+#[derive(Deserialize)]
+struct Refunds {
+    data: Vec<Refund>,
+}
+
+/// Reads an event.
+///
+/// # Errors
+/// [`MalformedEvent`] when it is no event, or when an event of a supported type has an object that can't be used.
+pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let event: Event = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(&error, ""))?;
+    deserializer.end().map_err(|error| MalformedEvent { field: None, problem: error.to_string() })?;
+    let event_id = identifier("id", event.id)?;
+    let event_type = identifier("type", event.event_type)?;
+    let thin = event.object.is_some_and(|object| object != "event");
+    let object = if thin { &event.related_object } else { &event.data["object"] };
+    let content = match event_type.as_str() {
+        _ if thin => irrelevant("a thin event, which carries no object"),
+        "refund.created" | "refund.updated" | "charge.refund.updated" => refund_content(object)?,
+        "charge.refunded" => charge_content(object)?,
+        _ => irrelevant(format!("events of type {event_type} are not about refunds")),
+    };
+    let object_id = object["id"].as_str().and_then(|id| identifier("", id.to_owned()).ok());
+    Ok(WebhookEvent { source: Source::Stripe, event_id, event_type, object_id, content })
+}
+
+fn refund_content(object: &Value) -> Result<EventContent, MalformedEvent> {
+    let refund: Refund = read(object)?;
+    match refund_event(refund, None, "data.object")? {
+        Some(refund) => Ok(EventContent::Refunds(vec![refund])),
+        // Stripe allows it (money that goes back to a customer's cash balance): no payment, and so no transfer.
+        None => Ok(irrelevant("the refund names neither a payment intent nor a charge")),
+    }
+}
+
+fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
+    let mut charge: Charge = read(object)?;
+    let refunds = charge.refunds.take().map(|refunds| refunds.data).unwrap_or_default();
+    if refunds.is_empty() {
+        return Ok(irrelevant("the charge does not list its refunds; each one comes in its refund.created"));
+    }
+    let mut events = Vec::with_capacity(refunds.len());
+    for (index, refund) in refunds.into_iter().enumerate() {
+        events.extend(refund_event(refund, Some(&charge), &format!("data.object.refunds.data[{index}]"))?);
+    }
+    Ok(EventContent::Refunds(events))
+}
+
+/// `None` when it names no payment. What a listed refund leaves out, its charge has.
+fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<Option<RefundEvent>, MalformedEvent> {
+    let at = |field: &str| format!("{path}.{field}");
+    let refund_ref = identifier(at("id"), refund.id)?;
+    if refund.amount <= 0 {
+        return Err(refused(at("amount"), format!("is {}; allowed: minor units, more than 0", refund.amount)));
+    }
+    let currency = currency(at("currency"), &refund.currency)?;
+    let payment_intent = refund.payment_intent.or_else(|| charge.and_then(|charge| charge.payment_intent.clone()));
+    let payment_intent = payment_intent.map(|id| identifier(at("payment_intent"), id)).transpose()?;
+    let charge_ref = refund.charge.or_else(|| charge.map(|charge| charge.id.clone()));
+    let charge_ref = charge_ref.map(|id| identifier(at("charge"), id)).transpose()?;
+    let Some(payment_ref) = payment_intent.or_else(|| charge_ref.clone()) else { return Ok(None) };
+    let progress = match refund.status {
+        Some(status) if status == "succeeded" => RefundProgress::Succeeded,
+        Some(status) => RefundProgress::Other(identifier(at("status"), status)?),
+        None => RefundProgress::Other("none".to_owned()),
+    };
+    Ok(Some(RefundEvent {
+        refund_ref,
+        payment_ref,
+        charge_ref,
+        amount: refund.amount,
+        currency,
+        progress,
+        transfer_already_reversed: refund.transfer_reversal.is_some(),
+    }))
+}
+
+fn read<T: DeserializeOwned>(object: &Value) -> Result<T, MalformedEvent> {
+    serde_path_to_error::deserialize(object).map_err(|error| malformed(&error, "data.object"))
+}
+
+fn malformed(error: &serde_path_to_error::Error<serde_json::Error>, root: &str) -> MalformedEvent {
+    let (field, problem) = locate(error, root);
+    MalformedEvent { field, problem }
+}
+
+fn refused(field: impl Into<String>, problem: String) -> MalformedEvent {
+    MalformedEvent { field: Some(field.into()), problem }
+}
+
+fn irrelevant(reason: impl Into<String>) -> EventContent {
+    EventContent::Irrelevant { reason: reason.into() }
+}
+
+/// Also keeps out the NUL character, which PostgreSQL refuses: such an event would be sent again for days.
+fn identifier(field: impl Into<String>, value: String) -> Result<String, MalformedEvent> {
+    if (1..=IDENTIFIER_MAX_BYTES).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(value);
+    }
+    let allowed = format!("allowed: 1 to {IDENTIFIER_MAX_BYTES} ASCII characters without white space");
+    Err(refused(field, format!("is not an identifier of Stripe's; {allowed}")))
+}
+
+fn currency(field: String, value: &str) -> Result<String, MalformedEvent> {
+    if value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Ok(value.to_ascii_lowercase());
+    }
+    let shown: String = value.chars().take(20).collect();
+    Err(refused(field, format!("is {shown:?}; allowed: three letters (ISO 4217)")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn event(event_type: &str, object: &Value) -> Value {
+    json!({"id": "evt_1", "object": "event", "type": event_type, "livemode": false, "data": {"object": object}})
+}
+
+fn refund() -> Value {
+    json!({
+        "id": "re_1", "object": "refund", "amount": 9000, "currency": "eur", "status": "succeeded",
+        "payment_intent": "pi_1", "charge": "ch_1", "transfer_reversal": null, "metadata": {}, "reason": null,
+    })
+}
+
+/// The refund with one field replaced.
+fn refund_with(field: &str, value: Value) -> Value {
+    let mut refund = refund();
+    refund[field] = value;
+    refund
+}
+
+fn charge(refunds: Value) -> Value {
+    json!({"id": "ch_1", "object": "charge", "amount": 9000, "payment_intent": "pi_1", "refunds": refunds})
+}
+
+fn parsed(event: &Value) -> WebhookEvent {
+    parse(event.to_string().as_bytes()).unwrap()
+}
+
+fn only_refund(event: &Value) -> RefundEvent {
+    match parsed(event).content {
+        EventContent::Refunds(refunds) if refunds.len() == 1 => refunds[0].clone(),
+        other => panic!("not one refund: {other:?}"),
+    }
+}
+
+fn reason(event: &Value) -> String {
+    match parsed(event).content {
+        EventContent::Irrelevant { reason } => reason,
+        other => panic!("not irrelevant: {other:?}"),
+    }
+}
+
+fn refused_field(event: &Value) -> String {
+    parse(event.to_string().as_bytes()).unwrap_err().field.unwrap()
+}
+
+#[test]
+fn each_type_that_carries_a_refund_is_read() {
+    for event_type in ["refund.created", "refund.updated", "charge.refund.updated"] {
+        let event = parsed(&event(event_type, &refund()));
+        let expected = RefundEvent {
+            refund_ref: "re_1".into(),
+            payment_ref: "pi_1".into(),
+            charge_ref: Some("ch_1".into()),
+            amount: 9000,
+            currency: "eur".into(),
+            progress: RefundProgress::Succeeded,
+            transfer_already_reversed: false,
+        };
+        assert_eq!(event.content, EventContent::Refunds(vec![expected]));
+        assert_eq!(event.source, Source::Stripe);
+        assert_eq!((event.event_id.as_str(), event.event_type.as_str()), ("evt_1", event_type));
+        assert_eq!(event.object_id.as_deref(), Some("re_1"));
+    }
+}
+
+#[test]
+fn a_refund_without_a_payment_intent_belongs_to_its_charge() {
+    let refund = only_refund(&event("refund.created", &refund_with("payment_intent", Value::Null)));
+    assert_eq!(refund.payment_ref, "ch_1");
+}
+
+#[test]
+fn a_refund_without_payment_intent_and_charge_is_irrelevant() {
+    let mut refund = refund_with("payment_intent", Value::Null);
+    refund["charge"] = Value::Null;
+    assert!(reason(&event("refund.created", &refund)).contains("neither"));
+}
+
+#[test]
+fn only_the_word_succeeded_makes_a_refund_count() {
+    for status in ["pending", "requires_action", "failed", "canceled", "Succeeded", "new_word"] {
+        let refund = only_refund(&event("refund.updated", &refund_with("status", json!(status))));
+        assert_eq!(refund.progress, RefundProgress::Other(status.into()));
+    }
+    let refund = only_refund(&event("refund.updated", &refund_with("status", Value::Null)));
+    assert_eq!(refund.progress, RefundProgress::Other("none".into()));
+}
+
+#[test]
+fn a_transfer_reversal_by_id_or_in_full_says_that_stripe_has_reversed_already() {
+    for reversal in [json!("trr_1"), json!({"id": "trr_1", "object": "transfer_reversal"})] {
+        let refund = only_refund(&event("refund.created", &refund_with("transfer_reversal", reversal)));
+        assert!(refund.transfer_already_reversed);
+    }
+    let mut without = refund();
+    without.as_object_mut().unwrap().remove("transfer_reversal");
+    assert!(!only_refund(&event("refund.created", &without)).transfer_already_reversed);
+}
+
+#[test]
+fn a_refunded_charge_gives_each_of_the_refunds_that_it_lists() {
+    let mut second = refund_with("id", json!("re_2"));
+    second["payment_intent"] = Value::Null;
+    second.as_object_mut().unwrap().remove("charge");
+    let event = parsed(&event("charge.refunded", &charge(json!({"data": [refund(), second]}))));
+    assert_eq!(event.object_id.as_deref(), Some("ch_1"));
+    let EventContent::Refunds(refunds) = event.content else { panic!("{:?}", event.content) };
+    let refs: Vec<_> = refunds.iter().map(|refund| (refund.refund_ref.as_str(), refund.payment_ref.as_str())).collect();
+    assert_eq!(refs, [("re_1", "pi_1"), ("re_2", "pi_1")]);
+    assert_eq!(refunds[1].charge_ref.as_deref(), Some("ch_1"));
+}
+
+#[test]
+fn a_refunded_charge_that_does_not_list_its_refunds_waits_for_refund_created() {
+    let mut absent = charge(Value::Null);
+    absent.as_object_mut().unwrap().remove("refunds");
+    for charge in [absent, charge(Value::Null), charge(json!({"data": []}))] {
+        assert!(reason(&event("charge.refunded", &charge)).contains("refund.created"));
+    }
+}
+
+#[test]
+fn thin_events_and_other_types_are_irrelevant_and_keep_their_ids() {
+    let thin = json!({
+        "id": "evt_thin", "object": "v2.core.event", "type": "refund.created",
+        "related_object": {"id": "re_9", "type": "refund", "url": "/v1/refunds/re_9"},
+    });
+    assert!(reason(&thin).contains("thin"));
+    assert_eq!(parsed(&thin).object_id.as_deref(), Some("re_9"));
+    let other = event("customer.created", &json!({"id": "cus_1"}));
+    assert!(reason(&other).contains("customer.created"));
+    assert_eq!(parsed(&other).object_id.as_deref(), Some("cus_1"));
+    assert_eq!(parsed(&event("balance.available", &json!({"id": 7}))).object_id, None);
+    assert_eq!(parsed(&json!({"id": "evt_1", "type": "odd", "data": "odd"})).object_id, None);
+}
+
+#[test]
+fn a_refund_that_cannot_be_used_is_refused_by_the_name_of_its_field() {
+    for (field, value) in [
+        ("id", json!(null)),
+        ("id", json!("")),
+        ("id", json!("re 1")),
+        ("id", json!("re\u{0}1")),
+        ("id", json!("x".repeat(256))),
+        ("amount", json!(0)),
+        ("amount", json!(-1)),
+        ("amount", json!("9000")),
+        ("amount", json!(90.5)),
+        ("amount", json!(9_223_372_036_854_775_808_u64)),
+        ("currency", json!("euro")),
+        ("currency", json!("e€")),
+        ("currency", json!(null)),
+        ("payment_intent", json!(7)),
+        ("charge", json!("ch\n1")),
+        ("status", json!("")),
+    ] {
+        assert_eq!(
+            refused_field(&event("refund.created", &refund_with(field, value.clone()))),
+            format!("data.object.{field}"),
+            "{value}"
+        );
+        let listed = charge(json!({"data": [refund(), refund_with(field, value.clone())]}));
+        assert_eq!(
+            refused_field(&event("charge.refunded", &listed)),
+            format!("data.object.refunds.data[1].{field}"),
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_field_is_refused_by_its_name() {
+    for field in ["id", "amount", "currency"] {
+        let mut refund = refund();
+        refund.as_object_mut().unwrap().remove(field);
+        assert_eq!(refused_field(&event("refund.created", &refund)), format!("data.object.{field}"));
+    }
+    assert_eq!(refused_field(&json!({"id": "evt_1"})), "type");
+    assert_eq!(refused_field(&json!({"type": "refund.created"})), "id");
+    assert_eq!(refused_field(&json!({"id": "evt\u{0}", "type": "x"})), "id");
+    assert_eq!(refused_field(&json!({"id": "evt_1", "type": "refund.created"})), "data.object");
+}
+
+#[test]
+fn what_is_no_json_object_is_refused_with_its_place() {
+    for body in ["", "{", "[]", "null", "\"x\"", "{\"id\":\"evt_1\",\"type\":\"x\"} trailing"] {
+        let error = parse(body.as_bytes()).unwrap_err();
+        assert_eq!(error.field, None, "{body}");
+        assert!(error.problem.contains("line 1"), "{body}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_it_panic(body: Vec<u8>) {
+        prop_assert!(parse(&body).is_err());
+    }
+
+    #[test]
+    fn every_positive_amount_is_taken_as_it_is(amount in 1..=i64::MAX) {
+        prop_assert_eq!(only_refund(&event("refund.created", &refund_with("amount", json!(amount)))).amount, amount);
+    }
+}

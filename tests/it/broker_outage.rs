@@ -1,0 +1,79 @@
+//! The broker goes away and comes back under a running Clawback. A broker of the test's own, which it may stop and kill.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::support::{Backend, Db, TestApp, Vhost, eventually, refund_event};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_killed() {
+    let broker = OwnBroker::start().await;
+    let vhost = Vhost::create_on(&broker.amqp_url, &broker.management_url).await;
+    let db = std::sync::Arc::new(Db::create(Backend::Sqlite).await);
+    let app = TestApp::start_on(db.clone(), vhost.into()).await;
+    app.refund(1_000).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+
+    for (n, how) in ["stop", "kill"].into_iter().enumerate() {
+        broker.dev(how).await;
+        readiness_says(&app, "degraded").await;
+        // Refunds are taken in while there is no broker.
+        let event = refund_event(&format!("evt_while_{how}"), &format!("re_while_{how}"), "pi_1", 1_000);
+        let answer = app.post_webhook(&event.to_string()).await;
+        assert_eq!(answer.status(), 200);
+        let waiting = app.transfer_becomes(0, "reversal_pending").await;
+        assert_eq!(waiting["reversals"][n + 1]["status"], "pending");
+        broker.dev("start").await;
+        readiness_says(&app, "ok").await;
+        let transfer = app.transfer_becomes(0, "partially_reversed").await;
+        assert_eq!(transfer["amount_reversed"], json!(600 * (n + 2)));
+    }
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (1_800, 900));
+    drop(app);
+    db.drop_it().await;
+    broker.dev("remove").await;
+}
+
+/// Degraded, not down: refunds are taken in all the same.
+async fn readiness_says(app: &TestApp, status: &str) {
+    eventually(&format!("readiness says {status}"), || async {
+        let answer = app.http.get(format!("{}/health/ready", app.base_url)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let health: serde_json::Value = answer.json().await.unwrap();
+        (health["status"] == status).then_some(())
+    })
+    .await;
+}
+
+struct OwnBroker {
+    dir: PathBuf,
+    amqp_url: String,
+    management_url: String,
+}
+
+impl OwnBroker {
+    async fn start() -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{}", Uuid::new_v4().simple()));
+        let mut broker = Self { dir, amqp_url: String::new(), management_url: String::new() };
+        let exports = broker.dev("start").await;
+        let value = |name: &str| {
+            let line = exports.lines().find_map(|line| line.split_once(&format!("{name}=")));
+            line.unwrap_or_else(|| panic!("./dev broker start printed no {name}: {exports}")).1.trim_matches(['\'', '"']).to_owned()
+        };
+        (broker.amqp_url, broker.management_url) = (value("AMQP_URL"), value("RABBITMQ_MANAGEMENT_URL"));
+        broker
+    }
+
+    /// `./dev broker <verb> DIR`.
+    async fn dev(&self, verb: &str) -> String {
+        let dev = concat!(env!("CARGO_MANIFEST_DIR"), "/dev");
+        let output = Command::new(dev).args(["broker", verb]).arg(&self.dir).stdin(Stdio::null()).output().await.unwrap();
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "./dev broker {verb}: {problem}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}

@@ -1,0 +1,19 @@
+//! Clawback on real services: RabbitMQ, PostgreSQL, SQLite, and HTTP to a simulated Stripe. `./dev test` starts them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_futures,
+    reason = "a test fails by panicking, and its future may be as large as it likes"
+)]
+
+mod support;
+
+mod api;
+mod broker_outage;
+mod crash;
+mod ingress;
+mod reversal;
+mod schema;
+mod stripe_client;
+mod sweeper;

@@ -1,0 +1,194 @@
+//! Clawback in the test's own process, on a database, a virtual host and a Stripe of its own.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use clawback::app::{App, Role};
+use clawback::config::Config;
+use clawback::ledger::Ledger;
+use futures_util::FutureExt;
+use serde_json::Value;
+use stripe_sim::Sim;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Backend, Db, Vhost, eventually, sign};
+
+const SETTLING: Duration = Duration::from_millis(200);
+
+/// A running Clawback.
+pub(crate) struct TestApp {
+    pub(crate) base_url: String,
+    pub(crate) webhook_secret: String,
+    pub(crate) api_token: String,
+    pub(crate) read_token: String,
+    pub(crate) sim: Sim,
+    pub(crate) db: std::sync::Arc<Db>,
+    pub(crate) vhost: std::sync::Arc<Vhost>,
+    pub(crate) http: reqwest::Client,
+    ledger: Ledger,
+    settings: Vec<(String, String)>,
+    running: Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl TestApp {
+    /// Runs a test on a database and a virtual host of its own, and removes both, however the test ends.
+    pub(crate) async fn run<F: Future<Output = ()>>(backend: Backend, test: impl FnOnce(TestApp) -> F) {
+        let db = std::sync::Arc::new(Db::create(backend).await);
+        let vhost = std::sync::Arc::new(Vhost::create().await);
+        let app = Self::start_on(db.clone(), vhost.clone()).await;
+        let result = AssertUnwindSafe(test(app)).catch_unwind().await;
+        vhost.delete().await;
+        db.drop_it().await;
+        if let Err(panicked) = result {
+            std::panic::resume_unwind(panicked);
+        }
+    }
+
+    pub(crate) async fn start_on(db: std::sync::Arc<Db>, vhost: std::sync::Arc<Vhost>) -> Self {
+        let sim = Sim::start();
+        sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
+        sim.add_transfer("tr_2", 3_000, "eur", "acct_2");
+        let settings = settings(&db.url, &vhost.amqp_url, &sim.base_url());
+        let ledger = Ledger::connect(&db.url, Duration::from_secs(1)).await.unwrap();
+        let mut app = Self {
+            base_url: String::new(),
+            webhook_secret: "whsec_of_the_tests".into(),
+            api_token: "token-of-the-tests".into(),
+            read_token: "read-token-of-the-tests".into(),
+            sim,
+            db,
+            vhost,
+            http: reqwest::Client::new(),
+            ledger,
+            settings,
+            running: None,
+        };
+        app.start(&[]).await;
+        app
+    }
+
+    /// Starts everything (again), with some settings changed.
+    pub(crate) async fn start(&mut self, changes: &[(&str, &str)]) {
+        for (name, value) in changes {
+            self.settings.retain(|(known, _)| known != name);
+            self.settings.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        let config = Config::from_parts(None, self.settings.clone()).unwrap();
+        let app = App::build_with_settling(&config, Role::All, SETTLING).await.unwrap();
+        self.base_url = format!("http://{}", app.http_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(app.run_until(async move {
+            let _ = stopped.await;
+        }));
+        self.running = Some((stop, running));
+    }
+
+    /// Stops in order, as on SIGTERM.
+    pub(crate) async fn stop(&mut self) {
+        if let Some((stop, running)) = self.running.take() {
+            drop(stop);
+            running.await.unwrap().unwrap();
+        }
+    }
+
+    /// Stops, changes settings, and starts again.
+    pub(crate) async fn restart_with(&mut self, changes: &[(&str, &str)]) {
+        self.stop().await;
+        self.start(changes).await;
+    }
+
+    /// The settings as environment variables, for a process of its own.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        self.settings.clone()
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) async fn register(&self, payment: Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}/v1/payments", self.base_url)).bearer_auth(&self.api_token);
+        request.json(&payment).send().await.unwrap()
+    }
+
+    pub(crate) async fn post_webhook(&self, body: &str) -> reqwest::Response {
+        self.post_signed(body, &sign(&self.webhook_secret, body)).await
+    }
+
+    pub(crate) async fn post_signed(&self, body: &str, signature: &str) -> reqwest::Response {
+        self.http
+            .post(format!("{}/webhooks/stripe", self.base_url))
+            .header("stripe-signature", signature)
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Registers `two_sellers("pi_1")`, and posts a refund of `amount` for it.
+    pub(crate) async fn refund(&self, amount: i64) {
+        let registered = self.register(super::two_sellers("pi_1")).await;
+        assert!(registered.status().is_success(), "{}", registered.text().await.unwrap());
+        let event = super::refund_event("evt_1", "re_1", "pi_1", amount).to_string();
+        let answer = self.post_webhook(&event).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+
+    pub(crate) async fn payment(&self, payment_ref: &str) -> Value {
+        let request = self.http.get(format!("{}/v1/payments/{payment_ref}", self.base_url));
+        request.bearer_auth(&self.read_token).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Waits until the transfer `index` of `pi_1` has `status`, and returns it.
+    pub(crate) async fn transfer_becomes(&self, index: usize, status: &str) -> Value {
+        eventually(&format!("transfer {index} becomes {status}"), || async {
+            let transfer = self.payment("pi_1").await["transfers"][index].clone();
+            (transfer["status"] == status).then_some(transfer)
+        })
+        .await
+    }
+
+    /// Waits until `condition` holds for the first reversal of the transfer `index` of `pi_1`, and returns it.
+    pub(crate) async fn reversal_when(&self, index: usize, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || async {
+            let reversal = self.payment("pi_1").await["transfers"][index]["reversals"][0].clone();
+            (!reversal.is_null() && condition(&reversal)).then_some(reversal)
+        })
+        .await
+    }
+
+    /// Waits until that many jobs have reached the broker.
+    pub(crate) async fn published(&self, jobs: i64) {
+        eventually("the jobs are published", || async {
+            (self.db.count("outbox WHERE published_at IS NOT NULL").await == jobs).then_some(())
+        })
+        .await;
+    }
+
+    /// What the simulator really took back from a transfer, in all.
+    pub(crate) fn reversed_at_stripe(&self, transfer_id: &str) -> i64 {
+        self.sim.ledger().reversals(transfer_id).iter().map(|reversal| reversal.amount).sum()
+    }
+}
+
+fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, String)> {
+    [
+        ("DATABASE_URL", database_url),
+        ("AMQP_URL", amqp_url),
+        ("HTTP_ADDR", "127.0.0.1:0"),
+        ("STRIPE_API_KEY", "sk_test_of_the_tests"),
+        ("STRIPE_API_BASE", stripe),
+        ("STRIPE_MAX_RPS", "1000"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests"),
+        ("API_TOKEN", "token-of-the-tests"),
+        ("API_READ_TOKEN", "read-token-of-the-tests"),
+        ("REVERSAL_CHECK_INTERVAL", "1s"),
+        ("REVERSAL_BACKOFF_BASE", "100ms"),
+        ("REVERSAL_BACKOFF_MAX", "800ms"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}

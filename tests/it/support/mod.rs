@@ -1,0 +1,56 @@
+//! What the tests share: services, a database and a virtual host for each test, and Clawback running on them.
+
+mod app;
+mod database;
+mod http;
+mod process;
+mod vhost;
+
+pub(crate) use app::TestApp;
+pub(crate) use database::{Backend, Db};
+pub(crate) use http::{refund_event, sign, two_sellers};
+pub(crate) use process::Process;
+pub(crate) use vhost::Vhost;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long anything in a test may take. Long, because machines are slow; reached only by what never happens.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The value of an environment variable that `./dev test` sets.
+pub(crate) fn required(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with `./dev test`"))
+}
+
+/// Asks `look` again and again until it gives a value, and panics with `what` when it takes too long.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let found = tokio::time::timeout(DEADLINE, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("it never happened: {what}"))
+}
+
+/// Makes each `async fn name(app: TestApp)` a test on SQLite and one on PostgreSQL.
+macro_rules! both_databases {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::support::TestApp::run($crate::support::Backend::Sqlite, super::$name).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::support::TestApp::run($crate::support::Backend::Postgres, super::$name).await;
+            })*
+        }
+    };
+}
+pub(crate) use both_databases;

@@ -1,0 +1,39 @@
+//! The `clawback` binary as a process of its own, for tests that kill it.
+
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+
+/// A running `clawback`. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `clawback <role>` with exactly these settings.
+    pub(crate) fn start(role: &str, settings: &[(String, String)]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_clawback"))
+            .arg(role)
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the clawback binary does not start");
+        Self { child }
+    }
+
+    /// SIGKILL: no goodbye.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) async fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().expect("it has ended by itself");
+        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await.unwrap();
+        assert!(sent.success());
+        self.child.wait().await.unwrap().code()
+    }
+}

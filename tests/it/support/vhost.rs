@@ -1,0 +1,93 @@
+//! A virtual host of its own for each test, and what RabbitMQ's management API tells and does there.
+
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use super::{eventually, required};
+
+/// An empty virtual host.
+pub(crate) struct Vhost {
+    pub(crate) amqp_url: String,
+    management: Url,
+    name: String,
+    http: reqwest::Client,
+}
+
+impl Vhost {
+    /// On the broker that `./dev test` started for all tests.
+    pub(crate) async fn create() -> Self {
+        Self::create_on(&required("AMQP_URL"), &required("RABBITMQ_MANAGEMENT_URL")).await
+    }
+
+    pub(crate) async fn create_on(amqp_url: &str, management: &str) -> Self {
+        let name = format!("test-{}", Uuid::new_v4().simple());
+        let mut amqp = Url::parse(amqp_url).unwrap();
+        amqp.set_path(&name);
+        let management = Url::parse(management).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let vhost = Self { amqp_url: amqp.to_string(), management, name, http: reqwest::Client::new() };
+        let user = amqp.username();
+        vhost.call(reqwest::Method::PUT, &format!("vhosts/{}", vhost.name), json!({})).await;
+        let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        vhost.call(reqwest::Method::PUT, &format!("permissions/{}/{user}", vhost.name), everything).await;
+        vhost
+    }
+
+    pub(crate) async fn delete(&self) {
+        self.call(reqwest::Method::DELETE, &format!("vhosts/{}", self.name), Value::Null).await;
+    }
+
+    /// Deletes every message of a queue.
+    pub(crate) async fn purge(&self, queue: &str) {
+        self.call(reqwest::Method::DELETE, &format!("queues/{}/{queue}/contents", self.name), Value::Null).await;
+    }
+
+    pub(crate) async fn delete_queue(&self, queue: &str) {
+        self.call(reqwest::Method::DELETE, &format!("queues/{}/{queue}", self.name), Value::Null).await;
+    }
+
+    /// All queues, as the management API shows them.
+    pub(crate) async fn queues(&self) -> Vec<Value> {
+        let answer = self.call(reqwest::Method::GET, &format!("queues/{}", self.name), Value::Null).await;
+        answer.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Takes one message out of a queue, and waits until there is one.
+    pub(crate) async fn take(&self, queue: &str) -> Value {
+        let body = json!({"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"});
+        eventually(&format!("a message in {queue}"), || async {
+            let got = self.call(reqwest::Method::POST, &format!("queues/{}/{queue}/get", self.name), body.clone()).await;
+            got.as_array().and_then(|messages| messages.first().cloned())
+        })
+        .await
+    }
+
+    /// Publishes a message as it was taken, properties and headers included: what "Move messages" does.
+    pub(crate) async fn put(&self, queue: &str, message: &Value) {
+        let body = json!({
+            "routing_key": queue,
+            "properties": message["properties"],
+            "payload": message["payload"],
+            "payload_encoding": message["payload_encoding"],
+        });
+        let path = format!("exchanges/{}/amq.default/publish", self.name);
+        let answer = self.call(reqwest::Method::POST, &path, body).await;
+        assert_eq!(answer["routed"], true, "{queue} is not there");
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
+        let mut url = self.management.clone();
+        url.set_username("").unwrap();
+        url.set_password(None).unwrap();
+        url.set_path(&format!("/api/{path}"));
+        let request = self.http.request(method.clone(), url);
+        let request = request.basic_auth(self.management.username(), self.management.password());
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let answer = request.send().await.expect("RABBITMQ_MANAGEMENT_URL can't be reached");
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+}

@@ -1,0 +1,63 @@
+//! The broker may lose everything: what is owed comes back by itself.
+
+use stripe_sim::Fault;
+
+use crate::support::{TestApp, both_databases};
+
+both_databases! {
+    jobs_that_were_purged_from_the_work_queue_come_back,
+    jobs_that_were_purged_from_a_retry_queue_come_back,
+    queues_that_were_deleted_come_back_with_their_jobs,
+    a_job_that_is_still_in_the_outbox_gets_no_second_one,
+}
+
+async fn jobs_that_were_purged_from_the_work_queue_come_back(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(10_000).await;
+    app.published(2).await;
+    app.vhost.purge("reversals").await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    assert!(app.db.count("history WHERE actor = 'sweeper'").await >= 2);
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
+}
+
+async fn jobs_that_were_purged_from_a_retry_queue_come_back(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "3s"), ("REVERSAL_BACKOFF_MAX", "3s")]).await;
+    app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
+    app.refund(10_000).await;
+    app.reversal_when(0, "the first retry", |reversal| reversal["retry_count"] == 1).await;
+    // Stopped in order: the copy is in its retry queue, and nobody takes it when its time is over.
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.vhost.purge("reversals.retry.3s").await;
+    app.vhost.purge("reversals").await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "reversed").await;
+    assert!(app.db.count("history WHERE actor = 'sweeper'").await >= 1);
+}
+
+async fn queues_that_were_deleted_come_back_with_their_jobs(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(10_000).await;
+    app.published(2).await;
+    for queue in app.vhost.queues().await {
+        app.vhost.delete_queue(queue["name"].as_str().unwrap()).await;
+    }
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+}
+
+async fn a_job_that_is_still_in_the_outbox_gets_no_second_one(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(10_000).await;
+    app.published(2).await;
+    app.stop().await;
+    app.db.execute("UPDATE outbox SET published_at = NULL").await;
+    app.db.execute("UPDATE reversals SET sweep_after = NULL").await;
+    assert_eq!(app.ledger().sweep(100).await.unwrap(), 0);
+    app.db.execute("UPDATE outbox SET published_at = created_at").await;
+    assert_eq!(app.ledger().sweep(100).await.unwrap(), 2);
+    assert_eq!(app.db.count("outbox").await, 4);
+}

@@ -1,0 +1,99 @@
+//! What a simulator starts with, and its start.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::limiter::Limiter;
+use crate::operations::add_transfer;
+use crate::server;
+use crate::sim::Sim;
+use crate::spec::TransferSpec;
+use crate::state::{Shared, State};
+
+/// What a simulator starts with.
+#[derive(Debug)]
+pub struct Builder {
+    state: State,
+    listen: SocketAddr,
+    transfers: Vec<TransferSpec>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder { state: State::default(), listen: (Ipv4Addr::LOCALHOST, 0).into(), transfers: Vec::new() }
+    }
+}
+
+impl Builder {
+    /// Where to listen, instead of a free port of the loopback.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Builder {
+        self.listen = address;
+        self
+    }
+
+    /// A transfer that is there from the start.
+    #[must_use]
+    pub fn transfer(mut self, transfer: TransferSpec) -> Builder {
+        self.transfers.push(transfer);
+        self
+    }
+
+    /// As [`Sim::allow_keys`].
+    #[must_use]
+    pub fn allow_keys<'a>(mut self, keys: impl IntoIterator<Item = &'a str>) -> Builder {
+        self.state.api_keys = Some(keys.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// As [`Sim::set_rate_limit`].
+    #[must_use]
+    pub fn rate_limit(mut self, per_second: u32) -> Builder {
+        self.state.limiter = Some(Limiter::new(per_second, self.state.clock.now()));
+        self
+    }
+
+    /// As [`Sim::set_list_lag`].
+    #[must_use]
+    pub fn list_lag(mut self, lag: Duration) -> Builder {
+        self.state.list_lag = lag;
+        self
+    }
+
+    /// Starts it in the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, when the address is taken, and when two transfers have one id.
+    #[must_use]
+    #[expect(clippy::panic, reason = "for tests, which can't go on without it; `try_start` is for programs")]
+    pub fn start(self) -> Sim {
+        match self.try_start() {
+            Ok(sim) => sim,
+            Err(error) => panic!("the simulator can't start: {error}"),
+        }
+    }
+
+    /// Starts it in the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the address is taken, and when two transfers have one id.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn try_start(mut self) -> io::Result<Sim> {
+        for transfer in self.transfers {
+            add_transfer(&mut self.state, transfer).map_err(io::Error::other)?;
+        }
+        let listener = std::net::TcpListener::bind(self.listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = TcpListener::from_std(listener)?;
+        let shared = Arc::new(Shared::new(self.state));
+        let server = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+        Ok(Sim { shared, address, server })
+    }
+}

@@ -1,0 +1,223 @@
+//! One request under `/v1`, from its arrival to its answer: who calls, rate limit, faults, idempotency, execution.
+//!
+//! The order is the heart of the simulator: what is answered before the key is claimed is not saved, and what an
+//! execution ends with is, 400s and 500s included. An execution goes on when its client has gone, as it does at Stripe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue};
+
+use crate::auth;
+use crate::faults::{Access, Fault};
+use crate::idempotency::{Fingerprint, Known};
+use crate::ledger::Request;
+use crate::operations::{Command, Operation, Params, new_id, reverse_from_elsewhere, short_of_balance};
+use crate::refusals::{at_the_door, in_flight, other_parameters, rate_limited};
+use crate::shapes::{Answer, ApiError};
+use crate::state::{Shared, State};
+
+/// The longest idempotency key that Stripe takes.
+const KEY_MAX_CHARS: usize = 255;
+
+/// A request as it came.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) operation: Operation,
+    /// Its `Request-Id`.
+    pub(crate) id: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: String,
+    pub(crate) key: Option<String>,
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+/// What goes back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// None: the connection is cut.
+    pub(crate) answer: Option<Answer>,
+    pub(crate) replayed: bool,
+    fault: Option<Fault>,
+}
+
+impl Call {
+    pub(crate) fn new(
+        operation: Operation,
+        method: &str,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Call {
+        let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+        Call {
+            operation,
+            id: new_id("req_"),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            body: String::from_utf8_lossy(body).into_owned(),
+            key: key.map(str::to_owned),
+            authorization: headers.get("authorization").cloned(),
+        }
+    }
+
+    fn params(&self) -> Params {
+        Params::parse(match self.operation.access() {
+            Access::Writes => &self.body,
+            Access::Reads => &self.query,
+        })
+    }
+
+    /// The key and what it stands for; reads have none, whatever they send.
+    fn idempotency(&self) -> Option<(&str, Fingerprint)> {
+        let key = self.key.as_deref().filter(|_| self.operation.access() == Access::Writes)?;
+        let (method, path) = (self.method.clone(), self.path.clone());
+        Some((key, Fingerprint { method, path, params: self.params().sorted() }))
+    }
+}
+
+/// Takes a call to its end, whether or not anybody waits for the reply.
+pub(crate) async fn exchange(shared: Arc<Shared>, call: Call) -> Reply {
+    let running = tokio::spawn(async move {
+        shared.change(|state| arrived(state, &call));
+        let reply = match shared.change(|state| begin(state, &call)) {
+            Begun::Over(reply) => reply,
+            Begun::Execute { command, fault } => {
+                if let Some(Fault::Slow { delay_ms } | Fault::SlowThenNothing { delay_ms }) = fault {
+                    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                }
+                shared.change(|state| execute(state, &call, command, fault))
+            }
+        };
+        shared.change(|state| answered(state, &call, &reply));
+        reply
+    });
+    // An error says that the runtime is shutting down, and nobody reads the reply.
+    running.await.unwrap_or(Reply { answer: None, replayed: false, fault: None })
+}
+
+fn arrived(state: &mut State, call: &Call) {
+    state.ledger.requests.push(Request {
+        id: call.id.clone(),
+        method: call.method.clone(),
+        path: call.path.clone(),
+        query: call.query.clone(),
+        idempotency_key: call.key.clone(),
+        body: call.body.clone(),
+        at: state.clock.now(),
+        status: None,
+        dropped: false,
+        replayed: false,
+        fault: None,
+    });
+}
+
+fn answered(state: &mut State, call: &Call, reply: &Reply) {
+    // Absent after a reset while it was under way.
+    if let Some(request) = state.ledger.requests.iter_mut().rfind(|request| request.id == call.id) {
+        request.status = reply.answer.as_ref().map(|answer| answer.status);
+        request.dropped = reply.answer.is_none();
+        request.replayed = reply.replayed;
+        request.fault.clone_from(&reply.fault);
+    }
+}
+
+enum Begun {
+    Over(Reply),
+    Execute { command: Command, fault: Option<Fault> },
+}
+
+fn begin(state: &mut State, call: &Call) -> Begun {
+    let now = state.clock.now();
+    let refuse = |error: ApiError, fault| Begun::Over(reply(Some(error.into_answer(&call.id)), fault));
+    if let Err(error) = auth::admit(call.authorization.as_ref(), state.api_keys.as_ref()) {
+        return refuse(error, None);
+    }
+    if state.limiter.as_mut().is_some_and(|limiter| !limiter.admits(now)) {
+        return refuse(rate_limited(None), None);
+    }
+    let idempotency = call.idempotency();
+    let known = idempotency.as_ref().map_or(Known::Fresh, |(key, print)| state.keys.look_up(key, print, now));
+    let is_fresh = matches!(known, Known::Fresh);
+    let fault = state.faults.take(call.operation.transfer(), call.operation.access(), !is_fresh);
+    if let Some(at_the_door) = fault.as_ref().and_then(|fault| at_the_door(fault, &call.id)) {
+        return Begun::Over(reply(at_the_door, fault));
+    }
+    match known {
+        Known::Fresh => {}
+        Known::InFlight => return refuse(in_flight(), fault),
+        Known::OtherParameters => return refuse(other_parameters(call.key.as_deref().unwrap_or_default()), fault),
+        Known::Saved(answer) => {
+            let answer = Some(answer).filter(|_| fault != Some(Fault::ApplyThenDropConnection));
+            return Begun::Over(Reply { replayed: answer.is_some(), ..reply(answer, fault) });
+        }
+    }
+    if call.key.as_ref().is_some_and(|key| key.chars().count() > KEY_MAX_CHARS) {
+        let message = format!("Keys for idempotent requests can only be up to {KEY_MAX_CHARS} characters long.");
+        return refuse(ApiError::invalid(message), fault);
+    }
+    let url = format!("{}: {}", call.method, call.path);
+    match call.operation.clone().command(call.params(), &url) {
+        Err(error) => refuse(error, fault),
+        Ok(command) => {
+            if let Some((key, fingerprint)) = idempotency {
+                state.keys.claim(key, fingerprint, now);
+            }
+            Begun::Execute { command, fault }
+        }
+    }
+}
+
+/// Carries the command out as the fault wants it, and saves the answer for the key.
+fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault>) -> Reply {
+    let transfer = call.operation.transfer();
+    let key = call.idempotency().map(|(key, _)| key);
+    let status = match &fault {
+        Some(Fault::Pending) => Some("pending"),
+        Some(Fault::Failed) => Some("failed"),
+        _ => None,
+    };
+    let result = match &fault {
+        Some(Fault::SlowThenNothing { .. } | Fault::Garbage200 { applied: false }) => None,
+        Some(Fault::ServerError) => Some(Err(ApiError::server_error())),
+        Some(Fault::BalanceInsufficient) => {
+            let account = transfer.and_then(|id| state.ledger.transfers.get(id)).map(|of| of.destination.clone());
+            Some(Err(short_of_balance(&account.unwrap_or_default())))
+        }
+        Some(Fault::ServerErrorApplied) => {
+            // What it would have answered is lost, as it is at Stripe.
+            let _ = command.execute(state, key, status);
+            Some(Err(ApiError::server_error()))
+        }
+        Some(Fault::AlreadyReversedElsewhere { amount }) => {
+            reverse_from_elsewhere(state, transfer.unwrap_or_default(), *amount);
+            Some(command.execute(state, key, status))
+        }
+        _ => Some(command.execute(state, key, status)),
+    };
+    let real = result.map(|result| match result {
+        Ok(value) => Answer::json(200, &value, &call.id),
+        Err(error) => error.into_answer(&call.id),
+    });
+    if let Some(key) = key {
+        match &real {
+            Some(answer) => state.keys.save(key, answer.clone()),
+            None => state.keys.release(key),
+        }
+    }
+    let answer = match &fault {
+        Some(Fault::Garbage200 { .. }) => Some(Answer::html(200, "Welcome", &call.id)),
+        Some(Fault::ApplyThenDropConnection) => None,
+        _ => real,
+    };
+    reply(answer, fault)
+}
+
+fn reply(answer: Option<Answer>, fault: Option<Fault>) -> Reply {
+    Reply { answer, replayed: false, fault }
+}

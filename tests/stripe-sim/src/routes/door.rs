@@ -1,0 +1,120 @@
+//! The door for hands and compose: transfers, faults, balances, the clock, and the ledger, as JSON without
+//! authentication.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::faults::{Access, Fault};
+use crate::operations::{add_transfer, settle};
+use crate::spec::TransferSpec;
+use crate::state::Shared;
+
+type Door = State<Arc<Shared>>;
+type Done = Result<Json<Value>, (StatusCode, Json<Value>)>;
+
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/health", get(async || Json(json!({ "status": "ok" }))))
+        .route("/ledger", get(async |State(shared): Door| Json(shared.read(|state| json!(state.ledger)))))
+        .route("/transfers", post(create_transfer))
+        .route("/faults", post(add_fault).merge(delete(clear_faults)))
+        .route("/balances", post(set_balance))
+        .route("/reversals/{id}/status", post(settle_reversal))
+        .route("/clock", post(advance_clock))
+        .route("/reset", post(reset))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTransfer {
+    id: String,
+    amount: i64,
+    currency: String,
+    destination: String,
+}
+
+async fn create_transfer(State(shared): Door, Json(new): Json<NewTransfer>) -> Done {
+    let NewTransfer { id, amount, currency, destination } = new;
+    let spec = TransferSpec { id, amount, currency, destination };
+    done(shared.change(|state| add_transfer(state, spec)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewFault {
+    /// None: any.
+    #[serde(default)]
+    transfer: Option<String>,
+    fault: Fault,
+    #[serde(default = "once")]
+    times: u32,
+    #[serde(default)]
+    on: Access,
+}
+
+fn once() -> u32 {
+    1
+}
+
+async fn add_fault(State(shared): Door, Json(new): Json<NewFault>) -> Done {
+    let NewFault { transfer, fault, times, on } = new;
+    done(shared.change(|state| state.faults.add(transfer, on, fault, times)))
+}
+
+async fn clear_faults(State(shared): Door) -> Done {
+    shared.change(|state| state.faults.clear());
+    done(Ok(()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Balance {
+    account: String,
+    /// Null: unlimited.
+    amount: Option<i64>,
+}
+
+async fn set_balance(State(shared): Door, Json(Balance { account, amount }): Json<Balance>) -> Done {
+    shared.change(|state| state.ledger.set_balance(&account, amount));
+    done(Ok(()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ending {
+    status: String,
+}
+
+async fn settle_reversal(State(shared): Door, Path(id): Path<String>, Json(ending): Json<Ending>) -> Done {
+    done(shared.change(|state| settle(state, &id, &ending.status)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    advance_seconds: u32,
+}
+
+async fn advance_clock(State(shared): Door, Json(Advance { advance_seconds }): Json<Advance>) -> Done {
+    shared.change(|state| state.clock.advance(Duration::from_secs(advance_seconds.into())));
+    done(Ok(()))
+}
+
+async fn reset(State(shared): Door) -> Done {
+    shared.change(|state| state.reset());
+    done(Ok(()))
+}
+
+fn done(result: Result<(), String>) -> Done {
+    match result {
+        Ok(()) => Ok(Json(json!({ "done": true }))),
+        Err(error) => Err((StatusCode::BAD_REQUEST, Json(json!({ "error": error })))),
+    }
+}

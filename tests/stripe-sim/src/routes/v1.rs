@@ -1,0 +1,100 @@
+//! The routes of Stripe's API. They only name the operation; every request takes the same way through the exchange.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Path, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::API_VERSION;
+use crate::exchange::{Call, Reply, exchange};
+use crate::operations::Operation;
+use crate::state::Shared;
+
+/// On a response: cut the connection instead of sending it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut;
+
+type Id = Path<String>;
+type Ids = Path<(String, String)>;
+
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    let get_transfer = |Path(id): Id, incoming: Incoming| incoming.run(Operation::GetTransfer { id });
+    let list_reversals = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::ListReversals { transfer });
+    let create_reversal = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::CreateReversal { transfer });
+    let get_reversal =
+        |Path((transfer, id)): Ids, incoming: Incoming| incoming.run(Operation::GetReversal { transfer, id });
+    Router::new()
+        .route(
+            "/v1/transfers",
+            get(|incoming: Incoming| incoming.run(Operation::ListTransfers))
+                .post(|incoming: Incoming| incoming.run(Operation::CreateTransfer)),
+        )
+        .route("/v1/transfers/{id}", get(get_transfer))
+        .route("/v1/transfers/{id}/reversals", get(list_reversals).post(create_reversal))
+        .route("/v1/transfers/{id}/reversals/{reversal}", get(get_reversal))
+        .route("/v1/account", get(|incoming: Incoming| incoming.run(Operation::GetAccount)))
+        .route("/v1/balance", get(|incoming: Incoming| incoming.run(Operation::GetBalance)))
+        .fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
+        .method_not_allowed_fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
+}
+
+/// Everything of a request but what its path says.
+struct Incoming {
+    shared: Arc<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl FromRequest<Arc<Shared>> for Incoming {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Incoming, Response> {
+        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+        let body = Bytes::from_request(request, shared).await.map_err(IntoResponse::into_response)?;
+        Ok(Incoming { shared: Arc::clone(shared), method, uri, headers, body })
+    }
+}
+
+impl Incoming {
+    async fn run(self, operation: Operation) -> Response {
+        let Incoming { shared, method, uri, headers, body } = self;
+        let query = uri.query().unwrap_or_default();
+        let call = Call::new(operation, method.as_str(), uri.path(), query, &headers, &body);
+        let request_id = call.id.clone();
+        let Reply { answer, replayed, .. } = exchange(shared, call).await;
+        let Some(answer) = answer else {
+            let mut response = Response::new(Body::empty());
+            response.extensions_mut().insert(Cut);
+            return response;
+        };
+        let mut response = Response::new(Body::from(answer.body));
+        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let out = response.headers_mut();
+        let mut set = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                out.insert(HeaderName::from_static(name), value);
+            }
+        };
+        set("content-type", answer.content_type);
+        set("request-id", &request_id);
+        let echo = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        set("stripe-version", echo("stripe-version").unwrap_or(API_VERSION));
+        if let Some(key) = echo("idempotency-key") {
+            set("idempotency-key", key);
+            set("original-request", &answer.original_request);
+        }
+        if replayed {
+            set("idempotent-replayed", "true");
+        }
+        for (name, value) in &answer.headers {
+            set(name, value);
+        }
+        response
+    }
+}

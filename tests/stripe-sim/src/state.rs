@@ -1,0 +1,64 @@
+//! All that the simulator knows, behind one lock that is never held across an await, and the bell that rings at each
+//! change.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::faults::Faults;
+use crate::idempotency::IdempotencyKeys;
+use crate::ledger::Ledger;
+use crate::limiter::Limiter;
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) keys: IdempotencyKeys,
+    pub(crate) faults: Faults,
+    pub(crate) limiter: Option<Limiter>,
+    /// None: any key that looks like one of a sandbox.
+    pub(crate) api_keys: Option<BTreeSet<String>>,
+    /// How long a new reversal is missing from lists.
+    pub(crate) list_lag: Duration,
+}
+
+impl State {
+    /// Forgets what happened and which faults wait; keeps the clock and the settings.
+    pub(crate) fn reset(&mut self) {
+        self.ledger = Ledger::default();
+        self.keys = IdempotencyKeys::default();
+        self.faults.clear();
+    }
+}
+
+/// The state as routes and tests share it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(state: State) -> Shared {
+        Shared { state: Mutex::new(state), changed: watch::Sender::new(()) }
+    }
+
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let value = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_replace(());
+        value
+    }
+
+    /// A receiver that wakes at every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
