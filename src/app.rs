@@ -116,8 +116,18 @@ impl App {
         let mut parts: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
         if let Some((relay, sweeper)) = self.relay {
             let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
-            parts.spawn(async move { ("relay", { relay.run(relay_stop).await; Ok(()) }) });
-            parts.spawn(async move { ("sweeper", { sweeper.run(sweeper_stop).await; Ok(()) }) });
+            parts.spawn(async move {
+                ("relay", {
+                    relay.run(relay_stop).await;
+                    Ok(())
+                })
+            });
+            parts.spawn(async move {
+                ("sweeper", {
+                    sweeper.run(sweeper_stop).await;
+                    Ok(())
+                })
+            });
         }
         if let Some((listener, router)) = self.http {
             parts.spawn(serve_http(listener, router, stopping.clone()));
@@ -154,7 +164,9 @@ impl App {
                 tracing::info!("stopped");
                 Ok(())
             }
-            (None, Err(_)) => bail!("not everything was finished in {DRAIN:?}; what was left is done by the next start"),
+            (None, Err(_)) => {
+                bail!("not everything was finished in {DRAIN:?}; what was left is done by the next start")
+            }
         }
     }
 }
@@ -245,10 +257,7 @@ async fn http(config: &Config, ledger: &Ledger, publisher: &Publisher) -> Result
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
-    let ingress = IngressState {
-        ledger: ledger.clone(),
-        stripe_webhook_secret: config.stripe.webhook_secret.clone(),
-    };
+    let ingress = IngressState { ledger: ledger.clone(), stripe_webhook_secret: config.stripe.webhook_secret.clone() };
     let api = ApiState {
         ledger: ledger.clone(),
         tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
@@ -270,7 +279,7 @@ fn reversal_worker(
     let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
     let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
     let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling };
-    let handler = ReverseTransfer::new(ledger.clone(), stripe, limiter, policy.clone(), timing);
+    let handler = ReverseTransfer::new(ledger.clone(), stripe, limiter, policy, timing);
     Ok(Worker::new(&broker(config, "clawback worker")?, topology, policy)
         .prefetch(config.reversal.prefetch)
         .concurrency(config.reversal.concurrency)

@@ -6,8 +6,8 @@
 
 #![expect(elided_lifetimes_in_paths, reason = "async_trait needs the very signature that the trait declares")]
 
-pub use sea_orm_migration::{MigratorTrait, migrator};
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
+pub use sea_orm_migration::{MigratorTrait, migrator};
 
 mod dialect;
 mod m20261101_000001_ledger;
@@ -20,9 +20,6 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m20261101_000001_ledger::Migration),
-            Box::new(m20261101_000002_history_is_append_only::Migration),
-        ]
+        vec![Box::new(m20261101_000001_ledger::Migration), Box::new(m20261101_000002_history_is_append_only::Migration)]
     }
 }

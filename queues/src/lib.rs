@@ -1,1 +1,27 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a unit test fails by panicking"))]
+
+mod broker;
+mod connection_state;
+mod delivery;
+mod handler;
+mod job;
+mod message;
+mod outcome;
+mod publisher;
+mod reconnect;
+mod retry_policy;
+mod topology;
+mod worker;
+
+pub use broker::{Broker, BrokerError, QueueStatus};
+pub use connection_state::ConnectionState;
+pub use delivery::Delivery;
+pub use handler::Handler;
+pub use job::Job;
+pub use message::Message;
+pub use outcome::Outcome;
+pub use publisher::{PublishError, Publisher};
+pub use retry_policy::RetryPolicy;
+pub use topology::{Argument, QueueSpec, Topology, TopologyError};
+pub use worker::{Worker, WorkerError};

@@ -2,7 +2,8 @@
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    TryInsertResult,
 };
 use uuid::Uuid;
 
@@ -64,7 +65,8 @@ impl Ledger {
             return Ok(Taken::NoEffect(format!("the refund is {status}; only succeeded refunds count")));
         }
         // In a fixed order, so that two transactions never wait for each other.
-        let mut refs: Vec<&str> = [Some(event.payment_ref.as_str()), event.charge_ref.as_deref()].into_iter().flatten().collect();
+        let mut refs: Vec<&str> =
+            [Some(event.payment_ref.as_str()), event.charge_ref.as_deref()].into_iter().flatten().collect();
         refs.sort_unstable();
         refs.dedup();
         for payment_ref in &refs {
@@ -77,8 +79,7 @@ impl Ledger {
             return Ok(Taken::NoEffect(reason));
         }
         // The payment intent's registration wins over the charge's.
-        let mut payments =
-            payment::Entity::find().filter(payment::Column::PaymentRef.is_in(refs)).all(txn).await?;
+        let mut payments = payment::Entity::find().filter(payment::Column::PaymentRef.is_in(refs)).all(txn).await?;
         payments.sort_by_key(|payment| payment.payment_ref != event.payment_ref);
         match payments.into_iter().next() {
             None => Ok(Taken::Unmatched),
@@ -151,9 +152,8 @@ async fn record_refund(
         matched_at: None,
     };
     let row = refund.clone().into_active_model();
-    let insert = refund::Entity::insert(row).on_conflict(
-        OnConflict::columns([refund::Column::Source, refund::Column::RefundRef]).do_nothing().to_owned(),
-    );
+    let insert = refund::Entity::insert(row)
+        .on_conflict(OnConflict::columns([refund::Column::Source, refund::Column::RefundRef]).do_nothing().to_owned());
     if !was_inserted(insert.try_insert().exec_without_returning(txn).await?) {
         return Ok(None);
     }

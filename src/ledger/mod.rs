@@ -35,9 +35,7 @@ pub use history::Note;
 pub use jobs::{OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
 pub use payments::Registered;
 pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
-pub use state::{
-    IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
-};
+pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};
 pub use views::{NewPayment, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
 

@@ -39,7 +39,8 @@ impl Ledger {
             Ok(id) => refund::Column::Id.eq(id),
             Err(_) => refund::Column::RefundRef.eq(id),
         };
-        let Some(row) = refund::Entity::find().filter(is_it).order_by_asc(refund::Column::Id).one(&self.db).await? else {
+        let Some(row) = refund::Entity::find().filter(is_it).order_by_asc(refund::Column::Id).one(&self.db).await?
+        else {
             return Ok(None);
         };
         let reversals = reversal::Entity::find()

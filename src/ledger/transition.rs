@@ -29,11 +29,8 @@ pub(super) async fn transfer<C: ConnectionTrait>(
     for (column, value) in also {
         update = update.col_expr(column, value);
     }
-    let updated = update
-        .filter(transfer::Column::Id.eq(id))
-        .filter(transfer::Column::Status.eq(from))
-        .exec(txn)
-        .await?;
+    let updated =
+        update.filter(transfer::Column::Id.eq(id)).filter(transfer::Column::Status.eq(from)).exec(txn).await?;
     if updated.rows_affected != 1 {
         return Err(LedgerError::Stale { entity: "transfer", id, expected: from.to_string() });
     }
@@ -57,11 +54,8 @@ pub(super) async fn reversal<C: ConnectionTrait>(
     for (column, value) in also {
         update = update.col_expr(column, value);
     }
-    let updated = update
-        .filter(reversal::Column::Id.eq(id))
-        .filter(reversal::Column::Status.eq(from))
-        .exec(txn)
-        .await?;
+    let updated =
+        update.filter(reversal::Column::Id.eq(id)).filter(reversal::Column::Status.eq(from)).exec(txn).await?;
     if updated.rows_affected != 1 {
         return Err(LedgerError::Stale { entity: "reversal", id, expected: from.to_string() });
     }

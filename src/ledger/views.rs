@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 use super::Source;
+use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 
 /// A payment to register, with what was paid out of it to sellers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::ledger::entities::outbox::{Column, Entity, Model};
 use crate::ledger::{in_future, now};
 
-/// How long a claimed row stays with its relay: longer than the publisher waits for a confirm.
-const LEASE: Duration = Duration::from_secs(20);
+/// How long a claimed row stays with its relay: longer than the publisher waits for a connection and a confirm together.
+const LEASE: Duration = Duration::from_secs(40);
 /// How long published rows are kept, for whoever asks what became of a job.
 const KEEP_DAYS: i64 = 7;
 const PRUNE_BATCH: u64 = 1_000;

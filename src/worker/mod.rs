@@ -6,6 +6,7 @@
 mod decision;
 mod limiter;
 mod reconcile;
+mod reporting;
 mod reverse_transfer;
 
 use queues::{RetryPolicy, Topology, TopologyError};

@@ -9,12 +9,10 @@ use std::time::Duration;
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 
 use super::Limiter;
-use super::decision::{Decision, Otherwise, Pace, WaitFor, decide};
+use super::decision::{Decision, Otherwise, Pace, decide};
 use super::reconcile::{self, Sight};
-use crate::ledger::{
-    Aftermath, Failure, Ledger, LedgerError, Note, Postponement, ReversalStatus, ReversalTask, ReverseTransferJob,
-    in_future, now,
-};
+use super::reporting::failure;
+use crate::ledger::{Aftermath, Ledger, LedgerError, Note, ReversalStatus, ReversalTask, ReverseTransferJob, now};
 use crate::stripe::{self, Meaning, Report};
 
 /// Who the history names.
@@ -36,11 +34,11 @@ pub struct Timing {
 /// The handler of [`ReverseTransferJob`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ReverseTransfer {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     stripe: stripe::Client,
     limiter: Arc<Limiter>,
-    policy: RetryPolicy,
-    timing: Timing,
+    pub(super) policy: RetryPolicy,
+    pub(super) timing: Timing,
 }
 
 impl Handler<ReverseTransferJob> for ReverseTransfer {
@@ -142,7 +140,7 @@ impl ReverseTransfer {
         self.follow(task, transfer_id, report).await
     }
 
-    async fn look(&self, task: &ReversalTask, transfer_id: &str) -> Result<Sight, Report> {
+    pub(super) async fn look(&self, task: &ReversalTask, transfer_id: &str) -> Result<Sight, Report> {
         self.limiter.turn().await;
         let sight = reconcile::look(&self.stripe, transfer_id, task.id).await?;
         self.limiter.raise();
@@ -202,7 +200,11 @@ impl ReverseTransfer {
     }
 
     /// Reports what Stripe's list says of our reversal, if it is in there.
-    async fn report_if_seen(&self, task: &ReversalTask, sight: &Sight) -> Result<Option<Outcome>, LedgerError> {
+    pub(super) async fn report_if_seen(
+        &self,
+        task: &ReversalTask,
+        sight: &Sight,
+    ) -> Result<Option<Outcome>, LedgerError> {
         let Some(ours) = &sight.ours else { return Ok(None) };
         if ours.amount != task.amount {
             let message = format!("{} at Stripe takes back {}, not {}", ours.id, ours.amount, task.amount);
@@ -222,150 +224,14 @@ impl ReverseTransfer {
         }
     }
 
-    async fn succeed(
-        &self,
-        task: &ReversalTask,
-        stripe_reversal_id: &str,
-        externally: bool,
-        request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
-        let reason = if externally { "reversed at Stripe by somebody else" } else { "Stripe has reversed it" };
-        let note = Note::new(ACTOR, reason).with_request_id(request_id);
-        self.ledger.succeed(task, stripe_reversal_id, externally, &note).await?;
-        tracing::info!(reversal_id = %task.id, stripe_reversal_id, externally, "reversed");
-        Ok(Outcome::Done)
-    }
-
-    async fn give_up(
-        &self,
-        task: &ReversalTask,
-        why: Failure,
-        request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
-        let reason = format!("{}: {}", why.code, why.message);
-        let note = Note::new(ACTOR, &reason).with_request_id(request_id);
-        self.ledger.fail(task, &why, &note).await?;
-        tracing::warn!(reversal_id = %task.id, reason, "given up and parked");
-        Ok(Outcome::Park { reason })
-    }
-
-    /// Tries again later, unless the retries are used up.
-    async fn retry(
-        &self,
-        task: &ReversalTask,
-        transfer_id: &str,
-        aftermath: Aftermath,
-        pace: Pace,
-        report: Report,
-    ) -> Result<Outcome, LedgerError> {
-        let why = failure(report.code.as_deref().unwrap_or(code_of(&report)), &report.message);
-        let used = u32::try_from(task.retry_count).unwrap_or(u32::MAX);
-        let Some(backoff) = self.policy.next(used) else {
-            // It may have happened all the same: one look before giving up.
-            if aftermath == Aftermath::Doubtful
-                && let Ok(sight) = self.look(task, transfer_id).await
-                && let Some(outcome) = self.report_if_seen(task, &sight).await?
-            {
-                return Ok(outcome);
-            }
-            let message = format!("retries exhausted after {} attempts; the last: {}", used.saturating_add(1), why.message);
-            return self.give_up(task, failure(&why.code, &message), report.request_id).await;
-        };
-        let delay = match pace {
-            Pace::Backoff => backoff.max(report.retry_after.unwrap_or_default().min(self.longest())),
-            Pace::Soon => self.policy.delay(0),
-        };
-        let note = Note::new(ACTOR, format!("retry {} in {delay:?}: {}", used.saturating_add(1), why.message))
-            .with_request_id(report.request_id);
-        let reason = why.message.clone();
-        let how = Postponement { until: in_future(delay), counted: true, aftermath, failure: why };
-        self.ledger.postpone(task, &how, &note).await?;
-        Ok(Outcome::RetryAfter { delay, reason })
-    }
-
-    /// Waits for somebody who is not the job, which costs it no retry.
-    async fn wait_for(
-        &self,
-        task: &ReversalTask,
-        aftermath: Aftermath,
-        reason: WaitFor,
-        report: Report,
-    ) -> Result<Outcome, LedgerError> {
-        let why = failure(report.code.as_deref().unwrap_or(code_of(&report)), &report.message);
-        let delay = match reason {
-            WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
-            WaitFor::Operator => {
-                tracing::error!(code = why.code, message = why.message, "Stripe can't be used; check STRIPE_API_KEY");
-                self.policy.delay(0)
-            }
-            WaitFor::Stripe => self.longest(),
-            WaitFor::Balance => {
-                let waited = (now() - task.created_at).to_std().unwrap_or_default();
-                if waited >= self.timing.balance_deadline {
-                    let message = format!("no balance for {:?}: {}", self.timing.balance_deadline, why.message);
-                    return self.give_up(task, failure(&why.code, &message), report.request_id).await;
-                }
-                self.longest()
-            }
-        };
-        self.wait(task, aftermath, delay, why, report.request_id).await
-    }
-
-    async fn wait(
-        &self,
-        task: &ReversalTask,
-        aftermath: Aftermath,
-        delay: Duration,
-        why: Failure,
-        request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
-        let note = Note::new(ACTOR, format!("waits {delay:?}: {}", why.message)).with_request_id(request_id);
-        let reason = why.message.clone();
-        let how = Postponement { until: in_future(delay), counted: false, aftermath, failure: why };
-        self.ledger.postpone(task, &how, &note).await?;
-        Ok(Outcome::Snooze { delay, reason })
-    }
-
     /// Neither the row nor Stripe was touched: the message comes again.
     fn not_now(&self, reason: String) -> Outcome {
         Outcome::Snooze { delay: self.policy.delay(0), reason }
     }
 
-    fn longest(&self) -> Duration {
-        self.policy.delay(u32::MAX)
-    }
-
     /// Two machines' clocks may differ a little; a message that comes that much too early is on time.
     fn clock_tolerance(&self) -> Duration {
         (self.policy.delay(0) / 10).min(Duration::from_secs(1))
-    }
-}
-
-fn failure(code: &str, message: &str) -> Failure {
-    Failure { code: code.to_owned(), message: message.to_owned() }
-}
-
-/// A code of ours for an answer that carries none of Stripe's.
-fn code_of(report: &Report) -> &'static str {
-    match report.meaning {
-        Meaning::Unreached => "unreached",
-        Meaning::TlsFailed => "tls_failed",
-        Meaning::Unreadable => "unreadable",
-        Meaning::ServerError => "server_error",
-        Meaning::Unavailable => "unavailable",
-        Meaning::KeyInUse => "idempotency_key_in_use",
-        Meaning::Locked => "lock_timeout",
-        Meaning::RateLimited => "rate_limit",
-        Meaning::Denied => "denied",
-        Meaning::Pending { .. } => "pending_at_stripe",
-        Meaning::BalanceInsufficient => "balance_insufficient",
-        Meaning::AlreadyReversed => "already_reversed",
-        Meaning::Reversed { .. }
-        | Meaning::Ended { .. }
-        | Meaning::MoreThanLeft
-        | Meaning::NoSuchTransfer
-        | Meaning::KeyMisused
-        | Meaning::Rejected => "rejected",
     }
 }
 

@@ -62,7 +62,10 @@ impl OwnBroker {
         let exports = broker.dev("start").await;
         let value = |name: &str| {
             let line = exports.lines().find_map(|line| line.split_once(&format!("{name}=")));
-            line.unwrap_or_else(|| panic!("./dev broker start printed no {name}: {exports}")).1.trim_matches(['\'', '"']).to_owned()
+            line.unwrap_or_else(|| panic!("./dev broker start printed no {name}: {exports}"))
+                .1
+                .trim_matches(['\'', '"'])
+                .to_owned()
         };
         (broker.amqp_url, broker.management_url) = (value("AMQP_URL"), value("RABBITMQ_MANAGEMENT_URL"));
         broker
@@ -71,7 +74,8 @@ impl OwnBroker {
     /// `./dev broker <verb> DIR`.
     async fn dev(&self, verb: &str) -> String {
         let dev = concat!(env!("CARGO_MANIFEST_DIR"), "/dev");
-        let output = Command::new(dev).args(["broker", verb]).arg(&self.dir).stdin(Stdio::null()).output().await.unwrap();
+        let output =
+            Command::new(dev).args(["broker", verb]).arg(&self.dir).stdin(Stdio::null()).output().await.unwrap();
         let problem = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "./dev broker {verb}: {problem}");
         String::from_utf8(output.stdout).unwrap()

@@ -91,7 +91,8 @@ async fn agree_on_half(app: &TestApp) {
         let transfer = app.transfer_becomes(index, "partially_reversed").await;
         assert_eq!(transfer["amount_reversed"], half);
         let ledger = app.sim.ledger();
-        let theirs: Vec<_> = ledger.reversals(id).iter().map(|reversal| (reversal.id.clone(), reversal.amount)).collect();
+        let theirs: Vec<_> =
+            ledger.reversals(id).iter().map(|reversal| (reversal.id.clone(), reversal.amount)).collect();
         let ours = transfer["reversals"][0]["stripe_reversal_id"].as_str().unwrap().to_owned();
         assert_eq!(theirs, [(ours, half)]);
     }

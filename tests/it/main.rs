@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::large_futures,
     reason = "a test fails by panicking, and its future may be as large as it likes"
 )]
 

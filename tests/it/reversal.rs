@@ -169,7 +169,9 @@ async fn a_next_try_in_the_future_is_respected(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.transfer_becomes(0, "reversed").await;
     let ledger = app.sim.ledger();
-    assert!(ledger.requests.iter().all(|request| request.at >= time(&ahead.clone().into()) - TimeDelta::milliseconds(50)));
+    assert!(
+        ledger.requests.iter().all(|request| request.at >= time(&ahead.clone().into()) - TimeDelta::milliseconds(50))
+    );
 }
 
 async fn a_duplicate_webhook_reverses_once(app: TestApp) {

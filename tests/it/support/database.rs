@@ -1,6 +1,8 @@
 //! A database of its own for each test, dropped at the end.
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, JsonValue, Statement};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, JsonValue, Statement,
+};
 use uuid::Uuid;
 
 use super::required;

@@ -57,7 +57,8 @@ impl Vhost {
     pub(crate) async fn take(&self, queue: &str) -> Value {
         let body = json!({"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"});
         eventually(&format!("a message in {queue}"), || async {
-            let got = self.call(reqwest::Method::POST, &format!("queues/{}/{queue}/get", self.name), body.clone()).await;
+            let got =
+                self.call(reqwest::Method::POST, &format!("queues/{}/{queue}/get", self.name), body.clone()).await;
             got.as_array().and_then(|messages| messages.first().cloned())
         })
         .await

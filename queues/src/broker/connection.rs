@@ -1,0 +1,81 @@
+//! Opens and closes connections: name, heartbeat, timeouts and TLS are set here, for every connection of the crate.
+//! It never reconnects: supervisors do, and lapin's own recovery stays off, because it forgets the prefetch.
+
+use super::{Broker, BrokerError};
+use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+use std::time::Duration;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+/// TCP, TLS and the AMQP handshake together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A lost peer is noticed after twice this time at the latest.
+const HEARTBEAT_SECONDS: u16 = 30;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads the URL. Nothing of it goes into an error's text but what cannot be a secret.
+pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
+    let bad = |problem: String| BrokerError::Url { problem };
+    let url = Url::parse(amqp_url).map_err(|error| bad(error.to_string()))?;
+    if !matches!(url.scheme(), "amqp" | "amqps") {
+        return Err(bad("its scheme is neither amqp nor amqps".to_owned()));
+    }
+    let host = url.host().filter(|host| *host != Host::Domain("")).ok_or_else(|| bad("it has no host".to_owned()))?;
+    let mut uri: AMQPUri = amqp_url.parse().map_err(bad)?;
+    if let Host::Ipv6(address) = host {
+        // lapin's own parser takes an IPv6 address for a missing host, and that for localhost.
+        uri.authority.host = address.to_string();
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    uri.query.connection_timeout.get_or_insert(u64::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
+    Ok(uri)
+}
+
+impl Broker {
+    /// A new connection. `purpose` is added to its name, so that the management UI tells publishing from consuming.
+    pub(crate) async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
+        let name = format!("{} ({purpose})", self.connection_name());
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        match timeout(CONNECT_TIMEOUT, Connection::connect_uri((*self.uri).clone(), properties)).await {
+            Ok(connected) => connected.map_err(|error| self.error(&error)),
+            Err(_) => Err(self.unreachable(format!("no answer within {CONNECT_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Whether trying again can help is what callers must know of an error.
+    pub(crate) fn error(&self, error: &lapin::Error) -> BrokerError {
+        /// AMQP reply codes: `ACCESS_REFUSED` and, for a missing vhost, `NOT_ALLOWED`.
+        const REFUSALS: [u16; 2] = [403, 530];
+        match reply_code(error) {
+            Some(code) if REFUSALS.contains(&code) => {
+                BrokerError::Refused { address: self.address(), reply: text(error) }
+            }
+            _ => self.unreachable(text(error)),
+        }
+    }
+
+    pub(crate) fn unreachable(&self, reason: String) -> BrokerError {
+        BrokerError::Unreachable { address: self.address(), reason }
+    }
+}
+
+/// The reply code with which the broker closed a channel or connection.
+pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
+        _ => None,
+    }
+}
+
+/// What the broker said, or else what lapin says.
+pub(crate) fn text(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => reply.get_message().to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// Says goodbye, and does not wait long for an answer: the connection may be dead or blocked. It is over either way.
+pub(crate) async fn close(connection: &Connection) {
+    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await;
+}

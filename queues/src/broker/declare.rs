@@ -1,0 +1,108 @@
+//! Declares a topology on an open connection, or looks at it. Called by [`Broker`], and by the worker each time that it
+//! (re)connects. It never deletes or changes what exists.
+
+use super::{
+    Broker, BrokerError,
+    connection::{reply_code, text},
+};
+use crate::{Argument, QueueSpec, Topology};
+use lapin::{
+    Channel, Connection, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A queue as it is on the broker.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct QueueStatus {
+    /// The queue's name.
+    pub name: String,
+    /// Whether it is there; when it is not, the numbers are 0.
+    pub exists: bool,
+    /// Messages that are ready for delivery: not those that a worker has.
+    pub messages: u32,
+    /// Consumers of the queue.
+    pub consumers: u32,
+}
+
+/// Declares on a channel of its own, because an error closes the channel.
+pub(crate) async fn declare(broker: &Broker, connection: &Connection, topology: &Topology) -> Result<(), BrokerError> {
+    let work = async {
+        let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+        for queue in topology.queues() {
+            let options = QueueDeclareOptions::durable();
+            let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments(&queue)).await;
+            declared.map_err(|error| mismatch(broker, format!("queue `{}`", queue.name), &error))?;
+        }
+        declare_exchange(&channel, topology)
+            .await
+            .map_err(|error| mismatch(broker, format!("exchange `{}`", topology.exchange()), &error))
+    };
+    timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
+}
+
+/// The exchange comes last: once it is there, a publisher can reach queues that are complete.
+async fn declare_exchange(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
+    let (exchange, queue) = (topology.exchange(), topology.queue());
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.into(), exchange.into(), queue.into(), options, none).await
+}
+
+/// Passive declarations. A missing queue closes the channel, so that each queue is given its own.
+pub(super) async fn look(
+    broker: &Broker,
+    connection: &Connection,
+    topology: &Topology,
+) -> Result<Vec<QueueStatus>, BrokerError> {
+    const NOT_FOUND: u16 = 404;
+    let work = async {
+        let mut statuses = Vec::new();
+        for QueueSpec { name, .. } in topology.queues() {
+            let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+            let options = QueueDeclareOptions::durable().passive();
+            let status = match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+                Ok(queue) => {
+                    let (messages, consumers) = (queue.message_count(), queue.consumer_count());
+                    QueueStatus { name, exists: true, messages, consumers }
+                }
+                Err(error) if reply_code(&error) == Some(NOT_FOUND) => {
+                    QueueStatus { name, exists: false, messages: 0, consumers: 0 }
+                }
+                Err(error) => return Err(broker.error(&error)),
+            };
+            statuses.push(status);
+        }
+        Ok(statuses)
+    };
+    timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
+}
+
+fn arguments(queue: &QueueSpec) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in &queue.arguments {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+            Argument::Integer(number) => AMQPValue::LongLongInt(*number),
+        };
+        table.insert((*name).into(), value);
+    }
+    table
+}
+
+/// `PRECONDITION_FAILED` (other arguments) and `RESOURCE_LOCKED` (somebody's exclusive queue) are about this object.
+fn mismatch(broker: &Broker, object: String, error: &lapin::Error) -> BrokerError {
+    match reply_code(error) {
+        Some(405 | 406) => BrokerError::Mismatch { object, reply: text(error) },
+        _ => broker.error(error),
+    }
+}
+
+fn too_slow(broker: &Broker) -> BrokerError {
+    broker.unreachable(format!("the queues could not be declared or read within {TIMEOUT:?}"))
+}

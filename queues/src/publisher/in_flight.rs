@@ -1,0 +1,250 @@
+//! The messages that were written and are not answered yet, and what each answer means. Used by the publisher's task.
+//! It knows no connection.
+//!
+//! The broker sends a message's return before its ack. lapin hands each return, in order, to whichever confirm resolves
+//! next, so a confirm can carry a neighbour's return. When every message up to X is answered, and everything that is
+//! answered by then has been looked at, X's own return has been seen if there is one: each return that waits inside
+//! lapin has an unanswered message of its own, no younger than X. So messages are settled from the front only.
+
+use super::PublishError;
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    task::{Context, Poll},
+};
+use tokio::{sync::oneshot, time::Instant};
+
+pub(super) type Receipt = oneshot::Sender<Result<(), PublishError>>;
+
+/// What came back for one message. The return that it carries may be another message's.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Acked(Option<Returned>),
+    Nacked(Option<Returned>),
+    /// The channel or the connection ended.
+    Lost(String),
+}
+
+/// What tells one message from another: the id, and where it went, since a job's copies share the id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Route {
+    id: String,
+    exchange: String,
+    routing_key: String,
+}
+
+impl Route {
+    pub(super) fn new(id: &str, exchange: &str, routing_key: &str) -> Self {
+        Self { id: id.to_owned(), exchange: exchange.to_owned(), routing_key: routing_key.to_owned() }
+    }
+}
+
+/// A message that no queue took.
+#[derive(Debug)]
+pub(super) struct Returned {
+    pub(super) route: Route,
+    pub(super) reply: String,
+}
+
+/// In the order of writing.
+pub(super) struct InFlight<F> {
+    entries: VecDeque<Entry<F>>,
+    returned: HashMap<Route, VecDeque<String>>,
+}
+
+struct Entry<F> {
+    route: Route,
+    receipt: Receipt,
+    written_at: Instant,
+    progress: Progress<F>,
+}
+
+enum Progress<F> {
+    Waiting(F),
+    Acked,
+    Nacked,
+}
+
+impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
+    pub(super) fn new() -> Self {
+        Self { entries: VecDeque::new(), returned: HashMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When the oldest message was written.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.entries.front().map(|entry| entry.written_at)
+    }
+
+    /// Adds a message, and starts it: `answer` is polled once, here.
+    ///
+    /// # Errors
+    /// The reason, when the connection turns out to be lost.
+    pub(super) fn push(
+        &mut self,
+        route: Route,
+        receipt: Receipt,
+        answer: F,
+        context: &mut Context<'_>,
+    ) -> Result<(), String> {
+        let mut entry = Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer) };
+        let started = look(&mut entry, &mut self.returned, context);
+        self.entries.push_back(entry);
+        started.map(drop)
+    }
+
+    /// Ready when the front has been answered, and has been settled together with all answered messages behind it.
+    pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
+        let Some(front) = self.entries.front_mut() else { return Poll::Pending };
+        match look(front, &mut self.returned, context) {
+            Ok(false) => return Poll::Pending,
+            Ok(true) => {}
+            Err(reason) => return Poll::Ready(Err(reason)),
+        }
+        // From front to back: what was answered before the last of a prefix is then seen no later than that one.
+        for entry in self.entries.iter_mut().skip(1) {
+            if let Err(reason) = look(entry, &mut self.returned, context) {
+                return Poll::Ready(Err(reason));
+            }
+        }
+        while let Some(entry) = self.entries.pop_front_if(|entry| !matches!(entry.progress, Progress::Waiting(_))) {
+            let result = self.result(&entry);
+            // The caller may have given up waiting.
+            let _ = entry.receipt.send(result);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more will be answered.
+    pub(super) fn fail_all(&mut self, reason: &str) {
+        for Entry { route, receipt, .. } in self.entries.drain(..) {
+            let _ = receipt.send(Err(PublishError::ConnectionLost { id: route.id, reason: reason.to_owned() }));
+        }
+        self.returned.clear();
+    }
+
+    fn result(&mut self, entry: &Entry<F>) -> Result<(), PublishError> {
+        let id = entry.route.id.clone();
+        if let Some(reply) = self.returned.get_mut(&entry.route).and_then(VecDeque::pop_front) {
+            return Err(PublishError::Returned { id, reply });
+        }
+        match entry.progress {
+            Progress::Acked => Ok(()),
+            Progress::Waiting(_) | Progress::Nacked => Err(PublishError::Nacked { id }),
+        }
+    }
+}
+
+/// Whether the entry is answered by now.
+fn look<F: Future<Output = Answer> + Unpin>(
+    entry: &mut Entry<F>,
+    returned: &mut HashMap<Route, VecDeque<String>>,
+    context: &mut Context<'_>,
+) -> Result<bool, String> {
+    let Progress::Waiting(answer) = &mut entry.progress else { return Ok(true) };
+    let Poll::Ready(answer) = std::pin::Pin::new(answer).poll(context) else { return Ok(false) };
+    let (progress, message) = match answer {
+        Answer::Acked(message) => (Progress::Acked, message),
+        Answer::Nacked(message) => (Progress::Nacked, message),
+        Answer::Lost(reason) => return Err(reason),
+    };
+    entry.progress = progress;
+    if let Some(Returned { route, reply }) = message {
+        returned.entry(route).or_default().push_back(reply);
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::BoxFuture;
+    use proptest::prelude::*;
+    use std::task::Waker;
+
+    type Flights = InFlight<BoxFuture<'static, Answer>>;
+    type Answers = Vec<Option<oneshot::Sender<Answer>>>;
+    type Results = Vec<oneshot::Receiver<Result<(), PublishError>>>;
+
+    fn route(number: usize) -> Route {
+        Route::new(&number.to_string(), "exchange", "key")
+    }
+
+    /// The flights of `count` messages, the ends that answer them, and the ends that hear their results.
+    fn flights(count: usize) -> (Flights, Answers, Results) {
+        let (mut flights, mut answers, mut results) = (Flights::new(), Answers::new(), Results::new());
+        for number in 0..count {
+            let (answer, answered) = oneshot::channel::<Answer>();
+            let (receipt, result) = oneshot::channel();
+            let answered = Box::pin(async move { answered.await.unwrap() }) as BoxFuture<'static, Answer>;
+            flights.push(route(number), receipt, answered, &mut Context::from_waker(Waker::noop())).unwrap();
+            answers.push(Some(answer));
+            results.push(result);
+        }
+        (flights, answers, results)
+    }
+
+    proptest! {
+        /// As lapin does it: a return waits in a queue, and each confirm that resolves takes the first one along.
+        #[test]
+        fn whatever_the_order_of_confirms_exactly_the_returned_messages_fail(
+            messages in proptest::collection::vec((any::<bool>(), any::<u16>(), any::<bool>()), 1..40),
+        ) {
+            let (mut flights, mut answers, mut results) = flights(messages.len());
+            let mut waiting: VecDeque<usize> = VecDeque::new();
+            let mut order: Vec<usize> = (0..messages.len()).collect();
+            order.sort_by_key(|number| messages[*number].1);
+            let mut returned_up_to = 0;
+            for number in order {
+                // Returns come in the order of publishing, each before its own confirm.
+                while returned_up_to <= number {
+                    if messages[returned_up_to].0 {
+                        waiting.push_back(returned_up_to);
+                    }
+                    returned_up_to += 1;
+                }
+                let returned = waiting.pop_front().map(|number| Returned { route: route(number), reply: String::new() });
+                answers[number].take().unwrap().send(Answer::Acked(returned)).unwrap();
+                if messages[number].2 {
+                    let _ = flights.poll_settle(&mut Context::from_waker(Waker::noop()));
+                }
+            }
+            let _ = flights.poll_settle(&mut Context::from_waker(Waker::noop()));
+            prop_assert!(flights.is_empty());
+            for (number, result) in results.iter_mut().enumerate() {
+                let failed = matches!(result.try_recv().unwrap(), Err(PublishError::Returned { .. }));
+                prop_assert_eq!(failed, messages[number].0, "message {}", number);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_fails_all_that_is_not_settled_by_name() {
+        let (mut flights, mut answers, mut results) = flights(3);
+        let mut context = Context::from_waker(Waker::noop());
+        answers[1].take().unwrap().send(Answer::Acked(None)).unwrap();
+        assert!(flights.poll_settle(&mut context).is_pending(), "message 0 is not answered yet");
+        answers[0].take().unwrap().send(Answer::Lost("gone".to_owned())).unwrap();
+        assert_eq!(flights.poll_settle(&mut context), Poll::Ready(Err("gone".to_owned())));
+        flights.fail_all("gone");
+        for (number, result) in results.iter_mut().enumerate() {
+            let lost = PublishError::ConnectionLost { id: number.to_string(), reason: "gone".to_owned() };
+            assert_eq!(result.try_recv().unwrap(), Err(lost));
+        }
+    }
+
+    #[test]
+    fn a_nack_is_an_error() {
+        let (mut flights, mut answers, mut results) = flights(1);
+        answers[0].take().unwrap().send(Answer::Nacked(None)).unwrap();
+        assert!(flights.poll_settle(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!(results[0].try_recv().unwrap(), Err(PublishError::Nacked { id: "0".to_owned() }));
+    }
+}

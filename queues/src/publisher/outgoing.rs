@@ -1,0 +1,92 @@
+//! A message on its way out, and the one place that publishes. Used by the publisher's task. It never retries.
+
+use super::{
+    PublishError,
+    in_flight::{Answer, Returned, Route},
+};
+use crate::{Message, broker::text};
+use chrono::Utc;
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    message::BasicReturnMessage,
+    options::BasicPublishOptions,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use std::sync::Arc;
+
+/// AMQP's `delivery_mode` for a message that survives a restart of the broker.
+pub(crate) const PERSISTENT: u8 = 2;
+/// A W3C `traceparent` has 55 bytes; headers share one frame, which must not burst.
+const MAX_TRACEPARENT_BYTES: usize = 255;
+
+/// A message with its AMQP properties.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) id: String,
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) properties: BasicProperties,
+}
+
+impl Outgoing {
+    /// Checks what AMQP limits, and sets the properties.
+    pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
+        let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent } = message;
+        let short = |field: &str, text: String| {
+            ShortString::try_new(text).map_err(|error| PublishError::Invalid {
+                id: id.clone(),
+                problem: format!("{field}: {error}; at most 255 bytes are allowed"),
+            })
+        };
+        let mut headers = FieldTable::default();
+        headers.insert("attempt".into(), AMQPValue::LongLongInt(attempt.into()));
+        if let Some(traceparent) = traceparent.filter(|text| text.len() <= MAX_TRACEPARENT_BYTES) {
+            headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+        }
+        let mut properties = BasicProperties::default()
+            .with_message_id(short("id", id.clone())?)
+            .with_type(short("kind", kind)?)
+            .with_app_id(short("app_id", app_id.to_owned())?)
+            .with_content_type("application/json".into())
+            .with_delivery_mode(PERSISTENT)
+            .with_timestamp(u64::try_from(Utc::now().timestamp()).unwrap_or_default())
+            .with_headers(headers);
+        if let Some(correlation_id) = correlation_id {
+            properties = properties.with_correlation_id(short("correlation_id", correlation_id)?);
+        }
+        let (exchange, routing_key) = (short("exchange", exchange)?, short("routing_key", routing_key)?);
+        Ok(Self { id, exchange, routing_key, payload, properties })
+    }
+
+    pub(super) fn route(&self) -> Route {
+        Route::new(self.id.as_str(), self.exchange.as_str(), self.routing_key.as_str())
+    }
+
+    /// Publishes, and resolves with the broker's answer. lapin numbers messages at the first poll, so first polls must
+    /// happen in the order in which the answers are expected.
+    #[expect(clippy::disallowed_methods, reason = "the one place that publishes")]
+    pub(super) async fn send(self, channel: Arc<Channel>) -> Answer {
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let Self { exchange, routing_key, payload, properties, .. } = self;
+        let written = channel.basic_publish(exchange, routing_key, options, &payload, properties).await;
+        let confirmed = match written {
+            Ok(confirm) => confirm.await,
+            Err(error) => Err(error),
+        };
+        match confirmed {
+            Ok(Confirmation::Ack(returned)) => Answer::Acked(returned.map(read_return)),
+            Ok(Confirmation::Nack(returned)) => Answer::Nacked(returned.map(read_return)),
+            Ok(Confirmation::NotRequested) => Answer::Lost("the channel is not in confirm mode".to_owned()),
+            Err(error) => Answer::Lost(text(&error)),
+        }
+    }
+}
+
+fn read_return(message: BasicReturnMessage) -> Returned {
+    let id = message.properties.message_id().as_ref().map_or("", ShortString::as_str);
+    Returned {
+        route: Route::new(id, message.exchange.as_str(), message.routing_key.as_str()),
+        reply: format!("{} {}", message.reply_code, message.reply_text),
+    }
+}

@@ -1,0 +1,179 @@
+//! The task behind a publisher: it owns the connection, the channel and everything in flight, and gets a new connection
+//! when one ends. Started by [`Publisher::start`](super::Publisher::start); ends with the last clone of its publisher. It
+//! never publishes a message twice: whether to try again is the caller's to say.
+
+use super::{
+    PublishError,
+    in_flight::{Answer, InFlight, Receipt},
+    outgoing::Outgoing,
+};
+use crate::{
+    Broker, BrokerError, ConnectionState,
+    broker::{close, text},
+    reconnect::Reconnect,
+};
+use futures_util::{StreamExt, future::BoxFuture};
+use lapin::{Channel, Connection, Event, options::ConfirmSelectOptions};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How many messages may await their confirm; more wait in the channel of requests.
+const MAX_IN_FLIGHT: usize = 1000;
+/// A broker that confirms nothing for so long, and has not said that it blocks us, is as good as gone.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a publisher that is closed waits for confirms.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timers need a time, also those that are switched off.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// One message, and who waits for its result.
+pub(super) struct Request {
+    pub(super) outgoing: Outgoing,
+    pub(super) receipt: Receipt,
+}
+
+pub(super) struct Task {
+    pub(super) broker: Broker,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) state: watch::Sender<ConnectionState>,
+    pub(super) stop: CancellationToken,
+}
+
+type Flights = InFlight<BoxFuture<'static, Answer>>;
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        let stop = self.stop.clone();
+        let mut reconnect = Reconnect::new();
+        loop {
+            let opened = select! {
+                biased;
+                () = stop.cancelled() => break,
+                opened = open(&self.broker) => opened,
+            };
+            let since = Instant::now();
+            let ended = match opened {
+                Ok((connection, channel)) => {
+                    info!("publishing connection is open");
+                    self.state.send_replace(ConnectionState::Connected);
+                    let ended = self.serve(&connection, channel).await;
+                    close(&connection).await;
+                    ended
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            let Err(reason) = ended else { break };
+            warn!(reason, "publishing connection is lost");
+            self.state.send_modify(|state| *state = state.after_failure(reason));
+            select! {
+                () = stop.cancelled() => break,
+                () = sleep(reconnect.delay_after(since.elapsed())) => {}
+            }
+        }
+        self.requests.close();
+        while let Some(Request { outgoing, receipt }) = self.requests.recv().await {
+            let reason = "the publisher is closed".to_owned();
+            let _ = receipt.send(Err(PublishError::NotConnected { id: outgoing.id, reason }));
+        }
+        self.state.send_replace(ConnectionState::Closed);
+    }
+
+    /// Serves requests until the publisher is closed (`Ok`) or the connection is lost (`Err`, with the reason).
+    async fn serve(&mut self, connection: &Connection, channel: Arc<Channel>) -> Result<(), String> {
+        let mut flights = Flights::new();
+        let ended = self.serve_with(&mut flights, connection, channel).await;
+        flights.fail_all(ended.as_ref().err().map_or("the publisher is closed", String::as_str));
+        ended
+    }
+
+    async fn serve_with(
+        &mut self,
+        flights: &mut Flights,
+        connection: &Connection,
+        channel: Arc<Channel>,
+    ) -> Result<(), String> {
+        let mut events = pin!(connection.events_listener());
+        let mut blocked = false;
+        let mut stop_by: Option<Instant> = None;
+        let mut more = true;
+        while more || !flights.is_empty() {
+            let confirm_by = flights.oldest().filter(|_| !blocked).map(|written_at| written_at + CONFIRM_PATIENCE);
+            let far = Instant::now() + FAR;
+            select! {
+                biased;
+                settled = poll_fn(|context| flights.poll_settle(context)) => settled?,
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        warn!(reason, "the broker blocks publishing");
+                        blocked = true;
+                        self.state.send_replace(ConnectionState::Blocked);
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        info!("the broker takes messages again");
+                        blocked = false;
+                        self.state.send_replace(ConnectionState::Connected);
+                    }
+                    Some(Event::Error(error)) => return Err(text(&error)),
+                    Some(_) => {}
+                    None => return Err("the connection ended".to_owned()),
+                },
+                () = self.stop.cancelled(), if stop_by.is_none() => {
+                    self.requests.close();
+                    stop_by = Some(Instant::now() + STOP_PATIENCE);
+                }
+                () = sleep_until(stop_by.unwrap_or(far)), if stop_by.is_some() => return Ok(()),
+                () = sleep_until(confirm_by.unwrap_or(far)), if confirm_by.is_some() => {
+                    return Err(format!("the broker confirmed nothing for {CONFIRM_PATIENCE:?}"));
+                }
+                // A blocked connection is not read: what is not written now can still be said not to have been sent.
+                request = self.requests.recv(), if more && !blocked && flights.len() < MAX_IN_FLIGHT => {
+                    let Some(request) = request else { more = false; continue };
+                    let mut next = Some(request);
+                    while let Some(request) = next {
+                        write(flights, &channel, request).await?;
+                        next = if flights.len() < MAX_IN_FLIGHT { self.requests.try_recv().ok() } else { None };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts one message; does not wait for anything.
+async fn write(flights: &mut Flights, channel: &Arc<Channel>, request: Request) -> Result<(), String> {
+    let Request { outgoing, receipt } = request;
+    if receipt.is_closed() {
+        // Its caller has given up before it was written.
+        return Ok(());
+    }
+    let route = outgoing.route();
+    let mut start = Some((route, receipt, Box::pin(outgoing.send(Arc::clone(channel))) as BoxFuture<'static, Answer>));
+    poll_fn(|context| {
+        let started =
+            start.take().map_or(Ok(()), |(route, receipt, answer)| flights.push(route, receipt, answer, context));
+        std::task::Poll::Ready(started)
+    })
+    .await
+}
+
+async fn open(broker: &Broker) -> Result<(Connection, Arc<Channel>), BrokerError> {
+    let connection = broker.connect("publish").await?;
+    let confirming = async {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        lapin::Result::Ok(Arc::new(channel))
+    };
+    match timeout(CHANNEL_TIMEOUT, confirming).await {
+        Ok(Ok(channel)) => Ok((connection, channel)),
+        Ok(Err(error)) => Err(broker.error(&error)),
+        Err(_) => Err(broker.unreachable(format!("no channel within {CHANNEL_TIMEOUT:?}"))),
+    }
+}

@@ -1,0 +1,49 @@
+//! The one place that acknowledges. Used when a job is settled, and when waiting messages are given back. It decides
+//! nothing: see `settle`.
+
+use lapin::{
+    Acker,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use std::{future::Future, time::Duration};
+use tokio::time::timeout;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The right to acknowledge one delivery, once.
+pub(super) struct Acknowledgement(Acker);
+
+/// The delivery's channel has ended, or does not answer: the broker delivers the message again.
+#[derive(Debug)]
+pub(super) struct ChannelEnded;
+
+impl Acknowledgement {
+    pub(super) fn new(acker: Acker) -> Self {
+        Self(acker)
+    }
+
+    /// Whether it can still be used: false once the channel has ended.
+    pub(super) fn is_usable(&self) -> bool {
+        self.0.usable()
+    }
+
+    /// The message is dealt with.
+    #[expect(clippy::disallowed_methods, reason = "the one place that acknowledges")]
+    pub(super) async fn ack(&self) -> Result<(), ChannelEnded> {
+        written(self.0.ack(BasicAckOptions { multiple: false })).await
+    }
+
+    /// Back to the queue, for whoever comes next.
+    #[expect(clippy::disallowed_methods, reason = "the one place that gives back")]
+    pub(super) async fn give_back(&self) -> Result<(), ChannelEnded> {
+        written(self.0.nack(BasicNackOptions { multiple: false, requeue: true })).await
+    }
+}
+
+/// lapin says `Ok(false)` when the channel was lost before.
+async fn written(sent: impl Future<Output = lapin::Result<bool>>) -> Result<(), ChannelEnded> {
+    match timeout(TIMEOUT, sent).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) | Err(_) => Err(ChannelEnded),
+    }
+}

@@ -1,0 +1,140 @@
+//! One message from its delivery to its settlement: find the handler, run it, publish the copy if there is to be one,
+//! acknowledge. Spawned by the session. The order is the guarantee: a message is acknowledged only when its work is done
+//! or when its copy is known to be safe, so that whatever happens in between makes duplicates and no losses.
+
+use super::{
+    acknowledge::Acknowledgement,
+    headers,
+    settle::{Copy, Settlement},
+};
+use crate::{
+    Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology, handler::AnyHandler,
+    publisher::Outgoing, reconnect::Reconnect,
+};
+use chrono::Utc;
+use futures_util::FutureExt;
+use lapin::BasicProperties;
+use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{Instrument, info, info_span, warn};
+
+/// How long a copy that cannot be published is tried again before the message is given back.
+const COPY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What all jobs of a worker share.
+pub(super) struct Desk {
+    pub(super) broker: Broker,
+    pub(super) topology: Topology,
+    pub(super) policy: RetryPolicy,
+    pub(super) job_timeout: Duration,
+    pub(super) handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
+    pub(super) publisher: Publisher,
+}
+
+/// A message without its acknowledgement.
+struct Received {
+    delivery: Delivery,
+    properties: BasicProperties,
+    payload: Vec<u8>,
+}
+
+impl Desk {
+    pub(super) async fn process(self: Arc<Self>, message: lapin::message::Delivery) {
+        let lapin::message::Delivery { properties, data: payload, acker, redelivered, .. } = message;
+        let delivery = headers::delivery(&properties, redelivered);
+        let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
+        let received = Received { delivery, properties, payload };
+        let acknowledgement = Acknowledgement::new(acker);
+        async {
+            let started = Instant::now();
+            let outcome = self.perform(&received).await;
+            let elapsed_ms = started.elapsed().as_millis();
+            let settlement = Settlement::of(outcome, received.delivery.attempt, &self.policy, &self.topology);
+            match &settlement {
+                Settlement::Ack => info!(elapsed_ms, "job done"),
+                Settlement::GiveBack => info!(elapsed_ms, "job given back"),
+                Settlement::Copy(copy) => {
+                    warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked")
+                }
+            }
+            self.settle(settlement, received, &acknowledgement).await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// Runs the handler; whatever it does, there is an outcome.
+    async fn perform(&self, received: &Received) -> Outcome {
+        let Received { delivery, payload, .. } = received;
+        let Some(handler) = self.handlers.get(delivery.kind.as_str()) else {
+            return Outcome::Park { reason: format!("unknown job kind {:?}", delivery.kind) };
+        };
+        let run = async {
+            match handler.start(payload, delivery.clone()) {
+                Ok(running) => running.await,
+                // serde's own text would quote from the body.
+                Err(error) => Outcome::Park {
+                    reason: format!(
+                        "undecodable payload: {:?} error at line {} column {}",
+                        error.classify(),
+                        error.line(),
+                        error.column()
+                    ),
+                },
+            }
+        };
+        match timeout(self.job_timeout, AssertUnwindSafe(run).catch_unwind()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Outcome::Retry { reason: format!("panicked: {}", panic_text(panic.as_ref())) },
+            Err(_) => Outcome::Retry { reason: format!("cut off after the job timeout of {:?}", self.job_timeout) },
+        }
+    }
+
+    async fn settle(&self, settlement: Settlement, received: Received, acknowledgement: &Acknowledgement) {
+        let written = match settlement {
+            Settlement::Ack => acknowledgement.ack().await,
+            Settlement::GiveBack => acknowledgement.give_back().await,
+            Settlement::Copy(copy) => {
+                if self.publish_copy(&copy, received, acknowledgement).await {
+                    acknowledgement.ack().await
+                } else {
+                    acknowledgement.give_back().await
+                }
+            }
+        };
+        if written.is_err() {
+            warn!("the message could not be settled, its connection is lost; the broker will deliver it again");
+        }
+    }
+
+    /// Whether the copy is safe in its queue. Tried again for a while: giving the message back means doing the job again.
+    async fn publish_copy(&self, copy: &Copy, received: Received, acknowledgement: &Acknowledgement) -> bool {
+        let Received { delivery, properties, payload } = received;
+        let max_attempts = self.policy.max_retries().saturating_add(1);
+        let properties = headers::of_copy(&properties, &delivery, copy, max_attempts, Utc::now());
+        let id = delivery.message_id;
+        let outgoing =
+            Outgoing { id, exchange: "".into(), routing_key: copy.queue.as_str().into(), payload, properties };
+        let mut pauses = Reconnect::new();
+        let give_up = Instant::now() + COPY_PATIENCE;
+        // Without a usable acknowledgement the broker delivers the original again: a copy would only be a duplicate.
+        while acknowledgement.is_usable() && Instant::now() < give_up {
+            let Err(error) = self.publisher.send(outgoing.clone()).await else { return true };
+            warn!(%error, "the job's copy is not safe yet");
+            if matches!(error, PublishError::Returned { .. })
+                && let Err(error) = self.broker.declare(&self.topology).await
+            {
+                // Somebody deleted the queue, and it cannot be declared anew yet.
+                warn!(%error, "the topology could not be declared");
+            }
+            sleep(pauses.delay_after(Duration::ZERO)).await;
+        }
+        false
+    }
+}
+
+/// What `panic!` was given.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
+}

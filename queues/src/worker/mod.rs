@@ -1,0 +1,170 @@
+//! Consuming: how a worker is configured, and what it is made of when it runs. All its connections are `supervisor`, one
+//! connection's life is `session`, one job's is `job`.
+
+mod acknowledge;
+mod error;
+mod headers;
+mod job;
+mod session;
+mod settle;
+mod supervisor;
+
+pub use error::WorkerError;
+
+use crate::{
+    Broker, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
+    handler::{AnyHandler, HandlerOf},
+    reconnect::Reconnect,
+};
+use job::Desk;
+use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use supervisor::Supervisor;
+use tokio::{sync::watch, task::JoinSet};
+
+/// Takes jobs from a work queue, runs their handlers and settles each message.
+///
+/// ```no_run
+/// # use queues::*;
+/// # use std::time::Duration;
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct SendReceipt;
+/// # impl Job for SendReceipt { const KIND: &'static str = "send_receipt"; }
+/// # async fn run(broker: Broker, topology: Topology) -> Result<(), WorkerError> {
+/// let policy = RetryPolicy::new(Duration::from_secs(60), Duration::from_secs(3600), 5);
+/// Worker::new(&broker, topology, policy)
+///     .prefetch(100)
+///     .concurrency(10)
+///     .register(|job: SendReceipt, _delivery: Delivery| async move { Outcome::Done })
+///     .run(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
+///     .await
+/// # }
+/// ```
+#[must_use = "a worker does nothing until it is run"]
+pub struct Worker {
+    broker: Broker,
+    topology: Topology,
+    policy: RetryPolicy,
+    prefetch: u16,
+    concurrency: usize,
+    job_timeout: Duration,
+    drain_timeout: Duration,
+    handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
+    /// Two handlers for one kind: said when the worker is run, so that registering stays a chain.
+    duplicate: Option<&'static str>,
+    state: watch::Sender<ConnectionState>,
+}
+
+impl Worker {
+    /// A worker for the topology's work queue: prefetch 100, 10 jobs at a time, 60 s for each, 20 s to drain.
+    pub fn new(broker: &Broker, topology: Topology, policy: RetryPolicy) -> Self {
+        Self {
+            broker: broker.clone(),
+            topology,
+            policy,
+            prefetch: 100,
+            concurrency: 10,
+            job_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(20),
+            handlers: HashMap::new(),
+            duplicate: None,
+            state: watch::Sender::new(ConnectionState::starting()),
+        }
+    }
+
+    /// How many messages the broker may hand over ahead of their acknowledgement (at least 1; AMQP's 0, "unlimited", is
+    /// taken as 1). It bounds the concurrency too. Messages that wait here are held: with `prefetch / concurrency`
+    /// times the job timeout, stay well below the broker's consumer timeout of 30 minutes.
+    pub fn prefetch(mut self, prefetch: u16) -> Self {
+        self.prefetch = prefetch.max(1);
+        self
+    }
+
+    /// How many jobs run at a time (at least 1).
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// After how long a job is cut off, which counts as a failure. It is cut off where it awaits: a handler that blocks
+    /// its thread cannot be.
+    pub fn job_timeout(mut self, timeout: Duration) -> Self {
+        self.job_timeout = timeout;
+        self
+    }
+
+    /// How long a worker that is asked to stop waits for the jobs that it runs; then it cuts them off, and the broker
+    /// hands their messages to others.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets the handler of one kind of job. Several kinds may share the queue.
+    pub fn register<J: Job, H: Handler<J>>(mut self, handler: H) -> Self {
+        if self.handlers.insert(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler))).is_some() {
+            self.duplicate = Some(J::KIND);
+        }
+        self
+    }
+
+    /// The state of the consuming connection, to be read or awaited; take it before [`run`](Self::run).
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    /// Works until `shutdown` resolves, through every loss of the connection: declares the topology, consumes, and
+    /// starts anew, with growing delays, whenever the connection, the channel or the consumer ends.
+    ///
+    /// Then it takes no more messages, waits for the running jobs (at most the drain timeout), gives the rest back and
+    /// closes its connections. Dropping the future instead loses no message either, but cuts the jobs off.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: a wrong set of handlers, or a queue that is declared otherwise. Never a lost connection.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
+        if let Some(kind) = self.duplicate {
+            return Err(WorkerError::DuplicateKind { kind });
+        }
+        if self.handlers.is_empty() {
+            return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
+        }
+        let Self {
+            broker, topology, policy, prefetch, concurrency, job_timeout, drain_timeout, handlers, state, ..
+        } = self;
+        // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
+        let publisher = Publisher::start(&broker);
+        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publisher.clone() };
+        let mut supervisor = Supervisor {
+            desk: Arc::new(desk),
+            prefetch,
+            concurrency,
+            jobs: JoinSet::new(),
+            state: &state,
+            reconnect: Reconnect::new(),
+        };
+        let worked = supervisor.work(pin!(shutdown)).await;
+        let ended = match worked {
+            Ok(session) => {
+                supervisor.stop(session, drain_timeout).await;
+                Ok(())
+            }
+            Err(error) => {
+                supervisor.stop(None, drain_timeout).await;
+                Err(WorkerError::Topology(error))
+            }
+        };
+        publisher.close().await;
+        state.send_replace(ConnectionState::Closed);
+        ended
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("queue", &self.topology.queue())
+            .field("kinds", &self.handlers.keys())
+            .field("prefetch", &self.prefetch)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}

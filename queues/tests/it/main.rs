@@ -1,0 +1,12 @@
+//! The library against a real RabbitMQ. `./dev test` sets one up; each test has queues of its own and deletes them.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod connections;
+mod first_job;
+mod handlers;
+mod parking;
+mod publishing;
+mod settling;
+mod stopping;
+mod support;
+mod topology;

@@ -1,0 +1,99 @@
+//! The way back from the parking queue.
+
+use crate::support::{Count, Running, bench, scripted};
+use queues::{Outcome, Publisher};
+
+#[tokio::test]
+async fn a_job_that_is_moved_back_by_hand_knows_why_it_was_parked_and_has_fresh_attempts() {
+    bench(&[100, 200], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|delivery| match (&delivery.parked_reason, delivery.attempt) {
+            (None, 2) => Outcome::Park { reason: "broken".to_owned() },
+            (Some(_), 3) => Outcome::Done,
+            _ => Outcome::Retry { reason: "again".to_owned() },
+        });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        Publisher::start(&bench.broker).publish(bench.job(1)).await.unwrap();
+        for attempt in 1..=2 {
+            assert_eq!(heard.next().await.1.attempt, attempt);
+        }
+        assert_eq!(bench.parked(1).await[0]["properties"]["headers"]["attempt"], 2);
+        bench.management.move_messages(&bench.topology.parked_queue(), &bench.name).await;
+        for attempt in 1..=3 {
+            let (_, delivery, _) = heard.next().await;
+            assert_eq!((delivery.attempt, delivery.parked_reason.as_deref()), (attempt, Some("broken")));
+            assert_eq!(delivery.message_id, format!("{}-1", bench.name));
+        }
+        worker.stop().await;
+        let statuses = bench.broker.verify(&bench.topology).await.unwrap();
+        assert!(statuses.iter().all(|status| status.messages == 0), "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_parked_again_after_a_replay_can_be_replayed_again() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|delivery| match (&delivery.parked_reason, delivery.attempt) {
+            (_, 1) => Outcome::RetryAfter { delay: std::time::Duration::ZERO, reason: "once more".to_owned() },
+            (None, _) => Outcome::Park { reason: "first".to_owned() },
+            (Some(reason), _) if reason == "first" => Outcome::Park { reason: "second".to_owned() },
+            _ => Outcome::Done,
+        });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        Publisher::start(&bench.broker).publish(bench.job(1)).await.unwrap();
+        for (parked_reason, last) in [(None, false), (Some("first"), false), (Some("second"), true)] {
+            for attempt in 1..=2 {
+                let (_, delivery, _) = heard.next().await;
+                assert_eq!((delivery.attempt, delivery.parked_reason.as_deref()), (attempt, parked_reason));
+            }
+            if !last {
+                bench.parked(1).await;
+                bench.management.move_messages(&bench.topology.parked_queue(), &bench.name).await;
+            }
+        }
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_back_without_end_is_parked_by_the_broker_and_comes_back_with_a_reason() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|delivery| match delivery.parked_reason {
+            None => Outcome::GiveBack,
+            Some(_) => Outcome::Done,
+        });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        Publisher::start(&bench.broker).publish(bench.job(1)).await.unwrap();
+        bench.parked(1).await;
+        bench.management.move_messages(&bench.topology.parked_queue(), &bench.name).await;
+        let mut deliveries = 0;
+        let reason = loop {
+            let (_, delivery, _) = heard.next().await;
+            deliveries += 1;
+            if let Some(reason) = delivery.parked_reason {
+                break reason;
+            }
+        };
+        assert_eq!(reason, "the broker parked it: it was delivered too often without being acknowledged");
+        assert!((20..=22).contains(&deliveries), "{deliveries}");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn looking_at_a_parked_job_fifty_times_does_not_drop_it() {
+    bench(&[100], async |bench| {
+        let (handler, _heard) = scripted::<Count>(|_| Outcome::Park { reason: "look at me".to_owned() });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        Publisher::start(&bench.broker).publish(bench.job(1)).await.unwrap();
+        bench.parked(1).await;
+        worker.stop().await;
+        for _ in 0..50 {
+            assert_eq!(bench.management.get_messages(&bench.topology.parked_queue(), 1).await.len(), 1);
+        }
+        bench.parked(1).await;
+    })
+    .await;
+}

@@ -1,0 +1,239 @@
+//! What `Ok` and what each error of publishing means.
+
+use crate::support::{bench, eventually, wait_for};
+use queues::{Broker, ConnectionState, Message, PublishError, Publisher};
+use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[tokio::test]
+async fn a_confirmed_message_is_in_the_queue_with_its_properties() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let message = bench.job(7).with_correlation_id("refund-1").with_traceparent(traceparent);
+        publisher.publish(message).await.unwrap();
+        let message = &bench.management.get_messages(&bench.name, 1).await[0];
+        let properties = &message["properties"];
+        assert_eq!(message["payload"], r#"{"number":7}"#);
+        assert_eq!(properties["message_id"], format!("{}-7", bench.name));
+        assert_eq!(properties["type"], "count");
+        assert_eq!(properties["delivery_mode"], 2);
+        assert_eq!(properties["app_id"], bench.name.as_str());
+        assert_eq!(properties["content_type"], "application/json");
+        assert_eq!(properties["correlation_id"], "refund-1");
+        assert_eq!(properties["headers"], json!({ "attempt": 1, "traceparent": traceparent }));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(now - properties["timestamp"].as_u64().unwrap() < 60);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_no_queue_takes_is_an_error_with_its_id() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let mut message = bench.job(1);
+        message.routing_key = "nowhere".to_owned();
+        let error = publisher.publish(message).await.unwrap_err();
+        assert_eq!(error.message_id(), format!("{}-1", bench.name));
+        assert!(matches!(&error, PublishError::Returned { reply, .. } if reply == "312 NO_ROUTE"), "{error:?}");
+        // The same through the default exchange, as the worker publishes.
+        let mut message = bench.job(2);
+        (message.exchange, message.routing_key) = (String::new(), "nowhere".to_owned());
+        let error = publisher.publish(message).await.unwrap_err();
+        assert!(matches!(error, PublishError::Returned { .. }), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_batch_exactly_the_messages_that_no_queue_takes_fail() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let lost = |number: u32| number.is_multiple_of(7) || number.is_multiple_of(11);
+        let mut messages = bench.jobs(0..2000);
+        for (number, message) in (0..).zip(&mut messages) {
+            if lost(number) {
+                message.routing_key = "nowhere".to_owned();
+            }
+        }
+        let results = publisher.publish_all(messages).await;
+        assert_eq!(results.len(), 2000);
+        for (number, result) in (0..).zip(results) {
+            match result {
+                Ok(()) => assert!(!lost(number), "message {number} was returned, and its error is lost"),
+                Err(error) => {
+                    assert!(lost(number), "message {number} has another one's error: {error}");
+                    assert_eq!(error.message_id(), format!("{}-{number}", bench.name));
+                    assert!(matches!(error, PublishError::Returned { .. }), "{error:?}");
+                }
+            }
+        }
+        assert_eq!(bench.ready(&bench.name).await, (0..2000).filter(|number| !lost(*number)).count() as u32);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn copies_of_one_id_to_a_queue_and_to_nowhere_are_told_apart() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let (good, mut bad) = (bench.job(1), bench.job(1));
+        bad.routing_key = "nowhere".to_owned();
+        let results = publisher.publish_all(vec![good.clone(), bad.clone(), good, bad]).await;
+        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_text_that_amqp_cannot_carry_is_refused_by_field_and_the_others_are_published() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let long = bench.job(1).with_correlation_id("c".repeat(256));
+        let results = publisher.publish_all(vec![long, bench.job(2)]).await;
+        let error = results[0].as_ref().unwrap_err();
+        assert!(
+            matches!(error, PublishError::Invalid { problem, .. } if problem.contains("correlation_id")),
+            "{error}"
+        );
+        assert_eq!(results[1], Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_broker_closes_is_renewed() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(1)).await.unwrap();
+        let mut state = publisher.state();
+        bench.management.close_connection(&format!("{} (publish)", bench.name)).await;
+        wait_for(&mut state, "the loss", |state| {
+            matches!(state, ConnectionState::Reconnecting { last_error: Some(_), .. })
+        })
+        .await;
+        publisher.publish(bench.job(2)).await.unwrap();
+        assert!(publisher.state().borrow().is_connected());
+        assert_eq!(bench.ready(&bench.name).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn publishing_through_a_stream_of_lost_connections_loses_no_confirmed_message() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(0)).await.unwrap();
+        let breaking = async {
+            for _ in 0..3 {
+                bench.management.close_connection(&format!("{} (publish)", bench.name)).await;
+            }
+        };
+        let publishing = async {
+            let mut confirmed = 1;
+            for round in 0..60 {
+                let messages = bench.jobs(round * 100 + 1..round * 100 + 101);
+                confirmed += publisher.publish_all(messages).await.iter().filter(|result| result.is_ok()).count();
+            }
+            confirmed
+        };
+        let (confirmed, ()) = tokio::join!(publishing, breaking);
+        assert!(confirmed > 100, "{confirmed}");
+        assert!(bench.ready(&bench.name).await as usize >= confirmed, "a confirmed message is gone");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_missing_costs_only_the_messages_of_the_moment() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let mut message = bench.job(1);
+        message.exchange = format!("{}.missing", bench.name);
+        let error = publisher.publish(message).await.unwrap_err();
+        assert!(
+            matches!(&error, PublishError::ConnectionLost { reason, .. } if reason.contains("no exchange")),
+            "{error}"
+        );
+        publisher.publish(bench.job(2)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_broker_publishing_says_so_within_seconds() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&Broker::new("amqp://127.0.0.1:1/", "test").unwrap());
+        let results = publisher.publish_all(vec![bench.job(1), bench.job(2)]).await;
+        for (number, result) in (1..).zip(results) {
+            let error = result.unwrap_err();
+            assert!(matches!(&error, PublishError::NotConnected { .. }), "{error:?}");
+            assert_eq!(error.message_id(), format!("{}-{number}", bench.name));
+            assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_publisher_takes_nothing_and_a_dropped_one_ends_its_connection() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(1)).await.unwrap();
+        publisher.close().await;
+        assert_eq!(*publisher.state().borrow(), ConnectionState::Closed);
+        let error = publisher.publish(bench.job(2)).await.unwrap_err();
+        assert!(matches!(error, PublishError::NotConnected { .. }), "{error:?}");
+
+        let publisher = Publisher::start(&bench.broker);
+        let clone = publisher.clone();
+        publisher.publish(bench.job(3)).await.unwrap();
+        let mut state = publisher.state();
+        drop(publisher);
+        clone.publish(bench.job(4)).await.unwrap();
+        drop(clone);
+        wait_for(&mut state, "the end", |state| *state == ConnectionState::Closed).await;
+
+        let away = Publisher::start(&Broker::new("amqp://127.0.0.1:1/", "test").unwrap());
+        let mut state = away.state();
+        drop(away);
+        wait_for(&mut state, "the end of one that never connected", |state| *state == ConnectionState::Closed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn confirms_are_pipelined() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(0)).await.unwrap();
+        let one_by_one = std::time::Instant::now();
+        for number in 0..20 {
+            publisher.publish(bench.job(number)).await.unwrap();
+        }
+        let one = one_by_one.elapsed() / 20;
+        let together = std::time::Instant::now();
+        let results = publisher.publish_all(bench.jobs(0..1000)).await;
+        let each = together.elapsed() / 1000;
+        assert!(results.iter().all(Result::is_ok));
+        assert!(each * 3 < one, "{each:?} each together, {one:?} one by one");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_payload_is_published_as_it_is() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let payload = vec![0, 159, 146, 150];
+        publisher.publish(Message::new(&bench.topology, "raw", "raw-1", payload)).await.unwrap();
+        let message =
+            eventually("the message", async || bench.management.get_messages(&bench.name, 1).await.pop()).await;
+        assert_eq!(
+            (message["payload"].as_str(), message["payload_encoding"].as_str()),
+            (Some("AJ+Slg=="), Some("base64"))
+        );
+    })
+    .await;
+}

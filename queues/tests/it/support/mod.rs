@@ -1,0 +1,203 @@
+//! What every test needs: queues of its own, a worker that can be stopped, and RabbitMQ's management API.
+
+mod management;
+
+pub(crate) use management::Management;
+
+use futures_util::FutureExt;
+use queues::{
+    Broker, ConnectionState, Delivery, Job, Message, Outcome, Publisher, RetryPolicy, Topology, Worker, WorkerError,
+};
+use std::{collections::BTreeSet, env, fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use uuid::Uuid;
+
+/// Longer than anything here takes: a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A job that carries a number.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Count {
+    pub(crate) number: u32,
+}
+
+impl Job for Count {
+    const KIND: &'static str = "count";
+}
+
+/// A test's own exchange and queues.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) name: String,
+    pub(crate) broker: Broker,
+    pub(crate) topology: Topology,
+    pub(crate) management: Management,
+}
+
+/// Runs a test on queues of its own, with these delays, and deletes them, whether it succeeds or fails.
+pub(crate) async fn bench<F: Future<Output = ()>>(delays_ms: &[u64], test: impl FnOnce(Bench) -> F) {
+    let name = format!("test-{}", Uuid::now_v7());
+    let delays = delays_ms.iter().copied().map(Duration::from_millis);
+    let topology = Topology::new(format!("{name}.jobs"), &name, delays).unwrap();
+    let url = amqp_url();
+    let broker = Broker::new(&url, &name).unwrap();
+    let management = Management::from_environment(&url);
+    broker.declare(&topology).await.unwrap();
+    let bench = Bench { name, broker, topology, management };
+    let result = AssertUnwindSafe(test(bench.clone())).catch_unwind().await;
+    bench.delete().await;
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+pub(crate) fn amqp_url() -> String {
+    required("AMQP_URL")
+}
+
+fn required(name: &str) -> String {
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests with `./dev test`, which sets up RabbitMQ"))
+}
+
+impl Bench {
+    pub(crate) fn job(&self, number: u32) -> Message {
+        Message::job(&self.topology, format!("{}-{number}", self.name), &Count { number }).unwrap()
+    }
+
+    pub(crate) fn jobs(&self, numbers: impl IntoIterator<Item = u32>) -> Vec<Message> {
+        numbers.into_iter().map(|number| self.job(number)).collect()
+    }
+
+    /// A worker with the delays 200 ms, 400 ms and then no more; see [`RetryPolicy`].
+    pub(crate) fn worker(&self) -> Worker {
+        let policy = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(60), 2);
+        Worker::new(&self.broker, self.topology.clone(), policy)
+    }
+
+    pub(crate) async fn ready(&self, queue: &str) -> u32 {
+        let statuses = self.broker.verify(&self.topology).await.unwrap();
+        statuses.iter().find(|status| status.name == queue).unwrap().messages
+    }
+
+    /// The messages in the parking queue, oldest first, when there are `count` of them. They stay.
+    pub(crate) async fn parked(&self, count: u32) -> Vec<serde_json::Value> {
+        let queue = self.topology.parked_queue();
+        eventually("a parked message", async || (self.ready(&queue).await == count).then_some(())).await;
+        self.management.get_messages(&queue, count).await
+    }
+
+    /// Waits until the work queue is empty, and no worker holds anything of it.
+    pub(crate) async fn drained(&self) {
+        eventually("an empty queue", async || (self.ready(self.topology.queue()).await == 0).then_some(())).await;
+    }
+
+    async fn delete(&self) {
+        for queue in self.topology.queues() {
+            self.management.delete("queues", &queue.name).await;
+        }
+        self.management.delete("exchanges", self.topology.exchange()).await;
+    }
+}
+
+/// Publishes one message over a connection of its own.
+pub(crate) async fn publish(bench: &Bench, message: Message) {
+    Publisher::start(&bench.broker).publish(message).await.unwrap();
+}
+
+/// A handler that tells the test of every job, and answers as `script` says.
+pub(crate) fn scripted<J: Job>(
+    script: impl Fn(&Delivery) -> Outcome + Send + Sync + 'static,
+) -> (impl Fn(J, Delivery) -> std::future::Ready<Outcome> + Send + Sync, Heard<J>) {
+    let (tell, hear) = mpsc::unbounded_channel();
+    let handler = move |job: J, delivery: Delivery| {
+        let outcome = script(&delivery);
+        let _ = tell.send((job, delivery, Instant::now()));
+        std::future::ready(outcome)
+    };
+    (handler, Heard(hear))
+}
+
+/// What a scripted handler was given.
+pub(crate) struct Heard<J>(mpsc::UnboundedReceiver<(J, Delivery, Instant)>);
+
+impl<J: Debug> Heard<J> {
+    pub(crate) async fn next(&mut self) -> (J, Delivery, Instant) {
+        timeout(PATIENCE, self.0.recv()).await.expect("no job came").expect("the worker ended")
+    }
+
+    pub(crate) fn nothing_more(&mut self) {
+        assert!(self.0.is_empty(), "unexpected: {:?}", self.0.try_recv());
+    }
+}
+
+impl Heard<Count> {
+    /// The distinct numbers of the next jobs, until there are `count`: duplicates are allowed.
+    pub(crate) async fn numbers(&mut self, count: usize) -> BTreeSet<u32> {
+        let mut numbers = BTreeSet::new();
+        while numbers.len() < count {
+            numbers.insert(self.next().await.0.number);
+        }
+        numbers
+    }
+}
+
+/// A worker that runs until it is stopped.
+pub(crate) struct Running {
+    pub(crate) state: watch::Receiver<ConnectionState>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Running {
+    /// Starts the worker and waits until it consumes.
+    pub(crate) async fn start(worker: Worker) -> Self {
+        let mut state = worker.state();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(worker.run(async { stopped.await.unwrap_or_default() }));
+        wait_for(&mut state, "a connection", ConnectionState::is_connected).await;
+        Self { state, stop: Some(stop), task }
+    }
+
+    /// Asks the worker to stop.
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) {
+        timeout(PATIENCE, self.task).await.expect("the worker did not stop").unwrap().unwrap();
+        assert_eq!(*self.state.borrow(), ConnectionState::Closed);
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.ask_to_stop();
+        self.stopped().await;
+    }
+}
+
+pub(crate) async fn wait_for(
+    state: &mut watch::Receiver<ConnectionState>,
+    what: &str,
+    condition: impl Fn(&ConnectionState) -> bool,
+) {
+    let seen = timeout(PATIENCE, state.wait_for(|state| condition(state))).await;
+    drop(seen.unwrap_or_else(|_| panic!("{what} did not come")).expect("the task ended"));
+}
+
+/// Asks again and again: for what only the broker knows, and tells nobody.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} did not come"))
+}
