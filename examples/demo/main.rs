@@ -77,7 +77,12 @@ async fn play(http: &reqwest::Client, api: &str, stripe: &Sim) -> Result<()> {
         let id = transfer["stripe_transfer_id"].as_str().unwrap_or_default();
         let ours = transfer["amount_reversed"].as_i64().unwrap_or_default();
         let theirs: i64 = stripe.ledger().reversals(id).iter().map(|reversal| reversal.amount).sum();
-        println!("     {id:<12} {:<20} {:>10} {:>10}", text(&transfer["status"]), story::money(ours), story::money(theirs));
+        println!(
+            "     {id:<12} {:<20} {:>10} {:>10}",
+            text(&transfer["status"]),
+            story::money(ours),
+            story::money(theirs)
+        );
         agree &= ours == theirs;
     }
     if !agree {

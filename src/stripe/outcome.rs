@@ -56,7 +56,8 @@ pub fn classify(status: u16, headers: &Headers, body: &[u8], asked: Asked<'_>) -
         let meaning = classify_failure(status, headers, error.as_ref());
         let message = match &error {
             Some(StripeError { message: Some(message), .. }) => message.clone(),
-            _ => format!("HTTP {status}: {}", String::from_utf8_lossy(body)),
+            // Somebody in between answered; a web page in a log helps nobody.
+            _ => format!("HTTP {status}, without Stripe's error object"),
         };
         (meaning, message)
     };

@@ -12,6 +12,7 @@ mod api;
 mod broker_outage;
 mod crash;
 mod ingress;
+mod relay;
 mod reversal;
 mod schema;
 mod stripe_client;

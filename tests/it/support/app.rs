@@ -29,7 +29,29 @@ pub(crate) struct TestApp {
     pub(crate) http: reqwest::Client,
     ledger: Ledger,
     settings: Vec<(String, String)>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>)>,
+    running: Option<Running>,
+}
+
+/// An app that runs as a task, until it is told to stop.
+pub(crate) struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    fn start(app: App) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(app.run_until(async move {
+            let _ = stopped.await;
+        }));
+        Self { stop, task }
+    }
+
+    /// In order, as on SIGTERM.
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.task.await.unwrap().unwrap();
+    }
 }
 
 impl TestApp {
@@ -78,18 +100,13 @@ impl TestApp {
         let config = Config::from_parts(None, self.settings.clone()).unwrap();
         let app = App::build_with_settling(&config, Role::All, SETTLING).await.unwrap();
         self.base_url = format!("http://{}", app.http_addr().unwrap());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(app.run_until(async move {
-            let _ = stopped.await;
-        }));
-        self.running = Some((stop, running));
+        self.running = Some(Running::start(app));
     }
 
     /// Stops in order, as on SIGTERM.
     pub(crate) async fn stop(&mut self) {
-        if let Some((stop, running)) = self.running.take() {
-            drop(stop);
-            running.await.unwrap().unwrap();
+        if let Some(running) = self.running.take() {
+            running.stop().await;
         }
     }
 
@@ -132,9 +149,20 @@ impl TestApp {
     pub(crate) async fn refund(&self, amount: i64) {
         let registered = self.register(super::two_sellers("pi_1")).await;
         assert!(registered.status().is_success(), "{}", registered.text().await.unwrap());
-        let event = super::refund_event("evt_1", "re_1", "pi_1", amount).to_string();
+        self.refund_of(amount, 1).await;
+    }
+
+    /// Posts the refund number `n` of `pi_1`.
+    pub(crate) async fn refund_of(&self, amount: i64, n: usize) {
+        let event = super::refund_event(&format!("evt_{n}"), &format!("re_{n}"), "pi_1", amount).to_string();
         let answer = self.post_webhook(&event).await;
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+
+    /// A second Clawback with the same settings, on a port of its own.
+    pub(crate) async fn another(&self) -> Running {
+        let config = Config::from_parts(None, self.settings.clone()).unwrap();
+        Running::start(App::build_with_settling(&config, Role::All, SETTLING).await.unwrap())
     }
 
     pub(crate) async fn payment(&self, payment_ref: &str) -> Value {

@@ -1,0 +1,88 @@
+//! The relay: woken, not waiting; and it marks only what the broker has really taken.
+
+use clawback::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
+
+use crate::support::{Backend, TestApp, both_databases, eventually, two_sellers};
+
+/// So long that a test which needs it to pass would fail.
+const NEVER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
+
+both_databases! {
+    a_commit_wakes_the_relay_of_its_own_process,
+    what_the_broker_returned_is_not_marked_and_published_again,
+}
+
+async fn a_commit_wakes_the_relay_of_its_own_process(mut app: TestApp) {
+    app.restart_with(&[NEVER]).await;
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_commit_wakes_the_relay_of_another_process() {
+    TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
+        app.restart_with(&[NEVER]).await;
+        assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+        // Once the relay is idle, only the database's announcement can wake it.
+        app.refund_of(1_000, 1).await;
+        app.transfer_becomes(0, "partially_reversed").await;
+        app.ledger().receive(refund("evt_2", "re_2", 9_000)).await.unwrap();
+        app.transfer_becomes(0, "reversed").await;
+        app.transfer_becomes(1, "reversed").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_two_relays_share_the_outbox_and_publish_each_job_once() {
+    TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
+        app.restart_with(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+        assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+        let other = app.another().await;
+        let refunds = (0..50).map(|n| app.refund_of(100, n));
+        futures_util::future::join_all(refunds).await;
+        app.published(100).await;
+        assert_eq!(app.db.count("outbox WHERE attempts <> 1").await, 0, "a row was claimed twice");
+        eventually("the queue has each job once", || async {
+            let queues = app.vhost.queues().await;
+            queues.iter().any(|queue| queue["name"] == "reversals" && queue["messages"] == 100).then_some(())
+        })
+        .await;
+        other.stop().await;
+    })
+    .await;
+}
+
+async fn what_the_broker_returned_is_not_marked_and_published_again(mut app: TestApp) {
+    app.restart_with(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(1_000).await;
+    app.published(2).await;
+    app.vhost.delete_queue("reversals").await;
+    app.refund_of(1_000, 2).await;
+    app.published(4).await;
+    assert_eq!(app.db.count("outbox WHERE attempts > 1").await, 2, "the returned ones were tried again");
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    eventually("all is reversed", || async {
+        (app.db.count("reversals WHERE status = 'reversed'").await == 4).then_some(())
+    })
+    .await;
+}
+
+fn refund(event_id: &str, refund_ref: &str, amount: i64) -> WebhookEvent {
+    WebhookEvent {
+        source: Source::Stripe,
+        event_id: event_id.into(),
+        event_type: "refund.created".into(),
+        object_id: Some(refund_ref.into()),
+        content: EventContent::Refunds(vec![RefundEvent {
+            refund_ref: refund_ref.into(),
+            payment_ref: "pi_1".into(),
+            charge_ref: None,
+            amount,
+            currency: "eur".into(),
+            progress: RefundProgress::Succeeded,
+            transfer_already_reversed: false,
+        }]),
+    }
+}
