@@ -48,6 +48,8 @@ pub struct ReversalTask {
     pub failure_message: Option<String>,
     /// When the debt was recorded.
     pub created_at: DateTime<Utc>,
+    /// When the row last changed: for one that is given up, when that was.
+    pub updated_at: DateTime<Utc>,
     /// Clawback's id of the transfer.
     pub transfer_id: Uuid,
     /// Stripe's id of the transfer; a legacy row has none.
@@ -127,6 +129,7 @@ impl Ledger {
             failure_code: row.failure_code,
             failure_message: row.failure_message,
             created_at: row.created_at,
+            updated_at: row.updated_at,
             transfer_id: row.transfer_id,
             stripe_transfer_id,
             transfer_amount_reversed,

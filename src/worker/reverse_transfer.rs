@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 
 use super::Limiter;
@@ -21,6 +22,8 @@ const ACTOR: &str = "worker";
 const MAX_OVERTAKEN: usize = 3;
 /// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
 const TRUSTED_KEY_AGE: Duration = Duration::from_secs(23 * 60 * 60);
+/// The broker counts the time of its own parking in whole seconds.
+const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// The delays that are not the retry policy's.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +77,7 @@ impl ReverseTransfer {
             return Ok(Outcome::Park { reason: format!("the ledger has no reversal {}", job.reversal_id) });
         };
         // Somebody moved the message back from the parking queue: that is an operator's replay.
-        if task.status == ReversalStatus::PermanentlyFailed && delivery.parked_reason.is_some() {
+        if task.status == ReversalStatus::PermanentlyFailed && was_parked_for(&task, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
             task = self.ledger.replay(&task, &note).await?;
         }
@@ -233,6 +236,13 @@ impl ReverseTransfer {
     fn clock_tolerance(&self) -> Duration {
         (self.policy.delay(0) / 10).min(Duration::from_secs(1))
     }
+}
+
+/// Whether the message was parked because of the row's present failure. One that was parked earlier, replayed, and is
+/// delivered again after the worker died between the new failure and its parking, must not count as another replay.
+fn was_parked_for(task: &ReversalTask, delivery: &Delivery) -> bool {
+    let after_the_failure = |at: DateTime<Utc>| at + PARKING_CLOCK_TOLERANCE >= task.updated_at;
+    delivery.parked_reason.is_some() && delivery.parked_at.is_none_or(after_the_failure)
 }
 
 fn given_up_because(task: &ReversalTask) -> String {

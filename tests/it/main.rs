@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::large_futures,
     reason = "a test fails by panicking, and its future may be as large as it likes"
 )]
 
@@ -15,5 +16,6 @@ mod ingress;
 mod relay;
 mod reversal;
 mod schema;
+mod seeds;
 mod stripe_client;
 mod sweeper;

@@ -1,0 +1,381 @@
+//! One seed's world: payments and refunds, a Stripe that misbehaves, a broker that is played, and the final reckoning.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use clawback::ledger::{
+    EventContent, Ledger, NewPayment, NewTransfer, RefundEvent, RefundProgress, ReverseTransferJob, Source,
+    WebhookEvent,
+};
+use clawback::stripe::Client;
+use clawback::worker::{Limiter, ReverseTransfer, Timing};
+use queues::{Delivery, Handler, Outcome, RetryPolicy};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use stripe_sim::{Fault, Sim, Target};
+use uuid::Uuid;
+
+use crate::support::{Backend, DEADLINE, Db};
+
+/// Longer than a call can be on its way: the slowest fault, and a client that gives up.
+const SETTLING: Duration = Duration::from_millis(60);
+const CALL_TIMEOUT: Duration = Duration::from_millis(40);
+const STEPS: usize = 250;
+
+/// A message, on the broker that the test plays.
+#[derive(Clone)]
+struct Message {
+    job: ReverseTransferJob,
+    parked_reason: Option<String>,
+}
+
+pub(super) struct World {
+    seed: u64,
+    rng: StdRng,
+    db: Db,
+    ledger: Ledger,
+    sim: Sim,
+    worker: ReverseTransfer,
+    queue: Vec<Message>,
+    parked: Vec<Message>,
+    published: usize,
+    events: Vec<WebhookEvent>,
+    payments: Vec<NewPayment>,
+    transfers: Vec<String>,
+}
+
+impl World {
+    pub(super) async fn create(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let db = Db::create(Backend::Sqlite).await;
+        let ledger = Ledger::connect(&db.url, Duration::from_millis(1)).await.unwrap();
+        ledger.migrate_up().await.unwrap();
+        let sim = Sim::start();
+        let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
+        let key = secrecy::SecretString::from("sk_test_of_the_seeds");
+        let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
+        let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
+        let worker = ReverseTransfer::new(ledger.clone(), stripe, Arc::new(Limiter::new(100_000)), policy, timing);
+        let (payments, events) = scenario(&mut rng);
+        let mut transfers = Vec::new();
+        for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
+            let id = transfer.stripe_transfer_id.clone().unwrap();
+            sim.add_transfer(&id, transfer.amount, &transfer.currency, &transfer.destination);
+            transfers.push(id);
+        }
+        let (queue, parked) = (Vec::new(), Vec::new());
+        Self { seed, rng, db, ledger, sim, worker, queue, parked, published: 0, events, payments, transfers }
+    }
+
+    /// Everything happens in random order, and goes wrong.
+    pub(super) async fn live(&mut self) {
+        for _ in 0..STEPS {
+            match self.rng.random_range(0..100) {
+                0..8 => self.register_a_payment().await,
+                8..22 => self.report_a_refund().await,
+                22..42 => self.break_something(),
+                42..45 => self.move_back_a_parked_job(),
+                45..48 => self.let_a_day_pass().await,
+                48..51 => self.lose_and_sweep().await,
+                _ => self.deliver(true).await,
+            }
+            self.relay().await;
+        }
+    }
+
+    /// What is left is done without faults; then both ledgers are compared.
+    pub(super) async fn end(&mut self) {
+        while !self.payments.is_empty() {
+            self.register_a_payment().await;
+        }
+        while let Some(event) = self.events.pop() {
+            self.ledger.receive(event).await.unwrap();
+        }
+        self.sim.clear_faults();
+        for transfer in self.sim.ledger().transfers.values() {
+            self.sim.set_balance(&transfer.destination, None);
+        }
+        self.calls_have_ended().await;
+        self.settle_pending_at_stripe();
+        tokio::time::timeout(DEADLINE, async {
+            for round in 0.. {
+                while !self.queue.is_empty() {
+                    self.deliver(false).await;
+                    self.relay().await;
+                }
+                self.lose_and_sweep().await;
+                self.relay().await;
+                if self.queue.is_empty() && self.db.count("reversals WHERE status = 'pending'").await == 0 {
+                    // What was given up is replayed once; what is given up again has a reason that stays.
+                    match round {
+                        0 => self.queue.append(&mut self.parked),
+                        _ => break,
+                    }
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("seed {}: it does not come to an end", self.seed));
+        self.reckon().await;
+    }
+
+    pub(super) async fn remove(self) {
+        self.ledger.close().await.unwrap();
+        self.db.drop_it().await;
+    }
+
+    async fn register_a_payment(&mut self) {
+        if let Some(payment) = self.payments.pop() {
+            self.ledger.register_payment(payment).await.unwrap();
+        }
+    }
+
+    async fn report_a_refund(&mut self) {
+        self.events.shuffle(&mut self.rng);
+        if let Some(event) = self.events.last().cloned() {
+            self.ledger.receive(event).await.unwrap();
+            // Otherwise it will be delivered again.
+            if self.rng.random_bool(0.7) {
+                self.events.pop();
+            }
+        }
+    }
+
+    fn break_something(&mut self) {
+        let delay_ms = self.rng.random_range(1..55);
+        let faults = [
+            Fault::ApplyThenDropConnection,
+            Fault::DropBeforeApply,
+            Fault::ServerError,
+            Fault::ServerErrorApplied,
+            Fault::Conflict409,
+            Fault::RateLimited { retry_after: None },
+            Fault::LockTimeout,
+            Fault::UnavailableHtml,
+            Fault::BadGateway,
+            Fault::Slow { delay_ms },
+            Fault::SlowThenNothing { delay_ms },
+            Fault::BalanceInsufficient,
+            Fault::Unauthorized,
+            Fault::Pending,
+            Fault::Garbage200 { applied: true },
+            Fault::Garbage200 { applied: false },
+        ];
+        let fault = faults.choose(&mut self.rng).unwrap().clone();
+        let transfer = self.transfers.choose(&mut self.rng).unwrap().clone();
+        let times = self.rng.random_range(1..4);
+        if self.rng.random_bool(0.03) {
+            self.sim.reverse_from_elsewhere(&transfer, None);
+        } else if self.rng.random_bool(0.1) {
+            self.sim.fault_reads(transfer.as_str(), Fault::UnavailableHtml, times);
+        } else {
+            self.sim.fault(Target::Transfer(transfer), fault, times);
+        }
+    }
+
+    fn move_back_a_parked_job(&mut self) {
+        self.queue.extend(self.parked.pop());
+    }
+
+    /// Stripe forgets its keys; nothing may run again because of that.
+    async fn let_a_day_pass(&mut self) {
+        self.calls_have_ended().await;
+        self.sim.advance(Duration::from_secs(25 * 60 * 60));
+        for (id, started) in self.epochs().await {
+            let earlier = started - chrono::TimeDelta::hours(25);
+            let sql = format!("UPDATE reversals SET epoch_started_at = '{}' WHERE id = x'{id}'", earlier.to_rfc3339());
+            self.db.execute(&sql).await;
+        }
+    }
+
+    async fn epochs(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let rows = self.db.query("SELECT hex(id) AS id, epoch_started_at AS started FROM reversals").await;
+        rows.iter().map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap())).collect()
+    }
+
+    /// The broker loses a message, and the sweeper looks.
+    async fn lose_and_sweep(&mut self) {
+        if !self.queue.is_empty() && self.rng.random_bool(0.5) {
+            let lost = self.rng.random_range(0..self.queue.len());
+            self.queue.swap_remove(lost);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.ledger.sweep(100).await.unwrap();
+    }
+
+    /// The relay's part: whatever is new in the outbox goes into the queue.
+    async fn relay(&mut self) {
+        let rows = self.db.query("SELECT payload FROM outbox ORDER BY id").await;
+        for row in &rows[self.published..] {
+            let job = serde_json::from_str(row["payload"].as_str().unwrap()).unwrap();
+            self.queue.push(Message { job, parked_reason: None });
+        }
+        if rows.len() > self.published {
+            self.db.execute("UPDATE outbox SET published_at = created_at WHERE published_at IS NULL").await;
+        }
+        self.published = rows.len();
+    }
+
+    /// Delivers a message, perhaps to two workers, which perhaps die.
+    async fn deliver(&mut self, with_deaths: bool) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let index = self.rng.random_range(0..self.queue.len());
+        let message = self.queue.swap_remove(index);
+        let polls = |rng: &mut StdRng| match with_deaths && rng.random_bool(0.3) {
+            true => rng.random_range(1..40),
+            false => usize::MAX,
+        };
+        let outcome = if self.rng.random_bool(0.15) {
+            let (first, second) = (polls(&mut self.rng), polls(&mut self.rng));
+            let (one, other) =
+                tokio::join!(self.handle(message.clone(), first), self.handle(message.clone(), second));
+            one.or(other)
+        } else {
+            let polls = polls(&mut self.rng);
+            self.handle(message.clone(), polls).await
+        };
+        match outcome {
+            Some(Outcome::Done) => {}
+            Some(Outcome::Park { reason }) => {
+                self.parked.push(Message { parked_reason: Some(reason), ..message });
+            }
+            Some(Outcome::Snooze { delay, .. } | Outcome::RetryAfter { delay, .. }) => {
+                tokio::time::sleep(delay.min(SETTLING)).await;
+                self.queue.push(message);
+            }
+            // Died, or gave it back: it is delivered again.
+            None | Some(Outcome::GiveBack | Outcome::Retry { .. }) => self.queue.push(message),
+        }
+    }
+
+    /// Runs the job until it is done, or has been polled that often: the worker dies at that await.
+    async fn handle(&self, message: Message, mut polls: usize) -> Option<Outcome> {
+        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "reverse_transfer");
+        delivery.parked_reason = message.parked_reason;
+        let mut job = pin!(self.worker.handle(message.job, delivery));
+        poll_fn(|context| {
+            if polls == 0 {
+                return Poll::Ready(None);
+            }
+            polls -= 1;
+            job.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    async fn calls_have_ended(&self) {
+        let ended = |ledger: &stripe_sim::Ledger| {
+            ledger.requests.iter().all(|request| request.status.is_some() || request.dropped)
+        };
+        self.sim.wait_for(ended, DEADLINE).await.unwrap();
+    }
+
+    fn settle_pending_at_stripe(&self) {
+        for transfer in self.sim.ledger().transfers.values() {
+            for reversal in transfer.reversals.iter().filter(|reversal| reversal.status.as_deref() == Some("pending")) {
+                self.sim.settle(&reversal.id, "succeeded");
+            }
+        }
+    }
+
+    /// The two ledgers, row by row.
+    async fn reckon(&self) {
+        let seed = self.seed;
+        let theirs = self.sim.ledger();
+        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
+        for transfer in theirs.transfers.values() {
+            for reversal in &transfer.reversals {
+                if let Some(id) = reversal.metadata.get("reversal_id") {
+                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
+                }
+            }
+        }
+        let rows = self.db.query(
+            "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id, r.externally_reversed AS foreign_hand,
+                    r.failure_code, t.stripe_transfer_id AS transfer
+             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id",
+        );
+        let rows = rows.await;
+        assert!(!rows.is_empty(), "seed {seed}: nothing happened");
+        for row in &rows {
+            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
+            let effect = effects.remove(&id).unwrap_or_default();
+            let foreign_hand = row["foreign_hand"] == true || row["foreign_hand"] == 1;
+            match (row["status"].as_str().unwrap(), foreign_hand) {
+                ("reversed", false) => {
+                    let expected =
+                        (row["amount"].as_i64().unwrap(), row["stripe_reversal_id"].as_str().unwrap().to_owned());
+                    assert_eq!(effect, [expected], "seed {seed}: {row}");
+                }
+                ("reversed", true) => assert_eq!(effect, [], "seed {seed}: {row}"),
+                ("permanently_failed", _) => {
+                    assert_eq!(effect, [], "seed {seed}: given up, although it happened: {row}");
+                    let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
+                    let foreign = transfer.reversals.iter().any(|reversal| reversal.metadata.is_empty());
+                    assert!(foreign, "seed {seed}: given up, although nobody else took the money: {row}");
+                }
+                _ => panic!("seed {seed}: still on its way: {row}"),
+            }
+        }
+        assert!(effects.is_empty(), "seed {seed}: Stripe has reversals that the ledger does not know: {effects:?}");
+        let unsettled = "seller_transfers t WHERE status = 'reversal_pending' OR amount_reversed <>
+            (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
+        assert_eq!(self.db.count(unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
+    }
+}
+
+/// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice.
+fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>) {
+    let (mut payments, mut events) = (Vec::new(), Vec::new());
+    for p in 0..rng.random_range(1..4) {
+        let mut transfers = Vec::new();
+        for t in 0..rng.random_range(1..4) {
+            transfers.push(NewTransfer {
+                seller_id: format!("s{t}"),
+                stripe_transfer_id: Some(format!("tr_{p}_{t}")),
+                destination: format!("acct_{t}"),
+                amount: rng.random_range(10..5_000),
+                currency: "eur".into(),
+            });
+        }
+        let amount = transfers.iter().map(|transfer| transfer.amount).sum::<i64>() + rng.random_range(0..500);
+        let mut left = amount;
+        for r in 0..rng.random_range(1..4) {
+            let part = if rng.random_bool(0.4) { left } else { rng.random_range(1..=left) };
+            left -= part;
+            for source in ["created", "updated"] {
+                events.push(refund(&format!("evt_{p}_{r}_{source}"), &format!("re_{p}_{r}"), &format!("pi_{p}"), part));
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        payments.push(NewPayment { payment_ref: format!("pi_{p}"), amount, currency: "eur".into(), transfers });
+    }
+    (payments, events)
+}
+
+fn refund(event_id: &str, refund_ref: &str, payment_ref: &str, amount: i64) -> WebhookEvent {
+    WebhookEvent {
+        source: Source::Stripe,
+        event_id: event_id.into(),
+        event_type: "refund.created".into(),
+        object_id: Some(refund_ref.into()),
+        content: EventContent::Refunds(vec![RefundEvent {
+            refund_ref: refund_ref.into(),
+            payment_ref: payment_ref.into(),
+            charge_ref: None,
+            amount,
+            currency: "eur".into(),
+            progress: RefundProgress::Succeeded,
+            transfer_already_reversed: false,
+        }]),
+    }
+}
