@@ -9,7 +9,9 @@ use queues::Outcome;
 
 use super::decision::{Pace, WaitFor};
 use super::reverse_transfer::ReverseTransfer;
-use crate::ledger::{Aftermath, Failure, LedgerError, Note, Postponement, ReversalTask, in_future, now};
+use crate::ledger::{
+    Aftermath, Failure, LedgerError, Note, Postponement, ReversalStatus, ReversalTask, in_future, now,
+};
 use crate::stripe::{Meaning, Report};
 
 /// Who the history names.
@@ -25,9 +27,22 @@ impl ReverseTransfer {
     ) -> Result<Outcome, LedgerError> {
         let reason = if externally { "reversed at Stripe by somebody else" } else { "Stripe has reversed it" };
         let note = Note::new(ACTOR, reason).with_request_id(request_id);
-        self.ledger.succeed(task, stripe_reversal_id, externally, &note).await?;
+        match self.ledger.succeed(task, stripe_reversal_id, externally, &note).await {
+            // Another worker gave it up while our call was on its way. Stripe's word counts.
+            Err(LedgerError::Stale { .. }) if self.was_given_up(task).await? => {
+                let late = Note::new(ACTOR, "Stripe had done it when it was given up");
+                let task = self.ledger.replay(task, &late).await?;
+                self.ledger.succeed(&task, stripe_reversal_id, externally, &note).await?;
+            }
+            result => result?,
+        }
         tracing::info!(reversal_id = %task.id, stripe_reversal_id, externally, "reversed");
         Ok(Outcome::Done)
+    }
+
+    async fn was_given_up(&self, task: &ReversalTask) -> Result<bool, LedgerError> {
+        let current = self.ledger.reversal_task(task.id).await?;
+        Ok(current.is_some_and(|row| row.status == ReversalStatus::PermanentlyFailed))
     }
 
     pub(super) async fn give_up(
@@ -55,9 +70,8 @@ impl ReverseTransfer {
         let why = failure(report.code.as_deref().unwrap_or(code_of(&report)), &report.message);
         let used = u32::try_from(task.retry_count).unwrap_or(u32::MAX);
         let Some(backoff) = self.policy.next(used) else {
-            // It may have happened all the same: one look before giving up.
-            if aftermath == Aftermath::Doubtful
-                && let Ok(sight) = self.look(task, transfer_id).await
+            // It may have happened all the same, with its answers lost: one look before giving up.
+            if let Ok(sight) = self.look(task, transfer_id).await
                 && let Some(outcome) = self.report_if_seen(task, &sight).await?
             {
                 return Ok(outcome);

@@ -17,10 +17,11 @@ use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use stripe_sim::{Fault, Sim, Target};
 use uuid::Uuid;
 
-use crate::support::{Backend, DEADLINE, Db};
+use crate::support::{Backend, DEADLINE, Db, count, rows};
 
 /// Longer than a call can be on its way: the slowest fault, and a client that gives up.
 const SETTLING: Duration = Duration::from_millis(60);
@@ -38,12 +39,12 @@ pub(super) struct World {
     seed: u64,
     rng: StdRng,
     db: Db,
+    look: DatabaseConnection,
     ledger: Ledger,
     sim: Sim,
     worker: ReverseTransfer,
     queue: Vec<Message>,
     parked: Vec<Message>,
-    published: usize,
     events: Vec<WebhookEvent>,
     payments: Vec<NewPayment>,
     transfers: Vec<String>,
@@ -53,6 +54,7 @@ impl World {
     pub(super) async fn create(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let db = Db::create(Backend::Sqlite).await;
+        let look = db.connect().await;
         let ledger = Ledger::connect(&db.url, Duration::from_millis(1)).await.unwrap();
         ledger.migrate_up().await.unwrap();
         let sim = Sim::start();
@@ -69,7 +71,7 @@ impl World {
             transfers.push(id);
         }
         let (queue, parked) = (Vec::new(), Vec::new());
-        Self { seed, rng, db, ledger, sim, worker, queue, parked, published: 0, events, payments, transfers }
+        Self { seed, rng, db, look, ledger, sim, worker, queue, parked, events, payments, transfers }
     }
 
     /// Everything happens in random order, and goes wrong.
@@ -108,12 +110,12 @@ impl World {
                     self.deliver(false).await;
                     self.relay().await;
                 }
-                self.lose_and_sweep().await;
+                self.sweep().await;
                 self.relay().await;
-                if self.queue.is_empty() && self.db.count("reversals WHERE status = 'pending'").await == 0 {
+                if self.queue.is_empty() && count(&self.look, "reversals WHERE status = 'pending'").await == 0 {
                     // What was given up is replayed once; what is given up again has a reason that stays.
                     match round {
-                        0 => self.queue.append(&mut self.parked),
+                        0 => self.replay_what_was_given_up().await,
                         _ => break,
                     }
                 }
@@ -125,6 +127,7 @@ impl World {
     }
 
     pub(super) async fn remove(self) {
+        self.look.close().await.unwrap();
         self.ledger.close().await.unwrap();
         self.db.drop_it().await;
     }
@@ -189,120 +192,15 @@ impl World {
         for (id, started) in self.epochs().await {
             let earlier = started - chrono::TimeDelta::hours(25);
             let sql = format!("UPDATE reversals SET epoch_started_at = '{}' WHERE id = x'{id}'", earlier.to_rfc3339());
-            self.db.execute(&sql).await;
+            self.look.execute_unprepared(&sql).await.unwrap();
         }
     }
 
     async fn epochs(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
-        let rows = self.db.query("SELECT hex(id) AS id, epoch_started_at AS started FROM reversals").await;
-        rows.iter().map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap())).collect()
-    }
-
-    /// The broker loses a message, and the sweeper looks.
-    async fn lose_and_sweep(&mut self) {
-        if !self.queue.is_empty() && self.rng.random_bool(0.5) {
-            let lost = self.rng.random_range(0..self.queue.len());
-            self.queue.swap_remove(lost);
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        self.ledger.sweep(100).await.unwrap();
-    }
-
-    /// The relay's part: whatever is new in the outbox goes into the queue.
-    async fn relay(&mut self) {
-        let rows = self.db.query("SELECT payload FROM outbox ORDER BY id").await;
-        for row in &rows[self.published..] {
-            let job = serde_json::from_str(row["payload"].as_str().unwrap()).unwrap();
-            self.queue.push(Message { job, parked_reason: None });
-        }
-        if rows.len() > self.published {
-            self.db.execute("UPDATE outbox SET published_at = created_at WHERE published_at IS NULL").await;
-        }
-        self.published = rows.len();
-    }
-
-    /// Delivers a message, perhaps to two workers, which perhaps die.
-    async fn deliver(&mut self, with_deaths: bool) {
-        if self.queue.is_empty() {
-            return;
-        }
-        let index = self.rng.random_range(0..self.queue.len());
-        let message = self.queue.swap_remove(index);
-        let polls = |rng: &mut StdRng| match with_deaths && rng.random_bool(0.3) {
-            true => rng.random_range(1..40),
-            false => usize::MAX,
-        };
-        let outcome = if self.rng.random_bool(0.15) {
-            let (first, second) = (polls(&mut self.rng), polls(&mut self.rng));
-            let (one, other) =
-                tokio::join!(self.handle(message.clone(), first), self.handle(message.clone(), second));
-            one.or(other)
-        } else {
-            let polls = polls(&mut self.rng);
-            self.handle(message.clone(), polls).await
-        };
-        match outcome {
-            Some(Outcome::Done) => {}
-            Some(Outcome::Park { reason }) => {
-                self.parked.push(Message { parked_reason: Some(reason), ..message });
-            }
-            Some(Outcome::Snooze { delay, .. } | Outcome::RetryAfter { delay, .. }) => {
-                tokio::time::sleep(delay.min(SETTLING)).await;
-                self.queue.push(message);
-            }
-            // Died, or gave it back: it is delivered again.
-            None | Some(Outcome::GiveBack | Outcome::Retry { .. }) => self.queue.push(message),
-        }
-    }
-
-    /// Runs the job until it is done, or has been polled that often: the worker dies at that await.
-    async fn handle(&self, message: Message, mut polls: usize) -> Option<Outcome> {
-        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "reverse_transfer");
-        delivery.parked_reason = message.parked_reason;
-        let mut job = pin!(self.worker.handle(message.job, delivery));
-        poll_fn(|context| {
-            if polls == 0 {
-                return Poll::Ready(None);
-            }
-            polls -= 1;
-            job.as_mut().poll(context).map(Some)
-        })
-        .await
-    }
-
-    async fn calls_have_ended(&self) {
-        let ended = |ledger: &stripe_sim::Ledger| {
-            ledger.requests.iter().all(|request| request.status.is_some() || request.dropped)
-        };
-        self.sim.wait_for(ended, DEADLINE).await.unwrap();
-    }
-
-    fn settle_pending_at_stripe(&self) {
-        for transfer in self.sim.ledger().transfers.values() {
-            for reversal in transfer.reversals.iter().filter(|reversal| reversal.status.as_deref() == Some("pending")) {
-                self.sim.settle(&reversal.id, "succeeded");
-            }
-        }
-    }
-
-    /// The two ledgers, row by row.
-    async fn reckon(&self) {
-        let seed = self.seed;
-        let theirs = self.sim.ledger();
-        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
-        for transfer in theirs.transfers.values() {
-            for reversal in &transfer.reversals {
-                if let Some(id) = reversal.metadata.get("reversal_id") {
-                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
-                }
-            }
-        }
-        let rows = self.db.query(
-            "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id, r.externally_reversed AS foreign_hand,
-                    r.failure_code, t.stripe_transfer_id AS transfer
-             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id",
-        );
-        let rows = rows.await;
+        let all = "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id,
+                r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer
+            FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id";
+        let rows = rows(&self.look, all).await;
         assert!(!rows.is_empty(), "seed {seed}: nothing happened");
         for row in &rows {
             let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
@@ -327,7 +225,7 @@ impl World {
         assert!(effects.is_empty(), "seed {seed}: Stripe has reversals that the ledger does not know: {effects:?}");
         let unsettled = "seller_transfers t WHERE status = 'reversal_pending' OR amount_reversed <>
             (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
-        assert_eq!(self.db.count(unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
+        assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
     }
 }
 

@@ -54,18 +54,16 @@ impl Db {
     /// The rows of a query, as JSON objects.
     pub(crate) async fn query(&self, sql: &str) -> Vec<JsonValue> {
         let connection = self.connect().await;
-        let statement = Statement::from_string(connection.get_database_backend(), sql);
-        let rows = JsonValue::find_by_statement(statement).all(&connection).await.unwrap();
+        let rows = rows(&connection, sql).await;
         connection.close().await.unwrap();
         rows
     }
 
     pub(crate) async fn count(&self, from: &str) -> i64 {
         let connection = self.connect().await;
-        let sql = format!("SELECT COUNT(*) AS n FROM {from}");
-        let row = connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql)).await;
+        let found = count(&connection, from).await;
         connection.close().await.unwrap();
-        row.unwrap().unwrap().try_get("", "n").unwrap()
+        found
     }
 
     pub(crate) async fn drop_it(&self) {
@@ -81,6 +79,18 @@ impl Db {
             }
         }
     }
+}
+
+/// The rows of a query, as JSON objects.
+pub(crate) async fn rows(connection: &DatabaseConnection, sql: &str) -> Vec<JsonValue> {
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    JsonValue::find_by_statement(statement).all(connection).await.unwrap()
+}
+
+pub(crate) async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
+    let sql = format!("SELECT COUNT(*) AS n FROM {from}");
+    let row = connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql)).await;
+    row.unwrap().unwrap().try_get("", "n").unwrap()
 }
 
 async fn admin() -> DatabaseConnection {

@@ -7,7 +7,7 @@ mod process;
 mod vhost;
 
 pub(crate) use app::TestApp;
-pub(crate) use database::{Backend, Db};
+pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{refund_event, sign, two_sellers};
 pub(crate) use process::Process;
 pub(crate) use vhost::Vhost;
