@@ -197,6 +197,125 @@ impl World {
     }
 
     async fn epochs(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let rows = rows(&self.look, "SELECT hex(id) AS id, epoch_started_at AS started FROM reversals").await;
+        rows.iter()
+            .map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap()))
+            .collect()
+    }
+
+    /// The broker loses a message, and the sweeper looks.
+    async fn lose_and_sweep(&mut self) {
+        if !self.queue.is_empty() && self.rng.random_bool(0.5) {
+            let lost = self.rng.random_range(0..self.queue.len());
+            self.queue.swap_remove(lost);
+        }
+        self.sweep().await;
+    }
+
+    /// The operator's part, for rows whose parked message the broker may have lost.
+    async fn replay_what_was_given_up(&mut self) {
+        self.parked.clear();
+        let failed = "SELECT lower(hex(id)) AS id FROM reversals WHERE status = 'permanently_failed'";
+        for row in rows(&self.look, failed).await {
+            let job = ReverseTransferJob { reversal_id: Uuid::parse_str(row["id"].as_str().unwrap()).unwrap() };
+            self.queue.push(Message { job, parked_reason: Some("replayed in the end".into()) });
+        }
+    }
+
+    async fn sweep(&self) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.ledger.sweep(100).await.unwrap();
+    }
+
+    /// The relay's part: whatever is new in the outbox goes into the queue.
+    async fn relay(&mut self) {
+        let unpublished = "SELECT payload FROM outbox WHERE published_at IS NULL ORDER BY id";
+        let jobs = rows(&self.look, unpublished).await;
+        for row in &jobs {
+            let job = serde_json::from_str(row["payload"].as_str().unwrap()).unwrap();
+            self.queue.push(Message { job, parked_reason: None });
+        }
+        if !jobs.is_empty() {
+            let mark = "UPDATE outbox SET published_at = created_at WHERE published_at IS NULL";
+            self.look.execute_unprepared(mark).await.unwrap();
+        }
+    }
+
+    /// Delivers a message, perhaps to two workers, which perhaps die.
+    async fn deliver(&mut self, with_deaths: bool) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let index = self.rng.random_range(0..self.queue.len());
+        let message = self.queue.swap_remove(index);
+        let polls = |rng: &mut StdRng| match with_deaths && rng.random_bool(0.3) {
+            true => rng.random_range(1..40),
+            false => usize::MAX,
+        };
+        let outcome = if self.rng.random_bool(0.15) {
+            let (first, second) = (polls(&mut self.rng), polls(&mut self.rng));
+            let (one, other) = tokio::join!(self.handle(message.clone(), first), self.handle(message.clone(), second));
+            one.or(other)
+        } else {
+            let polls = polls(&mut self.rng);
+            self.handle(message.clone(), polls).await
+        };
+        match outcome {
+            Some(Outcome::Done) => {}
+            Some(Outcome::Park { reason }) => {
+                self.parked.push(Message { parked_reason: Some(reason), ..message });
+            }
+            Some(Outcome::Snooze { delay, .. } | Outcome::RetryAfter { delay, .. }) => {
+                tokio::time::sleep(delay.min(SETTLING)).await;
+                self.queue.push(message);
+            }
+            // Died, or gave it back: it is delivered again.
+            None | Some(Outcome::GiveBack | Outcome::Retry { .. }) => self.queue.push(message),
+        }
+    }
+
+    /// Runs the job until it is done, or has been polled that often: the worker dies at that await.
+    async fn handle(&self, message: Message, mut polls: usize) -> Option<Outcome> {
+        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "reverse_transfer");
+        delivery.parked_reason = message.parked_reason;
+        let mut job = pin!(self.worker.handle(message.job, delivery));
+        poll_fn(|context| {
+            if polls == 0 {
+                return Poll::Ready(None);
+            }
+            polls -= 1;
+            job.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    async fn calls_have_ended(&self) {
+        let ended = |ledger: &stripe_sim::Ledger| {
+            ledger.requests.iter().all(|request| request.status.is_some() || request.dropped)
+        };
+        self.sim.wait_for(ended, DEADLINE).await.unwrap();
+    }
+
+    fn settle_pending_at_stripe(&self) {
+        for transfer in self.sim.ledger().transfers.values() {
+            for reversal in transfer.reversals.iter().filter(|reversal| reversal.status.as_deref() == Some("pending")) {
+                self.sim.settle(&reversal.id, "succeeded");
+            }
+        }
+    }
+
+    /// The two ledgers, row by row.
+    async fn reckon(&self) {
+        let seed = self.seed;
+        let theirs = self.sim.ledger();
+        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
+        for transfer in theirs.transfers.values() {
+            for reversal in &transfer.reversals {
+                if let Some(id) = reversal.metadata.get("reversal_id") {
+                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
+                }
+            }
+        }
         let all = "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id,
                 r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer
             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id";
