@@ -12,6 +12,7 @@ use axum::Router;
 use queues::{Broker, BrokerError, Publisher, RetryPolicy, Topology, Worker};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -21,14 +22,12 @@ use crate::ingress::{self, IngressState};
 use crate::ledger::{Ledger, REVERSE_TRANSFER};
 use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;
-use crate::worker::{self, Limiter, ReverseTransfer, Timing};
+use crate::worker::{self, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
 /// A job that takes longer is cut off and retried: three calls to Stripe at its client's timeout, and some waiting.
 const JOB_TIMEOUT: Duration = Duration::from_secs(120);
-/// Longer than a call to Stripe can be on its way.
-const SETTLING: Duration = Duration::from_secs(45);
 
 /// Which parts run in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +40,21 @@ pub enum Role {
     Worker,
 }
 
+/// The waits that are no settings, since a wrong value would lose money or attention. Only tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Between two looks at Stripe's list that must both find nothing: longer than a call can be on its way.
+    pub settling: Duration,
+    /// Between two probes of a Stripe that can't be used.
+    pub probe_every: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { settling: Duration::from_secs(45), probe_every: Duration::from_secs(10) }
+    }
+}
+
 /// Clawback, built and ready to run.
 #[derive(Debug)]
 pub struct App {
@@ -48,7 +62,16 @@ pub struct App {
     publisher: Option<Publisher>,
     relay: Option<(Relay, Sweeper)>,
     http: Option<(TcpListener, Router)>,
-    worker: Option<Worker>,
+    worker: Option<ReversalWorker>,
+}
+
+/// The consumer of reversals, and what watches it.
+#[derive(Debug)]
+struct ReversalWorker {
+    consumer: Worker,
+    kill_switch: Arc<KillSwitch>,
+    stripe: stripe::Client,
+    probe_every: Duration,
 }
 
 impl App {
@@ -60,36 +83,37 @@ impl App {
     /// When the database can't be used, the queues on the broker are not as needed, a secret that the role needs is
     /// missing, or the address is taken; each error says what to do.
     pub async fn build(config: &Config, role: Role) -> Result<Self> {
-        Self::build_with_settling(config, role, SETTLING).await
+        Self::build_with(config, role, Patience::default()).await
     }
 
-    /// [`Self::build`], with another time between two looks at Stripe's list. For tests, which can't wait that long.
+    /// [`Self::build`], with other waits.
     ///
     /// # Errors
     /// As [`Self::build`].
-    pub async fn build_with_settling(config: &Config, role: Role, settling: Duration) -> Result<Self> {
+    pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
         let ledger = open_ledger(config).await?;
         let policy = retry_policy(config);
         let topology = worker::reversal_topology(&policy).context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?;
         check_queues(config, &topology).await?;
 
         let mut app = Self { ledger, publisher: None, relay: None, http: None, worker: None };
-        if role != Role::Worker {
-            let broker = broker(config, "clawback relay")?;
-            let publisher = Publisher::start(&broker);
-            let routes = vec![Route { kind: REVERSE_TRANSFER, topology: topology.clone() }];
-            let interval = config.reversal.check_interval;
-            let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
-            app.relay = Some((relay, Sweeper::new(app.ledger.clone(), interval)));
-            app.http = Some(http(config, &app.ledger, &publisher).await?);
-            app.publisher = Some(publisher);
-        }
         let wanted = config.reversal.worker_enabled;
         if role == Role::Worker && !wanted {
             bail!("REVERSAL_WORKER_ENABLED is false, so that `clawback worker` has nothing to do; set it to true");
         }
         if role != Role::Serve && wanted {
-            app.worker = Some(reversal_worker(config, &app.ledger, topology, policy, settling)?);
+            app.worker = Some(reversal_worker(config, &app.ledger, topology.clone(), policy, patience)?);
+        }
+        if role != Role::Worker {
+            let broker = broker(config, "clawback relay")?;
+            let publisher = Publisher::start(&broker);
+            let routes = vec![Route { kind: REVERSE_TRANSFER, topology }];
+            let interval = config.reversal.check_interval;
+            let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
+            app.relay = Some((relay, Sweeper::new(app.ledger.clone(), interval)));
+            let stripe = app.worker.as_ref().map(|worker| worker.kill_switch.state());
+            app.http = Some(http(config, &app.ledger, &publisher, stripe).await?);
+            app.publisher = Some(publisher);
         }
         Ok(app)
     }
@@ -133,8 +157,15 @@ impl App {
             parts.spawn(serve_http(listener, router, stopping.clone()));
         }
         if let Some(worker) = self.worker {
+            let (stop, ledger) = (stopping.clone(), self.ledger.clone());
+            let ReversalWorker { consumer, kill_switch, stripe, probe_every } = worker;
+            let control = consumer.control();
+            parts.spawn(async move {
+                kill_switch.run(control, stripe, ledger, probe_every, stop).await;
+                ("kill switch", Ok(()))
+            });
             let stop = stopping.clone().cancelled_owned();
-            parts.spawn(async move { ("worker", worker.run(stop).await.map_err(Into::into)) });
+            parts.spawn(async move { ("worker", consumer.run(stop).await.map_err(Into::into)) });
         }
 
         let failed = tokio::select! {
@@ -253,7 +284,12 @@ async fn check_queues(config: &Config, topology: &Topology) -> Result<()> {
     }
 }
 
-async fn http(config: &Config, ledger: &Ledger, publisher: &Publisher) -> Result<(TcpListener, Router)> {
+async fn http(
+    config: &Config,
+    ledger: &Ledger,
+    publisher: &Publisher,
+    stripe: Option<watch::Receiver<Switch>>,
+) -> Result<(TcpListener, Router)> {
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
@@ -262,6 +298,7 @@ async fn http(config: &Config, ledger: &Ledger, publisher: &Publisher) -> Result
         ledger: ledger.clone(),
         tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
         broker: Some(publisher.state()),
+        stripe,
     };
     Ok((listener, api::complete(ingress::routes(ingress).merge(api::routes(api)))))
 }
@@ -271,19 +308,22 @@ fn reversal_worker(
     ledger: &Ledger,
     topology: Topology,
     policy: RetryPolicy,
-    settling: Duration,
-) -> Result<Worker> {
+    patience: Patience,
+) -> Result<ReversalWorker> {
     let Some(api_key) = config.stripe.api_key.clone() else {
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
     let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
     let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
-    let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling };
-    let handler = ReverseTransfer::new(ledger.clone(), stripe, limiter, policy, timing);
-    Ok(Worker::new(&broker(config, "clawback worker")?, topology, policy)
+    let kill_switch = Arc::new(KillSwitch::new());
+    let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling };
+    let (client, switch) = (stripe.clone(), Arc::clone(&kill_switch));
+    let handler = ReverseTransfer::new(ledger.clone(), client, limiter, switch, policy, timing);
+    let consumer = Worker::new(&broker(config, "clawback worker")?, topology, policy)
         .prefetch(config.reversal.prefetch)
         .concurrency(config.reversal.concurrency)
         .job_timeout(JOB_TIMEOUT)
         .drain_timeout(DRAIN)
-        .register(handler))
+        .register(handler);
+    Ok(ReversalWorker { consumer, kill_switch, stripe, probe_every: patience.probe_every })
 }

@@ -10,7 +10,7 @@ mod webhook;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clawback::app::{App, Role};
+use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
 use serde_json::Value;
 use stripe_sim::{Fault, Sim};
@@ -113,7 +113,8 @@ async fn start(amqp_url: &str, database_url: &str, stripe: &str, keep: bool) -> 
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::from_parts(None, settings)?;
-    App::build_with_settling(&config, Role::All, Duration::from_secs(2)).await
+    let patience = Patience { settling: Duration::from_secs(2), ..Patience::default() };
+    App::build_with(&config, Role::All, patience).await
 }
 
 /// Where RabbitMQ's management UI is, with user and password.

@@ -1,5 +1,7 @@
 //! What a handler may know about the message that its job came in. Built by the worker from a message's properties.
 
+use chrono::{DateTime, Utc};
+
 /// A job's message, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -13,6 +15,10 @@ pub struct Delivery {
     /// Why the message was parked, when it has been in the parking queue and has come back: by a replay, or by "Move
     /// messages" in RabbitMQ's management UI. It stays through the retries that follow.
     pub parked_reason: Option<String>,
+    /// When it was parked (UTC), if the message says so: the worker's clock, or the broker's in whole seconds. It tells
+    /// a parking that came after a failure from one before it. (RabbitMQ 3 keeps the time of the first parking when it
+    /// has parked a message twice and the message was moved by hand in between.)
+    pub parked_at: Option<DateTime<Utc>>,
     /// What this job belongs to, as its publisher said.
     pub correlation_id: Option<String>,
     /// W3C trace context of the publisher.
@@ -30,6 +36,7 @@ impl Delivery {
             kind: kind.into(),
             attempt: 1,
             parked_reason: None,
+            parked_at: None,
             correlation_id: None,
             traceparent: None,
             redelivered: false,

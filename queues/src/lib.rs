@@ -1,13 +1,17 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a unit test fails by panicking"))]
 
+mod acknowledge;
 mod broker;
 mod connection_state;
 mod delivery;
 mod handler;
+mod headers;
 mod job;
+mod measure;
 mod message;
 mod outcome;
+mod parking;
 mod publisher;
 mod reconnect;
 mod retry_policy;
@@ -21,7 +25,8 @@ pub use handler::Handler;
 pub use job::Job;
 pub use message::Message;
 pub use outcome::Outcome;
+pub use parking::{ParkedJob, Parking, ParkingError, Selection};
 pub use publisher::{PublishError, Publisher};
 pub use retry_policy::RetryPolicy;
 pub use topology::{Argument, QueueSpec, Topology, TopologyError};
-pub use worker::{Worker, WorkerError};
+pub use worker::{Worker, WorkerControl, WorkerError};

@@ -1,6 +1,7 @@
 //! A message to be published, as plain data. Built by users; the publisher turns it into AMQP.
 
 use crate::{Job, Topology};
+use std::time::Duration;
 
 /// One message: where it goes, what it is and what it carries.
 ///
@@ -23,6 +24,8 @@ pub struct Message {
     pub correlation_id: Option<String>,
     /// W3C trace context: the header `traceparent`.
     pub traceparent: Option<String>,
+    /// Whether it overtakes others: see [`with_high_priority`](Self::with_high_priority).
+    pub high_priority: bool,
 }
 
 impl Message {
@@ -38,6 +41,7 @@ impl Message {
             attempt: 1,
             correlation_id: None,
             traceparent: None,
+            high_priority: false,
         }
     }
 
@@ -53,6 +57,34 @@ impl Message {
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
+        self
+    }
+
+    /// Makes its first delivery come after `delay`, rounded up to one that the topology declares, and to the longest at
+    /// most: see [`Topology::delay_for`]. It waits in the retry queue of that delay.
+    ///
+    /// ```
+    /// # use queues::{Message, Topology};
+    /// # use std::time::Duration;
+    /// let topology = Topology::new("shop.jobs", "receipts", [60, 3600].map(Duration::from_secs))?;
+    /// let message = Message::new(&topology, "send_receipt", "receipt-4711", Vec::new());
+    /// let message = message.with_delay(&topology, Duration::from_secs(90));
+    /// assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("", "receipts.retry.1h"));
+    /// # Ok::<(), queues::TopologyError>(())
+    /// ```
+    #[must_use]
+    pub fn with_delay(mut self, topology: &Topology, delay: Duration) -> Self {
+        self.exchange = String::new();
+        self.routing_key = topology.retry_queue(topology.delay_for(delay));
+        self
+    }
+
+    /// Lets it overtake others in the work queue, also when it comes back from a retry. From RabbitMQ 4.0 on a quorum
+    /// queue has two priorities, and hands out two messages of high priority for one of normal priority. RabbitMQ 3 takes
+    /// the message and knows no priorities.
+    #[must_use]
+    pub fn with_high_priority(mut self) -> Self {
+        self.high_priority = true;
         self
     }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::ApiState;
 use crate::ledger::{Ledger, LedgerError};
+use crate::worker::Switch;
 
 /// Below the time limits of usual orchestrators.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -28,7 +29,8 @@ pub(super) async fn live() -> Json<Value> {
 pub(super) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
     let (database, migrations) = check_database(&state.ledger).await;
     let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
-    let readiness = Readiness::of(Parts { database, migrations, broker });
+    let stripe = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
+    let readiness = Readiness::of(Parts { database, migrations, broker, stripe });
     let status = match readiness.status {
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Status::Ok | Status::Degraded => StatusCode::OK,
@@ -49,6 +51,9 @@ struct Parts {
     /// Left out by a process that does not publish.
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<Part>,
+    /// Left out by a process without a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe: Option<Part>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,7 +79,8 @@ impl Readiness {
         let status = if needed.iter().any(|part| part.status != Status::Ok) {
             Status::Unavailable
         } else {
-            parts.broker.as_ref().map_or(Status::Ok, |broker| broker.status)
+            let waits = [&parts.broker, &parts.stripe].into_iter().flatten().any(|part| part.status != Status::Ok);
+            if waits { Status::Degraded } else { Status::Ok }
         };
         Self { status, parts }
     }
@@ -122,6 +128,17 @@ fn migrations(pending: usize) -> Part {
     }
 }
 
+/// What Stripe said is for the log: this answer is in the open.
+fn check_stripe(switch: &Switch) -> Part {
+    match switch {
+        Switch::On => Part::ok(),
+        Switch::Off { since, .. } => Part::degraded(format!(
+            "the kill switch is off since {}: Stripe can't be used, jobs wait; the log says why",
+            since.to_rfc3339_opts(SecondsFormat::Secs, true)
+        )),
+    }
+}
+
 fn check_broker(state: &ConnectionState) -> Part {
     match state {
         ConnectionState::Connected => Part::ok(),
@@ -146,7 +163,7 @@ mod tests {
 
     fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
         let broker = broker.as_ref().map(check_broker);
-        let parts = Parts { database: Part::ok(), migrations: migrations(pending), broker };
+        let parts = Parts { database: Part::ok(), migrations: migrations(pending), broker, stripe: None };
         serde_json::to_value(Readiness::of(parts)).unwrap()
     }
 

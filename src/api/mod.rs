@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::ledger::Ledger;
 use crate::problem::Problem;
+use crate::worker::Switch;
 
 pub use self::auth::Tokens;
 
@@ -33,6 +34,8 @@ pub struct ApiState {
     pub tokens: Tokens,
     /// The connection that the outbox publishes on; `None` in a process that does not publish.
     pub broker: Option<watch::Receiver<queues::ConnectionState>>,
+    /// The kill switch of the worker in this process; `None` where there is none.
+    pub stripe: Option<watch::Receiver<Switch>>,
 }
 
 /// `/v1/…` behind bearer tokens, and `/health/…` in the open.

@@ -34,6 +34,7 @@ pub use events::{EventContent, Receipt, RefundEvent, RefundProgress, Source, Web
 pub use history::Note;
 pub use jobs::{OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
 pub use payments::Registered;
+pub use reads::TransferToProbe;
 pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
 pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};

@@ -6,7 +6,17 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use uuid::Uuid;
 
 use super::entities::{payment, refund, reversal, transfer};
+use super::state::ReversalStatus;
 use super::{Ledger, LedgerError, PaymentView, RefundView, ReversalView, TransferView};
+
+/// A transfer that Stripe can be asked about.
+#[derive(Clone, Debug)]
+pub struct TransferToProbe {
+    /// Stripe's id (`tr_…`).
+    pub stripe_transfer_id: String,
+    /// Stripe has confirmed a reversal of it.
+    pub known_to_stripe: bool,
+}
 
 impl Ledger {
     /// The payment with this reference.
@@ -28,6 +38,28 @@ impl Ledger {
         };
         let found = transfer::Entity::find().filter(is_it).all(&self.db).await?;
         Ok(transfer_views(&self.db, found).await?.pop())
+    }
+
+    /// A transfer to ask Stripe about when it is open whether Stripe can be used: the latest that was reversed there, or
+    /// else one that is owed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn transfer_to_probe(&self) -> Result<Option<TransferToProbe>, LedgerError> {
+        let newest_with = |status: ReversalStatus| {
+            reversal::Entity::find()
+                .filter(reversal::Column::Status.eq(status))
+                .order_by_desc(reversal::Column::Id)
+                .one(&self.db)
+        };
+        let (reversed, known_to_stripe) = match newest_with(ReversalStatus::Reversed).await? {
+            Some(reversed) => (Some(reversed), true),
+            None => (newest_with(ReversalStatus::Pending).await?, false),
+        };
+        let Some(reversal) = reversed else { return Ok(None) };
+        let parent = transfer::Entity::find_by_id(reversal.transfer_id).one(&self.db).await?;
+        let id = parent.and_then(|parent| parent.stripe_transfer_id);
+        Ok(id.map(|stripe_transfer_id| TransferToProbe { stripe_transfer_id, known_to_stripe }))
     }
 
     /// The refund with this id: Clawback's or the provider's.

@@ -4,6 +4,7 @@
 //! Jobs read and report through the ledger and call Stripe; they never write a status themselves.
 
 mod decision;
+mod kill_switch;
 mod limiter;
 mod reconcile;
 mod reporting;
@@ -11,6 +12,7 @@ mod reverse_transfer;
 
 use queues::{RetryPolicy, Topology, TopologyError};
 
+pub use kill_switch::{KillSwitch, Switch};
 pub use limiter::Limiter;
 pub use reverse_transfer::{ReverseTransfer, Timing};
 

@@ -103,10 +103,8 @@ impl ReverseTransfer {
         let why = failure(report.code.as_deref().unwrap_or(code_of(&report)), &report.message);
         let delay = match reason {
             WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
-            WaitFor::Operator => {
-                tracing::error!(code = why.code, message = why.message, "Stripe can't be used; check STRIPE_API_KEY");
-                self.policy.delay(0)
-            }
+            // The kill switch has said so, and takes no more jobs.
+            WaitFor::Operator => self.policy.delay(0),
             WaitFor::Stripe => self.longest(),
             WaitFor::Balance => {
                 let waited = (now() - task.created_at).to_std().unwrap_or_default();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 
-use super::Limiter;
 use super::decision::{Decision, Otherwise, Pace, decide};
 use super::reconcile::{self, Sight};
 use super::reporting::failure;
+use super::{KillSwitch, Limiter};
 use crate::ledger::{Aftermath, Ledger, LedgerError, Note, ReversalStatus, ReversalTask, ReverseTransferJob, now};
 use crate::stripe::{self, Meaning, Report};
 
@@ -40,12 +40,16 @@ pub struct ReverseTransfer {
     pub(super) ledger: Ledger,
     stripe: stripe::Client,
     limiter: Arc<Limiter>,
+    kill_switch: Arc<KillSwitch>,
     pub(super) policy: RetryPolicy,
     pub(super) timing: Timing,
 }
 
 impl Handler<ReverseTransferJob> for ReverseTransfer {
     async fn handle(&self, job: ReverseTransferJob, delivery: Delivery) -> Outcome {
+        if self.kill_switch.is_off() {
+            return Outcome::GiveBack;
+        }
         for _ in 0..MAX_OVERTAKEN {
             match self.converge(job, &delivery).await {
                 Ok(outcome) => return outcome,
@@ -60,16 +64,17 @@ impl Handler<ReverseTransferJob> for ReverseTransfer {
 }
 
 impl ReverseTransfer {
-    /// A handler whose calls all go through `limiter`.
+    /// A handler whose calls all go through `limiter`, and tell `kill_switch` what they met.
     #[must_use]
     pub fn new(
         ledger: Ledger,
         stripe: stripe::Client,
         limiter: Arc<Limiter>,
+        kill_switch: Arc<KillSwitch>,
         policy: RetryPolicy,
         timing: Timing,
     ) -> Self {
-        Self { ledger, stripe, limiter, policy, timing }
+        Self { ledger, stripe, limiter, kill_switch, policy, timing }
     }
 
     async fn converge(&self, job: ReverseTransferJob, delivery: &Delivery) -> Result<Outcome, LedgerError> {
@@ -152,6 +157,7 @@ impl ReverseTransfer {
 
     /// Does what follows from an answer of Stripe's.
     async fn follow(&self, task: &ReversalTask, transfer_id: &str, report: Report) -> Result<Outcome, LedgerError> {
+        self.kill_switch.note(&report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
             Meaning::Unreached | Meaning::TlsFailed => {}

@@ -295,7 +295,7 @@ async fn health_is_open_and_says_how_each_part_is(app: TestApp) {
 async fn without_its_database_the_process_lives_and_is_not_ready(app: TestApp) {
     let ledger = app.ledger().clone();
     ledger.clone().close().await.unwrap();
-    let address = serve(ApiState { ledger, tokens: Tokens::new(None, None), broker: None }).await;
+    let address = serve(ApiState { ledger, tokens: Tokens::new(None, None), broker: None, stripe: None }).await;
     let ready = app.http.get(format!("http://{address}/health/ready")).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     let ready = json(ready).await;
@@ -307,7 +307,7 @@ async fn without_its_database_the_process_lives_and_is_not_ready(app: TestApp) {
 }
 
 async fn without_any_token_configured_the_api_is_not_there(app: TestApp) {
-    let state = ApiState { ledger: app.ledger().clone(), tokens: Tokens::new(None, None), broker: None };
+    let state = ApiState { ledger: app.ledger().clone(), tokens: Tokens::new(None, None), broker: None, stripe: None };
     let address = serve(state).await;
     let request = app.http.post(format!("http://{address}/v1/payments")).bearer_auth("").json(&payment());
     let problem = problem(request.send().await.unwrap(), StatusCode::NOT_FOUND, "switched-off").await;

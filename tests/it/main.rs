@@ -13,6 +13,7 @@ mod api;
 mod broker_outage;
 mod crash;
 mod ingress;
+mod kill_switch;
 mod relay;
 mod reversal;
 mod schema;

@@ -1,13 +1,13 @@
 //! Opens and closes connections: name, heartbeat, timeouts and TLS are set here, for every connection of the crate.
 //! It never reconnects: supervisors do, and lapin's own recovery stays off, because it forgets the prefetch.
 
-use super::{Broker, BrokerError};
-use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+use super::{Broker, BrokerError, socket::Socket};
+use lapin::{Connection, ConnectionProperties, ErrorKind, runtime::default_runtime, uri::AMQPUri};
 use std::time::Duration;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-/// TCP, TLS and the AMQP handshake together.
+/// TCP, TLS and the AMQP handshake together, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lost peer is noticed after twice this time at the latest.
 const HEARTBEAT_SECONDS: u16 = 30;
@@ -36,9 +36,22 @@ impl Broker {
     pub(crate) async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
         let name = format!("{} ({purpose})", self.connection_name());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        match timeout(CONNECT_TIMEOUT, Connection::connect_uri((*self.uri).clone(), properties)).await {
-            Ok(connected) => connected.map_err(|error| self.error(&error)),
-            Err(_) => Err(self.unreachable(format!("no answer within {CONNECT_TIMEOUT:?}"))),
+        let patience = self.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
+        // lapin bounds no part of connecting, and leaves a thread and a socket behind for each try that is given up:
+        // whichever way this function ends, its socket does not outlive it without a connection.
+        let socket = Socket::new();
+        let opening = socket.clone();
+        let connecting = async {
+            let open = async move |uri, runtime| opening.open(uri, &runtime, patience).await;
+            Connection::connector((*self.uri).clone(), default_runtime()?, open, properties).await
+        };
+        match timeout(patience, connecting).await {
+            Ok(Ok(connection)) => {
+                socket.keep();
+                Ok(connection)
+            }
+            Ok(Err(error)) => Err(self.error(&error)),
+            Err(_) => Err(self.unreachable(format!("no answer within {patience:?}"))),
         }
     }
 

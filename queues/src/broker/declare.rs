@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Argument, QueueSpec, Topology};
 use lapin::{
-    Channel, Connection, ExchangeKind,
+    Channel, Connection, ExchangeKind, Queue,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -60,27 +60,38 @@ pub(super) async fn look(
     connection: &Connection,
     topology: &Topology,
 ) -> Result<Vec<QueueStatus>, BrokerError> {
-    const NOT_FOUND: u16 = 404;
     let work = async {
         let mut statuses = Vec::new();
         for QueueSpec { name, .. } in topology.queues() {
-            let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
-            let options = QueueDeclareOptions::durable().passive();
-            let status = match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
-                Ok(queue) => {
-                    let (messages, consumers) = (queue.message_count(), queue.consumer_count());
-                    QueueStatus { name, exists: true, messages, consumers }
-                }
-                Err(error) if reply_code(&error) == Some(NOT_FOUND) => {
-                    QueueStatus { name, exists: false, messages: 0, consumers: 0 }
-                }
-                Err(error) => return Err(broker.error(&error)),
-            };
-            statuses.push(status);
+            let queue = look_at(broker, connection, &name).await?;
+            let (messages, consumers) =
+                queue.as_ref().map_or((0, 0), |queue| (queue.message_count(), queue.consumer_count()));
+            statuses.push(QueueStatus { name, exists: queue.is_some(), messages, consumers });
         }
         Ok(statuses)
     };
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
+}
+
+/// How many messages are ready in a queue, or `None` when it is missing.
+pub(crate) async fn count_messages(
+    broker: &Broker,
+    connection: &Connection,
+    queue: &str,
+) -> Result<Option<u32>, BrokerError> {
+    let looked = timeout(TIMEOUT, look_at(broker, connection, queue)).await;
+    Ok(looked.unwrap_or_else(|_| Err(too_slow(broker)))?.map(|queue| queue.message_count()))
+}
+
+async fn look_at(broker: &Broker, connection: &Connection, queue: &str) -> Result<Option<Queue>, BrokerError> {
+    const NOT_FOUND: u16 = 404;
+    let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+    let options = QueueDeclareOptions::durable().passive();
+    match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+        Ok(queue) => Ok(Some(queue)),
+        Err(error) if reply_code(&error) == Some(NOT_FOUND) => Ok(None),
+        Err(error) => Err(broker.error(&error)),
+    }
 }
 
 fn arguments(queue: &QueueSpec) -> FieldTable {

@@ -4,9 +4,10 @@
 mod connection;
 mod declare;
 mod error;
+mod socket;
 
 pub(crate) use connection::{close, text};
-pub(crate) use declare::declare;
+pub(crate) use declare::{count_messages, declare};
 pub use {declare::QueueStatus, error::BrokerError};
 
 use crate::Topology;

@@ -7,6 +7,7 @@
 //! lapin has an unanswered message of its own, no younger than X. So messages are settled from the front only.
 
 use super::PublishError;
+use crate::measure::PublisherMetrics;
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
@@ -50,6 +51,7 @@ pub(super) struct Returned {
 pub(super) struct InFlight<F> {
     entries: VecDeque<Entry<F>>,
     returned: HashMap<Route, VecDeque<String>>,
+    metrics: PublisherMetrics,
 }
 
 struct Entry<F> {
@@ -66,8 +68,8 @@ enum Progress<F> {
 }
 
 impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
-    pub(super) fn new() -> Self {
-        Self { entries: VecDeque::new(), returned: HashMap::new() }
+    pub(super) fn new(metrics: PublisherMetrics) -> Self {
+        Self { entries: VecDeque::new(), returned: HashMap::new(), metrics }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,6 +98,7 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     ) -> Result<(), String> {
         let mut entry = Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer) };
         let started = look(&mut entry, &mut self.returned, context);
+        self.metrics.published.increment(1);
         self.entries.push_back(entry);
         started.map(drop)
     }
@@ -133,10 +136,14 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     fn result(&mut self, entry: &Entry<F>) -> Result<(), PublishError> {
         let id = entry.route.id.clone();
         if let Some(reply) = self.returned.get_mut(&entry.route).and_then(VecDeque::pop_front) {
+            self.metrics.returned.increment(1);
             return Err(PublishError::Returned { id, reply });
         }
         match entry.progress {
-            Progress::Acked => Ok(()),
+            Progress::Acked => {
+                self.metrics.confirmed.increment(1);
+                Ok(())
+            }
             Progress::Waiting(_) | Progress::Nacked => Err(PublishError::Nacked { id }),
         }
     }
@@ -179,7 +186,8 @@ mod tests {
 
     /// The flights of `count` messages, the ends that answer them, and the ends that hear their results.
     fn flights(count: usize) -> (Flights, Answers, Results) {
-        let (mut flights, mut answers, mut results) = (Flights::new(), Answers::new(), Results::new());
+        let (mut flights, mut answers, mut results) =
+            (Flights::new(PublisherMetrics::new()), Answers::new(), Results::new());
         for number in 0..count {
             let (answer, answered) = oneshot::channel::<Answer>();
             let (receipt, result) = oneshot::channel();

@@ -8,7 +8,7 @@ mod task;
 pub use error::PublishError;
 pub(crate) use outgoing::{Outgoing, PERSISTENT};
 
-use crate::{Broker, ConnectionState, Message};
+use crate::{Broker, ConnectionState, Message, measure::PublisherMetrics};
 use std::{fmt, sync::Arc, time::Duration};
 use task::{Request, Task};
 use tokio::{
@@ -48,7 +48,13 @@ impl Publisher {
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
         let (state_sender, state) = watch::channel(ConnectionState::starting());
         let stop = CancellationToken::new();
-        let task = Task { broker: broker.clone(), requests: waiting, state: state_sender, stop: stop.clone() };
+        let task = Task {
+            broker: broker.clone(),
+            requests: waiting,
+            state: state_sender,
+            stop: stop.clone(),
+            metrics: PublisherMetrics::new(),
+        };
         tokio::spawn(task.run());
         let app_id = broker.connection_name().to_owned();
         let _stop_with_the_last_clone = stop.clone().drop_guard();

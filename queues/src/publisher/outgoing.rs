@@ -4,7 +4,7 @@ use super::{
     PublishError,
     in_flight::{Answer, Returned, Route},
 };
-use crate::{Message, broker::text};
+use crate::{Message, broker::text, headers};
 use chrono::Utc;
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// AMQP's `delivery_mode` for a message that survives a restart of the broker.
 pub(crate) const PERSISTENT: u8 = 2;
+/// Quorum queues take 0 to 4 for normal and more for high.
+const HIGH_PRIORITY: u8 = 5;
 /// A W3C `traceparent` has 55 bytes; headers share one frame, which must not burst.
 const MAX_TRACEPARENT_BYTES: usize = 255;
 
@@ -32,7 +34,8 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Checks what AMQP limits, and sets the properties.
     pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
-        let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent } = message;
+        let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent, high_priority } =
+            message;
         let short = |field: &str, text: String| {
             ShortString::try_new(text).map_err(|error| PublishError::Invalid {
                 id: id.clone(),
@@ -40,9 +43,11 @@ impl Outgoing {
             })
         };
         let mut headers = FieldTable::default();
-        headers.insert("attempt".into(), AMQPValue::LongLongInt(attempt.into()));
+        let now = Utc::now();
+        headers.insert(headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
+        headers.insert(headers::PUBLISHED_MS.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
         if let Some(traceparent) = traceparent.filter(|text| text.len() <= MAX_TRACEPARENT_BYTES) {
-            headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+            headers.insert(headers::TRACEPARENT.into(), AMQPValue::LongString(traceparent.into()));
         }
         let mut properties = BasicProperties::default()
             .with_message_id(short("id", id.clone())?)
@@ -50,8 +55,11 @@ impl Outgoing {
             .with_app_id(short("app_id", app_id.to_owned())?)
             .with_content_type("application/json".into())
             .with_delivery_mode(PERSISTENT)
-            .with_timestamp(u64::try_from(Utc::now().timestamp()).unwrap_or_default())
+            .with_timestamp(u64::try_from(now.timestamp()).unwrap_or_default())
             .with_headers(headers);
+        if high_priority {
+            properties = properties.with_priority(HIGH_PRIORITY);
+        }
         if let Some(correlation_id) = correlation_id {
             properties = properties.with_correlation_id(short("correlation_id", correlation_id)?);
         }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Broker, BrokerError, ConnectionState,
     broker::{close, text},
+    measure::PublisherMetrics,
     reconnect::Reconnect,
 };
 use futures_util::{StreamExt, future::BoxFuture};
@@ -44,6 +45,7 @@ pub(super) struct Task {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) stop: CancellationToken,
+    pub(super) metrics: PublisherMetrics,
 }
 
 type Flights = InFlight<BoxFuture<'static, Answer>>;
@@ -87,7 +89,7 @@ impl Task {
 
     /// Serves requests until the publisher is closed (`Ok`) or the connection is lost (`Err`, with the reason).
     async fn serve(&mut self, connection: &Connection, channel: Arc<Channel>) -> Result<(), String> {
-        let mut flights = Flights::new();
+        let mut flights = Flights::new(self.metrics.clone());
         let ended = self.serve_with(&mut flights, connection, channel).await;
         flights.fail_all(ended.as_ref().err().map_or("the publisher is closed", String::as_str));
         ended

@@ -2,14 +2,14 @@
 //! acknowledge. Spawned by the session. The order is the guarantee: a message is acknowledged only when its work is done
 //! or when its copy is known to be safe, so that whatever happens in between makes duplicates and no losses.
 
-use super::{
-    acknowledge::Acknowledgement,
-    headers,
-    settle::{Copy, Settlement},
-};
+use super::{acks::Unsettled, settle::Settlement};
 use crate::{
-    Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology, handler::AnyHandler,
-    publisher::Outgoing, reconnect::Reconnect,
+    Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology,
+    handler::AnyHandler,
+    headers::{self, Copy},
+    measure::{InFlightGuard, JobMetrics, WorkerMetrics},
+    publisher::Outgoing,
+    reconnect::Reconnect,
 };
 use chrono::Utc;
 use futures_util::FutureExt;
@@ -29,6 +29,7 @@ pub(super) struct Desk {
     pub(super) job_timeout: Duration,
     pub(super) handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
     pub(super) publisher: Publisher,
+    pub(super) metrics: WorkerMetrics,
 }
 
 /// A message without its acknowledgement.
@@ -39,15 +40,18 @@ struct Received {
 }
 
 impl Desk {
-    pub(super) async fn process(self: Arc<Self>, message: lapin::message::Delivery) {
-        let lapin::message::Delivery { properties, data: payload, acker, redelivered, .. } = message;
+    pub(super) async fn process(self: Arc<Self>, message: lapin::message::Delivery, unsettled: Unsettled) {
+        let lapin::message::Delivery { properties, data: payload, redelivered, .. } = message;
         let delivery = headers::delivery(&properties, redelivered);
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
         let received = Received { delivery, properties, payload };
-        let acknowledgement = Acknowledgement::new(acker);
+        let metrics = self.metrics.of(&received.delivery.kind);
+        metrics.delivered.increment(1);
+        let _in_flight = InFlightGuard::new(&metrics.in_flight);
         async {
             let started = Instant::now();
             let outcome = self.perform(&received).await;
+            metrics.handler_seconds.record(started.elapsed());
             let elapsed_ms = started.elapsed().as_millis();
             let settlement = Settlement::of(outcome, received.delivery.attempt, &self.policy, &self.topology);
             match &settlement {
@@ -57,7 +61,7 @@ impl Desk {
                     warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked")
                 }
             }
-            self.settle(settlement, received, &acknowledgement).await;
+            self.settle(settlement, received, unsettled, metrics).await;
         }
         .instrument(span)
         .await;
@@ -90,25 +94,31 @@ impl Desk {
         }
     }
 
-    async fn settle(&self, settlement: Settlement, received: Received, acknowledgement: &Acknowledgement) {
-        let written = match settlement {
-            Settlement::Ack => acknowledgement.ack().await,
-            Settlement::GiveBack => acknowledgement.give_back().await,
+    async fn settle(&self, settlement: Settlement, received: Received, unsettled: Unsettled, metrics: &JobMetrics) {
+        let is_dealt_with = match settlement {
+            Settlement::Ack => {
+                metrics.count_done(headers::first_published_at(&received.properties));
+                true
+            }
+            Settlement::GiveBack => false,
             Settlement::Copy(copy) => {
-                if self.publish_copy(&copy, received, acknowledgement).await {
-                    acknowledgement.ack().await
-                } else {
-                    acknowledgement.give_back().await
+                let is_safe = self.publish_copy(&copy, received, &unsettled).await;
+                if is_safe {
+                    let counter = if copy.parked_reason.is_some() { &metrics.parked } else { &metrics.retried };
+                    counter.increment(1);
                 }
+                is_safe
             }
         };
-        if written.is_err() {
-            warn!("the message could not be settled, its connection is lost; the broker will deliver it again");
+        if is_dealt_with {
+            unsettled.ack();
+        } else if unsettled.give_back().await.is_err() {
+            warn!("the message could not be given back, its connection is lost; the broker will deliver it again");
         }
     }
 
     /// Whether the copy is safe in its queue. Tried again for a while: giving the message back means doing the job again.
-    async fn publish_copy(&self, copy: &Copy, received: Received, acknowledgement: &Acknowledgement) -> bool {
+    async fn publish_copy(&self, copy: &Copy, received: Received, unsettled: &Unsettled) -> bool {
         let Received { delivery, properties, payload } = received;
         let max_attempts = self.policy.max_retries().saturating_add(1);
         let properties = headers::of_copy(&properties, &delivery, copy, max_attempts, Utc::now());
@@ -118,7 +128,7 @@ impl Desk {
         let mut pauses = Reconnect::new();
         let give_up = Instant::now() + COPY_PATIENCE;
         // Without a usable acknowledgement the broker delivers the original again: a copy would only be a duplicate.
-        while acknowledgement.is_usable() && Instant::now() < give_up {
+        while unsettled.is_usable() && Instant::now() < give_up {
             let Err(error) = self.publisher.send(outgoing.clone()).await else { return true };
             warn!(%error, "the job's copy is not safe yet");
             if matches!(error, PublishError::Returned { .. })

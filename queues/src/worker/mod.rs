@@ -1,19 +1,20 @@
 //! Consuming: how a worker is configured, and what it is made of when it runs. All its connections are `supervisor`, one
 //! connection's life is `session`, one job's is `job`.
 
-mod acknowledge;
+mod acks;
+mod control;
 mod error;
-mod headers;
 mod job;
 mod session;
 mod settle;
 mod supervisor;
 
-pub use error::WorkerError;
+pub use {control::WorkerControl, error::WorkerError};
 
 use crate::{
     Broker, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
     handler::{AnyHandler, HandlerOf},
+    measure::WorkerMetrics,
     reconnect::Reconnect,
 };
 use job::Desk;
@@ -51,6 +52,7 @@ pub struct Worker {
     /// Two handlers for one kind: said when the worker is run, so that registering stays a chain.
     duplicate: Option<&'static str>,
     state: watch::Sender<ConnectionState>,
+    control: WorkerControl,
 }
 
 impl Worker {
@@ -67,6 +69,7 @@ impl Worker {
             handlers: HashMap::new(),
             duplicate: None,
             state: watch::Sender::new(ConnectionState::starting()),
+            control: WorkerControl::new(),
         }
     }
 
@@ -112,6 +115,12 @@ impl Worker {
         self.state.subscribe()
     }
 
+    /// What pauses and resumes this worker; take it before [`run`](Self::run).
+    #[must_use]
+    pub fn control(&self) -> WorkerControl {
+        self.control.clone()
+    }
+
     /// Works until `shutdown` resolves, through every loss of the connection: declares the topology, consumes, and
     /// starts anew, with growing delays, whenever the connection, the channel or the consumer ends.
     ///
@@ -128,17 +137,29 @@ impl Worker {
             return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
         }
         let Self {
-            broker, topology, policy, prefetch, concurrency, job_timeout, drain_timeout, handlers, state, ..
+            broker,
+            topology,
+            policy,
+            prefetch,
+            concurrency,
+            job_timeout,
+            drain_timeout,
+            handlers,
+            state,
+            control,
+            ..
         } = self;
         // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
         let publisher = Publisher::start(&broker);
-        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publisher.clone() };
+        let metrics = WorkerMetrics::new(topology.queue(), handlers.keys().copied());
+        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publisher.clone(), metrics };
         let mut supervisor = Supervisor {
             desk: Arc::new(desk),
             prefetch,
             concurrency,
             jobs: JoinSet::new(),
             state: &state,
+            paused: control.subscribe(),
             reconnect: Reconnect::new(),
         };
         let worked = supervisor.work(pin!(shutdown)).await;

@@ -1,26 +1,31 @@
 //! One connection's life: connection → topology → channel → prefetch → consumer, and taking messages until any of them
 //! ends. Used by the worker's supervisor, which opens the next one. It never reconnects and never settles a job.
 
-use super::{acknowledge::Acknowledgement, job::Desk};
+use super::{acks::Acks, job::Desk};
 use crate::{
     Broker, BrokerError, Topology,
     broker::{close, declare, text},
 };
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
     Channel, Connection, Consumer, Event,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::{select, task::JoinSet, time::timeout};
+use tokio::{select, sync::watch, task::JoinSet, time::timeout};
+use tracing::info;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     connection: Connection,
     channel: Channel,
-    consumer: Consumer,
+    queue: String,
+    /// `None` while the worker is paused.
+    consumer: Option<Consumer>,
+    paused: watch::Receiver<bool>,
+    acks: Acks,
     events: BoxStream<'static, Event>,
 }
 
@@ -31,7 +36,12 @@ pub(super) enum Ended {
 }
 
 impl Session {
-    pub(super) async fn open(broker: &Broker, topology: &Topology, prefetch: u16) -> Result<Self, BrokerError> {
+    pub(super) async fn open(
+        broker: &Broker,
+        topology: &Topology,
+        prefetch: u16,
+        paused: watch::Receiver<bool>,
+    ) -> Result<Self, BrokerError> {
         let connection = broker.connect("consume").await?;
         let events = connection.events_listener().boxed();
         declare(broker, &connection, topology).await?;
@@ -39,12 +49,14 @@ impl Session {
             let channel = connection.create_channel().await?;
             // Before consuming: a consumer keeps the prefetch that its channel had when it began.
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-            let consumer = channel.basic_consume(topology.queue().into(), "".into(), options, none).await?;
+            let consumer = if *paused.borrow() { None } else { Some(consume(&channel, topology.queue()).await?) };
             lapin::Result::Ok((channel, consumer))
         };
+        let queue = topology.queue().to_owned();
         match timeout(TIMEOUT, consuming).await {
-            Ok(Ok((channel, consumer))) => Ok(Self { connection, channel, consumer, events }),
+            Ok(Ok((channel, consumer))) => {
+                Ok(Self { connection, channel, queue, consumer, paused, acks: Acks::start(), events })
+            }
             Ok(Err(error)) => Err(broker.error(&error)),
             Err(_) => Err(broker.unreachable(format!("no consumer within {TIMEOUT:?}"))),
         }
@@ -59,41 +71,104 @@ impl Session {
         concurrency: usize,
     ) -> Ended {
         loop {
+            if let Err(reason) = self.pause_or_resume().await {
+                return Ended::Lost(reason);
+            }
             select! {
                 biased;
                 () = &mut shutdown => return Ended::Shutdown,
-                Some(ended) = jobs.join_next() => if ended.is_err() {
-                    // Handlers' panics are caught; this one left its message unsettled, which only the channel's end heals.
-                    return Ended::Lost("a job's task panicked outside of its handler".to_owned());
-                },
+                Some(ended) = jobs.join_next() => {
+                    let mut ended = Some(ended);
+                    // All that have ended, and so make room.
+                    while let Some(result) = ended {
+                        if result.is_err() {
+                            // Handlers' panics are caught; this one left its message unsettled, which only the channel's
+                            // end heals.
+                            return Ended::Lost("a job's task panicked outside of its handler".to_owned());
+                        }
+                        ended = jobs.try_join_next();
+                    }
+                }
                 event = self.events.next() => match event {
                     Some(Event::Error(error)) => return Ended::Lost(text(&error)),
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
-                message = self.consumer.next(), if jobs.len() < concurrency => match message {
-                    Some(Ok(message)) => { jobs.spawn(Arc::clone(desk).process(message)); }
-                    Some(Err(error)) => return Ended::Lost(text(&error)),
-                    None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
-                },
+                // An error means that no `WorkerControl` is left, so that it stays as it is.
+                Ok(()) = self.paused.changed() => {}
+                message = next(&mut self.consumer), if jobs.len() < concurrency => {
+                    let mut received = Some(message);
+                    // All that wait here already, as far as there is room.
+                    while let Some(message) = received {
+                        match message {
+                            Some(Ok(message)) => {
+                                let unsettled = self.acks.unsettled(&message);
+                                jobs.spawn(Arc::clone(desk).process(message, unsettled));
+                            }
+                            Some(Err(error)) => return Ended::Lost(text(&error)),
+                            None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
+                        }
+                        let has_room = jobs.len() < concurrency;
+                        received = if has_room { next(&mut self.consumer).now_or_never() } else { None };
+                    }
+                }
             }
         }
     }
 
-    /// Stops taking messages, and gives back at once those that wait here, so that others need not wait for our jobs.
-    pub(super) async fn give_back_waiting(&mut self) {
-        let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        if !matches!(timeout(TIMEOUT, cancelled).await, Ok(Ok(()))) {
-            // The connection is dead or dying: the broker takes everything back by itself.
-            return;
+    /// Cancels the consumer or makes a new one, on the same channel, whose prefetch it gets.
+    async fn pause_or_resume(&mut self) -> Result<(), String> {
+        let paused = *self.paused.borrow_and_update();
+        match (paused, &self.consumer) {
+            (true, Some(_)) => {
+                self.give_back_waiting().await?;
+                info!(queue = self.queue, "paused: taking no messages");
+            }
+            (false, None) => {
+                let consuming = timeout(TIMEOUT, consume(&self.channel, &self.queue)).await;
+                let consumer = consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?;
+                self.consumer = Some(consumer.map_err(|error| text(&error))?);
+                info!(queue = self.queue, "resumed: taking messages");
+            }
+            (true, None) | (false, Some(_)) => {}
         }
-        while let Ok(Some(Ok(message))) = timeout(TIMEOUT, self.consumer.next()).await {
-            // An error means that the channel has ended, which gives them back too.
-            let _ = Acknowledgement::new(message.acker).give_back().await;
-        }
+        Ok(())
     }
 
+    /// Stops taking messages, and gives back at once those that wait here, so that others need not wait for our jobs.
+    ///
+    /// # Errors
+    /// The reason, when the connection is dead or dying: the broker takes everything back by itself.
+    pub(super) async fn give_back_waiting(&mut self) -> Result<(), String> {
+        let Some(mut consumer) = self.consumer.take() else { return Ok(()) };
+        let cancelled = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        match timeout(TIMEOUT, cancelled).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(text(&error)),
+            Err(_) => return Err(format!("the consumer could not be cancelled within {TIMEOUT:?}")),
+        }
+        while let Ok(Some(Ok(message))) = timeout(TIMEOUT, consumer.next()).await {
+            // An error means that the channel has ended, which gives them back too.
+            let _ = self.acks.unsettled(&message).give_back().await;
+        }
+        Ok(())
+    }
+
+    /// After the acknowledgements of the jobs that have ended.
     pub(super) async fn close(self) {
+        self.acks.flush().await;
         close(&self.connection).await;
+    }
+}
+
+async fn consume(channel: &Channel, queue: &str) -> lapin::Result<Consumer> {
+    channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
+}
+
+/// The next message; never anything while there is no consumer.
+async fn next(consumer: &mut Option<Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
     }
 }

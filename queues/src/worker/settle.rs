@@ -1,7 +1,7 @@
 //! What becomes of a message after its job: the decision, pure. Used by the worker's jobs. It neither publishes nor
 //! acknowledges.
 
-use crate::{Outcome, RetryPolicy, Topology};
+use crate::{Outcome, RetryPolicy, Topology, headers::Copy};
 
 /// What to do with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,16 +10,6 @@ pub(super) enum Settlement {
     GiveBack,
     /// Publish a copy, see it confirmed, then acknowledge the original.
     Copy(Copy),
-}
-
-/// What a copy's headers say, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Copy {
-    pub(super) queue: String,
-    pub(super) attempt: u32,
-    pub(super) reason: String,
-    /// Set for the parking queue alone.
-    pub(super) parked_reason: Option<String>,
 }
 
 impl Settlement {

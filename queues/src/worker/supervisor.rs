@@ -22,6 +22,7 @@ pub(super) struct Supervisor<'a> {
     /// Outlives the sessions: a job whose connection is lost still runs, and holds its place.
     pub(super) jobs: JoinSet<()>,
     pub(super) state: &'a watch::Sender<ConnectionState>,
+    pub(super) paused: watch::Receiver<bool>,
     pub(super) reconnect: Reconnect,
 }
 
@@ -37,7 +38,7 @@ impl Supervisor<'_> {
             let opened = select! {
                 biased;
                 () = &mut shutdown => return Ok(None),
-                opened = Session::open(&self.desk.broker, &self.desk.topology, self.prefetch) => opened,
+                opened = Session::open(&self.desk.broker, &self.desk.topology, self.prefetch, self.paused.clone()) => opened,
             };
             let reason = match opened {
                 Ok(mut session) => {
@@ -70,7 +71,8 @@ impl Supervisor<'_> {
         info!(queue = self.desk.topology.queue(), running = self.jobs.len(), "stopping");
         let drained = async {
             if let Some(session) = &mut session {
-                session.give_back_waiting().await;
+                // An error means that the connection is lost: the broker takes everything back by itself.
+                let _ = session.give_back_waiting().await;
             }
             while self.jobs.join_next().await.is_some() {}
         };

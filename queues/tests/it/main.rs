@@ -4,7 +4,10 @@
 mod connections;
 mod first_job;
 mod handlers;
+mod observing;
+mod operating;
 mod parking;
+mod pausing;
 mod publishing;
 mod settling;
 mod stopping;

@@ -1,6 +1,7 @@
 //! The way back from the parking queue.
 
 use crate::support::{Count, Running, bench, scripted};
+use chrono::{TimeDelta, Utc};
 use queues::{Outcome, Publisher};
 
 #[tokio::test]
@@ -57,6 +58,34 @@ async fn a_job_that_is_parked_again_after_a_replay_can_be_replayed_again() {
 }
 
 #[tokio::test]
+async fn the_time_of_the_parking_tells_it_from_a_failure_that_came_later() {
+    bench(&[100], async |bench| {
+        let before = Utc::now();
+        let (handler, mut heard) = scripted::<Count>(|delivery| match (delivery.parked_at, delivery.attempt) {
+            (None, _) => Outcome::Park { reason: "broken".to_owned() },
+            // The handler fails for good, and its worker dies before the parking copy: the message comes again.
+            (Some(_), 1) if !delivery.redelivered => Outcome::GiveBack,
+            (Some(_), 1) => Outcome::Retry { reason: "again".to_owned() },
+            (Some(_), _) => Outcome::Done,
+        });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        Publisher::start(&bench.broker).publish(bench.job(1)).await.unwrap();
+        assert_eq!(heard.next().await.1.parked_at, None);
+        bench.parked(1).await;
+        let parked = Utc::now();
+        bench.management.move_messages(&bench.topology.parked_queue(), &bench.name).await;
+        for (attempt, redelivered) in [(1, false), (1, true), (2, false)] {
+            let (_, delivery, _) = heard.next().await;
+            assert_eq!((delivery.attempt, delivery.redelivered), (attempt, redelivered));
+            let at = delivery.parked_at.unwrap();
+            assert!(at > before - TimeDelta::milliseconds(1) && at < parked, "{before} {at} {parked}");
+        }
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_job_that_is_given_back_without_end_is_parked_by_the_broker_and_comes_back_with_a_reason() {
     bench(&[100], async |bench| {
         let (handler, mut heard) = scripted::<Count>(|delivery| match delivery.parked_reason {
@@ -72,6 +101,8 @@ async fn a_job_that_is_given_back_without_end_is_parked_by_the_broker_and_comes_
             let (_, delivery, _) = heard.next().await;
             deliveries += 1;
             if let Some(reason) = delivery.parked_reason {
+                let age = Utc::now() - delivery.parked_at.unwrap();
+                assert!((TimeDelta::seconds(-2)..TimeDelta::seconds(30)).contains(&age), "{age}");
                 break reason;
             }
         };

@@ -1,9 +1,9 @@
 //! What `Ok` and what each error of publishing means.
 
-use crate::support::{bench, eventually, wait_for};
-use queues::{Broker, ConnectionState, Message, PublishError, Publisher};
+use crate::support::{Count, Running, bench, eventually, scripted, wait_for};
+use queues::{Broker, ConnectionState, Message, Outcome, PublishError, Publisher};
 use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[tokio::test]
 async fn a_confirmed_message_is_in_the_queue_with_its_properties() {
@@ -21,9 +21,12 @@ async fn a_confirmed_message_is_in_the_queue_with_its_properties() {
         assert_eq!(properties["app_id"], bench.name.as_str());
         assert_eq!(properties["content_type"], "application/json");
         assert_eq!(properties["correlation_id"], "refund-1");
-        assert_eq!(properties["headers"], json!({ "attempt": 1, "traceparent": traceparent }));
+        let headers = properties["headers"].as_object().unwrap();
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["attempt", "published-ms", "traceparent"]);
+        assert_eq!((&headers["attempt"], &headers["traceparent"]), (&json!(1), &json!(traceparent)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now - properties["timestamp"].as_u64().unwrap() < 60);
+        assert!(now - headers["published-ms"].as_u64().unwrap() / 1000 < 60);
     })
     .await;
 }
@@ -218,6 +221,55 @@ async fn confirms_are_pipelined() {
         let each = together.elapsed() / 1000;
         assert!(results.iter().all(Result::is_ok));
         assert!(each * 3 < one, "{each:?} each together, {one:?} one by one");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_delayed_job_comes_first_when_its_delay_is_over_and_has_all_its_attempts() {
+    bench(&[300, 60_000], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| Outcome::Done);
+        let worker = Running::start(bench.worker().register(handler)).await;
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(0)).await.unwrap();
+        heard.next().await;
+        let started = tokio::time::Instant::now();
+        let soon = bench.job(1).with_delay(&bench.topology, Duration::from_millis(250));
+        let later = bench.job(2).with_delay(&bench.topology, Duration::from_secs(1));
+        for result in publisher.publish_all(vec![soon, later]).await {
+            result.unwrap();
+        }
+        let (job, delivery, at) = heard.next().await;
+        assert_eq!((job.number, delivery.attempt, delivery.parked_reason), (1, 1, None));
+        assert!(at - started >= Duration::from_millis(300), "{:?}", at - started);
+        assert_eq!(bench.ready(&bench.topology.retry_queue(Duration::from_secs(60))).await, 1);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_of_high_priority_overtakes_others_where_the_broker_knows_priorities() {
+    bench(&[100], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let mut messages = bench.jobs(0..30);
+        messages.push(bench.job(30).with_high_priority());
+        for result in publisher.publish_all(messages).await {
+            result.unwrap();
+        }
+        let (handler, mut heard) = scripted::<Count>(|delivery| match delivery.attempt {
+            1 if delivery.message_id.ends_with("-30") => Outcome::Retry { reason: "keeps its priority".to_owned() },
+            _ => Outcome::Done,
+        });
+        let worker = Running::start(bench.worker().concurrency(1).register(handler)).await;
+        let mut numbers = Vec::new();
+        for _ in 0..32 {
+            numbers.push(heard.next().await.0.number);
+        }
+        worker.stop().await;
+        let place = numbers.iter().position(|number| *number == 30).unwrap();
+        let expected = if bench.management.major_version().await >= 4 { 0..3 } else { 30..31 };
+        assert!(expected.contains(&place), "{numbers:?}");
     })
     .await;
 }

@@ -73,7 +73,7 @@ async fn the_copy_in_the_retry_queue_carries_no_trace_of_the_broker() {
             "attempt": 2, "x-death": [{ "queue": "q", "reason": "expired", "count": 1 }], "x-first-death-queue": "q",
             "x-last-death-reason": "expired", "x-delivery-count": 3, "x-acquired-count": 3, "kept": "yes", "CC": [],
         });
-        let properties = json!({ "type": "count", "message_id": "m-1", "expiration": "3600000", "user_id": "guest", "headers": headers });
+        let properties = json!({ "type": "count", "message_id": "m-1", "expiration": "3600000", "user_id": bench.management.user(), "headers": headers });
         assert!(bench.management.publish(&bench.name, properties, r#"{"number":1}"#).await);
         assert_eq!(heard.next().await.1.attempt, 2);
         worker.stop().await;

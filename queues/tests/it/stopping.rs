@@ -65,6 +65,30 @@ async fn a_job_that_outlasts_the_drain_timeout_goes_back_to_the_queue() {
 }
 
 #[tokio::test]
+async fn a_worker_that_stops_under_load_has_told_the_broker_of_all_that_it_has_done() {
+    bench(&[100], async |bench| {
+        for result in Publisher::start(&bench.broker).publish_all(bench.jobs(0..3000)).await {
+            result.unwrap();
+        }
+        let (done, some) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let (count, enough) = (Arc::clone(&done), Arc::clone(&some));
+        let handler = move |_: Count, _: Delivery| {
+            if done.fetch_add(1, Ordering::SeqCst) == 1000 {
+                some.notify_one();
+            }
+            async { Outcome::Done }
+        };
+        let worker = Running::start(bench.worker().register(handler)).await;
+        enough.notified().await;
+        worker.stop().await;
+        let left = 3000 - count.load(Ordering::SeqCst);
+        eventually("the rest", async || (bench.ready(&bench.name).await >= left).then_some(())).await;
+        assert_eq!(bench.ready(&bench.name).await, left, "jobs that are done came back");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_worker_that_is_dropped_loses_nothing() {
     bench(&[100], async |bench| {
         let (starts, mut started) = mpsc::unbounded_channel();

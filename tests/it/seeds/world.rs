@@ -12,7 +12,7 @@ use clawback::ledger::{
     WebhookEvent,
 };
 use clawback::stripe::Client;
-use clawback::worker::{Limiter, ReverseTransfer, Timing};
+use clawback::worker::{KillSwitch, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -43,6 +43,7 @@ pub(super) struct World {
     ledger: Ledger,
     sim: Sim,
     worker: ReverseTransfer,
+    kill_switch: Arc<KillSwitch>,
     queue: Vec<Message>,
     parked: Vec<Message>,
     events: Vec<WebhookEvent>,
@@ -58,11 +59,7 @@ impl World {
         let ledger = Ledger::connect(&db.url, Duration::from_millis(1)).await.unwrap();
         ledger.migrate_up().await.unwrap();
         let sim = Sim::start();
-        let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
-        let key = secrecy::SecretString::from("sk_test_of_the_seeds");
-        let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
-        let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
-        let worker = ReverseTransfer::new(ledger.clone(), stripe, Arc::new(Limiter::new(100_000)), policy, timing);
+        let (worker, kill_switch) = start_worker(&ledger, &sim);
         let (payments, events) = scenario(&mut rng);
         let mut transfers = Vec::new();
         for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
@@ -71,7 +68,7 @@ impl World {
             transfers.push(id);
         }
         let (queue, parked) = (Vec::new(), Vec::new());
-        Self { seed, rng, db, look, ledger, sim, worker, queue, parked, events, payments, transfers }
+        Self { seed, rng, db, look, ledger, sim, worker, kill_switch, queue, parked, events, payments, transfers }
     }
 
     /// Everything happens in random order, and goes wrong.
@@ -246,6 +243,10 @@ impl World {
         if self.queue.is_empty() {
             return;
         }
+        // Nobody probes here: the worker is started anew.
+        if self.kill_switch.is_off() {
+            (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim);
+        }
         let index = self.rng.random_range(0..self.queue.len());
         let message = self.queue.swap_remove(index);
         let polls = |rng: &mut StdRng| match with_deaths && rng.random_bool(0.3) {
@@ -346,6 +347,16 @@ impl World {
             (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
         assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
     }
+}
+
+fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>) {
+    let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
+    let key = secrecy::SecretString::from("sk_test_of_the_seeds");
+    let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
+    let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
+    let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
+    let worker = ReverseTransfer::new(ledger.clone(), stripe, limiter, Arc::clone(&kill_switch), policy, timing);
+    (worker, kill_switch)
 }
 
 /// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice.

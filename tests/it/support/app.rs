@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use clawback::app::{App, Role};
+use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
 use clawback::ledger::Ledger;
 use futures_util::FutureExt;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{Backend, Db, Vhost, eventually, sign};
 
-const SETTLING: Duration = Duration::from_millis(200);
+const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
 
 /// A running Clawback.
 pub(crate) struct TestApp {
@@ -98,7 +98,7 @@ impl TestApp {
             self.settings.push(((*name).to_owned(), (*value).to_owned()));
         }
         let config = Config::from_parts(None, self.settings.clone()).unwrap();
-        let app = App::build_with_settling(&config, Role::All, SETTLING).await.unwrap();
+        let app = App::build_with(&config, Role::All, PATIENCE).await.unwrap();
         self.base_url = format!("http://{}", app.http_addr().unwrap());
         self.running = Some(Running::start(app));
     }
@@ -162,7 +162,7 @@ impl TestApp {
     /// A second Clawback with the same settings, on a port of its own.
     pub(crate) async fn another(&self) -> Running {
         let config = Config::from_parts(None, self.settings.clone()).unwrap();
-        Running::start(App::build_with_settling(&config, Role::All, SETTLING).await.unwrap())
+        Running::start(App::build_with(&config, Role::All, PATIENCE).await.unwrap())
     }
 
     pub(crate) async fn payment(&self, payment_ref: &str) -> Value {

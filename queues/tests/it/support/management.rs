@@ -20,6 +20,17 @@ impl Management {
         Self { client: Client::new(), base: Url::parse(&required("RABBITMQ_MANAGEMENT_URL")).unwrap(), vhost }
     }
 
+    /// Who we are: the broker closes the channel of a publisher that names another user.
+    pub(crate) fn user(&self) -> &str {
+        self.base.username()
+    }
+
+    /// The broker's major version.
+    pub(crate) async fn major_version(&self) -> u32 {
+        let overview = self.call(Method::GET, "overview", None).await.unwrap();
+        overview["rabbitmq_version"].as_str().unwrap().split('.').next().unwrap().parse().unwrap()
+    }
+
     /// A queue's arguments and type.
     pub(crate) async fn queue(&self, name: &str) -> Value {
         self.call(Method::GET, &format!("queues/{}/{name}", self.vhost), None).await.expect("no such queue")

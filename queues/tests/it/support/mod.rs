@@ -6,7 +6,8 @@ pub(crate) use management::Management;
 
 use futures_util::FutureExt;
 use queues::{
-    Broker, ConnectionState, Delivery, Job, Message, Outcome, Publisher, RetryPolicy, Topology, Worker, WorkerError,
+    Broker, ConnectionState, Delivery, Job, Message, Outcome, Parking, Publisher, RetryPolicy, Topology, Worker,
+    WorkerError,
 };
 use std::{collections::BTreeSet, env, fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
 use tokio::{
@@ -77,6 +78,29 @@ impl Bench {
     pub(crate) fn worker(&self) -> Worker {
         let policy = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(60), 2);
         Worker::new(&self.broker, self.topology.clone(), policy)
+    }
+
+    pub(crate) fn parking(&self) -> Parking {
+        Parking::new(&self.broker, self.topology.clone())
+    }
+
+    /// Publishes jobs with these numbers, and has each parked with the reason `reason NUMBER`.
+    pub(crate) async fn park(&self, numbers: std::ops::Range<u32>) {
+        let (handler, mut heard) = scripted::<Count>(|delivery| {
+            let number = delivery.message_id.rsplit('-').next().unwrap_or_default();
+            Outcome::Park { reason: format!("reason {number}") }
+        });
+        // One at a time, so that they are parked in order.
+        let worker = Running::start(self.worker().concurrency(1).register(handler)).await;
+        let (before, count) = (self.ready(&self.topology.parked_queue()).await, numbers.len());
+        for result in Publisher::start(&self.broker).publish_all(self.jobs(numbers)).await {
+            result.unwrap();
+        }
+        for _ in 0..count {
+            heard.next().await;
+        }
+        worker.stop().await;
+        assert_eq!(self.ready(&self.topology.parked_queue()).await, before + count as u32);
     }
 
     pub(crate) async fn ready(&self, queue: &str) -> u32 {

@@ -1,5 +1,5 @@
-//! The one place that acknowledges. Used when a job is settled, and when waiting messages are given back. It decides
-//! nothing: see `settle`.
+//! The one place that acknowledges. Used when a job is settled, when waiting messages are given back, and when a parked
+//! job is replayed or discarded. It decides nothing.
 
 use lapin::{
     Acker,
@@ -11,31 +11,37 @@ use tokio::time::timeout;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The right to acknowledge one delivery, once.
-pub(super) struct Acknowledgement(Acker);
+pub(crate) struct Acknowledgement(Acker);
 
 /// The delivery's channel has ended, or does not answer: the broker delivers the message again.
 #[derive(Debug)]
-pub(super) struct ChannelEnded;
+pub(crate) struct ChannelEnded;
 
 impl Acknowledgement {
-    pub(super) fn new(acker: Acker) -> Self {
+    pub(crate) fn new(acker: Acker) -> Self {
         Self(acker)
     }
 
     /// Whether it can still be used: false once the channel has ended.
-    pub(super) fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.0.usable()
     }
 
     /// The message is dealt with.
     #[expect(clippy::disallowed_methods, reason = "the one place that acknowledges")]
-    pub(super) async fn ack(&self) -> Result<(), ChannelEnded> {
+    pub(crate) async fn ack(&self) -> Result<(), ChannelEnded> {
         written(self.0.ack(BasicAckOptions { multiple: false })).await
+    }
+
+    /// This message and every older one of its channel that is still out are dealt with.
+    #[expect(clippy::disallowed_methods, reason = "the one place that acknowledges")]
+    pub(crate) async fn ack_with_all_before(&self) -> Result<(), ChannelEnded> {
+        written(self.0.ack(BasicAckOptions { multiple: true })).await
     }
 
     /// Back to the queue, for whoever comes next.
     #[expect(clippy::disallowed_methods, reason = "the one place that gives back")]
-    pub(super) async fn give_back(&self) -> Result<(), ChannelEnded> {
+    pub(crate) async fn give_back(&self) -> Result<(), ChannelEnded> {
         written(self.0.nack(BasicNackOptions { multiple: false, requeue: true })).await
     }
 }

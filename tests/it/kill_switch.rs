@@ -1,0 +1,85 @@
+//! Stripe can't be used, for every job alike: the worker takes no more of them, and their retries are spared.
+
+use clawback::ledger::{NewPayment, NewTransfer};
+use serde_json::Value;
+use stripe_sim::{Fault, Target};
+
+use crate::support::{TestApp, both_databases, eventually, refund_event};
+
+both_databases! {
+    a_refused_key_pauses_the_worker_until_stripe_takes_it_again,
+    an_outage_with_a_thousand_open_reversals_parks_none_of_them,
+}
+
+async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestApp) {
+    app.sim.allow_keys(["sk_test_another"]);
+    app.refund(10_000).await;
+    let stripe = stripe_is(&app, "degraded").await;
+    assert!(stripe["reason"].as_str().unwrap().contains("kill switch"), "{stripe}");
+    // Probes go on, and jobs are not taken: the calls to reverse stay as few as were in flight.
+    let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 3;
+    app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
+    let posts = app.sim.ledger().requests.iter().filter(|call| call.method == "POST").count();
+    assert!(posts <= 2, "{posts} calls although the key is refused");
+
+    app.sim.allow_keys(["sk_test_of_the_tests"]);
+    for index in [0, 1] {
+        let transfer = app.transfer_becomes(index, "reversed").await;
+        assert_eq!(transfer["reversals"][0]["retry_count"], 0);
+    }
+    stripe_is(&app, "ok").await;
+}
+
+async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: TestApp) {
+    const OPEN: i64 = 1_000;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    let transfers = (0..OPEN).map(|n| {
+        let id = format!("tr_of_{n}");
+        app.sim.add_transfer(&id, 100, "eur", "acct_1");
+        NewTransfer {
+            seller_id: format!("s{n}"),
+            stripe_transfer_id: Some(id),
+            destination: "acct_1".into(),
+            amount: 100,
+            currency: "eur".into(),
+        }
+    });
+    let payment = NewPayment {
+        payment_ref: "pi_big".into(),
+        amount: OPEN * 100,
+        currency: "eur".into(),
+        transfers: transfers.collect(),
+    };
+    app.ledger().register_payment(payment).await.unwrap();
+    let event = refund_event("evt_big", "re_big", "pi_big", OPEN * 100).to_string();
+    assert_eq!(app.post_webhook(&event).await.status(), 200);
+
+    app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);
+    app.sim.fault_reads(Target::Any, Fault::UnavailableHtml, u32::MAX);
+    // One retry is all that a job has: whoever is tried three times during the outage is parked.
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true"), ("REVERSAL_MAX_RETRIES", "1")]).await;
+    stripe_is(&app, "degraded").await;
+    let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 10;
+    app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
+    let retries = app.db.count("reversals WHERE retry_count > 0").await;
+    assert!(retries <= 40, "{retries} jobs used up a retry, more than were in flight");
+
+    app.sim.clear_faults();
+    eventually("all are reversed", || async {
+        (app.db.count("reversals WHERE status = 'reversed'").await == OPEN).then_some(())
+    })
+    .await;
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
+    assert_eq!(app.db.count("seller_transfers WHERE status = 'reversed'").await, OPEN);
+}
+
+/// Waits until the readiness says that of Stripe, and returns all that it says of it.
+async fn stripe_is(app: &TestApp, status: &str) -> Value {
+    eventually(&format!("readiness says that Stripe is {status}"), || async {
+        let answer = app.http.get(format!("{}/health/ready", app.base_url)).send().await.unwrap();
+        let health: Value = answer.json().await.unwrap();
+        let stripe = &health["parts"]["stripe"];
+        (stripe["status"] == status).then(|| stripe.clone())
+    })
+    .await
+}
