@@ -1,7 +1,8 @@
 //! Clawback takes back from sellers what a refund makes them owe.
 //!
 //! See ARCHITECTURE.md for the way of a refund through these modules. Imports run one way:
-//! ingress → ledger; outbox → ledger, queues; worker → queues, ledger, stripe. Only `app` and `cli` see everything.
+//! ingress → ledger; outbox → ledger, queues; worker → queues, ledger, stripe;
+//! reconcile → ledger, stripe, the worker's limiter. Only `app` and `cli` see everything.
 
 pub mod api;
 pub mod app;
@@ -11,6 +12,7 @@ pub mod ingress;
 pub mod ledger;
 pub mod outbox;
 mod problem;
+pub mod reconcile;
 pub mod stripe;
 pub mod telemetry;
 pub mod worker;

@@ -5,6 +5,8 @@ mod acknowledge;
 mod broker;
 mod connection_state;
 mod delivery;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 mod handler;
 mod headers;
 mod job;
@@ -15,10 +17,14 @@ mod parking;
 mod publisher;
 mod reconnect;
 mod retry_policy;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topology;
 mod worker;
 
-pub use broker::{Broker, BrokerError, QueueStatus};
+#[cfg(feature = "management")]
+pub use broker::ManagementError;
+pub use broker::{Broker, BrokerError, Difference, QueueStatus, TopologyReport};
 pub use connection_state::ConnectionState;
 pub use delivery::Delivery;
 pub use handler::Handler;

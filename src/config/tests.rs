@@ -48,7 +48,7 @@ fn without_any_source_every_setting_has_its_documented_default() {
     assert_eq!(config.reversal.backoff_base, MINUTE);
     assert_eq!(config.reversal.backoff_max, 60 * MINUTE);
     assert_eq!(config.reversal.balance_deadline, 30 * 24 * 60 * MINUTE);
-    assert_eq!((config.reversal.prefetch, config.reversal.concurrency), (100, 16));
+    assert_eq!((config.reversal.prefetch, config.reversal.concurrency), (32, 16));
     assert!(config.transfer_retry.enabled);
     assert_eq!(config.transfer_retry.max_retries, 5);
     assert_eq!(config.transfer_retry.check_interval, MINUTE);

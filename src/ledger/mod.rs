@@ -15,6 +15,7 @@ mod jobs;
 mod matching;
 mod payments;
 mod reads;
+mod reconciliation;
 mod reversals;
 mod settling;
 mod state;

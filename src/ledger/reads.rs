@@ -112,7 +112,7 @@ pub(super) async fn payment<C: ConnectionTrait>(db: &C, payment_ref: &str) -> Re
     }))
 }
 
-async fn transfer_views<C: ConnectionTrait>(
+pub(super) async fn transfer_views<C: ConnectionTrait>(
     db: &C,
     transfers: Vec<transfer::Model>,
 ) -> Result<Vec<TransferView>, DbErr> {

@@ -77,6 +77,15 @@ pub struct Transfer {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Transfer {
+    /// Whether `reversals`, read after this, account for everything that it says is reversed. Lists can lag.
+    #[must_use]
+    pub fn is_explained_by(&self, reversals: &[TransferReversal]) -> bool {
+        let listed: i64 = reversals.iter().filter(|reversal| reversal.counts()).map(|reversal| reversal.amount).sum();
+        listed >= self.amount_reversed
+    }
+}
+
 /// A transfer reversal as Stripe shows it, reduced to what Clawback looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TransferReversal {
@@ -107,6 +116,18 @@ impl TransferReversal {
     #[must_use]
     pub fn reversal_id(&self) -> Option<Uuid> {
         self.metadata.get(REVERSAL_ID)?.parse().ok()
+    }
+
+    /// Whether the money is back.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.status.as_deref(), None | Some("succeeded"))
+    }
+
+    /// Whether it takes money, now or later: all but those that have failed or were canceled.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        !matches!(self.status.as_deref(), Some("failed" | "canceled"))
     }
 }
 

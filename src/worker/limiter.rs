@@ -1,5 +1,6 @@
-//! How fast one worker calls Stripe. Workers share Stripe's limit without talking to each other: a 429 halves the rate of
-//! the worker that met it, success raises it slowly, never above the ceiling.
+//! How fast one worker calls Stripe. Workers share Stripe's limit without talking to each other, as TCP's senders share a
+//! line: a 429 halves the rate of the worker that met it, success raises it, never above the ceiling. A worker starts low
+//! and doubles its rate every second until the first 429; from then on it feels its way up.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,8 +9,12 @@ use tokio::time::Instant;
 
 /// The rate never falls below one call in ten seconds.
 const SLOWEST_PER_SECOND: f64 = 0.1;
-/// Each success raises the rate by this share of the ceiling.
-const RAISE: f64 = 0.02;
+/// The first rate, as a share of the ceiling.
+const START: f64 = 0.25;
+/// Before the first 429, each success raises the rate by this, which doubles it in a second.
+const FIRST_RAISE: f64 = 0.7;
+/// After it, a second of successes raises the rate by this share of the ceiling.
+const RAISE_IN_A_SECOND: f64 = 0.04;
 /// Refusals within this time of each other belong to the same overload, and halve once.
 const ONE_OVERLOAD: Duration = Duration::from_secs(1);
 
@@ -24,15 +29,16 @@ pub struct Limiter {
 struct State {
     per_second: f64,
     next_slot: Instant,
+    /// None before the first 429.
     last_halved: Option<Instant>,
 }
 
 impl Limiter {
-    /// A limiter that starts at its ceiling, in calls per second.
+    /// A limiter that never goes above `ceiling`, in calls per second.
     #[must_use]
     pub fn new(ceiling: u32) -> Self {
         let ceiling = f64::from(ceiling).max(SLOWEST_PER_SECOND);
-        let state = State { per_second: ceiling, next_slot: Instant::now(), last_halved: None };
+        let state = State { per_second: ceiling * START, next_slot: Instant::now(), last_halved: None };
         Self { ceiling, state: Mutex::new(state) }
     }
 
@@ -50,7 +56,11 @@ impl Limiter {
     /// Stripe took the call.
     pub fn raise(&self) {
         let mut state = self.lock();
-        state.per_second = (state.per_second + self.ceiling * RAISE).min(self.ceiling);
+        let raise = match state.last_halved {
+            None => FIRST_RAISE,
+            Some(_) => self.ceiling * RAISE_IN_A_SECOND / state.per_second,
+        };
+        state.per_second = (state.per_second + raise).min(self.ceiling);
     }
 
     /// Stripe refused the call as one too many, and may have said how long to wait.
@@ -75,10 +85,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn calls_are_spaced_at_the_ceiling() {
-        let limiter = Limiter::new(10);
+    async fn without_refusals_the_rate_doubles_every_second_up_to_the_ceiling() {
+        let limiter = Limiter::new(40);
         let start = Instant::now();
-        for _ in 0..11 {
+        while start.elapsed() < Duration::from_secs(5) {
+            limiter.turn().await;
+            limiter.raise();
+        }
+        assert!((limiter.lock().per_second - 40.0).abs() < 1e-9);
+        let start = Instant::now();
+        for _ in 0..40 {
             limiter.turn().await;
         }
         assert_eq!(start.elapsed().as_millis(), 1_000);
@@ -86,14 +102,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_overload_halves_the_rate_once_and_success_brings_it_back() {
-        let limiter = Limiter::new(10);
+        let limiter = Limiter::new(40);
         limiter.halve(None);
         limiter.halve(None);
         assert!((limiter.lock().per_second - 5.0).abs() < 1e-9);
-        for _ in 0..100 {
+        for _ in 0..2_000 {
             limiter.raise();
         }
-        assert!((limiter.lock().per_second - 10.0).abs() < 1e-9);
+        assert!((limiter.lock().per_second - 40.0).abs() < 1e-9);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,12 +19,8 @@ pub(super) struct Sight {
 pub(super) async fn look(stripe: &Client, transfer_id: &str, reversal_id: Uuid) -> Result<Sight, Report> {
     let transfer = stripe.get_transfer(transfer_id).await?;
     let list = stripe.list_reversals(transfer_id).await?;
-    let listed: i64 = list
-        .iter()
-        .filter(|reversal| !matches!(reversal.status.as_deref(), Some("failed" | "canceled")))
-        .map(|reversal| reversal.amount)
-        .sum();
+    let complete = transfer.is_explained_by(&list);
     let newest_foreign = list.iter().find(|reversal| reversal.reversal_id().is_none()).map(|found| found.id.clone());
     let ours = list.into_iter().find(|reversal| reversal.reversal_id() == Some(reversal_id));
-    Ok(Sight { ours, newest_foreign, complete: listed >= transfer.amount_reversed })
+    Ok(Sight { ours, newest_foreign, complete })
 }

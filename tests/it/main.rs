@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::large_futures,
+    clippy::print_stdout,
     reason = "a test fails by panicking, and its future may be as large as it likes"
 )]
 
@@ -18,5 +19,6 @@ mod relay;
 mod reversal;
 mod schema;
 mod seeds;
+mod stripe_behaviour;
 mod stripe_client;
 mod sweeper;

@@ -26,7 +26,7 @@ async fn for_every_seed_our_ledger_and_stripes_agree_and_nothing_is_reversed_twi
                 world.remove().await;
             });
             if result.await.is_err() {
-                panic!("repeat with: SEEDS_FROM={seed} SEEDS=1 ./dev test -E 'test(for_every_seed)'");
+                panic!("seed {seed} failed; repeat with: ./dev seeds --from {seed} --count 1");
             }
         })
         .await;

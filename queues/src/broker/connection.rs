@@ -1,10 +1,16 @@
 //! Opens and closes connections: name, heartbeat, timeouts and TLS are set here, for every connection of the crate.
-//! It never reconnects: supervisors do, and lapin's own recovery stays off, because it forgets the prefetch.
+//! It never reconnects: supervisors do, and lapin's own recovery, which forgot the prefetch until 4.12.1 and does not
+//! outlive a consumer that the broker cancels, stays off.
 
 use super::{Broker, BrokerError, socket::Socket};
-use lapin::{Connection, ConnectionProperties, ErrorKind, runtime::default_runtime, uri::AMQPUri};
-use std::time::Duration;
-use tokio::time::timeout;
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
+    runtime::default_runtime,
+    tcp::TLSConfig,
+    uri::{AMQPScheme, AMQPUri},
+};
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
 
 /// TCP, TLS and the AMQP handshake together, unless the URL says otherwise.
@@ -40,10 +46,27 @@ impl Broker {
         // lapin bounds no part of connecting, and leaves a thread and a socket behind for each try that is given up:
         // whichever way this function ends, its socket does not outlive it without a connection.
         let socket = Socket::new();
-        let opening = socket.clone();
+        let held = socket.held();
         let connecting = async {
-            let open = async move |uri, runtime| opening.open(uri, &runtime, patience).await;
-            Connection::connector((*self.uri).clone(), default_runtime()?, open, properties).await
+            let runtime = default_runtime()?;
+            let reactor = runtime.clone();
+            let open = async move |uri: AMQPUri, _| {
+                let opening = async {
+                    let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
+                    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+                    let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                    if let AsyncTcpStream::Plain(stream) = &stream {
+                        held.hold(stream.get_ref())?;
+                    }
+                    match uri.scheme {
+                        AMQPScheme::AMQP => Ok(stream),
+                        AMQPScheme::AMQPS => stream.into_tls(host, TLSConfig::default()).await,
+                    }
+                };
+                let opened = timeout(patience, opening).await;
+                Ok(opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+            };
+            Connection::connector((*self.uri).clone(), runtime, open, properties).await
         };
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => {

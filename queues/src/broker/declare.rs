@@ -14,7 +14,7 @@ use lapin::{
 use std::time::Duration;
 use tokio::time::timeout;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queue as it is on the broker.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -83,7 +83,12 @@ pub(crate) async fn count_messages(
     Ok(looked.unwrap_or_else(|_| Err(too_slow(broker)))?.map(|queue| queue.message_count()))
 }
 
-async fn look_at(broker: &Broker, connection: &Connection, queue: &str) -> Result<Option<Queue>, BrokerError> {
+/// The queue as it is, or `None` when it is missing.
+pub(super) async fn look_at(
+    broker: &Broker,
+    connection: &Connection,
+    queue: &str,
+) -> Result<Option<Queue>, BrokerError> {
     const NOT_FOUND: u16 = 404;
     let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
     let options = QueueDeclareOptions::durable().passive();
@@ -94,7 +99,7 @@ async fn look_at(broker: &Broker, connection: &Connection, queue: &str) -> Resul
     }
 }
 
-fn arguments(queue: &QueueSpec) -> FieldTable {
+pub(super) fn arguments(queue: &QueueSpec) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in &queue.arguments {
         let value = match value {
@@ -114,6 +119,6 @@ fn mismatch(broker: &Broker, object: String, error: &lapin::Error) -> BrokerErro
     }
 }
 
-fn too_slow(broker: &Broker) -> BrokerError {
+pub(super) fn too_slow(broker: &Broker) -> BrokerError {
     broker.unreachable(format!("the queues could not be declared or read within {TIMEOUT:?}"))
 }

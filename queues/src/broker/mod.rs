@@ -1,18 +1,29 @@
 //! Where the broker is, and what can be asked of it directly: declaring a topology and looking at it. Publishers and
 //! workers get their connections here. It keeps no connection open, and never prints the password.
 
+mod compare;
 mod connection;
 mod declare;
 mod error;
+#[cfg(feature = "management")]
+mod management;
+mod report;
 mod socket;
 
 pub(crate) use connection::{close, text};
 pub(crate) use declare::{count_messages, declare};
-pub use {declare::QueueStatus, error::BrokerError};
+#[cfg(feature = "management")]
+pub use management::ManagementError;
+pub use {
+    declare::QueueStatus,
+    error::BrokerError,
+    report::{Difference, TopologyReport},
+};
 
 use crate::Topology;
 use lapin::uri::AMQPUri;
 use std::{fmt, sync::Arc};
+use tokio::time::timeout;
 
 /// A broker's address, credentials and the name that our connections have in its management UI. Cheap to clone; opens
 /// nothing until asked.
@@ -58,6 +69,20 @@ impl Broker {
         let statuses = declare::look(self, &connection, topology).await;
         close(&connection).await;
         statuses
+    }
+
+    /// Compares what is declared with what is wanted, as far as AMQP tells: which queues or which exchange are missing,
+    /// and which are declared otherwise, with the first argument that differs. It creates and changes nothing (a queue
+    /// that is deleted by somebody else at this very moment may be declared anew). `check_with_management`, with the
+    /// feature `management`, sees every argument, the policies, the binding and the broker's version.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses us; a difference is no error.
+    pub async fn check(&self, topology: &Topology) -> Result<TopologyReport, BrokerError> {
+        let connection = self.connect("check").await?;
+        let compared = timeout(declare::TIMEOUT, compare::compare(self, &connection, topology)).await;
+        close(&connection).await;
+        compared.unwrap_or_else(|_| Err(declare::too_slow(self)))
     }
 
     pub(crate) fn connection_name(&self) -> &str {

@@ -2,7 +2,7 @@
 //! with it. What correctness rests on stands here; what an operator may tune belongs in a policy.
 
 use crate::Topology;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// So large that looking at a parked message in the management UI, which counts as a delivery, never drops it. (A
 /// negative number, RabbitMQ 4's "unlimited", means 0 on RabbitMQ 3.)
@@ -25,6 +25,15 @@ pub enum Argument {
     Text(String),
     /// A whole number.
     Integer(i64),
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 impl QueueSpec {

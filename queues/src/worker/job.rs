@@ -30,7 +30,11 @@ pub(super) struct Desk {
     pub(super) handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
     pub(super) publisher: Publisher,
     pub(super) metrics: WorkerMetrics,
+    pub(super) on_settled: Option<OnSettled>,
 }
+
+/// Told the id of each job that is done or parked.
+pub(super) type OnSettled = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A message without its acknowledgement.
 struct Received {
@@ -95,6 +99,8 @@ impl Desk {
     }
 
     async fn settle(&self, settlement: Settlement, received: Received, unsettled: Unsettled, metrics: &JobMetrics) {
+        let tell = self.on_settled.as_ref().filter(|_| settlement.is_last());
+        let tell = tell.map(|tell| (tell, received.delivery.message_id.clone()));
         let is_dealt_with = match settlement {
             Settlement::Ack => {
                 metrics.count_done(headers::first_published_at(&received.properties));
@@ -112,6 +118,9 @@ impl Desk {
         };
         if is_dealt_with {
             unsettled.ack();
+            if let Some((tell, id)) = tell {
+                tell(&id);
+            }
         } else if unsettled.give_back().await.is_err() {
             warn!("the message could not be given back, its connection is lost; the broker will deliver it again");
         }

@@ -17,7 +17,7 @@ use crate::{
     measure::WorkerMetrics,
     reconnect::Reconnect,
 };
-use job::Desk;
+use job::{Desk, OnSettled};
 use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use supervisor::Supervisor;
 use tokio::{sync::watch, task::JoinSet};
@@ -53,6 +53,7 @@ pub struct Worker {
     duplicate: Option<&'static str>,
     state: watch::Sender<ConnectionState>,
     control: WorkerControl,
+    on_settled: Option<OnSettled>,
 }
 
 impl Worker {
@@ -70,6 +71,7 @@ impl Worker {
             duplicate: None,
             state: watch::Sender::new(ConnectionState::starting()),
             control: WorkerControl::new(),
+            on_settled: None,
         }
     }
 
@@ -121,6 +123,13 @@ impl Worker {
         self.control.clone()
     }
 
+    /// Called with the id of each job that is done or parked: the last that this worker has to do with it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on_settled(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_settled = Some(Box::new(tell));
+        self
+    }
+
     /// Works until `shutdown` resolves, through every loss of the connection: declares the topology, consumes, and
     /// starts anew, with growing delays, whenever the connection, the channel or the consumer ends.
     ///
@@ -147,12 +156,14 @@ impl Worker {
             handlers,
             state,
             control,
+            on_settled,
             ..
         } = self;
         // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
         let publisher = Publisher::start(&broker);
         let metrics = WorkerMetrics::new(topology.queue(), handlers.keys().copied());
-        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publisher.clone(), metrics };
+        let publishing = publisher.clone();
+        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publishing, metrics, on_settled };
         let mut supervisor = Supervisor {
             desk: Arc::new(desk),
             prefetch,

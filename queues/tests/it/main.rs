@@ -12,4 +12,5 @@ mod publishing;
 mod settling;
 mod stopping;
 mod support;
+mod testing;
 mod topology;

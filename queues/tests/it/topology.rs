@@ -115,3 +115,93 @@ async fn a_refused_password_is_told_apart_from_a_broker_that_is_away_and_is_neve
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_check_finds_nothing_where_everything_is_as_wanted() {
+    bench(&[500, 60_000], async |bench| {
+        let report = bench.broker.check(&bench.topology).await.unwrap();
+        assert_eq!(report.differences, []);
+        let report = bench.broker.check_with_management(&bench.topology, &bench.management.url()).await.unwrap();
+        assert_eq!(report.differences, []);
+        assert!(report.broker_version.unwrap().contains('.'));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_says_queue_by_queue_what_differs_and_changes_nothing() {
+    bench(&[500], async |bench| {
+        let name = &bench.name;
+        let (parked, retry) = (format!("{name}.parked"), format!("{name}.retry.500ms"));
+        for queue in [&parked, name, &retry] {
+            bench.management.delete("queues", queue).await;
+        }
+        bench.management.declare(&parked, json!({ "x-queue-type": "classic", "x-expires": 3_600_000 })).await;
+        let arguments = json!({
+            "x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "elsewhere",
+            "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish", "x-message-ttl": 500,
+        });
+        bench.management.declare(&retry, arguments).await;
+
+        let by_amqp = bench.broker.check(&bench.topology).await.unwrap();
+        let objects: Vec<_> = by_amqp.differences.iter().map(|each| (&each.object, each.property.as_str())).collect();
+        let (parked, work, retry) =
+            (format!("queue `{parked}`"), format!("queue `{name}`"), format!("queue `{retry}`"));
+        assert_eq!(objects, [(&parked, "declaration"), (&work, "existence"), (&retry, "declaration")]);
+        assert!(by_amqp.to_string().contains("x-dead-letter-routing-key"), "{by_amqp}");
+
+        let by_http = bench.broker.check_with_management(&bench.topology, &bench.management.url()).await.unwrap();
+        let lines: Vec<String> = by_http.differences.iter().map(ToString::to_string).collect();
+        let expected = [
+            format!("{parked}: x-delivery-limit is nothing, wanted 1000000000"),
+            format!("{parked}: x-queue-type is classic, wanted quorum"),
+            format!("{parked}: x-expires is 3600000, wanted nothing"),
+            format!("{work}: existence is nothing, wanted declared"),
+            format!("{retry}: x-dead-letter-routing-key is elsewhere, wanted {name}"),
+            format!("binding `{name}`: existence is nothing, wanted declared"),
+        ];
+        assert_eq!(lines, expected);
+        assert!(!bench.broker.verify(&bench.topology).await.unwrap()[1].exists, "the check has declared a queue");
+
+        bench.management.delete("exchanges", bench.topology.exchange()).await;
+        let by_amqp = bench.broker.check(&bench.topology).await.unwrap();
+        assert!(by_amqp.to_string().contains(&format!("exchange `{name}.jobs`: existence")), "{by_amqp}");
+        let by_http = bench.broker.check_with_management(&bench.topology, &bench.management.url()).await.unwrap();
+        assert!(by_http.to_string().contains(&format!("exchange `{name}.jobs`: existence")), "{by_http}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_that_would_expire_parked_jobs_is_found() {
+    bench(&[500], async |bench| {
+        let queue = bench.topology.parked_queue();
+        let definition = json!({ "message-ttl": 86_400_000, "delivery-limit": 2_000_000_000 });
+        bench.management.set_policy(&queue, definition).await;
+        let expected = format!("queue `{queue}`: policy message-ttl is 86400000, wanted nothing\n");
+        // The broker applies a policy a little after it has taken it.
+        crate::support::eventually("the policy", async || {
+            let url = bench.management.url();
+            let report = bench.broker.check_with_management(&bench.topology, &url).await.unwrap();
+            (report.to_string() == expected).then_some(())
+        })
+        .await;
+        bench.management.delete("policies", &queue).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_management_api_that_does_not_answer_is_explained_without_its_password() {
+    bench(&[500], async |bench| {
+        let away = url::Url::parse("http://ann:hunter2@127.0.0.1:1").unwrap();
+        let mut wrong = bench.management.url();
+        wrong.set_password(Some("hunter2")).unwrap();
+        for (url, part) in [(away, "cannot be reached"), (wrong, "answered 401")] {
+            let error = bench.broker.check_with_management(&bench.topology, &url).await.unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(part) && !text.contains("hunter2"), "{text}");
+        }
+    })
+    .await;
+}

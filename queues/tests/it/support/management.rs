@@ -20,6 +20,17 @@ impl Management {
         Self { client: Client::new(), base: Url::parse(&required("RABBITMQ_MANAGEMENT_URL")).unwrap(), vhost }
     }
 
+    pub(crate) fn url(&self) -> Url {
+        self.base.clone()
+    }
+
+    /// Sets a policy for one queue, under the queue's name.
+    pub(crate) async fn set_policy(&self, queue: &str, definition: Value) {
+        let pattern = format!("^{}$", queue.replace('.', r"\."));
+        let body = json!({ "pattern": pattern, "apply-to": "queues", "definition": definition });
+        self.call(Method::PUT, &format!("policies/{}/{queue}", self.vhost), Some(body)).await;
+    }
+
     /// Who we are: the broker closes the channel of a publisher that names another user.
     pub(crate) fn user(&self) -> &str {
         self.base.username()

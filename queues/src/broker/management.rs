@@ -1,0 +1,225 @@
+//! Compares a topology with the broker through RabbitMQ's management API, which tells every argument, the policies and
+//! the broker's version. Called by [`Broker::check_with_management`]. It only reads.
+
+use super::{
+    Broker,
+    report::{Difference, TopologyReport},
+};
+use crate::{Argument, QueueSpec, Topology};
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use std::time::Duration;
+use url::Url;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The first version whose quorum queues have a message TTL and dead-letter at least once.
+const OLDEST_VERSION: (u32, u32) = (3, 10);
+/// What a policy must not add to a queue: it would expire, drop or divert jobs. Where the queue has the argument, that
+/// is what counts, or the smaller of two numbers.
+const POLICIES: [&str; 9] = [
+    "message-ttl",
+    "expires",
+    "max-length",
+    "max-length-bytes",
+    "overflow",
+    "dead-letter-exchange",
+    "dead-letter-routing-key",
+    "dead-letter-strategy",
+    "delivery-limit",
+];
+
+/// The management API did not answer what was asked. No text holds its password.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagementError {
+    /// There is no answer.
+    #[error("RabbitMQ's management API at {address} cannot be reached: {reason}; is the plugin enabled?")]
+    Unreachable {
+        /// Scheme, host and port.
+        address: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// It answered something else.
+    #[error(
+        "RabbitMQ's management API at {address} answered {status} for {path}; the user needs the tag `monitoring` \
+         and access to the vhost"
+    )]
+    Refused {
+        /// Scheme, host and port.
+        address: String,
+        /// The path that was asked for.
+        path: String,
+        /// The HTTP status.
+        status: u16,
+    },
+}
+
+impl Broker {
+    /// Compares what is declared with what is wanted through RabbitMQ's management API at `management`
+    /// (`http://USER:PASSWORD@HOST:15672`), in the vhost of the AMQP URL: every queue's type, arguments and policies,
+    /// the exchange, the binding, and the broker's version. It changes nothing. When the API is not reachable, ask
+    /// [`check`](Self::check).
+    ///
+    /// # Errors
+    /// [`ManagementError`]; a difference is no error.
+    pub async fn check_with_management(
+        &self,
+        topology: &Topology,
+        management: &Url,
+    ) -> Result<TopologyReport, ManagementError> {
+        let api = Api::new(management, &self.uri.vhost)?;
+        let mut differences = Vec::new();
+        let overview = api.get(&["overview"]).await?.unwrap_or_default();
+        let broker_version = overview["rabbitmq_version"].as_str().map(str::to_owned);
+        if broker_version.as_deref().and_then(version).is_none_or(|version| version < OLDEST_VERSION) {
+            let wanted = Some("3.10 or newer".to_owned());
+            differences.push(Difference::new("broker", "version", wanted, broker_version.clone()));
+        }
+        for queue in topology.queues() {
+            let found = api.get(&["queues", &api.vhost, &queue.name]).await?;
+            differences.extend(compare_queue(&queue, found.as_ref()));
+        }
+        let exchange = api.get(&["exchanges", &api.vhost, topology.exchange()]).await?;
+        differences.extend(compare_exchange(topology, exchange.as_ref()));
+        let path = ["bindings", &api.vhost, "e", topology.exchange(), "q", topology.queue()];
+        let bindings = api.get(&path).await?.unwrap_or_default();
+        let mut bindings = bindings.as_array().into_iter().flatten();
+        if !bindings.any(|binding| binding["routing_key"] == topology.queue()) {
+            differences.push(Difference::missing(&format!("binding `{}`", topology.queue())));
+        }
+        Ok(TopologyReport { broker_version, differences })
+    }
+}
+
+fn compare_queue(wanted: &QueueSpec, found: Option<&Value>) -> Vec<Difference> {
+    let object = format!("queue `{}`", wanted.name);
+    let Some(found) = found else { return vec![Difference::missing(&object)] };
+    let mut differences = Vec::new();
+    if found["durable"] != true {
+        let found = Some(shown(&found["durable"]));
+        differences.push(Difference::new(&object, "durable", Some("true".to_owned()), found));
+    }
+    let none = serde_json::Map::new();
+    let arguments = found["arguments"].as_object().unwrap_or(&none);
+    for (&name, argument) in &wanted.arguments {
+        let value = arguments.get(name);
+        // A vhost may make quorum queues by default, without the argument.
+        let value = if name == "x-queue-type" { found.get("type").or(value) } else { value };
+        let is_same = match argument {
+            Argument::Text(text) => value.and_then(Value::as_str) == Some(text.as_str()),
+            Argument::Integer(number) => value.and_then(Value::as_i64) == Some(*number),
+        };
+        if !is_same {
+            differences.push(Difference::new(&object, name, Some(argument.to_string()), value.map(shown)));
+        }
+    }
+    for (name, value) in arguments {
+        if name.starts_with("x-") && !wanted.arguments.contains_key(name.as_str()) {
+            differences.push(Difference::new(&object, name, None, Some(shown(value))));
+        }
+    }
+    for name in POLICIES {
+        // An empty policy is an empty array, on some versions.
+        let Some(value) = found["effective_policy_definition"].get(name) else { continue };
+        let argument = wanted.arguments.get(format!("x-{name}").as_str());
+        let is_harmless = match argument {
+            Some(Argument::Integer(number)) => value.as_i64().is_some_and(|value| value >= *number),
+            Some(Argument::Text(_)) => true,
+            None => false,
+        };
+        if !is_harmless {
+            let wanted = argument.map(ToString::to_string);
+            differences.push(Difference::new(&object, &format!("policy {name}"), wanted, Some(shown(value))));
+        }
+    }
+    differences
+}
+
+fn compare_exchange(topology: &Topology, found: Option<&Value>) -> Vec<Difference> {
+    let object = format!("exchange `{}`", topology.exchange());
+    let Some(found) = found else { return vec![Difference::missing(&object)] };
+    [("type", Value::from("direct")), ("durable", Value::from(true))]
+        .into_iter()
+        .filter(|(property, wanted)| found[*property] != *wanted)
+        .map(|(property, wanted)| {
+            Difference::new(&object, property, Some(shown(&wanted)), Some(shown(&found[property])))
+        })
+        .collect()
+}
+
+/// Texts without quotes, everything else as JSON.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Major and minor.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+struct Api {
+    client: Client,
+    base: Url,
+    address: String,
+    user: String,
+    password: Option<String>,
+    vhost: String,
+}
+
+impl Api {
+    fn new(management: &Url, vhost: &str) -> Result<Self, ManagementError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // An error means that somebody else was faster.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let mut base = management.clone();
+        let user = decoded(base.username());
+        let password = base.password().map(decoded);
+        let no_credentials = base.set_username("").and_then(|()| base.set_password(None));
+        let address = base.origin().ascii_serialization();
+        let unusable = |reason: String| ManagementError::Unreachable { address: address.clone(), reason };
+        if no_credentials.is_err() || base.cannot_be_a_base() {
+            return Err(unusable("the URL is not like http://USER:PASSWORD@HOST:15672".to_owned()));
+        }
+        let client = Client::builder().timeout(TIMEOUT).build().map_err(|error| unusable(text(error)))?;
+        Ok(Self { client, base, address, user, password, vhost: vhost.to_owned() })
+    }
+
+    /// `None` for "not found".
+    async fn get(&self, path: &[&str]) -> Result<Option<Value>, ManagementError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        let unreachable = |error| ManagementError::Unreachable { address: self.address.clone(), reason: text(error) };
+        let request = self.client.get(url.clone()).basic_auth(&self.user, self.password.as_ref());
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => response.json().await.map(Some).map_err(unreachable),
+            status => Err(ManagementError::Refused {
+                address: self.address.clone(),
+                path: url.path().to_owned(),
+                status: status.as_u16(),
+            }),
+        }
+    }
+}
+
+/// The text with its causes, which is where the operating system's word is, and without the URL.
+fn text(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A URL's user and password are percent-encoded.
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}

@@ -1,0 +1,68 @@
+//! The help for tests of handlers, as the library's users have it.
+
+use crate::support::{Count, amqp_url};
+use queues::{
+    Broker, Delivery, Outcome, RetryPolicy, Selection,
+    testing::{TestQueue, TestQueueError},
+};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn queue() -> TestQueue {
+    let policy = RetryPolicy::new(Duration::from_millis(50), Duration::from_secs(1), 2);
+    TestQueue::declare(&amqp_url(), policy).await.unwrap()
+}
+
+#[tokio::test]
+async fn it_is_drained_when_every_job_is_done_or_parked_those_that_handlers_publish_included() {
+    let queue = queue().await;
+    let more = queue.clone();
+    queue.start(queue.worker().register(move |job: Count, delivery: Delivery| {
+        let more = more.clone();
+        async move {
+            match (job.number, delivery.attempt) {
+                (10, 1) => {
+                    more.publish("child", &Count { number: 11 }).await.unwrap();
+                    Outcome::Retry { reason: "once".to_owned() }
+                }
+                (11, 1..=2) => Outcome::Retry { reason: "later".to_owned() },
+                (11, _) => Outcome::Park { reason: "in the end".to_owned() },
+                _ => Outcome::Done,
+            }
+        }
+    }));
+    for number in 0..=10 {
+        queue.publish(&format!("job-{number}"), &Count { number }).await.unwrap();
+    }
+    queue.drained(PATIENCE).await.unwrap();
+    let parked = queue.parking().list(&Selection::all()).await.unwrap();
+    assert_eq!((parked.len(), parked[0].id.as_str(), parked[0].attempts), (1, "child", 3));
+    let statuses = queue.broker().verify(queue.topology()).await.unwrap();
+    assert_eq!(statuses.iter().map(|status| status.messages).collect::<Vec<_>>(), [1, 0, 0, 0]);
+    let (url, topology) = (amqp_url(), queue.topology().clone());
+    queue.delete().await.unwrap();
+    let statuses = Broker::new(&url, "test").unwrap().verify(&topology).await.unwrap();
+    assert!(statuses.iter().all(|status| !status.exists), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn jobs_that_nobody_settles_are_named() {
+    let queue = queue().await;
+    queue.start(queue.worker().register(|job: Count, _: Delivery| async move {
+        match job.number {
+            1 => std::future::pending().await,
+            _ => Outcome::Done,
+        }
+    }));
+    for number in 0..2 {
+        queue.publish(&format!("job-{number}"), &Count { number }).await.unwrap();
+    }
+    let error = queue.drained(Duration::from_secs(2)).await.unwrap_err();
+    assert!(matches!(&error, TestQueueError::NotDrained { ids, .. } if *ids == ["job-1".to_owned()].into()), "{error}");
+    // The worker waits for the job that hangs until its drain timeout: the queue is deleted around it.
+    let idle = self::queue().await;
+    idle.start(idle.worker());
+    assert!(matches!(idle.delete().await.unwrap_err(), TestQueueError::Worker(_)), "a worker without a handler");
+    drop(tokio::time::timeout(Duration::from_millis(1), queue.delete()).await);
+}

@@ -1,0 +1,13 @@
+//! Compares the ledger with Stripe, transfer by transfer, and repairs what is provably safe to repair.
+//!
+//! `clawback reconcile` runs a [`Walk`]. It reads Stripe and never writes there; the ledger it changes only through the
+//! ledger's guarded transitions, and only when told to. It moves no money in either direction.
+
+mod compare;
+mod difference;
+mod repair;
+mod walk;
+
+pub use compare::{AtStripe, Comparison, compare};
+pub use difference::{Difference, Kind, Repair};
+pub use walk::{Counts, Page, ReconcileError, Walk};

@@ -1,0 +1,46 @@
+//! The one repair: Stripe has done a reversal of ours, and the ledger does not say so. Called by the walk with `--fix`.
+//!
+//! It records what the worker would have recorded, through the same guarded transitions. Dying in the middle leaves a
+//! pending reversal, which the worker looks up at Stripe before it calls.
+
+use super::difference::{Difference, Kind, Repair};
+use crate::ledger::{Ledger, LedgerError, Note, ReversalStatus};
+
+/// Who the history names.
+const ACTOR: &str = "reconcile";
+/// How often a row that somebody else is changing is read again.
+const ATTEMPTS: usize = 3;
+
+/// Repairs `difference` if that is possible, and returns what became of it.
+pub(super) async fn repair(ledger: &Ledger, difference: Difference) -> Result<Difference, LedgerError> {
+    let (Kind::Unrecorded, Repair::Possible) = (difference.kind, difference.repair) else { return Ok(difference) };
+    let mut outcome = record(ledger, &difference).await;
+    for _ in 1..ATTEMPTS {
+        let Err(LedgerError::Stale { .. }) = outcome else { break };
+        outcome = record(ledger, &difference).await;
+    }
+    match outcome {
+        Ok(()) => Ok(Difference { repair: Repair::Done, ..difference }),
+        Err(error @ LedgerError::Database(_)) => Err(error),
+        Err(refusal) => {
+            let detail = format!("{}; not recorded: {refusal}", difference.detail);
+            Ok(Difference { repair: Repair::Refused, detail, ..difference })
+        }
+    }
+}
+
+/// Moves the row to `reversed` from wherever it stands now.
+async fn record(ledger: &Ledger, difference: &Difference) -> Result<(), LedgerError> {
+    let (Some(reversal_id), Some(stripe_reversal_id)) = (difference.reversal_id, &difference.stripe_reversal_id) else {
+        return Ok(());
+    };
+    let Some(mut task) = ledger.reversal_task(reversal_id).await? else { return Ok(()) };
+    if task.status == ReversalStatus::Reversed {
+        return Ok(()); // The worker was faster.
+    }
+    let note = Note::new(ACTOR, format!("found done at Stripe as {stripe_reversal_id}"));
+    if task.status == ReversalStatus::PermanentlyFailed {
+        task = ledger.replay(&task, &note).await?;
+    }
+    ledger.succeed(&task, stripe_reversal_id, false, &note).await
+}

@@ -1,0 +1,285 @@
+//! The walk through the ledger: reads a page of transfers, asks Stripe about each, compares, and repairs if told to.
+//!
+//! Called by `clawback reconcile`. It keeps one page in memory. Worker, Stripe's lists and the walk don't stand still
+//! together, so a difference counts only if a second look, a moment later, sees it too.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
+
+use super::compare::{AtStripe, Comparison, compare};
+use super::difference::{Difference, Kind};
+use super::repair::repair;
+use crate::ledger::{Ledger, LedgerError, TransferView};
+use crate::stripe::{self, Meaning, Report};
+use crate::worker::Limiter;
+
+/// Transfers in a page.
+const PAGE: u64 = 50;
+/// Transfers that are asked about at the same time; the limiter says how fast.
+const CONCURRENCY: usize = 16;
+/// Between the two looks: longer than a worker takes to record an answer, and than Stripe's lists usually lag.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How often a call that Stripe did not answer is made, and how long the first wait in between is; the others double it.
+const ATTEMPTS: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// When Stripe knows none of so many transfers, the key is not of their account.
+const UNKNOWN_AT_FIRST: usize = 10;
+
+/// A walk through the transfers of the ledger.
+#[derive(Debug)]
+pub struct Walk {
+    ledger: Ledger,
+    stripe: stripe::Client,
+    limiter: Arc<Limiter>,
+    since: Option<DateTime<Utc>>,
+    fix: bool,
+    after: Option<Uuid>,
+    any_known: bool,
+    unknown: usize,
+}
+
+/// What came of one page of transfers.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// What was compared.
+    pub counts: Counts,
+    /// What differs, in the order of the transfers.
+    pub differences: Vec<Difference>,
+}
+
+/// How much was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Transfers that were compared.
+    pub transfers: u64,
+    /// Transfers that Stripe can't be asked about: not created there, or from before Clawback's time.
+    pub transfers_without_stripe_id: u64,
+    /// Reversals that are done on both sides.
+    pub agreed: u64,
+    /// Reversals that are pending here, and not done there.
+    pub on_their_way: u64,
+    /// Reversals that the ledger has given up, and that are not at Stripe.
+    pub given_up: u64,
+}
+
+/// Why a walk can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The ledger did not do its part.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Stripe refused, or did not answer for half a minute.
+    #[error("Stripe can't be asked about transfer {transfer_id}: {message}{advice}")]
+    Stripe {
+        /// Stripe's id.
+        transfer_id: String,
+        /// What Stripe or the network said.
+        message: String,
+        /// What to do, with its punctuation.
+        advice: &'static str,
+    },
+    /// The key is of another account or mode.
+    #[error("Stripe knows none of the first {0} transfers; check that STRIPE_API_KEY is of their account and mode")]
+    NothingKnown(usize),
+}
+
+impl Walk {
+    /// A walk through the transfers that have changed since then, or through all; with `fix` it repairs on its way.
+    #[must_use]
+    pub fn new(
+        ledger: Ledger,
+        stripe: stripe::Client,
+        limiter: Arc<Limiter>,
+        since: Option<DateTime<Utc>>,
+        fix: bool,
+    ) -> Self {
+        Self { ledger, stripe, limiter, since, fix, after: None, any_known: false, unknown: 0 }
+    }
+
+    /// Compares the next page of transfers; none after the last.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; what was repaired on this page stays repaired, and the page may be asked for again.
+    pub async fn next_page(&mut self) -> Result<Option<Page>, ReconcileError> {
+        let transfers = self.ledger.transfers_to_reconcile(self.since, self.after, PAGE).await?;
+        let Some(last) = transfers.last().map(|transfer| transfer.id) else { return Ok(None) };
+        let mut page = Page::default();
+        let looked = self.look_at(transfers).await?;
+        self.check_account(&looked)?;
+        let (differing, same): (Vec<_>, Vec<_>) =
+            looked.into_iter().partition(|(_, comparison)| !comparison.differences.is_empty());
+        for (transfer, comparison) in same {
+            page.counts.add(&transfer, &comparison);
+        }
+        for (transfer, comparison) in self.look_again(differing).await? {
+            page.counts.add(&transfer, &comparison);
+            for difference in comparison.differences {
+                let difference = if self.fix { repair(&self.ledger, difference).await? } else { difference };
+                page.differences.push(difference);
+            }
+        }
+        self.after = Some(last);
+        Ok(Some(page))
+    }
+
+    /// The same transfers, read anew, with the differences that were seen before and are still there.
+    async fn look_again(
+        &self,
+        differing: Vec<(TransferView, Comparison)>,
+    ) -> Result<Vec<(TransferView, Comparison)>, ReconcileError> {
+        if differing.is_empty() {
+            return Ok(Vec::new());
+        }
+        tokio::time::sleep(MOMENT).await;
+        let mut transfers = Vec::new();
+        let mut seen = Vec::new();
+        for (transfer, comparison) in differing {
+            transfers.extend(self.ledger.transfer(&transfer.id.to_string()).await?);
+            seen.extend(comparison.differences);
+        }
+        let mut looked = self.look_at(transfers).await?;
+        for (_, comparison) in &mut looked {
+            comparison.differences.retain(|now| seen.iter().any(|before| now.is_same_as(before)));
+        }
+        Ok(looked)
+    }
+
+    /// Compares each of `transfers` with what Stripe has now, several at a time, and keeps their order.
+    async fn look_at(&self, transfers: Vec<TransferView>) -> Result<Vec<(TransferView, Comparison)>, ReconcileError> {
+        let looks = stream::iter(transfers).map(async |transfer| {
+            let comparison = self.look(&transfer).await?;
+            Ok((transfer, comparison))
+        });
+        looks.buffered(CONCURRENCY).try_collect().await
+    }
+
+    async fn look(&self, ours: &TransferView) -> Result<Comparison, ReconcileError> {
+        let Some(id) = ours.stripe_transfer_id.as_deref() else { return Ok(Comparison::default()) };
+        let theirs = self.read(id, ours.reversals.is_empty()).await.map_err(|report| failed(id, report))?;
+        let reversals = theirs.iter().flat_map(|theirs| &theirs.reversals);
+        let refunds: Vec<String> = reversals.filter_map(|reversal| reversal.source_refund.clone()).collect();
+        let expected = match refunds.is_empty() {
+            true => HashSet::new(),
+            false => self.ledger.refunds_reversed_by_stripe(&refunds).await?,
+        };
+        Ok(compare(ours, theirs.as_ref(), &expected))
+    }
+
+    /// Reads the transfer, then its list: what the transfer says is reversed must be in a list that is read later.
+    /// Where neither side knows of any reversal there is no list to read.
+    async fn read(&self, id: &str, none_expected: bool) -> Result<Option<AtStripe>, Report> {
+        let transfer = match self.ask(|| self.stripe.get_transfer(id)).await {
+            Ok(transfer) => transfer,
+            Err(report) if report.meaning == Meaning::NoSuchTransfer => return Ok(None),
+            Err(report) => return Err(report),
+        };
+        let reversals = match none_expected && transfer.amount_reversed == 0 {
+            true => Vec::new(),
+            false => self.ask(|| self.stripe.list_reversals(id)).await?,
+        };
+        Ok(Some(AtStripe { transfer, reversals }))
+    }
+
+    /// Makes a call in its turn, and again where that may help.
+    async fn ask<T, F: Future<Output = Result<T, Report>>>(&self, call: impl Fn() -> F) -> Result<T, Report> {
+        let mut failures = 0;
+        loop {
+            self.limiter.turn().await;
+            let report = match call().await {
+                Ok(answer) => {
+                    self.limiter.raise();
+                    return Ok(answer);
+                }
+                Err(report) => report,
+            };
+            if report.meaning == Meaning::RateLimited {
+                self.limiter.halve(report.retry_after);
+            }
+            failures += 1;
+            if !passes_by_itself(&report.meaning) || failures == ATTEMPTS {
+                return Err(report);
+            }
+            let wait = (FIRST_WAIT * 2_u32.pow(failures - 1)).max(report.retry_after.unwrap_or_default());
+            tracing::info!(?wait, message = report.message, "Stripe did not answer; asking again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Stops a walk with another account's key before it calls every single transfer unknown.
+    fn check_account(&mut self, looked: &[(TransferView, Comparison)]) -> Result<(), ReconcileError> {
+        let asked = looked.iter().filter(|(transfer, _)| transfer.stripe_transfer_id.is_some());
+        let is_unknown =
+            |comparison: &Comparison| comparison.differences.iter().any(|found| found.kind == Kind::UnknownTransfer);
+        for (_, comparison) in asked {
+            match is_unknown(comparison) {
+                true => self.unknown += 1,
+                false => self.any_known = true,
+            }
+        }
+        match !self.any_known && self.unknown >= UNKNOWN_AT_FIRST {
+            true => Err(ReconcileError::NothingKnown(self.unknown)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, transfer: &TransferView, comparison: &Comparison) {
+        match transfer.stripe_transfer_id {
+            Some(_) => self.transfers += 1,
+            None => self.transfers_without_stripe_id += 1,
+        }
+        self.agreed += comparison.agreed;
+        self.on_their_way += comparison.on_their_way;
+        self.given_up += comparison.given_up;
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.transfers += other.transfers;
+        self.transfers_without_stripe_id += other.transfers_without_stripe_id;
+        self.agreed += other.agreed;
+        self.on_their_way += other.on_their_way;
+        self.given_up += other.given_up;
+    }
+}
+
+/// Whether the same call may well go through a little later.
+fn passes_by_itself(meaning: &Meaning) -> bool {
+    match meaning {
+        Meaning::Unreached
+        | Meaning::Unavailable
+        | Meaning::ServerError
+        | Meaning::Unreadable
+        | Meaning::RateLimited
+        | Meaning::Locked
+        | Meaning::KeyInUse => true,
+        Meaning::TlsFailed
+        | Meaning::Denied
+        | Meaning::NoSuchTransfer
+        | Meaning::Rejected
+        | Meaning::Reversed { .. }
+        | Meaning::Pending { .. }
+        | Meaning::Ended { .. }
+        | Meaning::AlreadyReversed
+        | Meaning::MoreThanLeft
+        | Meaning::BalanceInsufficient
+        | Meaning::KeyMisused => false,
+    }
+}
+
+fn failed(transfer_id: &str, report: Report) -> ReconcileError {
+    let advice = match report.meaning {
+        Meaning::Denied => "; check STRIPE_API_KEY",
+        Meaning::TlsFailed => "; check STRIPE_API_BASE",
+        Meaning::RateLimited => "; others use up the rate limit, so lower STRIPE_MAX_RPS or run it at a quieter time",
+        _ => "; run it again later",
+    };
+    ReconcileError::Stripe { transfer_id: transfer_id.to_owned(), message: report.message, advice }
+}

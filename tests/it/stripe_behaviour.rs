@@ -1,0 +1,144 @@
+//! What Stripe does beside yes, no and not now: balances, pending reversals, other hands, old keys, and its rate limit.
+
+use std::time::Duration;
+
+use clawback::ledger::{NewPayment, NewTransfer};
+use serde_json::Value;
+use stripe_sim::Fault;
+
+use crate::support::{Backend, DEADLINE, TestApp, both_databases, eventually, refund_event};
+
+both_databases! {
+    a_pending_reversal_is_looked_up_again_and_never_called_again,
+    a_pending_reversal_that_stripe_gives_up_is_given_up,
+    each_try_against_a_short_balance_has_a_new_key,
+    a_balance_that_stays_short_is_given_up_at_its_deadline,
+    the_amount_never_shrinks_to_what_somebody_else_left,
+    a_key_that_stripe_may_have_forgotten_is_not_used_again,
+    a_partly_reversed_transfer_gives_back_what_is_asked,
+}
+
+async fn a_pending_reversal_is_looked_up_again_and_never_called_again(app: TestApp) {
+    app.sim.fault("tr_1", Fault::Pending, 1);
+    app.refund(4_000).await;
+    let waits = |reversal: &Value| reversal["failure_code"] == "pending_at_stripe";
+    let waiting = app.reversal_when(0, "it is pending at Stripe", waits).await;
+    assert_eq!((&waiting["status"], &waiting["retry_count"]), (&"pending".into(), &0.into()));
+    let looked = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 4;
+    app.sim.wait_for(looked, DEADLINE).await.unwrap();
+    let reversal = app.sim.ledger().reversals("tr_1")[0].id.clone();
+    app.sim.settle(&reversal, "succeeded");
+    let transfer = app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!(transfer["reversals"][0]["stripe_reversal_id"], reversal);
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);
+}
+
+async fn a_pending_reversal_that_stripe_gives_up_is_given_up(app: TestApp) {
+    app.sim.fault("tr_1", Fault::Pending, 1);
+    app.refund(4_000).await;
+    app.reversal_when(0, "it is pending at Stripe", |reversal| reversal["failure_code"] == "pending_at_stripe").await;
+    let reversal = app.sim.ledger().reversals("tr_1")[0].id.clone();
+    app.sim.settle(&reversal, "failed");
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    assert_eq!(transfer["reversals"][0]["failure_code"], "reversal_ended");
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);
+}
+
+async fn each_try_against_a_short_balance_has_a_new_key(app: TestApp) {
+    app.sim.set_balance("acct_1", Some(0));
+    app.refund(10_000).await;
+    let tried = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() >= 3;
+    let ledger = app.sim.wait_for(tried, DEADLINE).await.unwrap();
+    let keys: Vec<_> = ledger.reversal_posts("tr_1").map(|post| post.idempotency_key.clone().unwrap()).collect();
+    for (epoch, key) in keys.iter().enumerate() {
+        assert!(key.ends_with(&format!("-{epoch}")), "{keys:?}");
+    }
+    assert!(ledger.reversal_posts("tr_1").all(|post| !post.replayed), "a saved refusal was replayed");
+}
+
+async fn a_balance_that_stays_short_is_given_up_at_its_deadline(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_BALANCE_DEADLINE", "1s"), ("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.sim.set_balance("acct_1", Some(0));
+    app.refund(10_000).await;
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    let reversal = &transfer["reversals"][0];
+    assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"balance_insufficient".into(), &0.into()));
+    assert!(app.sim.ledger().reversal_posts("tr_1").count() > 1, "it was not tried again before");
+    app.transfer_becomes(1, "reversed").await;
+}
+
+async fn the_amount_never_shrinks_to_what_somebody_else_left(app: TestApp) {
+    app.sim.reverse_from_elsewhere("tr_1", Some(2_500));
+    app.refund(10_000).await;
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    assert_eq!(transfer["amount_reversed"], 0);
+    assert!(transfer["reversals"][0]["failure_message"].as_str().is_some_and(|message| !message.is_empty()));
+    assert_eq!(app.reversed_at_stripe("tr_1"), 2_500);
+}
+
+async fn a_key_that_stripe_may_have_forgotten_is_not_used_again(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "2s"), ("REVERSAL_BACKOFF_MAX", "2s")]).await;
+    // Stripe does it, the answer is lost, and a day goes by: the same key would run again.
+    app.sim.fault("tr_1", Fault::ApplyThenDropConnection, 1);
+    app.refund(4_000).await;
+    app.reversal_when(0, "the answer is lost", |reversal| reversal["retry_count"] == 1).await;
+    app.sim.advance(Duration::from_secs(25 * 60 * 60));
+    let yesterday = (chrono::Utc::now() - chrono::TimeDelta::hours(25)).to_rfc3339();
+    app.db.execute(&format!("UPDATE reversals SET epoch_started_at = '{yesterday}'")).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!(app.sim.ledger().reversals("tr_1").len(), 1, "it was reversed twice");
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);
+}
+
+async fn a_partly_reversed_transfer_gives_back_what_is_asked(app: TestApp) {
+    app.sim.reverse_from_elsewhere("tr_1", Some(1_000));
+    app.refund(5_000).await;
+    let transfer = app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!((&transfer["amount_reversed"], app.reversed_at_stripe("tr_1")), (&3_000.into(), 4_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_workers_share_stripes_limit_without_talking_to_each_other() {
+    const OPEN: usize = 500;
+    TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
+        let limits = [("STRIPE_MAX_RPS", "20"), ("REVERSAL_CHECK_INTERVAL", "1h"), ("REVERSAL_CONCURRENCY", "8")];
+        app.restart_with(&[limits[0], limits[1], limits[2], ("REVERSAL_WORKER_ENABLED", "false")]).await;
+        let transfers = (0..OPEN).map(|n| {
+            let id = format!("tr_of_{n}");
+            app.sim.add_transfer(&id, 100, "eur", "acct_1");
+            NewTransfer {
+                seller_id: format!("s{n}"),
+                stripe_transfer_id: Some(id),
+                destination: "acct_1".into(),
+                amount: 100,
+                currency: "eur".into(),
+            }
+        });
+        let amount = i64::try_from(OPEN).unwrap() * 100;
+        let transfers = transfers.collect();
+        let payment = NewPayment { payment_ref: "pi_big".into(), amount, currency: "eur".into(), transfers };
+        app.ledger().register_payment(payment).await.unwrap();
+        app.sim.set_rate_limit(Some(25));
+        app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+        let others = [app.another().await, app.another().await, app.another().await];
+        app.post_webhook(&refund_event("evt_big", "re_big", "pi_big", amount).to_string()).await;
+        eventually("all are reversed", || async {
+            (app.db.count("reversals WHERE status = 'reversed'").await == i64::try_from(OPEN).unwrap()).then_some(())
+        })
+        .await;
+        for other in others {
+            other.stop().await;
+        }
+        let calls = app.sim.ledger().requests;
+        let refused = calls.iter().filter(|call| call.status == Some(429)).count();
+        let (start, end) = (calls[0].at, calls[calls.len() - 1].at);
+        // The settled state: without the first five seconds, in which the workers find each other.
+        let settled = start + chrono::TimeDelta::seconds(5);
+        let done = calls.iter().filter(|call| call.status == Some(200) && call.at > settled).count();
+        let per_second = done as f64 / (end - settled).as_seconds_f64();
+        println!("{per_second:.1} reversals/s of 25 allowed; {refused} of {} calls refused", calls.len());
+        assert!((20.0..=30.0).contains(&per_second), "{per_second}/s");
+        assert!(refused * 10 <= calls.len(), "{refused} of {} calls were refused", calls.len());
+    })
+    .await;
+}
