@@ -8,7 +8,7 @@ use clawback::cli::Cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().execute().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE

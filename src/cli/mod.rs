@@ -2,7 +2,10 @@
 
 mod migrate;
 mod queues;
+mod reconcile;
 mod signals;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,8 +26,9 @@ use crate::telemetry;
                   clawback serve                  webhooks, API and relay; scale it apart from…\n  \
                   clawback worker                 …the worker that calls Stripe\n  \
                   clawback migrate status         which migrations are applied\n  \
-                  clawback queues verify          are the queues there, and who consumes them\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage."
+                  clawback queues verify          are the queues there, and who consumes them\n  \
+                  clawback reconcile --since 24h  do the ledger and Stripe agree\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage; `reconcile` has one more."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -45,23 +49,27 @@ enum Command {
     /// The queues on the broker
     #[command(subcommand)]
     Queues(queues::Queues),
+    /// Compare the ledger with Stripe, transfer by transfer; exit code 3 if they differ
+    Reconcile(reconcile::Reconcile),
 }
 
 impl Cli {
-    /// Does what the command line says.
+    /// Does what the command line says, and returns the exit code.
     ///
     /// # Errors
     /// When it can't be done; the error says what to do about it.
-    pub async fn execute(self) -> Result<()> {
+    pub async fn execute(self) -> Result<ExitCode> {
         let config = Config::load()?;
         telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
         match self.command.unwrap_or(Command::Run) {
-            Command::Run => run(&config, Role::All).await,
-            Command::Serve => run(&config, Role::Serve).await,
-            Command::Worker => run(&config, Role::Worker).await,
-            Command::Migrate(command) => command.execute(&config).await,
-            Command::Queues(command) => command.execute(&config).await,
+            Command::Run => run(&config, Role::All).await?,
+            Command::Serve => run(&config, Role::Serve).await?,
+            Command::Worker => run(&config, Role::Worker).await?,
+            Command::Migrate(command) => command.execute(&config).await?,
+            Command::Queues(command) => command.execute(&config).await?,
+            Command::Reconcile(command) => return command.execute(&config).await,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

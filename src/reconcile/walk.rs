@@ -4,7 +4,6 @@
 //! together, so a difference counts only if a second look, a moment later, sees it too.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -35,7 +34,7 @@ const UNKNOWN_AT_FIRST: usize = 10;
 pub struct Walk {
     ledger: Ledger,
     stripe: stripe::Client,
-    limiter: Arc<Limiter>,
+    limiter: Limiter,
     since: Option<DateTime<Utc>>,
     fix: bool,
     after: Option<Uuid>,
@@ -94,7 +93,7 @@ impl Walk {
     pub fn new(
         ledger: Ledger,
         stripe: stripe::Client,
-        limiter: Arc<Limiter>,
+        limiter: Limiter,
         since: Option<DateTime<Utc>>,
         fix: bool,
     ) -> Self {

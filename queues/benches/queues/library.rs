@@ -1,0 +1,78 @@
+//! What this library does of the same.
+
+use crate::{Note, Place};
+use queues::{Delivery, Message, Outcome, Publisher, Worker};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, mpsc};
+
+/// Empty handlers end at once: it is enough that there is always one that can begin.
+const CONCURRENCY: usize = 100;
+
+/// Messages per second, each confirmed.
+pub(crate) async fn publish(place: &Place, messages: Vec<Message>) -> f64 {
+    let publisher = connected(place).await;
+    let count = messages.len();
+    let started = Instant::now();
+    for result in publisher.publish_all(messages).await {
+        result.unwrap();
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    publisher.close().await;
+    rate
+}
+
+pub(crate) async fn connected(place: &Place) -> Publisher {
+    let publisher = Publisher::start(&place.broker);
+    publisher.state().wait_for(queues::ConnectionState::is_connected).await.unwrap();
+    publisher
+}
+
+/// Messages per second from the first job's beginning until the worker has stopped, which says that the broker has read
+/// all acknowledgements.
+pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16) -> f64 {
+    let (started, handled, all) = (Arc::new(OnceLock::new()), AtomicUsize::new(0), Arc::new(Notify::new()));
+    let (first, last) = (Arc::clone(&started), Arc::clone(&all));
+    let worker = Worker::new(&place.broker, place.topology.clone(), place.policy)
+        .prefetch(prefetch)
+        .concurrency(CONCURRENCY)
+        .register(move |_: Note, _: Delivery| {
+            first.get_or_init(Instant::now);
+            if handled.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                last.notify_one();
+            }
+            std::future::ready(Outcome::Done)
+        });
+    worker.run(async move { all.notified().await }).await.unwrap();
+    count as f64 / started.get().unwrap().elapsed().as_secs_f64()
+}
+
+/// From publishing to the handler, one job at a time, to a worker that has nothing to do; ascending.
+pub(crate) async fn latency(place: &Place, count: usize) -> Vec<Duration> {
+    let (tell, mut hear) = mpsc::unbounded_channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let worker =
+        Worker::new(&place.broker, place.topology.clone(), place.policy).register(move |_: Note, _: Delivery| {
+            let _ = tell.send(Instant::now());
+            std::future::ready(Outcome::Done)
+        });
+    let mut state = worker.state();
+    let running = tokio::spawn(worker.run(async { stopped.await.unwrap_or_default() }));
+    state.wait_for(queues::ConnectionState::is_connected).await.unwrap();
+    let publisher = connected(place).await;
+    let mut delays = Vec::with_capacity(count);
+    for message in place.messages(count) {
+        let published = Instant::now();
+        publisher.publish(message).await.unwrap();
+        delays.push(hear.recv().await.unwrap() - published);
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    delays.sort_unstable();
+    delays
+}

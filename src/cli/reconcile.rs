@@ -1,0 +1,127 @@
+//! `clawback reconcile`: compares the ledger with Stripe, shows what differs, and with `--fix` repairs what is safe.
+
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::{Args, ValueEnum};
+
+use self::progress::Progress;
+use self::report::Report;
+use crate::config::Config;
+use crate::ledger::now;
+use crate::reconcile::{Counts, Walk};
+use crate::worker::Limiter;
+use crate::{app, stripe};
+
+/// The exit code when something differs.
+const DIFFERENCES: u8 = 3;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Every transfer is asked for at Stripe with one or two calls, within STRIPE_MAX_RPS; a full run \
+                        over many\ntransfers takes its time. With --since, a transfer that only changed at Stripe is \
+                        not looked at.\n\n\
+                        What can differ:\n  \
+                        unrecorded           Stripe has done it, the ledger does not say so (--fix records it)\n  \
+                        missing              the ledger says reversed, Stripe has not done it\n  \
+                        duplicate            Stripe did one reversal more than once\n  \
+                        wrong_amount         the two sides have different amounts or currencies\n  \
+                        externally_reversed  somebody else took money back, and no reversal counts on it\n  \
+                        orphan               Stripe has a reversal with an id like ours, the ledger has not\n  \
+                        unknown_transfer     Stripe knows no such transfer\n  \
+                        incomplete           Stripe's list lags behind its transfer\n\
+                        A reversal that is pending here and not at Stripe is on its way, and no difference.\n\n\
+                        --fix touches the ledger alone, never Stripe, and unrecorded reversals alone. It is safe while \
+                        workers run.\n\n\
+                        Exit codes: 0 the two agree (or do so now, with --fix), 1 failed, 2 wrong usage, 3 they differ.")]
+pub(super) struct Reconcile {
+    /// Only transfers on which something happened here since then: 24h, 7d, 2026-11-01 or 2026-11-01T09:30:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    since: Option<DateTime<Utc>>,
+    /// Record what Stripe has done and the ledger does not say; everything else is left alone
+    #[arg(long)]
+    fix: bool,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// At most 80 columns wide
+    Table,
+    /// One object: `differences`, and a `summary`
+    Json,
+}
+
+impl Reconcile {
+    pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
+        let Some(api_key) = config.stripe.api_key.clone() else {
+            bail!("STRIPE_API_KEY is missing: reconcile asks Stripe with it");
+        };
+        let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+        let ledger = app::connect_ledger(config).await?;
+        let pending = ledger.pending_migrations().await?;
+        if pending > 0 {
+            bail!("{pending} migrations are pending; run `clawback migrate up` first");
+        }
+        let mut progress = Progress::start(&ledger, self.since).await?;
+        let mut report = Report::begin(std::io::stdout(), self.format, self.since)?;
+        let mut walk = Walk::new(ledger, stripe, Limiter::new(config.stripe.max_rps), self.since, self.fix);
+        let mut counts = Counts::default();
+        let result = loop {
+            match walk.next_page().await {
+                Ok(Some(page)) => {
+                    counts += page.counts;
+                    progress.clear()?;
+                    report.add(&page.differences)?;
+                    progress.show(&counts)?;
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        progress.clear()?;
+        // What was found before a failure counts, too.
+        let remaining = report.end(&counts, result.is_ok())?;
+        result?;
+        Ok(if remaining == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCES) })
+    }
+}
+
+/// A duration before now, the beginning of a day (UTC), or a time.
+fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
+    let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
+    let day = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    let ago = |ago| Utc::now().checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?);
+    let since = DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .ok()
+        .or_else(|| text.parse::<NaiveDate>().ok().map(day))
+        .or_else(|| humantime::parse_duration(text).ok().and_then(ago))
+        .ok_or(allowed)?;
+    if since > now() {
+        return Err(format!("{since} lies in the future; {allowed}"));
+    }
+    Ok(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_duration_a_date_or_a_time_that_is_past() {
+        assert_eq!(parse_since("2026-01-02").unwrap().to_rfc3339(), "2026-01-02T00:00:00+00:00");
+        assert_eq!(parse_since("2026-01-02T03:04:05+01:00").unwrap().to_rfc3339(), "2026-01-02T02:04:05+00:00");
+        let day = Utc::now() - parse_since("24h").unwrap();
+        assert!((day - chrono::TimeDelta::hours(24)).num_seconds().abs() < 60, "{day}");
+        for bad in ["", "yesterday", "-24h", "2026-13-01", "9999999999y"] {
+            assert!(parse_since(bad).unwrap_err().starts_with("allowed: "), "{bad}");
+        }
+        assert!(parse_since("9999-01-01").unwrap_err().contains("future"));
+    }
+}
