@@ -21,7 +21,8 @@ use crate::{app, stripe};
 const DIFFERENCES: u8 = 3;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Every transfer is asked for at Stripe with one or two calls, within STRIPE_MAX_RPS; a full run \
+#[command(
+    after_help = "Every transfer is asked for at Stripe with one or two calls, within STRIPE_MAX_RPS; a full run \
                         over many\ntransfers takes its time. With --since, a transfer that only changed at Stripe is \
                         not looked at.\n\n\
                         What can differ:\n  \
@@ -36,7 +37,8 @@ const DIFFERENCES: u8 = 3;
                         A reversal that is pending here and not at Stripe is on its way, and no difference.\n\n\
                         --fix touches the ledger alone, never Stripe, and unrecorded reversals alone. It is safe while \
                         workers run.\n\n\
-                        Exit codes: 0 the two agree (or do so now, with --fix), 1 failed, 2 wrong usage, 3 they differ.")]
+                        Exit codes: 0 the two agree (or do so now, with --fix), 1 failed, 2 wrong usage, 3 they differ."
+)]
 pub(super) struct Reconcile {
     /// Only transfers on which something happened here since then: 24h, 7d, 2026-11-01 or 2026-11-01T09:30:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
@@ -110,6 +112,7 @@ fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
 

@@ -201,8 +201,7 @@ impl<'a> Comparing<'a> {
         let names = |row: &ReversalView, it: &TransferReversal| row.stripe_reversal_id.as_ref() == Some(&it.id);
         let is_ours = |it: &TransferReversal| rows().any(|row| !row.externally_reversed && names(row, it));
         let is_named = |it: &TransferReversal| rows().any(|row| row.externally_reversed && names(row, it));
-        let mut foreign: Vec<_> =
-            self.counting().filter(|it| it.reversal_id().is_none() && !is_ours(it)).collect();
+        let mut foreign: Vec<_> = self.counting().filter(|it| it.reversal_id().is_none() && !is_ours(it)).collect();
         foreign.sort_by_key(|it| !is_named(it));
         // A row whose reversal is not there at all is reported as missing already.
         let counted_on = |row: &&ReversalView| row.externally_reversed && foreign.iter().any(|it| names(row, it));

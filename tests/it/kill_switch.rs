@@ -1,6 +1,5 @@
 //! Stripe can't be used, for every job alike: the worker takes no more of them, and their retries are spared.
 
-use clawback::ledger::{NewPayment, NewTransfer};
 use serde_json::Value;
 use stripe_sim::{Fault, Target};
 
@@ -33,25 +32,8 @@ async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestAp
 async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: TestApp) {
     const OPEN: i64 = 1_000;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
-    let transfers = (0..OPEN).map(|n| {
-        let id = format!("tr_of_{n}");
-        app.sim.add_transfer(&id, 100, "eur", "acct_1");
-        NewTransfer {
-            seller_id: format!("s{n}"),
-            stripe_transfer_id: Some(id),
-            destination: "acct_1".into(),
-            amount: 100,
-            currency: "eur".into(),
-        }
-    });
-    let payment = NewPayment {
-        payment_ref: "pi_big".into(),
-        amount: OPEN * 100,
-        currency: "eur".into(),
-        transfers: transfers.collect(),
-    };
-    app.ledger().register_payment(payment).await.unwrap();
-    let event = refund_event("evt_big", "re_big", "pi_big", OPEN * 100).to_string();
+    let amount = app.many_sellers("pi_big", OPEN).await;
+    let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
     assert_eq!(app.post_webhook(&event).await.status(), 200);
 
     app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);

@@ -1,8 +1,6 @@
 //! The relay: woken, not waiting; and it marks only what the broker has really taken.
 
-use clawback::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
-
-use crate::support::{Backend, TestApp, both_databases, eventually, two_sellers};
+use crate::support::{Backend, TestApp, both_databases, eventually, refund_webhook, two_sellers};
 
 /// So long that a test which needs it to pass would fail.
 const NEVER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
@@ -27,7 +25,7 @@ async fn on_postgresql_a_commit_wakes_the_relay_of_another_process() {
         // Once the relay is idle, only the database's announcement can wake it.
         app.refund_of(1_000, 1).await;
         app.transfer_becomes(0, "partially_reversed").await;
-        app.ledger().receive(refund("evt_2", "re_2", 9_000)).await.unwrap();
+        app.ledger().receive(refund_webhook("evt_2", "re_2", "pi_1", 9_000)).await.unwrap();
         app.transfer_becomes(0, "reversed").await;
         app.transfer_becomes(1, "reversed").await;
     })
@@ -68,22 +66,4 @@ async fn what_the_broker_returned_is_not_marked_and_published_again(mut app: Tes
         (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
     })
     .await;
-}
-
-fn refund(event_id: &str, refund_ref: &str, amount: i64) -> WebhookEvent {
-    WebhookEvent {
-        source: Source::Stripe,
-        event_id: event_id.into(),
-        event_type: "refund.created".into(),
-        object_id: Some(refund_ref.into()),
-        content: EventContent::Refunds(vec![RefundEvent {
-            refund_ref: refund_ref.into(),
-            payment_ref: "pi_1".into(),
-            charge_ref: None,
-            amount,
-            currency: "eur".into(),
-            progress: RefundProgress::Succeeded,
-            transfer_already_reversed: false,
-        }]),
-    }
 }

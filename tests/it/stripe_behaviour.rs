@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clawback::ledger::{NewPayment, NewTransfer};
 use serde_json::Value;
 use stripe_sim::Fault;
 
@@ -99,31 +98,17 @@ async fn a_partly_reversed_transfer_gives_back_what_is_asked(app: TestApp) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_workers_share_stripes_limit_without_talking_to_each_other() {
-    const OPEN: usize = 500;
+    const OPEN: i64 = 500;
     TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
         let limits = [("STRIPE_MAX_RPS", "20"), ("REVERSAL_CHECK_INTERVAL", "1h"), ("REVERSAL_CONCURRENCY", "8")];
         app.restart_with(&[limits[0], limits[1], limits[2], ("REVERSAL_WORKER_ENABLED", "false")]).await;
-        let transfers = (0..OPEN).map(|n| {
-            let id = format!("tr_of_{n}");
-            app.sim.add_transfer(&id, 100, "eur", "acct_1");
-            NewTransfer {
-                seller_id: format!("s{n}"),
-                stripe_transfer_id: Some(id),
-                destination: "acct_1".into(),
-                amount: 100,
-                currency: "eur".into(),
-            }
-        });
-        let amount = i64::try_from(OPEN).unwrap() * 100;
-        let transfers = transfers.collect();
-        let payment = NewPayment { payment_ref: "pi_big".into(), amount, currency: "eur".into(), transfers };
-        app.ledger().register_payment(payment).await.unwrap();
+        let amount = app.many_sellers("pi_big", OPEN).await;
         app.sim.set_rate_limit(Some(25));
         app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
         let others = [app.another().await, app.another().await, app.another().await];
         app.post_webhook(&refund_event("evt_big", "re_big", "pi_big", amount).to_string()).await;
         eventually("all are reversed", || async {
-            (app.db.count("reversals WHERE status = 'reversed'").await == i64::try_from(OPEN).unwrap()).then_some(())
+            (app.db.count("reversals WHERE status = 'reversed'").await == OPEN).then_some(())
         })
         .await;
         for other in others {

@@ -3,7 +3,7 @@
 
 use super::{ParkedJob, ParkingError, Selection, interrupted, taking::Taking};
 use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement, headers, publisher::Outgoing};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use lapin::message::Delivery;
 use std::time::Duration;
 use tokio::{
@@ -58,7 +58,7 @@ impl<'a> Replay<'a> {
 
     /// Whether everything has been looked at, or the limit is reached; false when the round's time is over.
     async fn round(&mut self, taking: &mut Taking) -> Result<bool, String> {
-        let mut copies = FuturesUnordered::new();
+        let mut copies = FuturesOrdered::new();
         let round_ends = Instant::now() + ROUND;
         let mut next_at = Instant::now();
         let mut failure = None;
@@ -81,7 +81,7 @@ impl<'a> Replay<'a> {
                     Ok(Some(message)) => {
                         if let Some(copy) = self.copy(message) {
                             next_at = Instant::now() + self.interval;
-                            copies.push(copy);
+                            copies.push_back(copy);
                         }
                     }
                     Ok(None) => (all_seen, more) = (true, false),
@@ -92,7 +92,7 @@ impl<'a> Replay<'a> {
         failure.map_or(Ok(all_seen), Err)
     }
 
-    /// The way of one job, if it is selected: resolves with its id once it has left the parking queue.
+    /// The way of one job, if it is selected; resolves with its id once it has left the parking queue.
     fn copy(&self, message: Delivery) -> Option<impl Future<Output = Result<String, String>> + use<>> {
         let Delivery { properties, data, acker, .. } = message;
         let job = ParkedJob::new(&properties, data);

@@ -6,12 +6,13 @@
 //! answered by then has been looked at, X's own return has been seen if there is one: each return that waits inside
 //! lapin has an unanswered message of its own, no younger than X. So messages are settled from the front only.
 
-use super::PublishError;
+use super::{PublishError, woken::Woken};
 use crate::measure::PublisherMetrics;
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -50,6 +51,10 @@ pub(super) struct Returned {
 /// In the order of writing.
 pub(super) struct InFlight<F> {
     entries: VecDeque<Entry<F>>,
+    /// How many were written before the front: entries are numbered from 0 on.
+    settled: u64,
+    /// The numbers of entries that may have been answered since they were looked at.
+    woken: Arc<Woken>,
     returned: HashMap<Route, VecDeque<String>>,
     metrics: PublisherMetrics,
 }
@@ -59,6 +64,7 @@ struct Entry<F> {
     receipt: Receipt,
     written_at: Instant,
     progress: Progress<F>,
+    waker: Waker,
 }
 
 enum Progress<F> {
@@ -69,7 +75,7 @@ enum Progress<F> {
 
 impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     pub(super) fn new(metrics: PublisherMetrics) -> Self {
-        Self { entries: VecDeque::new(), returned: HashMap::new(), metrics }
+        Self { entries: VecDeque::new(), settled: 0, woken: Arc::default(), returned: HashMap::new(), metrics }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,40 +95,45 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     ///
     /// # Errors
     /// The reason, when the connection turns out to be lost.
-    pub(super) fn push(
-        &mut self,
-        route: Route,
-        receipt: Receipt,
-        answer: F,
-        context: &mut Context<'_>,
-    ) -> Result<(), String> {
-        let mut entry = Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer) };
-        let started = look(&mut entry, &mut self.returned, context);
+    pub(super) fn push(&mut self, route: Route, receipt: Receipt, answer: F) -> Result<(), String> {
+        let waker = self.woken.waker(self.settled + self.entries.len() as u64);
+        let mut entry =
+            Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer), waker };
+        let started = look(&mut entry, &mut self.returned);
         self.metrics.published.increment(1);
         self.entries.push_back(entry);
-        started.map(drop)
+        started
     }
 
     /// Ready when the front has been answered, and has been settled together with all answered messages behind it.
     pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
-        let Some(front) = self.entries.front_mut() else { return Poll::Pending };
-        match look(front, &mut self.returned, context) {
-            Ok(false) => return Poll::Pending,
-            Ok(true) => {}
-            Err(reason) => return Poll::Ready(Err(reason)),
-        }
-        // From front to back: what was answered before the last of a prefix is then seen no later than that one.
-        for entry in self.entries.iter_mut().skip(1) {
-            if let Err(reason) = look(entry, &mut self.returned, context) {
-                return Poll::Ready(Err(reason));
+        self.woken.register(context.waker());
+        // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier
+        // answers, since lapin gives one answer after the other, each with its wake-up. So what was answered before the
+        // last of the prefix has been looked at when this ends.
+        loop {
+            let numbers = self.woken.take();
+            if numbers.is_empty() {
+                break;
+            }
+            for number in numbers {
+                // An entry that is gone was woken twice.
+                let index = number.checked_sub(self.settled).and_then(|index| usize::try_from(index).ok());
+                if let Some(entry) = index.and_then(|index| self.entries.get_mut(index))
+                    && let Err(reason) = look(entry, &mut self.returned)
+                {
+                    return Poll::Ready(Err(reason));
+                }
             }
         }
+        let settled_before = self.settled;
         while let Some(entry) = self.entries.pop_front_if(|entry| !matches!(entry.progress, Progress::Waiting(_))) {
+            self.settled += 1;
             let result = self.result(&entry);
             // The caller may have given up waiting.
             let _ = entry.receipt.send(result);
         }
-        Poll::Ready(Ok(()))
+        if self.settled > settled_before { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Nothing more will be answered.
@@ -149,14 +160,14 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     }
 }
 
-/// Whether the entry is answered by now.
+/// Takes the entry's answer, if there is one by now.
 fn look<F: Future<Output = Answer> + Unpin>(
     entry: &mut Entry<F>,
     returned: &mut HashMap<Route, VecDeque<String>>,
-    context: &mut Context<'_>,
-) -> Result<bool, String> {
-    let Progress::Waiting(answer) = &mut entry.progress else { return Ok(true) };
-    let Poll::Ready(answer) = std::pin::Pin::new(answer).poll(context) else { return Ok(false) };
+) -> Result<(), String> {
+    let Progress::Waiting(answer) = &mut entry.progress else { return Ok(()) };
+    let mut context = Context::from_waker(&entry.waker);
+    let Poll::Ready(answer) = std::pin::Pin::new(answer).poll(&mut context) else { return Ok(()) };
     let (progress, message) = match answer {
         Answer::Acked(message) => (Progress::Acked, message),
         Answer::Nacked(message) => (Progress::Nacked, message),
@@ -166,7 +177,7 @@ fn look<F: Future<Output = Answer> + Unpin>(
     if let Some(Returned { route, reply }) = message {
         returned.entry(route).or_default().push_back(reply);
     }
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -174,7 +185,6 @@ mod tests {
     use super::*;
     use futures_util::future::BoxFuture;
     use proptest::prelude::*;
-    use std::task::Waker;
 
     type Flights = InFlight<BoxFuture<'static, Answer>>;
     type Answers = Vec<Option<oneshot::Sender<Answer>>>;
@@ -192,7 +202,7 @@ mod tests {
             let (answer, answered) = oneshot::channel::<Answer>();
             let (receipt, result) = oneshot::channel();
             let answered = Box::pin(async move { answered.await.unwrap() }) as BoxFuture<'static, Answer>;
-            flights.push(route(number), receipt, answered, &mut Context::from_waker(Waker::noop())).unwrap();
+            flights.push(route(number), receipt, answered).unwrap();
             answers.push(Some(answer));
             results.push(result);
         }

@@ -4,6 +4,7 @@ mod error;
 mod in_flight;
 mod outgoing;
 mod task;
+mod woken;
 
 pub use error::PublishError;
 pub(crate) use outgoing::{Outgoing, PERSISTENT};

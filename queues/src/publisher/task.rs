@@ -139,7 +139,7 @@ impl Task {
                     let Some(request) = request else { more = false; continue };
                     let mut next = Some(request);
                     while let Some(request) = next {
-                        write(flights, &channel, request).await?;
+                        write(flights, &channel, request)?;
                         next = if flights.len() < MAX_IN_FLIGHT { self.requests.try_recv().ok() } else { None };
                     }
                 }
@@ -150,20 +150,14 @@ impl Task {
 }
 
 /// Starts one message; does not wait for anything.
-async fn write(flights: &mut Flights, channel: &Arc<Channel>, request: Request) -> Result<(), String> {
+fn write(flights: &mut Flights, channel: &Arc<Channel>, request: Request) -> Result<(), String> {
     let Request { outgoing, receipt } = request;
     if receipt.is_closed() {
         // Its caller has given up before it was written.
         return Ok(());
     }
     let route = outgoing.route();
-    let mut start = Some((route, receipt, Box::pin(outgoing.send(Arc::clone(channel))) as BoxFuture<'static, Answer>));
-    poll_fn(|context| {
-        let started =
-            start.take().map_or(Ok(()), |(route, receipt, answer)| flights.push(route, receipt, answer, context));
-        std::task::Poll::Ready(started)
-    })
-    .await
+    flights.push(route, receipt, Box::pin(outgoing.send(Arc::clone(channel))))
 }
 
 async fn open(broker: &Broker) -> Result<(Connection, Arc<Channel>), BrokerError> {

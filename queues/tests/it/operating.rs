@@ -109,7 +109,7 @@ async fn the_jobs_that_are_asked_for_are_replayed_and_the_others_stay_in_their_o
 #[tokio::test]
 async fn a_thousand_are_replayed_at_once_and_each_comes_once() {
     bench(&[100], async |bench| {
-        bench.park(0..1000).await;
+        bench.put_into_parking(0..1000).await;
         let started = Instant::now();
         let replayed = bench.parking().replay(&Selection::all(), Duration::ZERO).await.unwrap();
         assert_eq!(replayed.len(), 1000);
@@ -123,7 +123,7 @@ async fn a_thousand_are_replayed_at_once_and_each_comes_once() {
 #[tokio::test]
 async fn a_replay_whose_jobs_fail_at_once_ends_all_the_same() {
     bench(&[100], async |bench| {
-        bench.park(0..50).await;
+        bench.put_into_parking(0..50).await;
         let (handler, mut heard) = scripted::<Count>(|_| Outcome::Park { reason: "still broken".to_owned() });
         let worker = Running::start(bench.worker().register(handler)).await;
         assert_eq!(bench.parking().replay(&Selection::all(), Duration::ZERO).await.unwrap().len(), 50);
@@ -150,7 +150,7 @@ async fn a_replay_can_be_spread_over_time() {
 #[tokio::test]
 async fn a_replay_that_dies_on_the_way_has_lost_nothing() {
     bench(&[100], async |bench| {
-        bench.park(0..300).await;
+        bench.put_into_parking(0..300).await;
         let parking = bench.parking();
         let selection = Selection::all();
         // Dropped at any moment, again and again: copies first, acknowledgements later.

@@ -24,10 +24,7 @@ struct Line {
 
 impl Progress {
     /// Counts what there is to do, if stderr is a terminal.
-    pub(super) async fn start(
-        ledger: &Ledger,
-        since: Option<DateTime<Utc>>,
-    ) -> std::result::Result<Self, LedgerError> {
+    pub(super) async fn start(ledger: &Ledger, since: Option<DateTime<Utc>>) -> std::result::Result<Self, LedgerError> {
         let stderr = stderr();
         if !stderr.is_terminal() {
             return Ok(Self(None));

@@ -164,4 +164,5 @@ fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) -> Result<(
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests;

@@ -1,16 +1,15 @@
 //! One seed's world: payments and refunds, a Stripe that misbehaves, a broker that is played, and the final reckoning.
 
-use std::collections::HashMap;
+mod reckoning;
+mod scenario;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clawback::ledger::{
-    EventContent, Ledger, NewPayment, NewTransfer, RefundEvent, RefundProgress, ReverseTransferJob, Source,
-    WebhookEvent,
-};
+use clawback::ledger::{Ledger, NewPayment, ReverseTransferJob, WebhookEvent};
 use clawback::stripe::Client;
 use clawback::worker::{KillSwitch, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
@@ -22,6 +21,7 @@ use stripe_sim::{Fault, Sim, Target};
 use uuid::Uuid;
 
 use crate::support::{Backend, DEADLINE, Db, count, rows};
+use scenario::scenario;
 
 /// Longer than a call can be on its way: the slowest fault, and a client that gives up.
 const SETTLING: Duration = Duration::from_millis(60);
@@ -304,49 +304,6 @@ impl World {
             }
         }
     }
-
-    /// The two ledgers, row by row.
-    async fn reckon(&self) {
-        let seed = self.seed;
-        let theirs = self.sim.ledger();
-        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
-        for transfer in theirs.transfers.values() {
-            for reversal in &transfer.reversals {
-                if let Some(id) = reversal.metadata.get("reversal_id") {
-                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
-                }
-            }
-        }
-        let all = "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id,
-                r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer
-            FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id";
-        let rows = rows(&self.look, all).await;
-        assert!(!rows.is_empty(), "seed {seed}: nothing happened");
-        for row in &rows {
-            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
-            let effect = effects.remove(&id).unwrap_or_default();
-            let foreign_hand = row["foreign_hand"] == true || row["foreign_hand"] == 1;
-            match (row["status"].as_str().unwrap(), foreign_hand) {
-                ("reversed", false) => {
-                    let expected =
-                        (row["amount"].as_i64().unwrap(), row["stripe_reversal_id"].as_str().unwrap().to_owned());
-                    assert_eq!(effect, [expected], "seed {seed}: {row}");
-                }
-                ("reversed", true) => assert_eq!(effect, [], "seed {seed}: {row}"),
-                ("permanently_failed", _) => {
-                    assert_eq!(effect, [], "seed {seed}: given up, although it happened: {row}");
-                    let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
-                    let foreign = transfer.reversals.iter().any(|reversal| reversal.metadata.is_empty());
-                    assert!(foreign, "seed {seed}: given up, although nobody else took the money: {row}");
-                }
-                _ => panic!("seed {seed}: still on its way: {row}"),
-            }
-        }
-        assert!(effects.is_empty(), "seed {seed}: Stripe has reversals that the ledger does not know: {effects:?}");
-        let unsettled = "seller_transfers t WHERE status = 'reversal_pending' OR amount_reversed <>
-            (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
-        assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
-    }
 }
 
 fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>) {
@@ -357,53 +314,4 @@ fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>
     let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
     let worker = ReverseTransfer::new(ledger.clone(), stripe, limiter, Arc::clone(&kill_switch), policy, timing);
     (worker, kill_switch)
-}
-
-/// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice.
-fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>) {
-    let (mut payments, mut events) = (Vec::new(), Vec::new());
-    for p in 0..rng.random_range(1..4) {
-        let mut transfers = Vec::new();
-        for t in 0..rng.random_range(1..4) {
-            transfers.push(NewTransfer {
-                seller_id: format!("s{t}"),
-                stripe_transfer_id: Some(format!("tr_{p}_{t}")),
-                destination: format!("acct_{t}"),
-                amount: rng.random_range(10..5_000),
-                currency: "eur".into(),
-            });
-        }
-        let amount = transfers.iter().map(|transfer| transfer.amount).sum::<i64>() + rng.random_range(0..500);
-        let mut left = amount;
-        for r in 0..rng.random_range(1..4) {
-            let part = if rng.random_bool(0.4) { left } else { rng.random_range(1..=left) };
-            left -= part;
-            for source in ["created", "updated"] {
-                events.push(refund(&format!("evt_{p}_{r}_{source}"), &format!("re_{p}_{r}"), &format!("pi_{p}"), part));
-            }
-            if left == 0 {
-                break;
-            }
-        }
-        payments.push(NewPayment { payment_ref: format!("pi_{p}"), amount, currency: "eur".into(), transfers });
-    }
-    (payments, events)
-}
-
-fn refund(event_id: &str, refund_ref: &str, payment_ref: &str, amount: i64) -> WebhookEvent {
-    WebhookEvent {
-        source: Source::Stripe,
-        event_id: event_id.into(),
-        event_type: "refund.created".into(),
-        object_id: Some(refund_ref.into()),
-        content: EventContent::Refunds(vec![RefundEvent {
-            refund_ref: refund_ref.into(),
-            payment_ref: payment_ref.into(),
-            charge_ref: None,
-            amount,
-            currency: "eur".into(),
-            progress: RefundProgress::Succeeded,
-            transfer_already_reversed: false,
-        }]),
-    }
 }

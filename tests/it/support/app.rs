@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
-use clawback::ledger::Ledger;
+use clawback::ledger::{Ledger, NewPayment, NewTransfer};
 use futures_util::FutureExt;
 use serde_json::Value;
 use stripe_sim::Sim;
@@ -150,6 +150,25 @@ impl TestApp {
         let registered = self.register(super::two_sellers("pi_1")).await;
         assert!(registered.status().is_success(), "{}", registered.text().await.unwrap());
         self.refund_of(amount, 1).await;
+    }
+
+    /// Registers a payment with that many transfers of 1.00 EUR, here and at Stripe, and returns its amount.
+    pub(crate) async fn many_sellers(&self, payment_ref: &str, sellers: i64) -> i64 {
+        let transfers = (0..sellers).map(|n| {
+            let id = format!("tr_of_{n}");
+            self.sim.add_transfer(&id, 100, "eur", "acct_1");
+            NewTransfer {
+                seller_id: format!("s{n}"),
+                stripe_transfer_id: Some(id),
+                destination: "acct_1".into(),
+                amount: 100,
+                currency: "eur".into(),
+            }
+        });
+        let (transfers, amount) = (transfers.collect(), sellers * 100);
+        let payment = NewPayment { payment_ref: payment_ref.into(), amount, currency: "eur".into(), transfers };
+        self.ledger.register_payment(payment).await.unwrap();
+        amount
     }
 
     /// Posts the refund number `n` of `pi_1`.

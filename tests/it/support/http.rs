@@ -1,5 +1,6 @@
 //! What Stripe would post, and how it would sign it.
 
+use clawback::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -39,6 +40,25 @@ pub(crate) fn refund_event(event_id: &str, refund_ref: &str, payment_ref: &str, 
             "transfer_reversal": null,
         }},
     })
+}
+
+/// A refund that has succeeded, as the ingress tells the ledger of it.
+pub(crate) fn refund_webhook(event_id: &str, refund_ref: &str, payment_ref: &str, amount: i64) -> WebhookEvent {
+    WebhookEvent {
+        source: Source::Stripe,
+        event_id: event_id.into(),
+        event_type: "refund.created".into(),
+        object_id: Some(refund_ref.into()),
+        content: EventContent::Refunds(vec![RefundEvent {
+            refund_ref: refund_ref.into(),
+            payment_ref: payment_ref.into(),
+            charge_ref: None,
+            amount,
+            currency: "eur".into(),
+            progress: RefundProgress::Succeeded,
+            transfer_already_reversed: false,
+        }]),
+    }
 }
 
 /// A payment of 100.00 EUR, of which two sellers got 60.00 and 30.00: `tr_1` and `tr_2`.

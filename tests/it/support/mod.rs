@@ -8,7 +8,7 @@ mod vhost;
 
 pub(crate) use app::TestApp;
 pub(crate) use database::{Backend, Db, count, rows};
-pub(crate) use http::{refund_event, sign, two_sellers};
+pub(crate) use http::{refund_event, refund_webhook, sign, two_sellers};
 pub(crate) use process::Process;
 pub(crate) use vhost::Vhost;
 

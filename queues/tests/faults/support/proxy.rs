@@ -16,7 +16,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     select,
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::sleep,
 };
@@ -50,7 +50,8 @@ struct Plan {
     upstream: String,
     /// Still to come, the next one last, with the number of bytes after which it does.
     faults: Mutex<Vec<(Fault, u64)>>,
-    happened: Mutex<Vec<Fault>>,
+    /// How many have not happened yet.
+    left: watch::Sender<usize>,
 }
 
 impl Proxy {
@@ -60,14 +61,15 @@ impl Proxy {
         for place in (1..faults.len()).rev() {
             faults.swap(place, random.below(place as u64 + 1) as usize);
         }
-        let faults = faults.into_iter().map(|fault| (fault, random.below(BYTES_UNTIL_A_FAULT))).collect();
+        let faults: Vec<_> = faults.into_iter().map(|fault| (fault, random.below(BYTES_UNTIL_A_FAULT))).collect();
         let mut url = Url::parse(broker_url).unwrap();
         let upstream = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(address.port())).unwrap();
-        let plan = Arc::new(Plan { upstream, faults: Mutex::new(faults), happened: Mutex::default() });
+        let left = watch::Sender::new(faults.len());
+        let plan = Arc::new(Plan { upstream, faults: Mutex::new(faults), left });
         let serving = Arc::clone(&plan);
         let task = tokio::spawn(async move {
             loop {
@@ -78,9 +80,9 @@ impl Proxy {
         Self { url: url.to_string(), plan, task }
     }
 
-    /// The faults that have happened by now. Those that wait in connections with little traffic may never.
-    pub(crate) fn happened(&self) -> Vec<Fault> {
-        self.plan.happened.lock().unwrap().clone()
+    /// Waits until all faults have happened. Under a load that does not end before, they do.
+    pub(crate) async fn all_happened(&self) {
+        self.plan.left.subscribe().wait_for(|left| *left == 0).await.unwrap();
     }
 }
 
@@ -114,7 +116,7 @@ impl Plan {
             self.faults.lock().unwrap().push((fault, bytes));
             return;
         }
-        self.happened.lock().unwrap().push(fault);
+        self.left.send_modify(|left| *left -= 1);
         let (free, never) = (AtomicU64::new(0), Notify::new());
         match fault {
             Fault::Cut => {
@@ -142,8 +144,7 @@ impl Plan {
 /// Until one side ends; says `broken` when `limit` bytes have passed, in both directions together.
 async fn forward(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, passed: &AtomicU64, limit: u64, broken: &Notify) {
     let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { break };
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if passed.fetch_add(count as u64, Ordering::Relaxed) + count as u64 > limit {
             broken.notify_one();
             return std::future::pending().await;

@@ -103,6 +103,17 @@ impl Bench {
         assert_eq!(self.ready(&self.topology.parked_queue()).await, before + count as u32);
     }
 
+    /// Puts jobs with these numbers straight into the parking queue, without reasons.
+    pub(crate) async fn put_into_parking(&self, numbers: std::ops::Range<u32>) {
+        let mut messages = self.jobs(numbers);
+        for message in &mut messages {
+            (message.exchange, message.routing_key) = (String::new(), self.topology.parked_queue());
+        }
+        for result in Publisher::start(&self.broker).publish_all(messages).await {
+            result.unwrap();
+        }
+    }
+
     pub(crate) async fn ready(&self, queue: &str) -> u32 {
         let statuses = self.broker.verify(&self.topology).await.unwrap();
         statuses.iter().find(|status| status.name == queue).unwrap().messages

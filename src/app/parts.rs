@@ -1,0 +1,119 @@
+//! The parts that the composition root puts together: each made from the configuration, with an error that says which
+//! setting to look at.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use queues::{Broker, BrokerError, Publisher, RetryPolicy, Topology, Worker};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::{DRAIN, JOB_TIMEOUT, Patience, ReversalWorker};
+use crate::api::{self, ApiState, Tokens};
+use crate::config::{AppEnv, Config};
+use crate::ingress::{self, IngressState};
+use crate::ledger::Ledger;
+use crate::stripe;
+use crate::worker::{KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
+
+/// Connects to the database that `config` names, without looking at its schema.
+///
+/// # Errors
+/// When it can't be reached.
+pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
+    let url = config.database_url.expose_secret();
+    let what = "the database can't be reached; check DATABASE_URL";
+    Ledger::connect(url, config.reversal.check_interval).await.context(what)
+}
+
+pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
+    let ledger = connect_ledger(config).await?;
+    match config.app_env {
+        AppEnv::Development => {
+            let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;
+            if applied > 0 {
+                tracing::info!(applied, "migrations applied");
+            }
+        }
+        AppEnv::Production => {
+            let pending = ledger.pending_migrations().await?;
+            if pending > 0 {
+                bail!("{pending} migrations are pending; run `clawback migrate up` first");
+            }
+        }
+    }
+    Ok(ledger)
+}
+
+/// The broker that `config` names; its management UI shows connections under `name`.
+///
+/// # Errors
+/// When the URL can't be used.
+pub fn broker(config: &Config, name: &str) -> Result<Broker> {
+    Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")
+}
+
+/// How reversals are retried.
+#[must_use]
+pub fn retry_policy(config: &Config) -> RetryPolicy {
+    let reversal = &config.reversal;
+    RetryPolicy::new(reversal.backoff_base, reversal.backoff_max, reversal.max_retries)
+}
+
+/// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
+pub(super) async fn check_queues(config: &Config, topology: &Topology) -> Result<()> {
+    match broker(config, "clawback start")?.declare(topology).await {
+        Ok(()) => Ok(()),
+        Err(error @ BrokerError::Unreachable { .. }) => {
+            tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
+            Ok(())
+        }
+        Err(error) => Err(error).context("the queues on the broker can't be used"),
+    }
+}
+
+pub(super) async fn http(
+    config: &Config,
+    ledger: &Ledger,
+    publisher: &Publisher,
+    stripe: Option<watch::Receiver<Switch>>,
+) -> Result<(TcpListener, Router)> {
+    let listener = TcpListener::bind(config.http_addr)
+        .await
+        .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
+    let ingress = IngressState { ledger: ledger.clone(), stripe_webhook_secret: config.stripe.webhook_secret.clone() };
+    let api = ApiState {
+        ledger: ledger.clone(),
+        tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
+        broker: Some(publisher.state()),
+        stripe,
+    };
+    Ok((listener, api::complete(ingress::routes(ingress).merge(api::routes(api)))))
+}
+
+pub(super) fn reversal_worker(
+    config: &Config,
+    ledger: &Ledger,
+    topology: Topology,
+    policy: RetryPolicy,
+    patience: Patience,
+) -> Result<ReversalWorker> {
+    let Some(api_key) = config.stripe.api_key.clone() else {
+        bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
+    };
+    let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+    let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
+    let kill_switch = Arc::new(KillSwitch::new());
+    let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling };
+    let (client, switch) = (stripe.clone(), Arc::clone(&kill_switch));
+    let handler = ReverseTransfer::new(ledger.clone(), client, limiter, switch, policy, timing);
+    let consumer = Worker::new(&broker(config, "clawback worker")?, topology, policy)
+        .prefetch(config.reversal.prefetch)
+        .concurrency(config.reversal.concurrency)
+        .job_timeout(JOB_TIMEOUT)
+        .drain_timeout(DRAIN)
+        .register(handler);
+    Ok(ReversalWorker { consumer, kill_switch, stripe, probe_every: patience.probe_every })
+}

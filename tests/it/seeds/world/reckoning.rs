@@ -1,0 +1,53 @@
+//! The final reckoning: our ledger and Stripe's, row by row.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::World;
+use crate::support::{count, rows};
+
+impl World {
+    /// The two ledgers, row by row.
+    pub(super) async fn reckon(&self) {
+        let seed = self.seed;
+        let theirs = self.sim.ledger();
+        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
+        for transfer in theirs.transfers.values() {
+            for reversal in &transfer.reversals {
+                if let Some(id) = reversal.metadata.get("reversal_id") {
+                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
+                }
+            }
+        }
+        let all = "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id,
+                r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer
+            FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id";
+        let rows = rows(&self.look, all).await;
+        assert!(!rows.is_empty(), "seed {seed}: nothing happened");
+        for row in &rows {
+            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
+            let effect = effects.remove(&id).unwrap_or_default();
+            let foreign_hand = row["foreign_hand"] == true || row["foreign_hand"] == 1;
+            match (row["status"].as_str().unwrap(), foreign_hand) {
+                ("reversed", false) => {
+                    let expected =
+                        (row["amount"].as_i64().unwrap(), row["stripe_reversal_id"].as_str().unwrap().to_owned());
+                    assert_eq!(effect, [expected], "seed {seed}: {row}");
+                }
+                ("reversed", true) => assert_eq!(effect, [], "seed {seed}: {row}"),
+                ("permanently_failed", _) => {
+                    assert_eq!(effect, [], "seed {seed}: given up, although it happened: {row}");
+                    let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
+                    let foreign = transfer.reversals.iter().any(|reversal| reversal.metadata.is_empty());
+                    assert!(foreign, "seed {seed}: given up, although nobody else took the money: {row}");
+                }
+                _ => panic!("seed {seed}: still on its way: {row}"),
+            }
+        }
+        assert!(effects.is_empty(), "seed {seed}: Stripe has reversals that the ledger does not know: {effects:?}");
+        let unsettled = "seller_transfers t WHERE status = 'reversal_pending' OR amount_reversed <>
+            (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
+        assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
+    }
+}

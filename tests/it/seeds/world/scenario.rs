@@ -1,0 +1,43 @@
+//! What a seed's world begins with.
+
+use clawback::ledger::{NewPayment, NewTransfer, WebhookEvent};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::support::refund_webhook;
+
+/// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice.
+pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>) {
+    let (mut payments, mut events) = (Vec::new(), Vec::new());
+    for p in 0..rng.random_range(1..4) {
+        let mut transfers = Vec::new();
+        for t in 0..rng.random_range(1..4) {
+            transfers.push(NewTransfer {
+                seller_id: format!("s{t}"),
+                stripe_transfer_id: Some(format!("tr_{p}_{t}")),
+                destination: format!("acct_{t}"),
+                amount: rng.random_range(10..5_000),
+                currency: "eur".into(),
+            });
+        }
+        let amount = transfers.iter().map(|transfer| transfer.amount).sum::<i64>() + rng.random_range(0..500);
+        let mut left = amount;
+        for r in 0..rng.random_range(1..4) {
+            let part = if rng.random_bool(0.4) { left } else { rng.random_range(1..=left) };
+            left -= part;
+            for source in ["created", "updated"] {
+                events.push(refund_webhook(
+                    &format!("evt_{p}_{r}_{source}"),
+                    &format!("re_{p}_{r}"),
+                    &format!("pi_{p}"),
+                    part,
+                ));
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        payments.push(NewPayment { payment_ref: format!("pi_{p}"), amount, currency: "eur".into(), transfers });
+    }
+    (payments, events)
+}
