@@ -180,10 +180,10 @@ impl TestQueue {
     pub async fn delete(self) -> Result<(), TestQueueError> {
         self.stop.cancel();
         let mut workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut worked = Ok(());
         while let Some(ended) = workers.join_next().await {
-            if let Ok(ended) = ended {
-                ended?;
-            }
+            // An error of the task itself is a panic, which has been printed.
+            worked = worked.and(ended.unwrap_or(Ok(())));
         }
         self.publisher.close().await;
         let connection = self.broker.connect("delete").await?;
@@ -196,6 +196,7 @@ impl TestQueue {
         };
         let deleted = deleting.await.map_err(|error: lapin::Error| self.broker.unreachable(text(&error)));
         close(&connection).await;
-        Ok(deleted?)
+        deleted?;
+        Ok(worked?)
     }
 }

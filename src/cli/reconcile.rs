@@ -23,7 +23,7 @@ const DIFFERENCES: u8 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every transfer is asked for at Stripe with one or two calls, within STRIPE_MAX_RPS; a full run \
-                        over many\ntransfers takes its time. With --since, a transfer that only changed at Stripe is \
+                        over many transfers takes its time. With --since, a transfer that only changed at Stripe is \
                         not looked at.\n\n\
                         What can differ:\n  \
                         unrecorded           Stripe has done it, the ledger does not say so (--fix records it)\n  \

@@ -98,9 +98,9 @@ impl Kind {
                  safe. Its job, parked or queued, then finds it done."
             }
             Self::Missing => {
-                "The ledger says reversed, but the money is not back. Not touched: a row never leaves `reversed`. Check \
-                 that STRIPE_API_KEY is of the right account; then ask Stripe's support, with the Request-Id in the \
-                 reversal's history."
+                "The ledger counts on a reversal that Stripe does not have, or has not done. Not touched: a row never \
+                 leaves `reversed`. Check that STRIPE_API_KEY is of the right account and look at the transfer in \
+                 Stripe's dashboard; the reversal's history has the Request-Id that Stripe's support asks for."
             }
             Self::Duplicate => {
                 "The seller paid more than once. Not touched: a reversal can't be undone. Give the money back by a new \
@@ -118,7 +118,7 @@ impl Kind {
             Self::Orphan => {
                 "Another database uses this Stripe account, or this one was restored from an older backup. Not \
                  touched: the refund that it belongs to is not known here. After a restore stop the workers first: a \
-                 refund that is delivered again would be taken back again."
+                 refund that is delivered again would be taken back a second time."
             }
             Self::UnknownTransfer => {
                 "Not touched: nothing can be compared. Check the registered transfer id, and that STRIPE_API_KEY is of \

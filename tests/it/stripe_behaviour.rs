@@ -15,6 +15,7 @@ both_databases! {
     the_amount_never_shrinks_to_what_somebody_else_left,
     a_key_that_stripe_may_have_forgotten_is_not_used_again,
     a_partly_reversed_transfer_gives_back_what_is_asked,
+    a_stripe_that_fails_at_random_reverses_everything_once,
 }
 
 async fn a_pending_reversal_is_looked_up_again_and_never_called_again(app: TestApp) {
@@ -94,6 +95,19 @@ async fn a_partly_reversed_transfer_gives_back_what_is_asked(app: TestApp) {
     app.refund(5_000).await;
     let transfer = app.transfer_becomes(0, "partially_reversed").await;
     assert_eq!((&transfer["amount_reversed"], app.reversed_at_stripe("tr_1")), (&3_000.into(), 4_000));
+}
+
+async fn a_stripe_that_fails_at_random_reverses_everything_once(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_MAX_RETRIES", "30")]).await;
+    app.sim.random_faults(7, 0.3);
+    app.refund(1_000).await;
+    for n in 2..=10 {
+        app.refund_of(1_000, n).await;
+    }
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
+    assert_eq!(app.sim.ledger().reversals("tr_1").len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,7 @@ pub(crate) async fn run(place: &Place, jobs: usize) {
         for result in publisher.publish_all(place.messages(BATCH)).await {
             result.unwrap();
         }
-        if (batch + 1) * BATCH % STEP == 0 {
+        if ((batch + 1) * BATCH).is_multiple_of(STEP) {
             megabytes.push(resident_megabytes());
             println!(
                 "{} jobs after {:.1?}: {:.1} MB",

@@ -105,9 +105,11 @@ impl Task {
         let mut blocked = false;
         let mut stop_by: Option<Instant> = None;
         let mut more = true;
+        let mut batch = Vec::new();
         while more || !flights.is_empty() {
             let confirm_by = flights.oldest().filter(|_| !blocked).map(|written_at| written_at + CONFIRM_PATIENCE);
             let far = Instant::now() + FAR;
+            let room = MAX_IN_FLIGHT.saturating_sub(flights.len());
             select! {
                 biased;
                 settled = poll_fn(|context| flights.poll_settle(context)) => settled?,
@@ -135,13 +137,10 @@ impl Task {
                     return Err(format!("the broker confirmed nothing for {CONFIRM_PATIENCE:?}"));
                 }
                 // A blocked connection is not read: what is not written now can still be said not to have been sent.
-                request = self.requests.recv(), if more && !blocked && flights.len() < MAX_IN_FLIGHT => {
-                    let Some(request) = request else { more = false; continue };
-                    let mut next = Some(request);
-                    while let Some(request) = next {
-                        write(flights, &channel, request)?;
-                        next = if flights.len() < MAX_IN_FLIGHT { self.requests.try_recv().ok() } else { None };
-                    }
+                // Many at once, so that whoever waits to hand over more is woken once for all of them.
+                count = self.requests.recv_many(&mut batch, room), if more && !blocked && room > 0 => {
+                    more = count > 0;
+                    batch.drain(..).try_for_each(|request| write(flights, &channel, request))?;
                 }
             }
         }

@@ -92,12 +92,12 @@ async fn a_worker_that_is_paused_before_it_runs_begins_with_nothing() {
         let worker = bench.worker().register(handler);
         let control = worker.control();
         control.pause();
-        let worker = Running::start(worker).await;
         publish(&bench, bench.job(1)).await;
+        let worker = Running::start(worker).await;
         assert_eq!(bench.ready(&bench.name).await, 1);
         heard.nothing_more();
         control.resume();
-        heard.next().await;
+        assert!(!heard.next().await.1.redelivered, "it was taken while the worker was paused");
         worker.stop().await;
     })
     .await;

@@ -195,7 +195,7 @@ fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault
             Some(Err(ApiError::server_error()))
         }
         Some(Fault::AlreadyReversedElsewhere { amount }) => {
-            reverse_from_elsewhere(state, transfer.unwrap_or_default(), *amount);
+            reverse_from_elsewhere(state, transfer.unwrap_or_default(), *amount, None);
             Some(command.execute(state, key, status))
         }
         _ => Some(command.execute(state, key, status)),

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::random_faults::RandomFaults;
+
 /// What goes wrong. In JSON: `{"kind": "slow", "delay_ms": 200}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -124,7 +126,10 @@ impl Fault {
 
 /// The faults that wait for their requests.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(VecDeque<Waiting>);
+pub(crate) struct Faults {
+    waiting: VecDeque<Waiting>,
+    random: Option<RandomFaults>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -148,27 +153,37 @@ impl Faults {
             return Err(format!("fault {fault:?}: it has no meaning for reads"));
         }
         if times > 0 {
-            self.0.push_back(Waiting { transfer, access, fault, times });
+            self.waiting.push_back(Waiting { transfer, access, fault, times });
         }
         Ok(())
     }
 
+    /// From now on, for requests that meet no waiting fault.
+    pub(crate) fn at_random(&mut self, random: RandomFaults) {
+        self.random = Some(random);
+    }
+
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.waiting.clear();
+        self.random = None;
     }
 
     /// Takes the fault that a request meets. A replay passes those by that only an execution meets, and leaves them
     /// waiting.
     pub(crate) fn take(&mut self, transfer: Option<&str>, access: Access, is_replay: bool) -> Option<Fault> {
-        let at = self.0.iter().position(|waiting| {
+        let at = self.waiting.iter().position(|waiting| {
             let fits = waiting.transfer.as_deref().is_none_or(|wanted| Some(wanted) == transfer);
             fits && waiting.access == access && !(is_replay && waiting.fault.is_in_execution())
-        })?;
-        let waiting = self.0.get_mut(at)?;
+        });
+        let Some(at) = at else {
+            let random = self.random.as_mut().and_then(|random| random.draw(access));
+            return random.filter(|fault| !(is_replay && fault.is_in_execution()));
+        };
+        let waiting = self.waiting.get_mut(at)?;
         waiting.times -= 1;
         let fault = waiting.fault.clone();
         if waiting.times == 0 {
-            self.0.remove(at);
+            self.waiting.remove(at);
         }
         Some(fault)
     }

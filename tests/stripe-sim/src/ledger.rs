@@ -59,6 +59,8 @@ pub struct Reversal {
     pub metadata: BTreeMap<String, String>,
     /// `pending`, `succeeded`, `failed`, `canceled`; none (done) unless a fault made it so.
     pub status: Option<String>,
+    /// The refund (`re_…`) for which Stripe itself took the money back; none for all others.
+    pub source_refund: Option<String>,
     /// The key under which it was created; none for one that came from elsewhere.
     pub idempotency_key: Option<String>,
 }

@@ -16,6 +16,7 @@ mod idempotency;
 mod ledger;
 mod limiter;
 mod operations;
+mod random_faults;
 mod refusals;
 mod routes;
 mod server;

@@ -149,7 +149,7 @@ pub(crate) fn reversal(reversal: &Reversal, of: &Transfer) -> Value {
         "currency": of.currency,
         "destination_payment_refund": related("pyr_", &reversal.id),
         "metadata": reversal.metadata,
-        "source_refund": null,
+        "source_refund": reversal.source_refund,
         "transfer": of.id,
     });
     if let Some(status) = &reversal.status {

@@ -12,6 +12,7 @@ use crate::faults::{Access, Fault};
 use crate::ledger::Ledger;
 use crate::limiter::Limiter;
 use crate::operations::{self, add_transfer};
+use crate::random_faults::RandomFaults;
 use crate::spec::TransferSpec;
 use crate::state::{Shared, State};
 
@@ -163,7 +164,13 @@ impl Sim {
 
     /// Somebody else reverses a transfer, in the dashboard, say: `amount` of it, or all that is left.
     pub fn reverse_from_elsewhere(&self, transfer: &str, amount: Option<i64>) {
-        self.shared.change(|state| operations::reverse_from_elsewhere(state, transfer, amount));
+        self.shared.change(|state| operations::reverse_from_elsewhere(state, transfer, amount, None));
+    }
+
+    /// Stripe itself reverses `amount` of a transfer, for a refund (`re_…`) that was made with `reverse_transfer`.
+    pub fn reverse_for_refund(&self, transfer: &str, amount: i64, refund: &str) {
+        let refund = Some(refund.to_owned());
+        self.shared.change(|state| operations::reverse_from_elsewhere(state, transfer, Some(amount), refund));
     }
 
     /// Ends a pending reversal as `succeeded`, `failed` or `canceled`.
@@ -173,6 +180,17 @@ impl Sim {
     pub fn settle(&self, reversal: &str, status: &str) {
         let settled = self.shared.change(|state| operations::settle(state, reversal, status));
         assert_eq!(settled, Ok(()));
+    }
+
+    /// Lets that share of all requests (0 to 1) meet a fault, drawn at random from the seed, until the faults are
+    /// cleared. Only faults that a correct client gets over are drawn.
+    ///
+    /// # Panics
+    /// When the share is not from 0 to 1.
+    pub fn random_faults(&self, seed: u64, share: f64) {
+        let added =
+            self.shared.change(|state| RandomFaults::new(seed, share).map(|random| state.faults.at_random(random)));
+        assert_eq!(added, Ok(()));
     }
 
     /// Forgets transfers, requests, keys and faults; keeps the clock and the settings.

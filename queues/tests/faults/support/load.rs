@@ -3,7 +3,7 @@
 
 use super::{Job, PATIENCE, Place};
 use queues::{ConnectionState, Delivery, Outcome, Publisher, WorkerError};
-use std::{collections::BTreeSet, future::Future, ops::Range, time::Duration};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -74,14 +74,14 @@ impl Load {
 }
 
 /// Publishes until every job is confirmed, whatever breaks on the way: as a program that keeps its jobs in a database would.
-pub(crate) async fn publish_until_confirmed(place: &Place, numbers: Range<u32>) {
+pub(crate) async fn publish_until_confirmed(place: &Place, numbers: impl IntoIterator<Item = u32>) {
     let publisher = Publisher::start(&place.broker);
     publish_all(&publisher, place, numbers).await;
     publisher.close().await;
 }
 
-async fn publish_all(publisher: &Publisher, place: &Place, numbers: Range<u32>) {
-    let mut open: Vec<u32> = numbers.collect();
+async fn publish_all(publisher: &Publisher, place: &Place, numbers: impl IntoIterator<Item = u32>) {
+    let mut open: Vec<u32> = numbers.into_iter().collect();
     let publishing = async {
         while !open.is_empty() {
             let results = publisher.publish_all(open.iter().map(|number| place.job(*number)).collect()).await;

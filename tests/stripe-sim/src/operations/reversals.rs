@@ -61,6 +61,7 @@ pub(crate) fn create(
         created: state.clock.now(),
         metadata: new.metadata,
         status: status.map(str::to_owned),
+        source_refund: None,
         idempotency_key: key.map(str::to_owned),
     };
     let transfer = book(state, &new.transfer, reversal.clone())?;
@@ -76,13 +77,20 @@ pub(crate) fn short_of_balance(account: &str) -> ApiError {
     ApiError::invalid(message).code("balance_insufficient")
 }
 
-/// Somebody else reverses: in the dashboard, say. Takes at most what is left, whatever the balance.
-pub(crate) fn reverse_from_elsewhere(state: &mut State, transfer: &str, amount: Option<i64>) {
+/// Somebody else reverses: in the dashboard, say, or Stripe itself for a refund. Takes at most what is left, whatever the
+/// balance.
+pub(crate) fn reverse_from_elsewhere(
+    state: &mut State,
+    transfer: &str,
+    amount: Option<i64>,
+    source_refund: Option<String>,
+) {
     let Some(left) = state.ledger.transfers.get(transfer).map(Transfer::left) else { return };
     let amount = amount.unwrap_or(left).min(left);
     if amount > 0 {
         let (id, created) = (new_id("trr_"), state.clock.now());
-        let reversal = Reversal { id, amount, created, metadata: BTreeMap::new(), status: None, idempotency_key: None };
+        let metadata = BTreeMap::new();
+        let reversal = Reversal { id, amount, created, metadata, status: None, source_refund, idempotency_key: None };
         // Its only error is that there is no such transfer.
         let _ = book(state, transfer, reversal);
     }

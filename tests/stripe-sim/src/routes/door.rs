@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{Access, Fault};
 use crate::operations::{add_transfer, settle};
+use crate::random_faults::RandomFaults;
 use crate::spec::TransferSpec;
 use crate::state::Shared;
 
@@ -25,6 +26,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/ledger", get(async |State(shared): Door| Json(shared.read(|state| json!(state.ledger)))))
         .route("/transfers", post(create_transfer))
         .route("/faults", post(add_fault).merge(delete(clear_faults)))
+        .route("/random_faults", post(set_random_faults))
         .route("/balances", post(set_balance))
         .route("/reversals/{id}/status", post(settle_reversal))
         .route("/clock", post(advance_clock))
@@ -66,6 +68,18 @@ fn once() -> u32 {
 async fn add_fault(State(shared): Door, Json(new): Json<NewFault>) -> Done {
     let NewFault { transfer, fault, times, on } = new;
     done(shared.change(|state| state.faults.add(transfer, on, fault, times)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Random {
+    seed: u64,
+    /// Of all requests, from 0 to 1.
+    share: f64,
+}
+
+async fn set_random_faults(State(shared): Door, Json(Random { seed, share }): Json<Random>) -> Done {
+    done(shared.change(|state| RandomFaults::new(seed, share).map(|random| state.faults.at_random(random))))
 }
 
 async fn clear_faults(State(shared): Door) -> Done {

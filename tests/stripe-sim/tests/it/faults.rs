@@ -177,3 +177,21 @@ async fn every_fault_can_be_written_in_json() {
     }
     assert!(serde_json::from_value::<Fault>(json!({"kind": "slow", "delay": 5})).is_err());
 }
+
+#[tokio::test]
+async fn random_faults_are_the_same_for_the_same_seed_and_as_many_as_asked_for() {
+    let met = async |seed| {
+        let caller = Caller::new();
+        caller.sim.random_faults(seed, 0.5);
+        for n in 0..60 {
+            let _ = caller.try_post(REVERSALS, &format!("k{n}"), &[("amount", "1")]).await;
+        }
+        let ledger = caller.sim.ledger();
+        ledger.requests.iter().map(|request| request.fault.clone()).collect::<Vec<_>>()
+    };
+    let faults = met(7).await;
+    assert_eq!(faults, met(7).await);
+    assert_ne!(faults, met(8).await);
+    let share = faults.iter().flatten().count();
+    assert!((15..=45).contains(&share), "{share} of 60");
+}
