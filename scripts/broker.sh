@@ -23,6 +23,8 @@ broker_running() { # DIR
   esac
 }
 
+broker_epmd() { cat "$1/epmd_port" 2>/dev/null || echo $(($(cat "$1/ports") + 4)); } # the nodes of a cluster share one
+
 broker_container() { echo "clawback-dev-$(cat "$1/ports")"; }
 
 broker_start() { # DIR
@@ -81,11 +83,13 @@ EOF
 }
 
 broker_start_node() { # DIR BASE
-  local dir=$1 base=$2 bin=/usr/lib/rabbitmq/bin
+  local dir=$1 base=$2 epmd bin=/usr/lib/rabbitmq/bin
   local -a in_root=()
+  epmd=$(broker_epmd "$dir")
   [ "$(cat "$dir/kind")" = chroot ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
   mkdir -p "$dir/data" "$dir/home"
   broker_config "$base" >"$dir/rabbitmq.conf"
+  if [ -s "$dir/cluster.conf" ]; then cat "$dir/cluster.conf" >>"$dir/rabbitmq.conf"; fi
   cp queues/enabled_plugins "$dir/enabled_plugins"
   if [ "$(cat "$dir/kind")" = chroot ]; then
     # A mount namespace of its own, in which DIR has the same path inside the root as outside; it vanishes with the process.
@@ -96,11 +100,11 @@ broker_start_node() { # DIR BASE
   fi
   # A clean environment: no RABBITMQ_* or ERL_* of the caller's reaches this node.
   local -a clean=(env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8
-    ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$((base + 4))")
-  if ! ours "$dir/epmd.pid" "$((base + 4))"; then
-    spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_root[@]}" "${clean[@]}" epmd -address 127.0.0.1 -port $((base + 4))
+    ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$epmd")
+  if [ "$epmd" = $((base + 4)) ] && ! ours "$dir/epmd.pid" "$epmd"; then
+    spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_root[@]}" "${clean[@]}" epmd -address 127.0.0.1 -port "$epmd"
   fi
-  wait_until 10 accepts $((base + 4)) || die "epmd did not start; see $dir/epmd.log"
+  wait_until 10 accepts "$epmd" || die "epmd did not start; see $dir/epmd.log"
   # RABBITMQ_ALLOW_INPUT makes the start script become the Erlang VM instead of its parent, so that node.pid is the VM's own;
   # -noinput takes the input back, and -dev_folder only marks the process as ours.
   spawn "$dir/node.pid" "$dir/node.log" "${in_root[@]}" "${clean[@]}" \

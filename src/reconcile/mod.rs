@@ -5,6 +5,7 @@
 
 mod compare;
 mod difference;
+mod reader;
 mod repair;
 mod walk;
 

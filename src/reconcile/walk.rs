@@ -10,11 +10,12 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::compare::{AtStripe, Comparison, compare};
+use super::compare::{Comparison, compare};
 use super::difference::{Difference, Kind};
+use super::reader::Reader;
 use super::repair::repair;
 use crate::ledger::{Ledger, LedgerError, TransferView};
-use crate::stripe::{self, Meaning, Report};
+use crate::stripe;
 use crate::worker::Limiter;
 
 /// Transfers in a page.
@@ -23,9 +24,6 @@ const PAGE: u64 = 50;
 const CONCURRENCY: usize = 16;
 /// Between the two looks: longer than a worker takes to record an answer, and than Stripe's lists usually lag.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How often a call that Stripe did not answer is made, and how long the first wait in between is; the others double it.
-const ATTEMPTS: u32 = 6;
-const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// When Stripe knows none of so many transfers, the key is not of their account.
 const UNKNOWN_AT_FIRST: usize = 10;
 
@@ -33,8 +31,7 @@ const UNKNOWN_AT_FIRST: usize = 10;
 #[derive(Debug)]
 pub struct Walk {
     ledger: Ledger,
-    stripe: stripe::Client,
-    limiter: Limiter,
+    reader: Reader,
     since: Option<DateTime<Utc>>,
     fix: bool,
     after: Option<Uuid>,
@@ -97,7 +94,7 @@ impl Walk {
         since: Option<DateTime<Utc>>,
         fix: bool,
     ) -> Self {
-        Self { ledger, stripe, limiter, since, fix, after: None, any_known: false, unknown: 0 }
+        Self { ledger, reader: Reader::new(stripe, limiter), since, fix, after: None, any_known: false, unknown: 0 }
     }
 
     /// Compares the next page of transfers; none after the last.
@@ -159,7 +156,7 @@ impl Walk {
 
     async fn look(&self, ours: &TransferView) -> Result<Comparison, ReconcileError> {
         let Some(id) = ours.stripe_transfer_id.as_deref() else { return Ok(Comparison::default()) };
-        let theirs = self.read(id, ours.reversals.is_empty()).await.map_err(|report| failed(id, report))?;
+        let theirs = self.reader.read(id, ours.reversals.is_empty()).await?;
         let reversals = theirs.iter().flat_map(|theirs| &theirs.reversals);
         let refunds: Vec<String> = reversals.filter_map(|reversal| reversal.source_refund.clone()).collect();
         let expected = match refunds.is_empty() {
@@ -167,46 +164,6 @@ impl Walk {
             false => self.ledger.refunds_reversed_by_stripe(&refunds).await?,
         };
         Ok(compare(ours, theirs.as_ref(), &expected))
-    }
-
-    /// Reads the transfer, then its list: what the transfer says is reversed must be in a list that is read later.
-    /// Where neither side knows of any reversal there is no list to read.
-    async fn read(&self, id: &str, none_expected: bool) -> Result<Option<AtStripe>, Report> {
-        let transfer = match self.ask(|| self.stripe.get_transfer(id)).await {
-            Ok(transfer) => transfer,
-            Err(report) if report.meaning == Meaning::NoSuchTransfer => return Ok(None),
-            Err(report) => return Err(report),
-        };
-        let reversals = match none_expected && transfer.amount_reversed == 0 {
-            true => Vec::new(),
-            false => self.ask(|| self.stripe.list_reversals(id)).await?,
-        };
-        Ok(Some(AtStripe { transfer, reversals }))
-    }
-
-    /// Makes a call in its turn, and again where that may help.
-    async fn ask<T, F: Future<Output = Result<T, Report>>>(&self, call: impl Fn() -> F) -> Result<T, Report> {
-        let mut failures = 0;
-        loop {
-            self.limiter.turn().await;
-            let report = match call().await {
-                Ok(answer) => {
-                    self.limiter.raise();
-                    return Ok(answer);
-                }
-                Err(report) => report,
-            };
-            if report.meaning == Meaning::RateLimited {
-                self.limiter.halve(report.retry_after);
-            }
-            failures += 1;
-            if !passes_by_itself(&report.meaning) || failures == ATTEMPTS {
-                return Err(report);
-            }
-            let wait = (FIRST_WAIT * 2_u32.pow(failures - 1)).max(report.retry_after.unwrap_or_default());
-            tracing::info!(?wait, message = report.message, "Stripe did not answer; asking again");
-            tokio::time::sleep(wait).await;
-        }
     }
 
     /// Stops a walk with another account's key before it calls every single transfer unknown.
@@ -247,38 +204,4 @@ impl std::ops::AddAssign for Counts {
         self.on_their_way += other.on_their_way;
         self.given_up += other.given_up;
     }
-}
-
-/// Whether the same call may well go through a little later.
-fn passes_by_itself(meaning: &Meaning) -> bool {
-    match meaning {
-        Meaning::Unreached
-        | Meaning::Unavailable
-        | Meaning::ServerError
-        | Meaning::Unreadable
-        | Meaning::RateLimited
-        | Meaning::Locked
-        | Meaning::KeyInUse => true,
-        Meaning::TlsFailed
-        | Meaning::Denied
-        | Meaning::NoSuchTransfer
-        | Meaning::Rejected
-        | Meaning::Reversed { .. }
-        | Meaning::Pending { .. }
-        | Meaning::Ended { .. }
-        | Meaning::AlreadyReversed
-        | Meaning::MoreThanLeft
-        | Meaning::BalanceInsufficient
-        | Meaning::KeyMisused => false,
-    }
-}
-
-fn failed(transfer_id: &str, report: Report) -> ReconcileError {
-    let advice = match report.meaning {
-        Meaning::Denied => "; check STRIPE_API_KEY",
-        Meaning::TlsFailed => "; check STRIPE_API_BASE",
-        Meaning::RateLimited => "; others use up the rate limit, so lower STRIPE_MAX_RPS or run it at a quieter time",
-        _ => "; run it again later",
-    };
-    ReconcileError::Stripe { transfer_id: transfer_id.to_owned(), message: report.message, advice }
 }

@@ -11,6 +11,7 @@
 mod support;
 
 mod api;
+mod architecture;
 mod broker_outage;
 mod crash;
 mod guards;

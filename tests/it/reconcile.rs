@@ -190,9 +190,6 @@ async fn everything_else_is_reported_and_not_touched(app: TestApp) {
     for line in table.stdout.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    if std::env::var_os("SHOW").is_some() {
-        eprintln!("{}", table.stdout);
-    }
     for text in [duplicate.as_str(), orphan.as_str(), "trr_gone", "tr_unknown", "Not touched", "1 wrong_amount"] {
         assert!(table.stdout.contains(text), "{text} in\n{}", table.stdout);
     }

@@ -8,7 +8,7 @@ mod random;
 
 pub(crate) use {
     load::{JOBS, Load, handled_everything, outcome_of, publish_until_confirmed},
-    own_broker::OwnBroker,
+    own_broker::{OwnBroker, OwnCluster},
     place::{Job, Place},
     proxy::Proxy,
     random::Random,

@@ -47,7 +47,8 @@ pub(crate) struct Proxy {
 }
 
 struct Plan {
-    upstream: String,
+    /// The first that accepts is taken.
+    upstreams: Vec<String>,
     /// Still to come, the next one last, with the number of bytes after which it does.
     faults: Mutex<Vec<(Fault, u64)>>,
     /// How many have not happened yet.
@@ -56,20 +57,29 @@ struct Plan {
 
 impl Proxy {
     /// `rounds` times each kind of fault, in an order and at places that `random` decides.
-    pub(crate) async fn start(broker_url: &str, rounds: usize, mut random: Random) -> Self {
+    pub(crate) async fn start(broker_url: &str, rounds: usize, random: Random) -> Self {
+        Self::in_front_of(&[broker_url.to_owned()], rounds, random).await
+    }
+
+    /// In front of several brokers, whose users are the same.
+    pub(crate) async fn in_front_of(broker_urls: &[String], rounds: usize, mut random: Random) -> Self {
         let mut faults: Vec<Fault> = FAULTS.into_iter().cycle().take(rounds * FAULTS.len()).collect();
         for place in (1..faults.len()).rev() {
             faults.swap(place, random.below(place as u64 + 1) as usize);
         }
         let faults: Vec<_> = faults.into_iter().map(|fault| (fault, random.below(BYTES_UNTIL_A_FAULT))).collect();
-        let mut url = Url::parse(broker_url).unwrap();
-        let upstream = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
+        let upstreams = broker_urls.iter().map(|url| {
+            let url = Url::parse(url).unwrap();
+            format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672))
+        });
+        let upstreams = upstreams.collect();
+        let mut url = Url::parse(&broker_urls[0]).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(address.port())).unwrap();
         let left = watch::Sender::new(faults.len());
-        let plan = Arc::new(Plan { upstream, faults: Mutex::new(faults), left });
+        let plan = Arc::new(Plan { upstreams, faults: Mutex::new(faults), left });
         let serving = Arc::clone(&plan);
         let task = tokio::spawn(async move {
             loop {
@@ -94,8 +104,12 @@ impl Drop for Proxy {
 
 impl Plan {
     async fn connection(self: Arc<Self>, client: TcpStream) {
-        // The broker may be away: then this connection ends at once.
-        let Ok(broker) = TcpStream::connect(&self.upstream).await else { return };
+        let mut accepted = None;
+        for upstream in &self.upstreams {
+            accepted = accepted.or(TcpStream::connect(upstream).await.ok());
+        }
+        // All may be away: then this connection ends at once.
+        let Some(broker) = accepted else { return };
         let planned = self.faults.lock().unwrap().pop();
         let (limit, passed) = (planned.map_or(u64::MAX, |(_, bytes)| bytes), AtomicU64::new(0));
         let (mut from_client, mut to_client) = client.into_split();
