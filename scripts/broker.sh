@@ -121,7 +121,11 @@ spawn() {
   shift 2
   setsid "$@" >>"$log" 2>&1 </dev/null 9>&- 7>&- &
   echo $! >"$pidfile"
+  # Until it has become the command: before that its command line is this script's, and it would not be known as ours.
+  wait_until 5 has_become_a_command $! || true
 }
+
+has_become_a_command() { [ "$(command_line "$1")" != "$(command_line $$)" ]; }
 
 broker_start_container() { # DIR BASE
   local dir=$1 base=$2 name

@@ -57,13 +57,16 @@ async fn each_try_against_a_short_balance_has_a_new_key(app: TestApp) {
 }
 
 async fn a_balance_that_stays_short_is_given_up_at_its_deadline(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_BALANCE_DEADLINE", "1s"), ("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.restart_with(&[("REVERSAL_BALANCE_DEADLINE", "1h"), ("REVERSAL_MAX_RETRIES", "0")]).await;
     app.sim.set_balance("acct_1", Some(0));
     app.refund(10_000).await;
+    let tried = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() > 1;
+    app.sim.wait_for(tried, DEADLINE).await.unwrap();
+    let earlier = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
+    app.db.execute(&format!("UPDATE reversals SET created_at = '{earlier}'")).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     let reversal = &transfer["reversals"][0];
     assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"balance_insufficient".into(), &0.into()));
-    assert!(app.sim.ledger().reversal_posts("tr_1").count() > 1, "it was not tried again before");
     app.transfer_becomes(1, "reversed").await;
 }
 
@@ -77,14 +80,16 @@ async fn the_amount_never_shrinks_to_what_somebody_else_left(app: TestApp) {
 }
 
 async fn a_key_that_stripe_may_have_forgotten_is_not_used_again(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "2s"), ("REVERSAL_BACKOFF_MAX", "2s")]).await;
+    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "10s"), ("REVERSAL_BACKOFF_MAX", "10s")]).await;
     // Stripe does it, the answer is lost, and a day goes by: the same key would run again.
     app.sim.fault("tr_1", Fault::ApplyThenDropConnection, 1);
     app.refund(4_000).await;
     app.reversal_when(0, "the answer is lost", |reversal| reversal["retry_count"] == 1).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.sim.advance(Duration::from_secs(25 * 60 * 60));
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::hours(25)).to_rfc3339();
     app.db.execute(&format!("UPDATE reversals SET epoch_started_at = '{yesterday}'")).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.transfer_becomes(0, "partially_reversed").await;
     assert_eq!(app.sim.ledger().reversals("tr_1").len(), 1, "it was reversed twice");
     assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);

@@ -1,5 +1,7 @@
 //! A database of its own for each test, dropped at the end.
 
+use std::path::PathBuf;
+
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, JsonValue, Statement,
 };
@@ -25,7 +27,7 @@ impl Db {
         let name = format!("clawback_test_{}", Uuid::new_v4().simple());
         let url = match backend {
             Backend::Sqlite => {
-                let path = std::env::temp_dir().join(format!("{name}.db"));
+                let path = folder().join(format!("{name}.db"));
                 format!("sqlite://{}?mode=rwc", path.display())
             }
             Backend::Postgres => {
@@ -70,7 +72,7 @@ impl Db {
         match self.backend {
             Backend::Sqlite => {
                 for suffix in ["", "-wal", "-shm"] {
-                    let _ = std::fs::remove_file(std::env::temp_dir().join(format!("{}.db{suffix}", self.name)));
+                    let _ = std::fs::remove_file(folder().join(format!("{}.db{suffix}", self.name)));
                 }
             }
             Backend::Postgres => {
@@ -79,6 +81,12 @@ impl Db {
             }
         }
     }
+}
+
+/// In memory where that is a folder: the tests kill processes, not machines.
+fn folder() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
 }
 
 /// The rows of a query, as JSON objects.

@@ -82,14 +82,17 @@ pub(crate) async fn publish_until_confirmed(place: &Place, numbers: impl IntoIte
 
 async fn publish_all(publisher: &Publisher, place: &Place, numbers: impl IntoIterator<Item = u32>) {
     let mut open: Vec<u32> = numbers.into_iter().collect();
+    let mut last_error = None;
     let publishing = async {
         while !open.is_empty() {
             let results = publisher.publish_all(open.iter().map(|number| place.job(*number)).collect()).await;
             let failed = open.iter().zip(&results).filter(|(_, result)| result.is_err()).map(|(number, _)| *number);
             open = failed.collect();
+            last_error = results.into_iter().find_map(Result::err).or(last_error.take());
         }
     };
-    timeout(PATIENCE, publishing).await.expect("not all jobs were confirmed");
+    let published = timeout(PATIENCE, publishing).await;
+    published.unwrap_or_else(|_| panic!("jobs were not confirmed; the last error was {last_error:?}"));
 }
 
 /// What every test ends with. While `breaking` breaks something (it is told how many jobs are confirmed) jobs are published,

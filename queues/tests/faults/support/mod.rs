@@ -1,14 +1,14 @@
 //! What every fault test needs: a broker that may be broken, a network that breaks, and a load that is counted.
 
 mod load;
-mod own_broker;
+pub(crate) mod own_broker;
 mod place;
 mod proxy;
 mod random;
 
 pub(crate) use {
     load::{JOBS, Load, handled_everything, outcome_of, publish_until_confirmed},
-    own_broker::{OwnBroker, OwnCluster},
+    own_broker::OwnBroker,
     place::{Job, Place},
     proxy::Proxy,
     random::Random,

@@ -106,7 +106,9 @@ impl Plan {
     async fn connection(self: Arc<Self>, client: TcpStream) {
         let mut accepted = None;
         for upstream in &self.upstreams {
-            accepted = accepted.or(TcpStream::connect(upstream).await.ok());
+            if accepted.is_none() {
+                accepted = TcpStream::connect(upstream).await.ok();
+            }
         }
         // All may be away: then this connection ends at once.
         let Some(broker) = accepted else { return };

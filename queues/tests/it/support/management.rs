@@ -122,10 +122,12 @@ impl Management {
     /// `None` for "not found"; every other failure fails the test.
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Option<Value> {
         let url = self.base.join(&format!("/api/{path}")).unwrap();
+        let is_closing = method == Method::DELETE && path.starts_with("connections/");
         let request = self.client.request(method, url);
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let response = request.send().await.expect("RabbitMQ's management API cannot be reached");
-        if response.status() == 404 {
+        // RabbitMQ answers 500 to the closing of a connection that is just ending by itself: it is gone either way.
+        if response.status() == 404 || (is_closing && response.status() == 500) {
             return None;
         }
         let status = response.status();
