@@ -77,24 +77,48 @@ pub(super) fn decide(meaning: &Meaning) -> Decision {
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_that_may_have_moved_money_is_called_again_without_a_look() {
-        for meaning in [Meaning::Unreadable, Meaning::ServerError] {
-            let expected = Decision::Retry { aftermath: Aftermath::Doubtful, pace: Pace::Backoff };
-            assert_eq!(decide(&meaning), expected);
-        }
+    fn retry(aftermath: Aftermath, pace: Pace) -> Decision {
+        Decision::Retry { aftermath, pace }
+    }
+
+    fn wait(aftermath: Aftermath, reason: WaitFor) -> Decision {
+        Decision::Wait { aftermath, reason }
     }
 
     #[test]
-    fn a_wrong_key_and_a_rate_limit_use_up_no_retries() {
-        for meaning in [Meaning::Denied, Meaning::TlsFailed, Meaning::RateLimited] {
-            assert!(matches!(decide(&meaning), Decision::Wait { aftermath: Aftermath::SameEpoch, .. }));
+    fn each_meaning_leads_to_what_the_table_of_outcomes_says() {
+        use Aftermath as A;
+        let reversal_id = || "trr_1".to_owned();
+        let rows = [
+            (Meaning::Reversed { reversal_id: reversal_id() }, Decision::Succeed { reversal_id: reversal_id() }),
+            // Looked at again, never called again.
+            (
+                Meaning::Pending { reversal_id: reversal_id() },
+                wait(A::AcceptedByStripe { reversal_id: reversal_id() }, WaitFor::Stripe),
+            ),
+            (Meaning::Ended { status: "failed".into() }, Decision::GiveUp { code: "reversal_ended" }),
+            // May have moved money: looked at before another call.
+            (Meaning::Unreadable, retry(A::Doubtful, Pace::Backoff)),
+            (Meaning::ServerError, retry(A::Doubtful, Pace::Backoff)),
+            // The same call under the same key is safe.
+            (Meaning::Unreached, retry(A::SameEpoch, Pace::Backoff)),
+            (Meaning::Unavailable, retry(A::SameEpoch, Pace::Backoff)),
+            (Meaning::KeyInUse, retry(A::SameEpoch, Pace::Soon)),
+            (Meaning::Locked, retry(A::SameEpoch, Pace::Soon)),
+            // The job is not to blame.
+            (Meaning::RateLimited, wait(A::SameEpoch, WaitFor::Rate)),
+            (Meaning::Denied, wait(A::SameEpoch, WaitFor::Operator)),
+            (Meaning::TlsFailed, wait(A::SameEpoch, WaitFor::Operator)),
+            // A definite refusal that can heal: the old key would replay it for a day.
+            (Meaning::BalanceInsufficient, wait(A::NewEpoch, WaitFor::Balance)),
+            (Meaning::AlreadyReversed, Decision::Look { otherwise: Otherwise::TakeTheForeignOne }),
+            (Meaning::MoreThanLeft, Decision::Look { otherwise: Otherwise::GiveUp }),
+            (Meaning::NoSuchTransfer, Decision::GiveUp { code: "resource_missing" }),
+            (Meaning::KeyMisused, Decision::GiveUp { code: "idempotency_error" }),
+            (Meaning::Rejected, Decision::GiveUp { code: "rejected" }),
+        ];
+        for (meaning, expected) in rows {
+            assert_eq!(decide(&meaning), expected, "{meaning:?}");
         }
-    }
-
-    #[test]
-    fn only_a_definite_refusal_that_can_heal_gets_a_new_key() {
-        let balance = decide(&Meaning::BalanceInsufficient);
-        assert_eq!(balance, Decision::Wait { aftermath: Aftermath::NewEpoch, reason: WaitFor::Balance });
     }
 }
