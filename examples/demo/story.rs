@@ -40,7 +40,7 @@ pub(crate) fn opening(api: &str) -> String {
 pub(crate) fn moral(management: &str) -> String {
     format!(
         "The job of tr_ghost waits in the queue `reversals.parked`, with its reason,\n   \
-         until an operator decides. RabbitMQ's management UI: {}",
+         until an operator decides. RabbitMQ's management UI, which `./dev demo --keep` leaves up:\n   {}",
         with_login(management)
     )
 }
