@@ -115,7 +115,6 @@ async fn settle_transfer(
     amount_reversed: i64,
     note: &Note,
 ) -> Result<(), LedgerError> {
-    let also = vec![(transfer::Column::AmountReversed, Expr::value(amount_reversed))];
     let statuses: Vec<ReversalStatus> = reversal::Entity::find()
         .select_only()
         .column(reversal::Column::Status)
@@ -124,7 +123,7 @@ async fn settle_transfer(
         .all(txn)
         .await?;
     let event = if statuses.contains(&ReversalStatus::Pending) {
-        return note_amount(txn, parent.id, also).await;
+        return note_amount(txn, parent.id, amount_reversed).await;
     } else if statuses.contains(&ReversalStatus::PermanentlyFailed) {
         TransferEvent::ReversalFailedForGood
     } else if amount_reversed == parent.amount {
@@ -132,20 +131,19 @@ async fn settle_transfer(
     } else {
         TransferEvent::PartReversed
     };
+    let also = vec![(transfer::Column::AmountReversed, Expr::value(amount_reversed))];
     transition::transfer(txn, parent.id, parent.status, event, also, note).await?;
     Ok(())
 }
 
-async fn note_amount(
-    txn: &DatabaseTransaction,
-    id: Uuid,
-    also: Vec<(transfer::Column, SimpleExpr)>,
-) -> Result<(), LedgerError> {
-    let mut update = transfer::Entity::update_many().col_expr(transfer::Column::UpdatedAt, Expr::value(now()));
-    for (column, value) in also {
-        update = update.col_expr(column, value);
-    }
-    update.filter(transfer::Column::Id.eq(id)).exec(txn).await?;
+/// Another reversal is still pending: the status stays.
+async fn note_amount(txn: &DatabaseTransaction, id: Uuid, amount_reversed: i64) -> Result<(), LedgerError> {
+    transfer::Entity::update_many()
+        .col_expr(transfer::Column::AmountReversed, Expr::value(amount_reversed))
+        .col_expr(transfer::Column::UpdatedAt, Expr::value(now()))
+        .filter(transfer::Column::Id.eq(id))
+        .exec(txn)
+        .await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{TestApp, both_databases};
+use crate::support::{TestApp, both_databases, two_sellers};
 
 both_databases! {
     every_route_under_v1_asks_for_a_token,
@@ -28,19 +28,9 @@ both_databases! {
     without_any_token_configured_the_api_is_not_there,
 }
 
-fn payment() -> Value {
-    json!({
-        "payment_ref": "pi_1", "amount": 10_000, "currency": "eur",
-        "transfers": [
-            {"seller_id": "s1", "stripe_transfer_id": "tr_1", "destination": "acct_1", "amount": 6_000, "currency": "eur"},
-            {"seller_id": "s2", "stripe_transfer_id": "tr_2", "destination": "acct_2", "amount": 3_000, "currency": "eur"},
-        ],
-    })
-}
-
 /// The payment with the value at a JSON pointer replaced.
 fn payment_with(pointer: &str, value: Value) -> Value {
-    let mut payment = payment();
+    let mut payment = two_sellers("pi_1");
     *payment.pointer_mut(pointer).unwrap() = value;
     payment
 }
@@ -86,11 +76,12 @@ async fn every_route_under_v1_asks_for_a_token(app: TestApp) {
         (Method::GET, "/v1/refunds/re_1"),
     ];
     for (method, path) in routes {
-        let without = request(&app, method.clone(), path).json(&payment()).send().await.unwrap();
+        let without = request(&app, method.clone(), path).json(&two_sellers("pi_1")).send().await.unwrap();
         assert_eq!(without.headers()["www-authenticate"], "Bearer realm=\"clawback\"");
         problem(without, StatusCode::UNAUTHORIZED, "unauthorized").await;
         for token in ["wrong", &app.api_token[1..], &format!("{}x", app.api_token)] {
-            let wrong = request(&app, method.clone(), path).bearer_auth(token).json(&payment()).send().await.unwrap();
+            let wrong =
+                request(&app, method.clone(), path).bearer_auth(token).json(&two_sellers("pi_1")).send().await.unwrap();
             problem(wrong, StatusCode::UNAUTHORIZED, "unauthorized").await;
         }
     }
@@ -98,11 +89,11 @@ async fn every_route_under_v1_asks_for_a_token(app: TestApp) {
 }
 
 async fn the_reading_token_reads_and_does_not_write(app: TestApp) {
-    let writing = request(&app, Method::POST, "/v1/payments").bearer_auth(&app.read_token).json(&payment());
+    let writing = request(&app, Method::POST, "/v1/payments").bearer_auth(&app.read_token).json(&two_sellers("pi_1"));
     problem(writing.send().await.unwrap(), StatusCode::FORBIDDEN, "forbidden").await;
     assert!(!is_registered(&app).await);
 
-    assert_eq!(app.register(payment()).await.status(), StatusCode::CREATED);
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), StatusCode::CREATED);
     for token in [&app.read_token, &app.api_token] {
         let reading = request(&app, Method::GET, "/v1/payments/pi_1").bearer_auth(token).send().await.unwrap();
         assert_eq!(reading.status(), StatusCode::OK);
@@ -118,7 +109,7 @@ async fn a_payment_is_registered_and_shown_with_its_transfers(app: TestApp) {
     assert_eq!(registered["currency"], "eur");
     assert!(registered["created_at"].is_string());
     let transfers = registered["transfers"].as_array().unwrap();
-    for (transfer, given) in transfers.iter().zip(payment()["transfers"].as_array().unwrap()) {
+    for (transfer, given) in transfers.iter().zip(two_sellers("pi_1")["transfers"].as_array().unwrap()) {
         for (field, value) in given.as_object().unwrap() {
             assert_eq!(&transfer[field], value, "{field}");
         }
@@ -131,7 +122,7 @@ async fn a_payment_is_registered_and_shown_with_its_transfers(app: TestApp) {
 }
 
 async fn the_same_registration_again_is_answered_like_the_first_and_changes_nothing(app: TestApp) {
-    let first = app.register(payment()).await;
+    let first = app.register(two_sellers("pi_1")).await;
     assert_eq!(first.status(), StatusCode::CREATED);
     let again = app.register(payment_with("/currency", json!("EUR"))).await;
     assert_eq!(again.status(), StatusCode::OK);
@@ -139,7 +130,7 @@ async fn the_same_registration_again_is_answered_like_the_first_and_changes_noth
 }
 
 async fn two_registrations_of_one_payment_at_once_make_one(app: TestApp) {
-    let (one, other) = tokio::join!(app.register(payment()), app.register(payment()));
+    let (one, other) = tokio::join!(app.register(two_sellers("pi_1")), app.register(two_sellers("pi_1")));
     let mut statuses = [one.status(), other.status()];
     statuses.sort();
     assert_eq!(statuses, [StatusCode::OK, StatusCode::CREATED]);
@@ -147,7 +138,7 @@ async fn two_registrations_of_one_payment_at_once_make_one(app: TestApp) {
 }
 
 async fn a_contradicting_registration_is_refused_and_changes_nothing(app: TestApp) {
-    let registered = json(app.register(payment()).await).await;
+    let registered = json(app.register(two_sellers("pi_1")).await).await;
     let mut contradictions = vec![
         payment_with("/amount", json!(10_001)),
         payment_with("/currency", json!("usd")),
@@ -158,7 +149,7 @@ async fn a_contradicting_registration_is_refused_and_changes_nothing(app: TestAp
         // A transfer belongs to one payment.
         payment_with("/payment_ref", json!("pi_2")),
     ];
-    let mut fewer = payment();
+    let mut fewer = two_sellers("pi_1");
     fewer["transfers"].as_array_mut().unwrap().pop();
     contradictions.push(fewer);
     for contradiction in contradictions {
@@ -195,7 +186,7 @@ async fn each_unusable_field_is_refused_by_its_path_and_nothing_is_registered(ap
         assert_eq!(problem["field"], field, "{value}: {problem}");
         assert!(problem["detail"].as_str().unwrap().starts_with(&field), "{problem}");
     }
-    let mut misspelt = payment();
+    let mut misspelt = two_sellers("pi_1");
     misspelt["transfers"][1]["ammount"] = json!(1);
     let problem = problem(app.register(misspelt).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid-field").await;
     assert_eq!(problem["field"], "transfers[1].ammount");
@@ -213,21 +204,21 @@ async fn a_body_that_is_no_json_is_refused_with_line_and_column(app: TestApp) {
         let problem = problem(response, StatusCode::BAD_REQUEST, "malformed-body").await;
         assert!(problem["detail"].as_str().unwrap().contains("line 1 column"), "{problem}");
     }
-    let trailing = post(&app, "application/json", format!("{} x", payment())).await;
+    let trailing = post(&app, "application/json", format!("{} x", two_sellers("pi_1"))).await;
     problem(trailing, StatusCode::BAD_REQUEST, "malformed-body").await;
     assert!(!is_registered(&app).await);
 }
 
 async fn a_body_of_another_type_is_refused(app: TestApp) {
-    let response = post(&app, "text/plain", payment().to_string()).await;
+    let response = post(&app, "text/plain", two_sellers("pi_1").to_string()).await;
     problem(response, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type").await;
     assert!(!is_registered(&app).await);
-    let response = post(&app, "application/json; charset=utf-8", payment().to_string()).await;
+    let response = post(&app, "application/json; charset=utf-8", two_sellers("pi_1").to_string()).await;
     assert_eq!(response.status(), StatusCode::CREATED);
 }
 
 async fn a_body_of_more_than_one_mebibyte_is_refused(app: TestApp) {
-    let mut body = payment().to_string();
+    let mut body = two_sellers("pi_1").to_string();
     body.push_str(&" ".repeat(1024 * 1024 + 1 - body.len()));
     let response = post(&app, "application/json", body).await;
     problem(response, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large").await;
@@ -235,7 +226,7 @@ async fn a_body_of_more_than_one_mebibyte_is_refused(app: TestApp) {
 }
 
 async fn transfers_and_refunds_are_shown_by_their_ids(app: TestApp) {
-    app.register(payment()).await;
+    app.register(two_sellers("pi_1")).await;
     let refund = json!({
         "id": "re_1", "object": "refund", "amount": 10_000, "currency": "eur", "status": "succeeded",
         "payment_intent": "pi_1", "charge": "ch_1",
@@ -309,7 +300,7 @@ async fn without_its_database_the_process_lives_and_is_not_ready(app: TestApp) {
 async fn without_any_token_configured_the_api_is_not_there(app: TestApp) {
     let state = ApiState { ledger: app.ledger().clone(), tokens: Tokens::new(None, None), broker: None, stripe: None };
     let address = serve(state).await;
-    let request = app.http.post(format!("http://{address}/v1/payments")).bearer_auth("").json(&payment());
+    let request = app.http.post(format!("http://{address}/v1/payments")).bearer_auth("").json(&two_sellers("pi_1"));
     let problem = problem(request.send().await.unwrap(), StatusCode::NOT_FOUND, "switched-off").await;
     assert!(problem["detail"].as_str().unwrap().contains("API_TOKEN"), "{problem}");
     assert!(!is_registered(&app).await);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpListener;
 
-use crate::support::{TestApp, both_databases};
+use crate::support::{TestApp, both_databases, two_sellers};
 
 both_databases! {
     a_signed_refund_is_accepted_and_each_transfer_gets_one_reversal,
@@ -33,17 +33,6 @@ both_databases! {
     another_method_is_refused_with_the_one_that_is_taken,
     without_a_secret_the_endpoint_is_not_there,
     without_its_database_the_sender_is_asked_to_try_again,
-}
-
-/// A payment of 100.00 EUR with two sellers.
-fn payment() -> Value {
-    json!({
-        "payment_ref": "pi_1", "amount": 10_000, "currency": "eur",
-        "transfers": [
-            {"seller_id": "s1", "stripe_transfer_id": "tr_1", "destination": "acct_1", "amount": 6_000, "currency": "eur"},
-            {"seller_id": "s2", "stripe_transfer_id": "tr_2", "destination": "acct_2", "amount": 3_000, "currency": "eur"},
-        ],
-    })
 }
 
 /// The refund of all of it.
@@ -69,7 +58,7 @@ fn header(secret: &str, signed_at: i64, body: &str) -> String {
 }
 
 async fn register(app: &TestApp) {
-    assert_eq!(app.register(payment()).await.status(), StatusCode::CREATED);
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), StatusCode::CREATED);
 }
 
 /// The answer to an event that must be received.
