@@ -145,6 +145,7 @@ impl From<LedgerError> for Problem {
             LedgerError::Illegal(_) | LedgerError::Conflict(_) => {
                 Self::new(StatusCode::CONFLICT, "conflict", "Conflict", error.to_string())
             }
+            LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
             LedgerError::Invalid { field, problem } => Self::invalid(field, &problem),
         }
     }

@@ -12,6 +12,8 @@ pub use sea_orm_migration::{MigratorTrait, migrator};
 mod dialect;
 mod m20261101_000001_ledger;
 mod m20261101_000002_history_is_append_only;
+mod m20261123_000003_transfers_are_created;
+mod m20261123_000004_refunds_fail_and_name_shares;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -20,6 +22,11 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261101_000001_ledger::Migration), Box::new(m20261101_000002_history_is_append_only::Migration)]
+        vec![
+            Box::new(m20261101_000001_ledger::Migration),
+            Box::new(m20261101_000002_history_is_append_only::Migration),
+            Box::new(m20261123_000003_transfers_are_created::Migration),
+            Box::new(m20261123_000004_refunds_fail_and_name_shares::Migration),
+        ]
     }
 }

@@ -52,6 +52,17 @@ pub(super) mod transfer {
         pub failure_message: Option<String>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
+        /// Part of the idempotency key of its creation: see `clawback::worker`.
+        pub epoch: i32,
+        /// Written before the epoch's first call. Null for a transfer that was registered with its Stripe id.
+        pub epoch_started_at: Option<DateTime<Utc>>,
+        /// Since when Stripe may have created it without saying so. Stripe's list is read before a new call.
+        pub doubtful_since: Option<DateTime<Utc>>,
+        /// Since when Stripe's list has been seen without it.
+        pub absent_since: Option<DateTime<Utc>>,
+        /// When the sweeper may suspect that no job is coming. Null: at once.
+        pub sweep_after: Option<DateTime<Utc>>,
+        pub sweep_count: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -83,6 +94,12 @@ pub(super) mod refund {
         pub status_reason: Option<String>,
         pub created_at: DateTime<Utc>,
         pub matched_at: Option<DateTime<Utc>>,
+        /// JSON: what the refund itself asks of each transfer. Null: by ratio.
+        pub shares: Option<String>,
+        /// When its provider said that it failed, after it had succeeded.
+        pub failed_at: Option<DateTime<Utc>>,
+        /// What an operator has to do about it. Null: nothing.
+        pub attention: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

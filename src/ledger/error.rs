@@ -29,6 +29,14 @@ pub enum LedgerError {
         /// What is wrong, with the value and what is allowed.
         problem: String,
     },
+    /// There is no such row.
+    #[error("the ledger has no {entity} {id}")]
+    NotFound {
+        /// `transfer` or `reversal`.
+        entity: &'static str,
+        /// As asked for.
+        id: uuid::Uuid,
+    },
     /// It contradicts what is registered.
     #[error("{0}")]
     Conflict(String),

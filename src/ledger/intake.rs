@@ -150,6 +150,9 @@ async fn record_refund(
         status_reason: Some(reason.to_owned()),
         created_at: now(),
         matched_at: None,
+        shares: None,
+        failed_at: None,
+        attention: None,
     };
     let row = refund.clone().into_active_model();
     let insert = refund::Entity::insert(row)

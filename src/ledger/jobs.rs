@@ -4,6 +4,7 @@
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, Statement};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::entities::outbox;
@@ -11,6 +12,9 @@ use super::time::now;
 
 /// The kind of the job that reverses a transfer. Part of what is stored and sent, so it never changes.
 pub const REVERSE_TRANSFER: &str = "reverse_transfer";
+
+/// The kind of the job that creates a transfer. Part of what is stored and sent, so it never changes.
+pub const CREATE_TRANSFER: &str = "create_transfer";
 
 /// The PostgreSQL channel on which a commit with new jobs is announced to relays in other processes.
 pub const OUTBOX_CHANNEL: &str = "clawback_outbox";
@@ -23,23 +27,59 @@ pub struct ReverseTransferJob {
     pub reversal_id: Uuid,
 }
 
-/// Puts a job for each of `reversals` into the outbox, and has PostgreSQL announce it when the transaction commits.
-pub(super) async fn append(txn: &DatabaseTransaction, reversals: &[Uuid]) -> Result<(), DbErr> {
-    if reversals.is_empty() {
+/// Asks Stripe to create a transfer that was registered without a Stripe id. What exactly is in the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateTransferJob {
+    /// Clawback's id of the transfer.
+    pub transfer_id: Uuid,
+}
+
+/// A job to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    Reverse(ReverseTransferJob),
+    Create(CreateTransferJob),
+}
+
+impl Job {
+    pub(super) fn reverse(reversal_id: Uuid) -> Self {
+        Self::Reverse(ReverseTransferJob { reversal_id })
+    }
+
+    pub(super) fn create(transfer_id: Uuid) -> Self {
+        Self::Create(CreateTransferJob { transfer_id })
+    }
+
+    /// Its kind, its payload, and the id of the row that it is about.
+    fn parts(self) -> (&'static str, serde_json::Value, Uuid) {
+        match self {
+            Self::Reverse(job) => (REVERSE_TRANSFER, json!(job), job.reversal_id),
+            Self::Create(job) => (CREATE_TRANSFER, json!(job), job.transfer_id),
+        }
+    }
+}
+
+/// Puts `jobs` into the outbox, and has PostgreSQL announce them when the transaction commits.
+pub(super) async fn append(txn: &DatabaseTransaction, jobs: impl IntoIterator<Item = Job>) -> Result<(), DbErr> {
+    let created_at = now();
+    let row = |job: Job| {
+        let (kind, payload, entity_id) = job.parts();
+        outbox::ActiveModel {
+            id: Set(Uuid::now_v7()),
+            kind: Set(kind.to_owned()),
+            payload: Set(payload.to_string()),
+            entity_id: Set(entity_id),
+            created_at: Set(created_at),
+            claimed_until: Set(None),
+            published_at: Set(None),
+            attempts: Set(0),
+            last_error: Set(None),
+        }
+    };
+    let rows: Vec<_> = jobs.into_iter().map(row).collect();
+    if rows.is_empty() {
         return Ok(());
     }
-    let created_at = now();
-    let rows = reversals.iter().map(|&reversal_id| outbox::ActiveModel {
-        id: Set(Uuid::now_v7()),
-        kind: Set(REVERSE_TRANSFER.to_owned()),
-        payload: Set(serde_json::json!(ReverseTransferJob { reversal_id }).to_string()),
-        entity_id: Set(reversal_id),
-        created_at: Set(created_at),
-        claimed_until: Set(None),
-        published_at: Set(None),
-        attempts: Set(0),
-        last_error: Set(None),
-    });
     outbox::Entity::insert_many(rows).exec_without_returning(txn).await?;
     if txn.get_database_backend() == DbBackend::Postgres {
         let notify = "SELECT pg_notify($1, '')";

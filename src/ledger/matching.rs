@@ -13,6 +13,7 @@ use super::LedgerError;
 use super::allocation::{Share, allocate};
 use super::entities::{payment, refund, reversal, transfer};
 use super::history::{self, Entity, Note};
+use super::jobs::Job;
 use super::state::{RefundStatus, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
 use super::{jobs, transition};
@@ -51,7 +52,7 @@ pub(super) async fn match_refund(
             created.push(owe(txn, transfer, refund, ask, in_future(sweep_grace), due, actor).await?);
         }
     }
-    jobs::append(txn, &created).await?;
+    jobs::append(txn, created.iter().copied().map(Job::reverse)).await?;
     Ok(created)
 }
 

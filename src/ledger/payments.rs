@@ -118,6 +118,12 @@ async fn insert(txn: &DatabaseTransaction, new: &NewPayment) -> Result<payment::
             failure_message: Set(None),
             created_at: Set(created_at),
             updated_at: Set(created_at),
+            epoch: Set(0),
+            epoch_started_at: Set(None),
+            doubtful_since: Set(None),
+            absent_since: Set(None),
+            sweep_after: Set(None),
+            sweep_count: Set(0),
         };
         transfer::Entity::insert(row).exec_without_returning(txn).await?;
         history::append(txn, Entity::Transfer, id, None, &status.to_string(), &note).await?;

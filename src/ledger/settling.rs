@@ -2,6 +2,7 @@
 //!
 //! The transfer's row is locked first, so that of two reversals that end at once the second sees the first.
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
@@ -68,30 +69,8 @@ impl Ledger {
     /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Illegal`] when its
     /// transfer is not in a state to be reversed; [`LedgerError::Database`].
     pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
-        use reversal::Column as C;
         let txn = self.begin().await?;
-        let parent = lock_transfer(&txn, task.transfer_id).await?;
-        let at = now();
-        let also = vec![
-            (C::RetryCount, Expr::value(0)),
-            (C::DoubtfulSince, Expr::value(Some(at))),
-            (C::AbsentSince, none_time()),
-            (C::SweepAfter, Expr::value(Some(in_future(self.sweep_grace)))),
-            (C::SweepCount, Expr::value(0)),
-        ];
-        let from = ReversalStatus::PermanentlyFailed;
-        transition::reversal(&txn, task.id, from, ReversalEvent::Replayed, also, note).await?;
-        match parent.status {
-            // Another reversal of it is on its way already.
-            TransferStatus::ReversalPending => {}
-            from => {
-                let event = match from {
-                    TransferStatus::Completed | TransferStatus::PartiallyReversed => TransferEvent::RefundArrived,
-                    _ => TransferEvent::ReversalReplayed,
-                };
-                transition::transfer(&txn, parent.id, from, event, vec![], note).await?;
-            }
-        }
+        let at = replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
         self.commit(txn, 0).await?;
         Ok(ReversalTask {
             status: ReversalStatus::Pending,
@@ -103,7 +82,41 @@ impl Ledger {
     }
 }
 
-async fn lock_transfer(txn: &DatabaseTransaction, id: Uuid) -> Result<transfer::Model, DbErr> {
+/// Makes a reversal that was given up pending again inside `txn`, and returns since when it is in doubt.
+pub(super) async fn replay(
+    txn: &DatabaseTransaction,
+    reversal_id: Uuid,
+    transfer_id: Uuid,
+    sweep_after: DateTime<Utc>,
+    note: &Note,
+) -> Result<DateTime<Utc>, LedgerError> {
+    use reversal::Column as C;
+    let parent = lock_transfer(txn, transfer_id).await?;
+    let at = now();
+    let also = vec![
+        (C::RetryCount, Expr::value(0)),
+        (C::DoubtfulSince, Expr::value(Some(at))),
+        (C::AbsentSince, none_time()),
+        (C::SweepAfter, Expr::value(Some(sweep_after))),
+        (C::SweepCount, Expr::value(0)),
+    ];
+    let from = ReversalStatus::PermanentlyFailed;
+    transition::reversal(txn, reversal_id, from, ReversalEvent::Replayed, also, note).await?;
+    match parent.status {
+        // Another reversal of it is on its way already.
+        TransferStatus::ReversalPending => {}
+        from => {
+            let event = match from {
+                TransferStatus::Completed | TransferStatus::PartiallyReversed => TransferEvent::RefundArrived,
+                _ => TransferEvent::ReversalReplayed,
+            };
+            transition::transfer(txn, parent.id, from, event, vec![], note).await?;
+        }
+    }
+    Ok(at)
+}
+
+pub(super) async fn lock_transfer(txn: &DatabaseTransaction, id: Uuid) -> Result<transfer::Model, DbErr> {
     let found = transfer::Entity::find_by_id(id).lock_exclusive().one(txn).await?;
     found.ok_or_else(|| DbErr::RecordNotFound(format!("transfer {id}")))
 }
@@ -147,6 +160,6 @@ async fn note_amount(txn: &DatabaseTransaction, id: Uuid, amount_reversed: i64) 
     Ok(())
 }
 
-fn none_time() -> SimpleExpr {
-    Expr::value(None::<chrono::DateTime<chrono::Utc>>)
+pub(super) fn none_time() -> SimpleExpr {
+    Expr::value(None::<DateTime<Utc>>)
 }

@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 
 use super::entities::{outbox, reversal};
 use super::history::{self, Entity, Note};
+use super::jobs::Job;
 use super::state::ReversalStatus;
 use super::time::{in_future, now};
 use super::{Ledger, LedgerError, jobs};
@@ -55,9 +56,8 @@ impl Ledger {
             let note = Note::new("sweeper", "due, and no news of its job: a new job was made");
             history::append(&txn, Entity::Reversal, row.id, Some(&status), &status, &note).await?;
         }
-        let ids: Vec<_> = lost.iter().map(|row| row.id).collect();
-        jobs::append(&txn, &ids).await?;
-        self.commit(txn, ids.len()).await?;
-        Ok(ids.len())
+        jobs::append(&txn, lost.iter().map(|row| Job::reverse(row.id))).await?;
+        self.commit(txn, lost.len()).await?;
+        Ok(lost.len())
     }
 }
