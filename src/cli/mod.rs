@@ -1,6 +1,7 @@
 //! The operators' command line: what can be said, and what is done about it. Only `main` calls it.
 
 mod migrate;
+mod output;
 mod queues;
 mod reconcile;
 mod signals;

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
+use super::output::table;
 use crate::config::Config;
 use crate::{app, worker};
 
@@ -26,14 +27,12 @@ impl Queues {
             broker.declare(&topology).await.context("the queues could not be declared")?;
         }
         let found = broker.verify(&topology).await.context("the broker could not be asked; check AMQP_URL")?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{:<32} {:>10} {:>10}", "QUEUE", "MESSAGES", "CONSUMERS")?;
+        let mut shown = table(["QUEUE", "MESSAGES", "CONSUMERS"]);
         for queue in &found {
-            match queue.exists {
-                true => writeln!(out, "{:<32} {:>10} {:>10}", queue.name, queue.messages, queue.consumers)?,
-                false => writeln!(out, "{:<32} {:>10}", queue.name, "missing")?,
-            }
+            let messages = if queue.exists { queue.messages.to_string() } else { "missing".to_owned() };
+            shown.add_row([queue.name.clone(), messages, queue.consumers.to_string()]);
         }
+        writeln!(std::io::stdout().lock(), "{}", shown.trim_fmt())?;
         if matches!(self, Self::Verify) {
             if let Some(missing) = found.iter().find(|queue| !queue.exists) {
                 bail!("queue {} is missing; declare it with `clawback queues declare`", missing.name);

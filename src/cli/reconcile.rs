@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::progress::Progress;
 use self::report::Report;
+use super::output::Format;
 use crate::config::Config;
 use crate::ledger::now;
 use crate::reconcile::{Counts, Walk};
@@ -49,14 +50,6 @@ pub(super) struct Reconcile {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// At most 80 columns wide
-    Table,
-    /// One object: `differences`, and a `summary`
-    Json,
 }
 
 impl Reconcile {

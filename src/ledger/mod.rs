@@ -12,6 +12,7 @@ mod events;
 mod history;
 mod intake;
 mod jobs;
+mod listing;
 mod matching;
 mod operator;
 mod payments;

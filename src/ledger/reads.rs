@@ -139,7 +139,7 @@ pub(super) async fn transfer_views<C: ConnectionTrait>(
     Ok(transfers.into_iter().map(view).collect())
 }
 
-fn reversal_view(row: reversal::Model) -> ReversalView {
+pub(super) fn reversal_view(row: reversal::Model) -> ReversalView {
     ReversalView {
         id: row.id,
         refund_id: row.refund_id,
@@ -153,5 +153,6 @@ fn reversal_view(row: reversal::Model) -> ReversalView {
         externally_reversed: row.externally_reversed,
         failure_code: row.failure_code,
         failure_message: row.failure_message,
+        created_at: row.created_at,
     }
 }

@@ -103,6 +103,8 @@ pub struct ReversalView {
     pub failure_code: Option<String>,
     /// The last failure in words.
     pub failure_message: Option<String>,
+    /// When the debt was recorded.
+    pub created_at: DateTime<Utc>,
 }
 
 /// A refund that a provider reported, and what it led to.

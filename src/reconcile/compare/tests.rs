@@ -346,6 +346,7 @@ fn pending(id: u128, amount: i64) -> ReversalView {
         externally_reversed: false,
         failure_code: None,
         failure_message: None,
+        created_at: chrono::DateTime::UNIX_EPOCH,
     }
 }
 
