@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use stripe_sim::Fault;
 
-use crate::support::{DEADLINE, Process, TestApp, both_databases, eventually};
+use crate::support::{DEADLINE, Process, TestApp, both_databases, free_address};
 
 both_databases! {
     killed_between_commit_and_publish,
@@ -18,10 +18,10 @@ async fn killed_between_commit_and_publish(mut app: TestApp) {
     // Nobody listens there: what is committed can't be published.
     let unreachable = ("AMQP_URL", "amqp://guest:guest@127.0.0.1:1/%2f");
     let http_addr = free_address();
-    let settings = with(&app, &[unreachable, ("HTTP_ADDR", &http_addr)]);
+    let settings = app.settings_with(&[unreachable, ("HTTP_ADDR", &http_addr)]);
     let process = Process::start("serve", &settings);
     app.base_url = format!("http://{http_addr}");
-    is_up(&app).await;
+    app.is_up().await;
     app.refund(5_000).await;
     assert_eq!(app.db.count("outbox WHERE published_at IS NULL").await, 2);
     process.kill().await;
@@ -38,7 +38,7 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
     // While this is held the worker can read, and call Stripe, but not commit what Stripe answered.
     let lock = app.db.connect().await;
     hold_the_ledger(&lock).await;
-    let settings = with(&app, &[("REVERSAL_WORKER_ENABLED", "true")]);
+    let settings = app.settings_with(&[("REVERSAL_WORKER_ENABLED", "true")]);
     let process = Process::start("worker", &settings);
     let answered = |ledger: &stripe_sim::Ledger| {
         ["tr_1", "tr_2"].iter().all(|id| ledger.reversal_posts(id).any(|post| post.status == Some(200)))
@@ -58,7 +58,7 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
 async fn killed_again_and_again_in_the_middle_of_everything(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.refund(5_000).await;
-    let settings = with(&app, &[("REVERSAL_WORKER_ENABLED", "true")]);
+    let settings = app.settings_with(&[("REVERSAL_WORKER_ENABLED", "true")]);
     for fault in [Fault::Slow { delay_ms: 300 }, Fault::ServerErrorApplied, Fault::SlowThenNothing { delay_ms: 200 }] {
         let seen = app.sim.ledger().requests.len();
         app.sim.fault("tr_1", fault, 1);
@@ -74,9 +74,9 @@ async fn killed_again_and_again_in_the_middle_of_everything(mut app: TestApp) {
 async fn told_to_stop_the_binary_ends_with_exit_code_0(mut app: TestApp) {
     app.stop().await;
     let http_addr = free_address();
-    let process = Process::start("run", &with(&app, &[("HTTP_ADDR", &http_addr)]));
+    let process = Process::start("run", &app.settings_with(&[("HTTP_ADDR", &http_addr)]));
     app.base_url = format!("http://{http_addr}");
-    is_up(&app).await;
+    app.is_up().await;
     app.sim.fault("tr_1", Fault::Slow { delay_ms: 500 }, 1);
     app.refund(5_000).await;
     let called = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() == 1;
@@ -106,26 +106,4 @@ async fn hold_the_ledger(connection: &DatabaseConnection) {
         _ => "BEGIN; LOCK TABLE seller_transfers, reversals IN SHARE MODE",
     };
     connection.execute_unprepared(begin).await.unwrap();
-}
-
-fn with(app: &TestApp, changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    let mut settings = app.settings();
-    for (name, value) in changes {
-        settings.retain(|(known, _)| known != name);
-        settings.push(((*name).to_owned(), (*value).to_owned()));
-    }
-    settings
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
-async fn is_up(app: &TestApp) {
-    eventually("the process answers", || async {
-        app.http.get(format!("{}/health/live", app.base_url)).send().await.ok().filter(|answer| answer.status() == 200)
-    })
-    .await;
 }

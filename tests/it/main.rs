@@ -22,6 +22,7 @@ mod relay;
 mod reversal;
 mod schema;
 mod seeds;
+mod side_by_side;
 mod stripe_behaviour;
 mod stripe_client;
 mod sweeper;

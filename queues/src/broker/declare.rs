@@ -40,7 +40,9 @@ pub(crate) async fn declare(broker: &Broker, connection: &Connection, topology: 
         }
         declare_exchange(&channel, topology)
             .await
-            .map_err(|error| mismatch(broker, format!("exchange `{}`", topology.exchange()), &error))
+            .map_err(|error| mismatch(broker, format!("exchange `{}`", topology.exchange()), &error))?;
+        finish(&channel).await;
+        Ok(())
     };
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
@@ -93,10 +95,20 @@ pub(super) async fn look_at(
     let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
     let options = QueueDeclareOptions::durable().passive();
     match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
-        Ok(queue) => Ok(Some(queue)),
+        Ok(queue) => {
+            finish(&channel).await;
+            Ok(Some(queue))
+        }
         Err(error) if reply_code(&error) == Some(NOT_FOUND) => Ok(None),
         Err(error) => Err(broker.error(&error)),
     }
+}
+
+/// Closes a channel that has done its work. Merely dropped it would still be closing when its connection is closed, which
+/// lapin logs as an error.
+async fn finish(channel: &Channel) {
+    // What it was for is done; a channel that can't be closed any more is closed.
+    let _ = channel.close(200, "done".into()).await;
 }
 
 pub(super) fn arguments(queue: &QueueSpec) -> FieldTable {

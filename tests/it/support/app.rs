@@ -93,10 +93,7 @@ impl TestApp {
 
     /// Starts everything (again), with some settings changed.
     pub(crate) async fn start(&mut self, changes: &[(&str, &str)]) {
-        for (name, value) in changes {
-            self.settings.retain(|(known, _)| known != name);
-            self.settings.push(((*name).to_owned(), (*value).to_owned()));
-        }
+        self.settings = self.settings_with(changes);
         let config = Config::from_parts(None, self.settings.clone()).unwrap();
         let app = App::build_with(&config, Role::All, PATIENCE).await.unwrap();
         self.base_url = format!("http://{}", app.http_addr().unwrap());
@@ -119,6 +116,25 @@ impl TestApp {
     /// The settings as environment variables, for a process of its own.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
         self.settings.clone()
+    }
+
+    /// The same, with some of them changed.
+    pub(crate) fn settings_with(&self, changes: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut settings = self.settings();
+        for (name, value) in changes {
+            settings.retain(|(known, _)| known != name);
+            settings.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        settings
+    }
+
+    /// Waits until somebody answers at `base_url`.
+    pub(crate) async fn is_up(&self) {
+        eventually("the process answers", || async {
+            let answer = self.http.get(format!("{}/health/live", self.base_url)).send().await.ok();
+            answer.filter(|answer| answer.status() == 200)
+        })
+        .await;
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

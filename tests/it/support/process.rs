@@ -1,5 +1,6 @@
 //! The `clawback` binary as a process of its own, for tests that kill it.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
@@ -18,6 +19,21 @@ impl Process {
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the clawback binary does not start");
+        Self { child }
+    }
+
+    /// The same, with what it logs in a file.
+    pub(crate) fn start_logging(role: &str, settings: &[(String, String)], log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_clawback"))
+            .arg(role)
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("the clawback binary does not start");
