@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use axum::Router;
 use queues::{Publisher, Worker};
 use tokio::net::TcpListener;
@@ -22,7 +22,7 @@ use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;
 use crate::worker::{self, KillSwitch};
 
-pub use parts::{broker, connect_ledger, retry_policy};
+pub use parts::{broker, connect_ledger, retry_policy, topologies, transfer_retry_policy};
 use parts::{check_queues, http, open_ledger, reversal_worker};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
@@ -93,9 +93,9 @@ impl App {
     /// As [`Self::build`].
     pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
         let ledger = open_ledger(config).await?;
+        check_queues(config, &topologies(config)?).await?;
         let policy = retry_policy(config);
-        let topology = worker::reversal_topology(&policy).context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?;
-        check_queues(config, &topology).await?;
+        let topology = worker::reversal_topology(&policy)?;
 
         let mut app = Self { ledger, publisher: None, relay: None, http: None, worker: None };
         let wanted = config.reversal.worker_enabled;

@@ -16,7 +16,7 @@ use crate::config::{AppEnv, Config};
 use crate::ingress::{self, IngressState};
 use crate::ledger::Ledger;
 use crate::stripe;
-use crate::worker::{KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
+use crate::worker::{self, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
 
 /// Connects to the database that `config` names, without looking at its schema.
 ///
@@ -62,16 +62,40 @@ pub fn retry_policy(config: &Config) -> RetryPolicy {
     RetryPolicy::new(reversal.backoff_base, reversal.backoff_max, reversal.max_retries)
 }
 
+/// How the creation of transfers is retried.
+#[must_use]
+pub fn transfer_retry_policy(config: &Config) -> RetryPolicy {
+    let retry = &config.transfer_retry;
+    RetryPolicy::new(retry.backoff_base, retry.backoff_max, retry.max_retries)
+}
+
+/// The queues of every job: those of the reversals, then those of the transfers to create.
+///
+/// # Errors
+/// When a delay is one that no queue can have.
+pub fn topologies(config: &Config) -> Result<Vec<Topology>> {
+    let reversals = worker::reversal_topology(&retry_policy(config));
+    let transfers = worker::transfer_topology(&transfer_retry_policy(config));
+    Ok(vec![
+        reversals.context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?,
+        transfers.context("TRANSFER_RETRY_BACKOFF_BASE and _MAX can't be used")?,
+    ])
+}
+
 /// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
-pub(super) async fn check_queues(config: &Config, topology: &Topology) -> Result<()> {
-    match broker(config, "clawback start")?.declare(topology).await {
-        Ok(()) => Ok(()),
-        Err(error @ BrokerError::Unreachable { .. }) => {
-            tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
-            Ok(())
+pub(super) async fn check_queues(config: &Config, topologies: &[Topology]) -> Result<()> {
+    let broker = broker(config, "clawback start")?;
+    for topology in topologies {
+        match broker.declare(topology).await {
+            Ok(()) => {}
+            Err(error @ BrokerError::Unreachable { .. }) => {
+                tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
+                return Ok(());
+            }
+            Err(error) => return Err(error).context("the queues on the broker can't be used"),
         }
-        Err(error) => Err(error).context("the queues on the broker can't be used"),
     }
+    Ok(())
 }
 
 pub(super) async fn http(

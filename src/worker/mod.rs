@@ -16,15 +16,21 @@ pub use kill_switch::{KillSwitch, Switch};
 pub use limiter::Limiter;
 pub use reverse_transfer::{ReverseTransfer, Timing};
 
-use crate::ledger::{REVERSE_TRANSFER, ReverseTransferJob};
+use crate::ledger::{CREATE_TRANSFER, CreateTransferJob, REVERSE_TRANSFER, ReverseTransferJob};
 
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
 /// The work queue of reversals; the others are named after it.
 const REVERSALS: &str = "reversals";
+/// The work queue of transfers to create; the others are named after it.
+const TRANSFERS: &str = "transfers";
 
 impl queues::Job for ReverseTransferJob {
     const KIND: &'static str = REVERSE_TRANSFER;
+}
+
+impl queues::Job for CreateTransferJob {
+    const KIND: &'static str = CREATE_TRANSFER;
 }
 
 /// The queues of the reversals: one for each delay that `policy` can ask for, the longest always among them.
@@ -32,6 +38,18 @@ impl queues::Job for ReverseTransferJob {
 /// # Errors
 /// [`TopologyError`] for delays that no queue can have.
 pub fn reversal_topology(policy: &RetryPolicy) -> Result<Topology, TopologyError> {
+    topology(REVERSALS, policy)
+}
+
+/// The queues of the transfers to create, made like those of the reversals.
+///
+/// # Errors
+/// [`TopologyError`] for delays that no queue can have.
+pub fn transfer_topology(policy: &RetryPolicy) -> Result<Topology, TopologyError> {
+    topology(TRANSFERS, policy)
+}
+
+fn topology(queue: &str, policy: &RetryPolicy) -> Result<Topology, TopologyError> {
     let longest = policy.delay(u32::MAX);
-    Topology::new(EXCHANGE, REVERSALS, policy.delays().into_iter().chain([longest]))
+    Topology::new(EXCHANGE, queue, policy.delays().into_iter().chain([longest]))
 }
