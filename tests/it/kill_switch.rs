@@ -8,6 +8,7 @@ use crate::support::{TestApp, both_databases, eventually, refund_event};
 both_databases! {
     a_refused_key_pauses_the_worker_until_stripe_takes_it_again,
     an_outage_with_a_thousand_open_reversals_parks_none_of_them,
+    a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
 }
 
 async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestApp) {
@@ -53,6 +54,36 @@ async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: Te
     .await;
     assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
     assert_eq!(app.db.count("seller_transfers WHERE status = 'reversed'").await, OPEN);
+}
+
+async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut app: TestApp) {
+    const OPEN: i64 = 60;
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let amount = app.many_sellers("pi_big", OPEN).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
+    assert_eq!(app.post_webhook(&event).await.status(), 200);
+
+    // The other account has none of them, not even those that were reversed.
+    app.sim.reset();
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    stripe_is(&app, "degraded").await;
+    let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 3;
+    app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
+    for n in 0..OPEN {
+        app.sim.add_transfer(&format!("tr_of_{n}"), 100, "eur", "acct_1");
+    }
+    app.sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
+    app.sim.add_transfer("tr_2", 3_000, "eur", "acct_2");
+    stripe_is(&app, "ok").await;
+    eventually("none is left", || async {
+        (app.db.count("reversals WHERE status = 'pending'").await == 0).then_some(())
+    })
+    .await;
+    let given_up = app.db.count("reversals WHERE status = 'permanently_failed'").await;
+    assert!((10..OPEN / 2).contains(&given_up), "{given_up} given up, more than the burst and what was in flight");
 }
 
 /// Waits until the readiness says that of Stripe, and returns all that it says of it.

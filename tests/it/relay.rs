@@ -1,5 +1,7 @@
 //! The relay: woken, not waiting; and it marks only what the broker has really taken.
 
+use chrono::{SubsecRound, TimeDelta, Utc};
+
 use crate::support::{Backend, TestApp, both_databases, eventually, refund_webhook, two_sellers};
 
 /// So long that a test which needs it to pass would fail.
@@ -8,6 +10,7 @@ const NEVER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
 both_databases! {
     a_commit_wakes_the_relay_of_its_own_process,
     what_the_broker_returned_is_not_marked_and_published_again,
+    what_a_relay_claimed_before_it_died_is_published_as_soon_as_its_lease_ends,
 }
 
 async fn a_commit_wakes_the_relay_of_its_own_process(mut app: TestApp) {
@@ -66,4 +69,16 @@ async fn what_the_broker_returned_is_not_marked_and_published_again(mut app: Tes
         (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
     })
     .await;
+}
+
+async fn what_a_relay_claimed_before_it_died_is_published_as_soon_as_its_lease_ends(mut app: TestApp) {
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    app.stop().await;
+    app.ledger().receive(refund_webhook("evt_1", "re_1", "pi_1", 1_000)).await.unwrap();
+    let ends = (Utc::now() + TimeDelta::seconds(3)).trunc_subsecs(6);
+    app.db.execute(&format!("UPDATE outbox SET attempts = 1, claimed_until = '{}'", ends.to_rfc3339())).await;
+    app.start(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.published(2).await;
+    assert!(Utc::now() > ends, "published although another relay had a claim");
+    assert_eq!(app.db.count("outbox WHERE attempts = 2").await, 2);
 }
