@@ -9,11 +9,11 @@
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, migrator};
 
-mod dialect;
 mod m20261101_000001_ledger;
 mod m20261101_000002_history_is_append_only;
 mod m20261123_000003_transfers_are_created;
 mod m20261123_000004_refunds_fail_and_name_shares;
+mod sql;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m20261101_000001_ledger::Migration),
-            Box::new(m20261101_000002_history_is_append_only::Migration),
-            Box::new(m20261123_000003_transfers_are_created::Migration),
-            Box::new(m20261123_000004_refunds_fail_and_name_shares::Migration),
+            Box::new(m20261101_000001_ledger::MIGRATION),
+            Box::new(m20261101_000002_history_is_append_only::MIGRATION),
+            Box::new(m20261123_000003_transfers_are_created::MIGRATION),
+            Box::new(m20261123_000004_refunds_fail_and_name_shares::MIGRATION),
         ]
     }
 }

@@ -1,26 +1,9 @@
 //! The ledger's tables. Money is in minor units of the row's own currency; times are UTC.
 
-use sea_orm_migration::prelude::*;
+use crate::sql::{SqlMigration, Statements};
 
-use crate::dialect;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, DOWN).await
-    }
-}
+pub(crate) const MIGRATION: SqlMigration =
+    SqlMigration { name: "m20261101_000001_ledger", up: Statements::Both(UP), down: Statements::Both(DOWN) };
 
 const UP: &[&str] = &[
     "CREATE TABLE payments (

@@ -1,34 +1,13 @@
 //! Triggers that refuse to change or delete a row of `history`: what happened to money is not rewritten, by whatever
 //! program or hand.
 
-use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
+use crate::sql::{SqlMigration, Statements};
 
-use crate::dialect;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        match manager.get_database_backend() {
-            DbBackend::Sqlite => dialect::execute(manager, SQLITE_UP).await,
-            _ => dialect::execute(manager, POSTGRES_UP).await,
-        }
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        match manager.get_database_backend() {
-            DbBackend::Sqlite => dialect::execute(manager, SQLITE_DOWN).await,
-            _ => dialect::execute(manager, POSTGRES_DOWN).await,
-        }
-    }
-}
+pub(crate) const MIGRATION: SqlMigration = SqlMigration {
+    name: "m20261101_000002_history_is_append_only",
+    up: Statements::Each { postgres: POSTGRES_UP, sqlite: SQLITE_UP },
+    down: Statements::Each { postgres: POSTGRES_DOWN, sqlite: SQLITE_DOWN },
+};
 
 const SQLITE_UP: &[&str] = &[
     "CREATE TRIGGER history_no_update BEFORE UPDATE ON history

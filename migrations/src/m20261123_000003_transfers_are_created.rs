@@ -1,26 +1,12 @@
 //! What creating a transfer at Stripe has to remember between two tries: the same as reversing one.
 
-use sea_orm_migration::prelude::*;
+use crate::sql::{SqlMigration, Statements};
 
-use crate::dialect;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, DOWN).await
-    }
-}
+pub(crate) const MIGRATION: SqlMigration = SqlMigration {
+    name: "m20261123_000003_transfers_are_created",
+    up: Statements::Both(UP),
+    down: Statements::Both(DOWN),
+};
 
 /// `epoch_started_at` is null for a transfer that was registered with its Stripe id: nothing is created for it.
 const UP: &[&str] = &[

@@ -1,26 +1,12 @@
 //! A refund that its provider takes back after it had succeeded, and one that says itself what each transfer owes.
 
-use sea_orm_migration::prelude::*;
+use crate::sql::{SqlMigration, Statements};
 
-use crate::dialect;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, DOWN).await
-    }
-}
+pub(crate) const MIGRATION: SqlMigration = SqlMigration {
+    name: "m20261123_000004_refunds_fail_and_name_shares",
+    up: Statements::Both(UP),
+    down: Statements::Both(DOWN),
+};
 
 /// `shares` is JSON: what the refund itself asks of each transfer, by id, in minor units of the transfer's currency; null
 /// means by ratio. `attention` is what an operator has to do about the refund, in words; null means nothing.
