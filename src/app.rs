@@ -17,13 +17,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::ledger::{Ledger, REVERSE_TRANSFER};
+use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
 use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;
-use crate::worker::{self, KillSwitch};
+use crate::worker::KillSwitch;
 
 pub use parts::{broker, connect_ledger, retry_policy, topologies, transfer_retry_policy};
-use parts::{check_queues, http, open_ledger, reversal_worker};
+use parts::{check_queues, http, open_ledger, workers};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub enum Role {
     All,
     /// HTTP, relay and sweeper.
     Serve,
-    /// The consumer of jobs.
+    /// The consumers of jobs.
     Worker,
 }
 
@@ -63,13 +63,13 @@ pub struct App {
     publisher: Option<Publisher>,
     relay: Option<(Relay, Sweeper)>,
     http: Option<(TcpListener, Router)>,
-    worker: Option<ReversalWorker>,
+    workers: Option<Workers>,
 }
 
-/// The consumer of reversals, and what watches it.
+/// The consumers of jobs, and what watches them: all share one limiter and one kill switch.
 #[derive(Debug)]
-struct ReversalWorker {
-    consumer: Worker,
+struct Workers {
+    consumers: Vec<Worker>,
     kill_switch: Arc<KillSwitch>,
     stripe: stripe::Client,
     probe_every: Duration,
@@ -93,26 +93,32 @@ impl App {
     /// As [`Self::build`].
     pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
         let ledger = open_ledger(config).await?;
-        check_queues(config, &topologies(config)?).await?;
-        let policy = retry_policy(config);
-        let topology = worker::reversal_topology(&policy)?;
+        let topologies = topologies(config)?;
+        check_queues(config, &topologies).await?;
 
-        let mut app = Self { ledger, publisher: None, relay: None, http: None, worker: None };
-        let wanted = config.reversal.worker_enabled;
-        if role == Role::Worker && !wanted {
-            bail!("REVERSAL_WORKER_ENABLED is false, so that `clawback worker` has nothing to do; set it to true");
+        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None };
+        if role != Role::Serve {
+            app.workers = workers(config, &app.ledger, patience)?;
         }
-        if role != Role::Serve && wanted {
-            app.worker = Some(reversal_worker(config, &app.ledger, topology.clone(), policy, patience)?);
+        if role == Role::Worker && app.workers.is_none() {
+            bail!(
+                "REVERSAL_WORKER_ENABLED and TRANSFER_RETRY_ENABLED are false, so that `clawback worker` has nothing to \
+                 do; set one of them to true"
+            );
         }
         if role != Role::Worker {
             let broker = broker(config, "clawback relay")?;
             let publisher = Publisher::start(&broker);
-            let routes = vec![Route { kind: REVERSE_TRANSFER, topology }];
+            let [reversals, transfers] = topologies;
+            let routes = vec![
+                Route { kind: REVERSE_TRANSFER, topology: reversals },
+                Route { kind: CREATE_TRANSFER, topology: transfers },
+            ];
             let interval = config.reversal.check_interval;
             let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
-            app.relay = Some((relay, Sweeper::new(app.ledger.clone(), interval)));
-            let stripe = app.worker.as_ref().map(|worker| worker.kill_switch.state());
+            let sweeper = Sweeper::new(app.ledger.clone(), interval, config.transfer_retry.check_interval);
+            app.relay = Some((relay, sweeper));
+            let stripe = app.workers.as_ref().map(|workers| workers.kill_switch.state());
             app.http = Some(http(config, &app.ledger, &publisher, stripe).await?);
             app.publisher = Some(publisher);
         }
@@ -157,16 +163,17 @@ impl App {
         if let Some((listener, router)) = self.http {
             parts.spawn(serve_http(listener, router, stopping.clone()));
         }
-        if let Some(worker) = self.worker {
+        if let Some(Workers { consumers, kill_switch, stripe, probe_every }) = self.workers {
             let (stop, ledger) = (stopping.clone(), self.ledger.clone());
-            let ReversalWorker { consumer, kill_switch, stripe, probe_every } = worker;
-            let control = consumer.control();
+            let controls = consumers.iter().map(Worker::control).collect();
             parts.spawn(async move {
-                kill_switch.run(control, stripe, ledger, probe_every, stop).await;
+                kill_switch.run(controls, stripe, ledger, probe_every, stop).await;
                 ("kill switch", Ok(()))
             });
-            let stop = stopping.clone().cancelled_owned();
-            parts.spawn(async move { ("worker", consumer.run(stop).await.map_err(Into::into)) });
+            for consumer in consumers {
+                let stop = stopping.clone().cancelled_owned();
+                parts.spawn(async move { ("worker", consumer.run(stop).await.map_err(Into::into)) });
+            }
         }
 
         let failed = tokio::select! {

@@ -10,13 +10,13 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{DRAIN, JOB_TIMEOUT, Patience, ReversalWorker};
+use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
 use crate::api::{self, ApiState, Tokens};
 use crate::config::{AppEnv, Config};
 use crate::ingress::{self, IngressState};
 use crate::ledger::Ledger;
 use crate::stripe;
-use crate::worker::{self, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
+use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
 
 /// Connects to the database that `config` names, without looking at its schema.
 ///
@@ -25,7 +25,8 @@ use crate::worker::{self, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
     let what = "the database can't be reached; check DATABASE_URL";
-    Ledger::connect(url, config.reversal.check_interval).await.context(what)
+    let ledger = Ledger::connect(url, config.reversal.check_interval).await.context(what)?;
+    Ok(ledger.with_creation_grace(config.transfer_retry.check_interval))
 }
 
 pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
@@ -69,14 +70,14 @@ pub fn transfer_retry_policy(config: &Config) -> RetryPolicy {
     RetryPolicy::new(retry.backoff_base, retry.backoff_max, retry.max_retries)
 }
 
-/// The queues of every job: those of the reversals, then those of the transfers to create.
+/// The queues of every job: of the reversals, and of the transfers to create.
 ///
 /// # Errors
 /// When a delay is one that no queue can have.
-pub fn topologies(config: &Config) -> Result<Vec<Topology>> {
+pub fn topologies(config: &Config) -> Result<[Topology; 2]> {
     let reversals = worker::reversal_topology(&retry_policy(config));
     let transfers = worker::transfer_topology(&transfer_retry_policy(config));
-    Ok(vec![
+    Ok([
         reversals.context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?,
         transfers.context("TRANSFER_RETRY_BACKOFF_BASE and _MAX can't be used")?,
     ])
@@ -117,27 +118,42 @@ pub(super) async fn http(
     Ok((listener, api::complete(ingress::routes(ingress).merge(api::routes(api)))))
 }
 
-pub(super) fn reversal_worker(
-    config: &Config,
-    ledger: &Ledger,
-    topology: Topology,
-    policy: RetryPolicy,
-    patience: Patience,
-) -> Result<ReversalWorker> {
+/// The consumers that this process is to run, and what watches them; none when all are switched off.
+pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> Result<Option<Workers>> {
+    let (reversals, creations) = (config.reversal.worker_enabled, config.transfer_retry.enabled);
+    if !reversals && !creations {
+        return Ok(None);
+    }
     let Some(api_key) = config.stripe.api_key.clone() else {
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
     let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
-    let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
     let kill_switch = Arc::new(KillSwitch::new());
-    let timing = Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling };
-    let (client, switch) = (stripe.clone(), Arc::clone(&kill_switch));
-    let handler = ReverseTransfer::new(ledger.clone(), client, limiter, switch, policy, timing);
-    let consumer = Worker::new(&broker(config, "clawback worker")?, topology, policy)
-        .prefetch(config.reversal.prefetch)
-        .concurrency(config.reversal.concurrency)
-        .job_timeout(JOB_TIMEOUT)
-        .drain_timeout(DRAIN)
-        .register(handler);
-    Ok(ReversalWorker { consumer, kill_switch, stripe, probe_every: patience.probe_every })
+    let context = JobContext {
+        ledger: ledger.clone(),
+        stripe: stripe.clone(),
+        limiter: Arc::new(Limiter::new(config.stripe.max_rps)),
+        kill_switch: Arc::clone(&kill_switch),
+        policy: retry_policy(config),
+        timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
+    };
+    let [reversal_queues, transfer_queues] = topologies(config)?;
+    let consumer = |queues: Topology, policy: RetryPolicy| -> Result<Worker> {
+        Ok(Worker::new(&broker(config, "clawback worker")?, queues, policy)
+            .prefetch(config.reversal.prefetch)
+            .concurrency(config.reversal.concurrency)
+            .job_timeout(JOB_TIMEOUT)
+            .drain_timeout(DRAIN))
+    };
+    let mut consumers = Vec::new();
+    if reversals {
+        let handler = ReverseTransfer::new(context.clone());
+        consumers.push(consumer(reversal_queues, context.policy)?.register(handler));
+    }
+    if creations {
+        let policy = transfer_retry_policy(config);
+        consumers
+            .push(consumer(transfer_queues, policy)?.register(CreateTransfer::new(JobContext { policy, ..context })));
+    }
+    Ok(Some(Workers { consumers, kill_switch, stripe, probe_every: patience.probe_every }))
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::LedgerError;
 use super::allocation::{Share, allocate};
+use super::created::{self, TRANSFER_NOT_CREATED};
 use super::entities::{payment, refund, reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::jobs::Job;
@@ -45,18 +46,21 @@ pub(super) async fn match_refund(
     let refunded = refunded_so_far(txn, payment.id).await?;
     let asks = allocate(payment.amount, refunded, &shares);
 
-    let mut created = Vec::new();
+    let (mut created, mut jobs) = (Vec::new(), Vec::new());
     let due = now();
     for (transfer, ask) in transfers.iter().zip(asks) {
         if ask > 0 {
-            created.push(owe(txn, transfer, refund, ask, in_future(sweep_grace), due, actor).await?);
+            let (id, job) = owe(txn, transfer, refund, ask, in_future(sweep_grace), due, actor).await?;
+            created.push(id);
+            jobs.extend(job);
         }
     }
-    jobs::append(txn, created.iter().copied().map(Job::reverse)).await?;
+    jobs::append(txn, jobs).await?;
     Ok(created)
 }
 
-/// Records that `transfer` owes `amount` for `refund`.
+/// Records that `transfer` owes `amount` for `refund`. There is no job for it while the transfer is not created: see
+/// `created`.
 async fn owe(
     txn: &DatabaseTransaction,
     transfer: &transfer::Model,
@@ -65,9 +69,10 @@ async fn owe(
     sweep_after: DateTime<Utc>,
     at: DateTime<Utc>,
     actor: &str,
-) -> Result<Uuid, LedgerError> {
+) -> Result<(Uuid, Option<Job>), LedgerError> {
     let id = Uuid::now_v7();
-    let note = Note::new(actor, format!("refund {}", refund.refund_ref));
+    let mut note = Note::new(actor, format!("refund {}", refund.refund_ref));
+    let is_uncreated = created::is_uncreated(transfer);
     let refused = match transfer.status {
         TransferStatus::ReversalPending => None,
         TransferStatus::Completed | TransferStatus::PartiallyReversed => {
@@ -75,12 +80,19 @@ async fn owe(
                 .await?;
             None
         }
+        TransferStatus::Pending | TransferStatus::Failed => {
+            note.reason.push_str("; waits for its transfer to be created");
+            None
+        }
+        TransferStatus::PermanentlyFailed if is_uncreated => {
+            Some((TRANSFER_NOT_CREATED.to_owned(), created::not_created(transfer.id)))
+        }
         // The debt is kept, but only an operator's replay may move such a transfer. Its job parks it with the reason.
-        from @ (TransferStatus::Pending
-        | TransferStatus::Failed
-        | TransferStatus::PermanentlyFailed
-        | TransferStatus::Reversed) => Some(format!("the transfer was {from} when the refund arrived")),
+        from @ (TransferStatus::PermanentlyFailed | TransferStatus::Reversed) => {
+            Some((format!("transfer_{from}"), format!("the transfer was {from} when the refund arrived")))
+        }
     };
+    let (failure_code, failure_message) = refused.clone().unzip();
     let status = if refused.is_some() { ReversalStatus::PermanentlyFailed } else { ReversalStatus::Pending };
     let row = reversal::Model {
         id,
@@ -98,17 +110,17 @@ async fn owe(
         pending_reversal_id: None,
         stripe_reversal_id: None,
         externally_reversed: false,
-        failure_code: refused.as_ref().map(|_| format!("transfer_{}", transfer.status)),
-        failure_message: refused.clone(),
+        failure_code,
+        failure_message,
         sweep_after: Some(sweep_after),
         sweep_count: 0,
         created_at: at,
         updated_at: at,
     };
     reversal::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
-    let note = refused.map_or(note, |why| Note::new(actor, why));
+    let note = refused.map_or(note, |(_, why)| Note::new(actor, why));
     history::append(txn, Entity::Reversal, id, None, &status.to_string(), &note).await?;
-    Ok(id)
+    Ok((id, (!is_uncreated).then(|| Job::reverse(id))))
 }
 
 /// What each transfer has been asked for so far, whatever became of it.

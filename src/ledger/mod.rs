@@ -5,6 +5,8 @@
 //! to the broker.
 
 mod allocation;
+mod created;
+mod creation;
 mod database;
 pub(crate) mod entities;
 mod error;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use tokio::sync::Notify;
 
+pub use creation::CreationTask;
 pub use error::LedgerError;
 pub use events::{EventContent, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 pub use history::Note;
@@ -39,6 +42,7 @@ pub use jobs::{CREATE_TRANSFER, CreateTransferJob, OUTBOX_CHANNEL, REVERSE_TRANS
 pub use payments::Registered;
 pub use reads::TransferToProbe;
 pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
+pub use settling::REVERSAL_ENDED;
 pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};
 pub use views::{NewPayment, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
@@ -49,6 +53,7 @@ pub struct Ledger {
     db: DatabaseConnection,
     outbox_wake: Arc<Notify>,
     sweep_grace: Duration,
+    creation_grace: Duration,
 }
 
 impl Ledger {
@@ -61,7 +66,13 @@ impl Ledger {
     /// [`LedgerError::Database`] when the database can't be reached.
     pub async fn connect(url: &str, sweep_grace: Duration) -> Result<Self, LedgerError> {
         let db = database::connect(url).await?;
-        Ok(Self { db, outbox_wake: Arc::new(Notify::new()), sweep_grace })
+        Ok(Self { db, outbox_wake: Arc::new(Notify::new()), sweep_grace, creation_grace: sweep_grace })
+    }
+
+    /// The same, with a grace of their own for transfers that are to be created.
+    #[must_use]
+    pub fn with_creation_grace(self, creation_grace: Duration) -> Self {
+        Self { creation_grace, ..self }
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.

@@ -3,25 +3,23 @@
 //! Called by the API and by the command line. The transition and the new job are one transaction; who asked for it, and
 //! why, is in the history. Stripe is not called here.
 
-use sea_orm::EntityTrait;
-use sea_orm::sea_query::Expr;
+use sea_orm::{EntityTrait, QuerySelect};
 use uuid::Uuid;
 
 use super::entities::{reversal, transfer};
 use super::history::Note;
 use super::jobs::Job;
-use super::settling::{self, lock_transfer};
-use super::state::{ReversalStatus, TransferEvent, TransferStatus};
-use super::time::{in_future, now};
-use super::{Ledger, LedgerError, jobs, transition};
+use super::state::{ReversalStatus, TransferStatus};
+use super::time::in_future;
+use super::{Ledger, LedgerError, created, jobs, settling};
 
 impl Ledger {
     /// Has a reversal that was given up tried again, with fresh retries and a new job. Before it calls Stripe, the worker
     /// looks there whether the reversal has happened after all.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was not given up; [`LedgerError::Stale`] when somebody
-    /// else was faster; [`LedgerError::Database`].
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was not given up, or when its transfer was never
+    /// created; [`LedgerError::Stale`] when somebody else was faster; [`LedgerError::Database`].
     pub async fn replay_reversal(&self, id: Uuid, note: &Note) -> Result<(), LedgerError> {
         let found = reversal::Entity::find_by_id(id).one(&self.db).await?;
         let row = found.ok_or(LedgerError::NotFound { entity: "reversal", id })?;
@@ -39,35 +37,30 @@ impl Ledger {
     /// Stripe, the worker looks there whether the transfer was created after all.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when its creation was not given up; [`LedgerError::Stale`]
-    /// when somebody else was faster; [`LedgerError::Database`].
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when its creation was not given up;
+    /// [`LedgerError::Database`].
     pub async fn retry_transfer(&self, id: Uuid, note: &Note) -> Result<(), LedgerError> {
-        use transfer::Column as C;
         let txn = self.begin().await?;
-        if transfer::Entity::find_by_id(id).one(&txn).await?.is_none() {
-            return Err(LedgerError::NotFound { entity: "transfer", id });
+        let found = transfer::Entity::find_by_id(id).lock_exclusive().one(&txn).await?;
+        let row = found.ok_or(LedgerError::NotFound { entity: "transfer", id })?;
+        if let Some(problem) = not_to_be_retried(&row) {
+            return Err(LedgerError::Conflict(format!("transfer {id} {problem}")));
         }
-        let row = lock_transfer(&txn, id).await?;
-        if row.status != TransferStatus::PermanentlyFailed || row.stripe_transfer_id.is_some() {
-            let problem = match row.stripe_transfer_id {
-                Some(at_stripe) => {
-                    format!("transfer {id} exists at Stripe as {at_stripe}; replay its reversals instead")
-                }
-                None => format!("transfer {id} is {}; only one that is permanently_failed is retried", row.status),
-            };
-            return Err(LedgerError::Conflict(problem));
-        }
-        let at = now();
-        let also = vec![
-            (C::RetryCount, Expr::value(0)),
-            (C::DoubtfulSince, Expr::value(Some(at))),
-            (C::AbsentSince, settling::none_time()),
-            (C::NextRetryAt, settling::none_time()),
-            (C::SweepAfter, Expr::value(Some(in_future(self.sweep_grace)))),
-            (C::SweepCount, Expr::value(0)),
-        ];
-        transition::transfer(&txn, id, row.status, TransferEvent::CreationReplayed, also, note).await?;
+        created::replay(&txn, &row, in_future(self.creation_grace), note).await?;
         jobs::append(&txn, [Job::create(id)]).await?;
         self.commit(txn, 1).await
     }
+}
+
+/// Why creating the transfer can't be tried again; none when it can.
+fn not_to_be_retried(row: &transfer::Model) -> Option<String> {
+    if let Some(at_stripe) = &row.stripe_transfer_id {
+        return Some(format!("exists at Stripe as {at_stripe}; replay its reversals instead"));
+    }
+    if !created::is_uncreated(row) {
+        // To create it would be to pay the seller a second time.
+        return Some("was not registered to be created by Clawback, and has lost its Stripe id".to_owned());
+    }
+    let given_up = row.status == TransferStatus::PermanentlyFailed;
+    (!given_up).then(|| format!("is {}; only one that is permanently_failed is retried", row.status))
 }

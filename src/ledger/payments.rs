@@ -1,5 +1,6 @@
 //! Registers payments and their transfers, and matches the refunds that came before them. Called by the API.
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder,
@@ -9,8 +10,9 @@ use uuid::Uuid;
 use super::database::lock_payment_ref;
 use super::entities::{payment, refund, transfer};
 use super::history::{self, Entity, Note};
+use super::jobs::{self, Job};
 use super::state::{RefundStatus, TransferStatus};
-use super::time::now;
+use super::time::{in_future, now};
 use super::{Ledger, LedgerError, NewPayment, NewTransfer, PaymentView, matching, reads};
 
 const ACTOR: &str = "api";
@@ -29,8 +31,8 @@ pub struct Registered {
 }
 
 impl Ledger {
-    /// Registers a payment with its transfers, and matches refunds that were reported before. Registering the same
-    /// again changes nothing.
+    /// Registers a payment with its transfers, has those created that have no Stripe id, and matches refunds that were
+    /// reported before. Registering the same again changes nothing.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] names the field; [`LedgerError::Conflict`] says what is registered already;
@@ -47,8 +49,8 @@ impl Ledger {
                 (false, 0)
             }
             None => {
-                let payment = insert(&txn, &new).await?;
-                (true, self.match_earlier_refunds(&txn, &payment).await?)
+                let (payment, to_create) = insert(&txn, &new, in_future(self.creation_grace)).await?;
+                (true, to_create + self.match_earlier_refunds(&txn, &payment).await?)
             }
         };
         let payment = reads::payment(&txn, &new.payment_ref).await?.ok_or_else(|| {
@@ -81,7 +83,12 @@ impl Ledger {
     }
 }
 
-async fn insert(txn: &DatabaseTransaction, new: &NewPayment) -> Result<payment::Model, LedgerError> {
+/// Writes the payment and its transfers, with a job for each that is to be created, and returns how many those are.
+async fn insert(
+    txn: &DatabaseTransaction,
+    new: &NewPayment,
+    sweep_after: DateTime<Utc>,
+) -> Result<(payment::Model, usize), LedgerError> {
     let ids: Vec<&str> = new.transfers.iter().filter_map(|t| t.stripe_transfer_id.as_deref()).collect();
     let taken = transfer::Entity::find().filter(transfer::Column::StripeTransferId.is_in(ids)).one(txn).await?;
     if let Some(taken) = taken {
@@ -99,9 +106,11 @@ async fn insert(txn: &DatabaseTransaction, new: &NewPayment) -> Result<payment::
     payment::Entity::insert(payment.clone().into_active_model()).exec_without_returning(txn).await?;
     let note = Note::new(ACTOR, "registered");
     history::append(txn, Entity::Payment, payment.id, None, "registered", &note).await?;
+    let mut to_create = Vec::new();
     for new in &new.transfers {
         let id = Uuid::now_v7();
-        let status = TransferStatus::Completed;
+        let is_new = new.stripe_transfer_id.is_none();
+        let status = if is_new { TransferStatus::Pending } else { TransferStatus::Completed };
         let row = transfer::ActiveModel {
             id: Set(id),
             payment_id: Set(payment.id),
@@ -119,16 +128,20 @@ async fn insert(txn: &DatabaseTransaction, new: &NewPayment) -> Result<payment::
             created_at: Set(created_at),
             updated_at: Set(created_at),
             epoch: Set(0),
-            epoch_started_at: Set(None),
+            epoch_started_at: Set(is_new.then_some(created_at)),
             doubtful_since: Set(None),
             absent_since: Set(None),
-            sweep_after: Set(None),
+            sweep_after: Set(is_new.then_some(sweep_after)),
             sweep_count: Set(0),
         };
         transfer::Entity::insert(row).exec_without_returning(txn).await?;
         history::append(txn, Entity::Transfer, id, None, &status.to_string(), &note).await?;
+        if is_new {
+            to_create.push(Job::create(id));
+        }
     }
-    Ok(payment)
+    jobs::append(txn, to_create.iter().copied()).await?;
+    Ok((payment, to_create.len()))
 }
 
 /// Errors unless `new` says what is registered.
@@ -149,21 +162,20 @@ async fn same_as_registered(
         .order_by_asc(transfer::Column::Id)
         .all(txn)
         .await?;
-    let registered: Vec<NewTransfer> = registered
-        .into_iter()
-        .map(|row| NewTransfer {
-            seller_id: row.seller_id,
-            stripe_transfer_id: row.stripe_transfer_id,
-            destination: row.destination,
-            amount: row.amount,
-            currency: row.currency,
-        })
-        .collect();
     if registered.len() != new.transfers.len() {
         return conflict("a number of transfers of", &registered.len().to_string());
     }
-    for (registered, new) in registered.iter().zip(&new.transfers) {
-        if registered != new {
+    for (row, new) in registered.into_iter().zip(&new.transfers) {
+        // One that Clawback creates was registered without an id. It may be named by its id now, too.
+        let without_id = row.epoch_started_at.is_some() && new.stripe_transfer_id.is_none();
+        let registered = NewTransfer {
+            seller_id: row.seller_id,
+            stripe_transfer_id: row.stripe_transfer_id.filter(|_| !without_id),
+            destination: row.destination,
+            amount: row.amount,
+            currency: row.currency,
+        };
+        if registered != *new {
             let id = registered.stripe_transfer_id.as_deref().unwrap_or("without a Stripe id");
             return conflict("another transfer", &format!("{id} to seller {}", registered.seller_id));
         }
@@ -187,9 +199,7 @@ fn normalized(mut new: NewPayment) -> Result<NewPayment, LedgerError> {
         check_ref(&field("destination"), &transfer.destination)?;
         check_amount(&field("amount"), transfer.amount)?;
         transfer.currency = check_currency(&field("currency"), &transfer.currency)?;
-        let Some(id) = &transfer.stripe_transfer_id else {
-            return invalid(&field("stripe_transfer_id"), "is missing; name the transfer at Stripe (tr_…)".into());
-        };
+        let Some(id) = &transfer.stripe_transfer_id else { continue };
         check_ref(&field("stripe_transfer_id"), id)?;
         if !seen.insert(id.clone()) {
             return invalid(&field("stripe_transfer_id"), format!("{id} is there twice"));

@@ -14,7 +14,7 @@ use super::{Ledger, LedgerError, PaymentView, RefundView, ReversalView, Transfer
 pub struct TransferToProbe {
     /// Stripe's id (`tr_…`).
     pub stripe_transfer_id: String,
-    /// Stripe has confirmed a reversal of it.
+    /// Stripe has confirmed a reversal of it, or has created it for us.
     pub known_to_stripe: bool,
 }
 
@@ -41,24 +41,35 @@ impl Ledger {
     }
 
     /// A transfer to ask Stripe about when it is open whether Stripe can be used: the latest that was reversed there, or
-    /// else one that is owed.
+    /// that Clawback created, or else one that is owed.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn transfer_to_probe(&self) -> Result<Option<TransferToProbe>, LedgerError> {
-        let newest_with = |status: ReversalStatus| {
-            reversal::Entity::find()
+        use transfer::Column as C;
+        let parent_of_newest = async |status: ReversalStatus| {
+            let newest = reversal::Entity::find()
                 .filter(reversal::Column::Status.eq(status))
                 .order_by_desc(reversal::Column::Id)
                 .one(&self.db)
+                .await?;
+            let Some(newest) = newest else { return Ok(None) };
+            transfer::Entity::find_by_id(newest.transfer_id).one(&self.db).await
         };
-        let (reversed, known_to_stripe) = match newest_with(ReversalStatus::Reversed).await? {
-            Some(reversed) => (Some(reversed), true),
-            None => (newest_with(ReversalStatus::Pending).await?, false),
-        };
-        let Some(reversal) = reversed else { return Ok(None) };
-        let parent = transfer::Entity::find_by_id(reversal.transfer_id).one(&self.db).await?;
-        let id = parent.and_then(|parent| parent.stripe_transfer_id);
+        let newest_created = transfer::Entity::find()
+            .filter(C::EpochStartedAt.is_not_null())
+            .filter(C::StripeTransferId.is_not_null())
+            .order_by_desc(C::Id);
+        let mut known_to_stripe = true;
+        let mut found = parent_of_newest(ReversalStatus::Reversed).await?;
+        if found.is_none() {
+            found = newest_created.one(&self.db).await?;
+        }
+        if found.is_none() {
+            known_to_stripe = false;
+            found = parent_of_newest(ReversalStatus::Pending).await?;
+        }
+        let id = found.and_then(|transfer| transfer.stripe_transfer_id);
         Ok(id.map(|stripe_transfer_id| TransferToProbe { stripe_transfer_id, known_to_stripe }))
     }
 
@@ -134,6 +145,10 @@ pub(super) async fn transfer_views<C: ConnectionTrait>(
         currency: row.currency,
         status: row.status,
         amount_reversed: row.amount_reversed,
+        retry_count: row.retry_count,
+        next_retry_at: row.next_retry_at,
+        failure_code: row.failure_code,
+        failure_message: row.failure_message,
         reversals: reversals.remove(&row.id).unwrap_or_default(),
     };
     Ok(transfers.into_iter().map(view).collect())

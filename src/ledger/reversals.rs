@@ -6,14 +6,14 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::entities::{reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::state::ReversalStatus;
 use super::time::now;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, created};
 
 /// A reversal and its transfer, as the worker needs them.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub struct ReversalTask {
     pub transfer_id: Uuid,
     /// Stripe's id of the transfer; a legacy row has none.
     pub stripe_transfer_id: Option<String>,
+    /// Clawback has yet to create the transfer, and then makes the reversal's job.
+    pub waits_for_transfer: bool,
     /// Minor units of the transfer that the ledger knows to be back.
     pub transfer_amount_reversed: i64,
 }
@@ -105,14 +107,8 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn reversal_task(&self, id: Uuid) -> Result<Option<ReversalTask>, LedgerError> {
         let Some(row) = reversal::Entity::find_by_id(id).one(&self.db).await? else { return Ok(None) };
-        let parent: Option<(Option<String>, i64)> = transfer::Entity::find_by_id(row.transfer_id)
-            .select_only()
-            .column(transfer::Column::StripeTransferId)
-            .column(transfer::Column::AmountReversed)
-            .into_tuple()
-            .one(&self.db)
-            .await?;
-        let (stripe_transfer_id, transfer_amount_reversed) = parent.unwrap_or_default();
+        let parent = transfer::Entity::find_by_id(row.transfer_id).one(&self.db).await?;
+        let parent = parent.ok_or_else(|| DbErr::RecordNotFound(format!("transfer {}", row.transfer_id)))?;
         Ok(Some(ReversalTask {
             id: row.id,
             refund_id: row.refund_id,
@@ -131,8 +127,9 @@ impl Ledger {
             created_at: row.created_at,
             updated_at: row.updated_at,
             transfer_id: row.transfer_id,
-            stripe_transfer_id,
-            transfer_amount_reversed,
+            waits_for_transfer: created::is_uncreated(&parent),
+            stripe_transfer_id: parent.stripe_transfer_id,
+            transfer_amount_reversed: parent.amount_reversed,
         }))
     }
 

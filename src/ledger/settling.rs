@@ -11,7 +11,10 @@ use super::entities::{reversal, transfer};
 use super::history::Note;
 use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
-use super::{Failure, Ledger, LedgerError, ReversalTask, transition};
+use super::{Failure, Ledger, LedgerError, ReversalTask, created, transition};
+
+/// The failure code of a reversal that Stripe has accepted and then ended without taking the money back.
+pub const REVERSAL_ENDED: &str = "reversal_ended";
 
 impl Ledger {
     /// Records that Stripe has reversed: under `stripe_reversal_id`, which somebody else made if `externally`.
@@ -50,11 +53,15 @@ impl Ledger {
         use reversal::Column as C;
         let txn = self.begin().await?;
         let parent = lock_transfer(&txn, task.transfer_id).await?;
-        let also = vec![
+        let mut also = vec![
             (C::NextRetryAt, none_time()),
             (C::FailureCode, Expr::value(Some(failure.code.clone()))),
             (C::FailureMessage, Expr::value(Some(failure.message.clone()))),
         ];
+        if failure.code == REVERSAL_ENDED {
+            // Stripe is not working on it any more: after a replay there may be a new call.
+            also.push((C::PendingReversalId, Expr::value(None::<String>)));
+        }
         transition::reversal(&txn, task.id, ReversalStatus::Pending, ReversalEvent::FailedForGood, also, note).await?;
         settle_transfer(&txn, &parent, parent.amount_reversed, note).await?;
         self.commit(txn, 0).await
@@ -66,8 +73,9 @@ impl Ledger {
     /// The caller holds the job; none is put into the outbox.
     ///
     /// # Errors
-    /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Illegal`] when its
-    /// transfer is not in a state to be reversed; [`LedgerError::Database`].
+    /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Conflict`] when its
+    /// transfer is not created, so that nothing is owed; [`LedgerError::Illegal`] when its transfer is not in a state to be
+    /// reversed; [`LedgerError::Database`].
     pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
         let txn = self.begin().await?;
         let at = replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
@@ -92,6 +100,9 @@ pub(super) async fn replay(
 ) -> Result<DateTime<Utc>, LedgerError> {
     use reversal::Column as C;
     let parent = lock_transfer(txn, transfer_id).await?;
+    if created::is_uncreated(&parent) {
+        return Err(LedgerError::Conflict(created::not_created(transfer_id)));
+    }
     let at = now();
     let also = vec![
         (C::RetryCount, Expr::value(0)),
@@ -128,6 +139,9 @@ async fn settle_transfer(
     amount_reversed: i64,
     note: &Note,
 ) -> Result<(), LedgerError> {
+    if created::is_uncreated(parent) {
+        return Ok(()); // Its status says how creating it goes on.
+    }
     let statuses: Vec<ReversalStatus> = reversal::Entity::find()
         .select_only()
         .column(reversal::Column::Status)

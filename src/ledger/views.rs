@@ -27,7 +27,7 @@ pub struct NewPayment {
 pub struct NewTransfer {
     /// The marketplace's id of the seller.
     pub seller_id: String,
-    /// Stripe's id of the transfer (`tr_…`).
+    /// Stripe's id of the transfer (`tr_…`). None: Clawback creates it.
     #[serde(default)]
     pub stripe_transfer_id: Option<String>,
     /// The seller's connected account (`acct_…`).
@@ -60,7 +60,7 @@ pub struct TransferView {
     pub id: Uuid,
     /// The marketplace's id of the seller.
     pub seller_id: String,
-    /// Stripe's id.
+    /// Stripe's id; none while Clawback has yet to create it.
     pub stripe_transfer_id: Option<String>,
     /// The seller's connected account.
     pub destination: String,
@@ -72,6 +72,14 @@ pub struct TransferView {
     pub status: TransferStatus,
     /// Minor units that are back.
     pub amount_reversed: i64,
+    /// Retries of its creation that are used up; 0 for a transfer that was registered with its Stripe id.
+    pub retry_count: i32,
+    /// When Stripe will be asked again to create it, if a retry is waiting.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// Stripe's code, or ours, of the last failure to create it.
+    pub failure_code: Option<String>,
+    /// That failure in words.
+    pub failure_message: Option<String>,
     /// Oldest first.
     pub reversals: Vec<ReversalView>,
 }

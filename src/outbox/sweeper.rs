@@ -1,5 +1,5 @@
-//! The sweeper: at every interval, has the ledger make new jobs for debts that no job is coming for, and prunes the
-//! outbox. The broker's losses end here.
+//! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, and
+//! prunes the outbox. The broker's losses end here.
 
 use std::time::Duration;
 
@@ -15,32 +15,26 @@ const BATCH: u64 = 500;
 #[derive(Debug)]
 pub struct Sweeper {
     ledger: Ledger,
-    interval: Duration,
+    reversals_every: Duration,
+    creations_every: Duration,
 }
 
 impl Sweeper {
-    /// A sweeper that looks every `interval`.
+    /// A sweeper that looks for lost reversals and for lost creations of transfers at these intervals.
     #[must_use]
-    pub fn new(ledger: Ledger, interval: Duration) -> Self {
-        Self { ledger, interval }
+    pub fn new(ledger: Ledger, reversals_every: Duration, creations_every: Duration) -> Self {
+        Self { ledger, reversals_every, creations_every }
     }
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "the sweep failed; trying again at the next interval");
-            }
-        }
+        tokio::join!(
+            repeat(self.reversals_every, &stop, || self.sweep_reversals()),
+            repeat(self.creations_every, &stop, || self.sweep_creations()),
+        );
     }
 
-    async fn sweep(&self) -> Result<(), LedgerError> {
+    async fn sweep_reversals(&self) -> Result<(), LedgerError> {
         loop {
             let swept = self.ledger.sweep(BATCH).await?;
             if swept > 0 {
@@ -52,5 +46,36 @@ impl Sweeper {
         }
         store::prune(self.ledger.db()).await?;
         Ok(())
+    }
+
+    async fn sweep_creations(&self) -> Result<(), LedgerError> {
+        loop {
+            let swept = self.ledger.sweep_creations(BATCH).await?;
+            if swept > 0 {
+                tracing::info!(transfers = swept, "no job was coming for transfers to create: new jobs made");
+            }
+            if (swept as u64) < BATCH {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Sweeps at every interval, until `stop`.
+async fn repeat<F: Future<Output = Result<(), LedgerError>>>(
+    interval: Duration,
+    stop: &CancellationToken,
+    sweep: impl Fn() -> F,
+) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = sweep().await {
+            tracing::warn!(%error, "the sweep failed; trying again at the next interval");
+        }
     }
 }

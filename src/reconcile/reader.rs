@@ -79,7 +79,9 @@ fn passes_by_itself(meaning: &Meaning) -> bool {
         Meaning::TlsFailed
         | Meaning::Denied
         | Meaning::NoSuchTransfer
+        | Meaning::NoSuchAccount
         | Meaning::Rejected
+        | Meaning::Created { .. }
         | Meaning::Reversed { .. }
         | Meaning::Pending { .. }
         | Meaning::Ended { .. }

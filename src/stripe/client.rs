@@ -1,22 +1,24 @@
 //! The client: builds the request, sends it once, and hands the outcome to the classification.
 //!
-//! Used by the reversal worker and by `reconcile`. It never retries, never follows a redirect, never reads an answer
+//! Used by the worker's jobs and by `reconcile`. It never retries, never follows a redirect, never reads an answer
 //! beyond its limit, and never shows the API key.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::answer::{Answer, unanswered};
 use super::outcome::Asked;
 use super::report::Report;
-use super::types::{ReverseTransfer, Transfer, TransferReversal};
+use super::types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};
 
 /// The API version that every request names; the answers' shapes are those of this version.
 pub const API_VERSION: &str = "2026-08-26.dahlia";
@@ -105,6 +107,25 @@ impl Client {
         }
     }
 
+    /// Asks Stripe to create a transfer, once, under the command's idempotency key. As [`Self::reverse_transfer`].
+    pub async fn create_transfer(&self, command: &CreateTransfer) -> Report {
+        let request =
+            self.http.post(self.url(&[])).header("idempotency-key", command.idempotency_key()).form(&command.form());
+        match self.send(request).await {
+            Ok(answer) => answer.classify(Asked::Creation(command)),
+            Err(report) => report,
+        }
+    }
+
+    /// Asks for any one transfer: whether Stripe answers, and takes the key.
+    ///
+    /// # Errors
+    /// The [`Report`] of whatever was not a list.
+    pub async fn ping(&self) -> Result<(), Report> {
+        let answer = self.send(self.http.get(self.url(&[])).query(&[("limit", "1")])).await?;
+        answer.read::<Page<Transfer>>().map(drop).ok_or_else(|| answer.classify(Asked::Read))
+    }
+
     /// Reads a transfer.
     ///
     /// # Errors
@@ -120,26 +141,49 @@ impl Client {
     /// # Errors
     /// The [`Report`] of the first page that failed: an incomplete list would look like an absent reversal.
     pub async fn list_reversals(&self, transfer_id: &str) -> Result<Vec<TransferReversal>, Report> {
-        let url = self.url(&[transfer_id, "reversals"]);
-        let mut reversals: Vec<TransferReversal> = Vec::new();
+        self.list(self.url(&[transfer_id, "reversals"]), &[], |reversal: &TransferReversal| &reversal.id).await
+    }
+
+    /// Reads all transfers among which `command`'s must be if it was carried out, newest first, over all pages: those that
+    /// were created from `since` on.
+    ///
+    /// # Errors
+    /// The [`Report`] of the first page that failed: an incomplete list would look like an absent transfer.
+    pub async fn list_transfers(
+        &self,
+        command: &CreateTransfer,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Transfer>, Report> {
+        let (name, value) = command.filter();
+        let filter = [(name, value), ("created[gte]", &since.timestamp().to_string())];
+        self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id).await
+    }
+
+    async fn list<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        filter: &[(&str, &str)],
+        id: impl Fn(&T) -> &String,
+    ) -> Result<Vec<T>, Report> {
+        let mut items: Vec<T> = Vec::new();
         let mut seen = HashSet::new();
         loop {
-            let mut request = self.http.get(url.clone()).query(&[("limit", PAGE_LIMIT)]);
-            if let Some(last) = reversals.last() {
-                request = request.query(&[("starting_after", &last.id)]);
+            let mut request = self.http.get(url.clone()).query(filter).query(&[("limit", PAGE_LIMIT)]);
+            if let Some(last) = items.last() {
+                request = request.query(&[("starting_after", id(last))]);
             }
             let answer = self.send(request).await?;
-            let Some(page) = answer.read::<Page>() else {
+            let Some(page) = answer.read::<Page<T>>() else {
                 return Err(answer.classify(Asked::Read));
             };
             // A page that brings nothing new, though there is more, would be asked for for ever.
-            let repeats = !page.data.iter().all(|reversal| seen.insert(reversal.id.clone()));
+            let repeats = !page.data.iter().all(|item| seen.insert(id(item).clone()));
             if repeats || (page.has_more && page.data.is_empty()) {
                 return Err(answer.classify(Asked::Read));
             }
-            reversals.extend(page.data);
+            items.extend(page.data);
             if !page.has_more {
-                return Ok(reversals);
+                return Ok(items);
             }
         }
     }
@@ -162,8 +206,8 @@ impl Client {
 
 /// A page of a list. Without `has_more` it would be unknown whether the list is complete.
 #[derive(Deserialize)]
-struct Page {
-    data: Vec<TransferReversal>,
+struct Page<T> {
+    data: Vec<T>,
     has_more: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Stripe as Clawback needs it: one client for the transfer and reversal endpoints, and one classification of every
 //! answer.
 //!
-//! The reversal worker and `reconcile` call [`Client`]; whatever happens comes back as a [`Report`] whose [`Meaning`]
+//! The worker's jobs and `reconcile` call [`Client`]; whatever happens comes back as a [`Report`] whose [`Meaning`]
 //! says what leads out of it. The module knows no database and no queue, decides no retries, never repeats a call by
 //! itself, and never lets a key into a log, an error or a `Debug` text.
 
@@ -13,4 +13,4 @@ mod types;
 
 pub use client::{API_VERSION, Client, ClientError};
 pub use report::{MESSAGE_MAX_CHARS, Meaning, RETRY_AFTER_MAX, Report};
-pub use types::{ReverseTransfer, Transfer, TransferReversal};
+pub use types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};

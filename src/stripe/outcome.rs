@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::report::{MESSAGE_MAX_CHARS, Meaning, RETRY_AFTER_MAX, Report};
-use super::types::{ReverseTransfer, TransferReversal};
+use super::types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};
 
 /// The headers that the classification looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,11 +26,13 @@ pub struct Headers {
     pub rate_limited_reason: Option<String>,
 }
 
-/// What the call was for: a 2xx means something only in the light of it.
+/// What the call was for: a 2xx means something only in the light of it, and so do a few refusals.
 #[derive(Debug, Clone, Copy)]
 pub enum Asked<'a> {
     /// To reverse a transfer.
     Reversal(&'a ReverseTransfer),
+    /// To create a transfer.
+    Creation(&'a CreateTransfer),
     /// To read something. The client keeps an answer that it can read to itself, so a 2xx that comes here is one it
     /// could not.
     Read,
@@ -53,7 +55,7 @@ pub fn classify(status: u16, headers: &Headers, body: &[u8], asked: Asked<'_>) -
     let (meaning, mut message) = if (200..300).contains(&status) {
         classify_success(body, asked)
     } else {
-        let meaning = classify_failure(status, headers, error.as_ref());
+        let meaning = classify_failure(status, headers, error.as_ref(), asked);
         let message = match &error {
             Some(StripeError { message: Some(message), .. }) => message.clone(),
             // Somebody in between answered; a web page in a log helps nobody.
@@ -103,10 +105,30 @@ pub fn classify_transport(failure: TransportFailure, status: Option<u16>, messag
 }
 
 fn classify_success(body: &[u8], asked: Asked<'_>) -> (Meaning, String) {
-    let unreadable = |why: String| (Meaning::Unreadable, why);
-    let Asked::Reversal(asked) = asked else {
-        return unreadable("the answer is not what this request should get".to_owned());
+    match asked {
+        Asked::Reversal(asked) => classify_reversal(body, asked),
+        Asked::Creation(asked) => classify_creation(body, asked),
+        Asked::Read => unreadable("the answer is not what this request should get".to_owned()),
+    }
+}
+
+fn unreadable(why: String) -> (Meaning, String) {
+    (Meaning::Unreadable, why)
+}
+
+fn classify_creation(body: &[u8], asked: &CreateTransfer) -> (Meaning, String) {
+    let transfer: Transfer = match serde_json::from_slice(body) {
+        Ok(transfer) => transfer,
+        Err(error) => return unreadable(format!("the answer is not a transfer: {error}")),
     };
+    if let Some(difference) = transfer.difference(asked) {
+        return unreadable(difference);
+    }
+    let message = format!("created as {}", transfer.id);
+    (Meaning::Created { transfer_id: transfer.id }, message)
+}
+
+fn classify_reversal(body: &[u8], asked: &ReverseTransfer) -> (Meaning, String) {
     let reversal: TransferReversal = match serde_json::from_slice(body) {
         Ok(reversal) => reversal,
         Err(error) => return unreadable(format!("the answer is not a transfer reversal: {error}")),
@@ -150,7 +172,7 @@ fn difference(got: &TransferReversal, asked: &ReverseTransfer) -> Option<String>
     }
 }
 
-fn classify_failure(status: u16, headers: &Headers, error: Option<&StripeError>) -> Meaning {
+fn classify_failure(status: u16, headers: &Headers, error: Option<&StripeError>, asked: Asked<'_>) -> Meaning {
     let code = error.and_then(|error| error.code.as_deref()).unwrap_or_default();
     match (status, code) {
         (_, "lock_timeout") => return Meaning::Locked,
@@ -164,7 +186,7 @@ fn classify_failure(status: u16, headers: &Headers, error: Option<&StripeError>)
     let Some(error) = error.filter(|_| (400..500).contains(&status)) else {
         return unavailable(headers);
     };
-    match classify_refusal(status, error) {
+    match classify_refusal(status, error, asked) {
         Meaning::Rejected if headers.should_retry == Some(true) => Meaning::Unavailable,
         meaning => meaning,
     }
@@ -175,7 +197,7 @@ fn unavailable(headers: &Headers) -> Meaning {
 }
 
 /// A 4xx with Stripe's error object: a definite refusal.
-fn classify_refusal(status: u16, error: &StripeError) -> Meaning {
+fn classify_refusal(status: u16, error: &StripeError, asked: Asked<'_>) -> Meaning {
     let message = error.message.as_deref().unwrap_or_default().to_ascii_lowercase();
     match error.code.as_deref().unwrap_or_default() {
         "balance_insufficient" | "insufficient_funds" => return Meaning::BalanceInsufficient,
@@ -195,6 +217,11 @@ fn classify_refusal(status: u16, error: &StripeError) -> Meaning {
         // Stripe says "a similar object exists in live mode, but a test mode key was used": the key is wrong, not the
         // id.
         404 if message.contains("a similar object exists in") => Meaning::Denied,
+        // A creation names no transfer, but an account and perhaps a charge. Nothing else that follows is about it.
+        _ if matches!(asked, Asked::Creation(_)) => match error.code.as_deref() {
+            Some("resource_missing") => Meaning::NoSuchAccount,
+            _ => Meaning::Rejected,
+        },
         404 => Meaning::NoSuchTransfer,
         // Neither has a code of its own, and the second is not documented at all; a wrong guess costs one GET.
         400 | 402 if message.contains("already fully reversed") => Meaning::AlreadyReversed,

@@ -37,6 +37,11 @@ pub enum Meaning {
         /// Stripe's id of the reversal, `trr_…`.
         reversal_id: String,
     },
+    /// The transfer is created. Leads to `completed`, with this id stored.
+    Created {
+        /// Stripe's id of the transfer, `tr_…`.
+        transfer_id: String,
+    },
     /// Stripe took it on but has not done it. Leads to looking again by GET, never to another POST.
     Pending {
         /// Stripe's id of the reversal, `trr_…`.
@@ -69,11 +74,15 @@ pub enum Meaning {
     /// Less is left than asked. Leads to a GET: ours by metadata, else `permanently_failed`. The amount never shrinks
     /// silently.
     MoreThanLeft,
-    /// The connected account is short of money. Leads to the slow schedule with its own deadline, with a new epoch.
+    /// The account that is to pay is short of money: a reversal's connected account, or the platform that creates a
+    /// transfer. Leads to the slow schedule with its own deadline, with a new epoch.
     BalanceInsufficient,
     /// Stripe knows no such transfer. Leads to `permanently_failed`; a burst of them pauses the worker (wrong account
     /// or mode).
     NoSuchTransfer,
+    /// Stripe knows no such account, or no such charge, to make a transfer to or from. Leads to `permanently_failed`; a
+    /// burst of them pauses the worker (wrong account or mode).
+    NoSuchAccount,
     /// The key was used before with other parameters: our bug. Leads to `permanently_failed`, never to a silent new
     /// key.
     KeyMisused,

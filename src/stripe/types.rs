@@ -1,4 +1,5 @@
-//! What is asked of Stripe and what Stripe answers: the command to reverse a transfer, a transfer, a reversal.
+//! What is asked of Stripe and what Stripe answers: the commands to create and to reverse a transfer, a transfer, a
+//! reversal.
 //!
 //! Plain values, used by the worker, by `reconcile` and by the classification. Nothing here does I/O or reads a clock,
 //! so that a request is a pure function of its command: two attempts of one epoch are equal byte for byte, as Stripe's
@@ -46,6 +47,74 @@ impl ReverseTransfer {
     }
 }
 
+/// The command to transfer money to a seller: everything that `POST /v1/transfers` is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTransfer {
+    /// Our id of the transfer. In the idempotency key, and in the metadata by which a transfer is found again.
+    pub transfer_id: Uuid,
+    /// The provider's id of the payment that the money is from.
+    pub payment_ref: String,
+    /// ISO 4217, lower case.
+    pub payment_currency: String,
+    /// How much, in the currency's minor units.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// The seller's connected account, `acct_…`.
+    pub destination: String,
+    /// Counts the idempotency keys of this transfer.
+    pub epoch: i32,
+}
+
+impl CreateTransfer {
+    /// The key under which Stripe runs this command at most once in 24 hours: `clawback-transfer-{transfer_id}-{epoch}`.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("clawback-transfer-{}-{}", self.transfer_id, self.epoch)
+    }
+
+    /// The charge that the money comes from, where that is known: then it may be transferred before it is available.
+    /// Stripe takes no charge of another currency.
+    #[must_use]
+    pub fn source_transaction(&self) -> Option<&str> {
+        let is_charge = self.payment_ref.starts_with("ch_") || self.payment_ref.starts_with("py_");
+        (is_charge && self.payment_currency == self.currency).then_some(self.payment_ref.as_str())
+    }
+
+    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by epoch.
+    ///
+    /// With a `source_transaction` Stripe chooses the transfer's group itself, the charge's, so that none is sent
+    /// (<https://docs.stripe.com/connect/separate-charges-and-transfers#transfer-availability>).
+    #[must_use]
+    pub fn form(&self) -> [(&'static str, String); 6] {
+        let (name, value) = match self.source_transaction() {
+            Some(charge) => ("source_transaction", charge),
+            None => ("transfer_group", self.payment_ref.as_str()),
+        };
+        [
+            ("amount", self.amount.to_string()),
+            ("currency", self.currency.clone()),
+            ("destination", self.destination.clone()),
+            (name, value.to_owned()),
+            (TRANSFER_ID_FIELD, self.transfer_id.to_string()),
+            ("metadata[payment_ref]", self.payment_ref.clone()),
+        ]
+    }
+
+    /// Which of Stripe's transfers to look through for this one: those of its group, or where Stripe has chosen that, those
+    /// to its destination.
+    #[must_use]
+    pub fn filter(&self) -> (&'static str, &str) {
+        match self.source_transaction() {
+            Some(_) => ("destination", &self.destination),
+            None => ("transfer_group", &self.payment_ref),
+        }
+    }
+}
+
+const TRANSFER_ID_FIELD: &str = "metadata[clawback_transfer_id]";
+/// The metadata key that carries our transfer's id.
+const TRANSFER_ID: &str = "clawback_transfer_id";
 const REVERSAL_ID_FIELD: &str = "metadata[reversal_id]";
 /// The metadata key that carries our reversal's id.
 const REVERSAL_ID: &str = "reversal_id";
@@ -78,6 +147,35 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Our id of the transfer; `None` for one that somebody else made.
+    #[must_use]
+    pub fn transfer_id(&self) -> Option<Uuid> {
+        self.metadata.get(TRANSFER_ID)?.parse().ok()
+    }
+
+    /// What is not as `asked`, in words; none when all is. Missing metadata is no difference: the answer to a call is by
+    /// our key.
+    #[must_use]
+    pub fn difference(&self, asked: &CreateTransfer) -> Option<String> {
+        if self.id.is_empty() {
+            return Some("the answer has an empty id".to_owned());
+        }
+        if self.amount != asked.amount || !self.currency.eq_ignore_ascii_case(&asked.currency) {
+            let (id, amount, currency) = (&self.id, self.amount, &self.currency);
+            return Some(format!("{id} is {amount} {currency}, not {} {}", asked.amount, asked.currency));
+        }
+        if self.destination.as_ref() != Some(&asked.destination) {
+            let (id, to) = (&self.id, self.destination.as_deref().unwrap_or("nobody"));
+            return Some(format!("{id} went to {to}, not to {}", asked.destination));
+        }
+        match self.transfer_id() {
+            Some(other) if other != asked.transfer_id => {
+                Some(format!("{} carries transfer id {other}, not {}", self.id, asked.transfer_id))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether `reversals`, read after this, account for everything that it says is reversed. Lists can lag.
     #[must_use]
     pub fn is_explained_by(&self, reversals: &[TransferReversal]) -> bool {
@@ -150,6 +248,49 @@ mod tests {
         assert_eq!(command.form(), next.form());
         assert_eq!(command.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-3");
         assert_eq!(next.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-4");
+    }
+
+    fn creation() -> CreateTransfer {
+        CreateTransfer {
+            transfer_id: Uuid::from_u128(1),
+            payment_ref: "pi_1".to_owned(),
+            payment_currency: "eur".to_owned(),
+            amount: 700,
+            currency: "eur".to_owned(),
+            destination: "acct_1".to_owned(),
+            epoch: 3,
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_creation_varies_neither_by_attempt_nor_by_epoch_and_the_key_only_by_epoch() {
+        for payment_ref in ["pi_1", "ch_1"] {
+            let command = CreateTransfer { payment_ref: payment_ref.to_owned(), ..creation() };
+            let next = CreateTransfer { epoch: 4, ..command.clone() };
+            assert_eq!(command.form(), next.form());
+            assert_eq!(command.filter(), next.filter());
+            assert_ne!(command.idempotency_key(), next.idempotency_key());
+        }
+        assert_eq!(creation().idempotency_key(), "clawback-transfer-00000000-0000-0000-0000-000000000001-3");
+    }
+
+    #[test]
+    fn the_money_comes_from_the_charge_only_where_a_charge_of_the_same_currency_is_named() {
+        for (payment_ref, payment_currency, source, filter) in [
+            ("ch_1", "eur", Some("ch_1"), ("destination", "acct_1")),
+            ("py_1", "eur", Some("py_1"), ("destination", "acct_1")),
+            ("ch_1", "usd", None, ("transfer_group", "ch_1")),
+            ("pi_1", "eur", None, ("transfer_group", "pi_1")),
+            ("order-1", "eur", None, ("transfer_group", "order-1")),
+        ] {
+            let (payment_ref, payment_currency) = (payment_ref.to_owned(), payment_currency.to_owned());
+            let command = CreateTransfer { payment_ref, payment_currency, ..creation() };
+            assert_eq!((command.source_transaction(), command.filter()), (source, filter));
+            let sent =
+                |name: &str| command.form().iter().find(|(found, _)| *found == name).map(|(_, value)| value.clone());
+            assert_eq!(sent("source_transaction").as_deref(), source);
+            assert_eq!(sent("transfer_group").is_some(), source.is_none());
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What a worker does about each of Stripe's answers: one exhaustive match, pure. Called by the jobs.
 
-use crate::ledger::Aftermath;
+use crate::ledger::{Aftermath, REVERSAL_ENDED};
 use crate::stripe::Meaning;
 
-/// What to do next about a reversal.
+/// What to do next about a reversal, or about a transfer that is to be created. A creation is never told to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It is done.
-    Succeed { reversal_id: String },
+    /// It is done, and this is Stripe's id of it.
+    Succeed { id: String },
     /// It is given up, with this code of ours where Stripe gave none.
     GiveUp { code: &'static str },
     /// Read Stripe's list now; when ours is not in it, do as told.
@@ -43,7 +43,7 @@ pub(super) enum WaitFor {
     Rate,
     /// An operator: the key or the connection to Stripe is wrong, for every job.
     Operator,
-    /// The seller's balance; has its own deadline.
+    /// The balance of whoever is to pay; has its own deadline.
     Balance,
     /// Stripe, which has accepted the reversal.
     Stripe,
@@ -54,11 +54,13 @@ pub(super) fn decide(meaning: &Meaning) -> Decision {
     let retry = |aftermath, pace| Decision::Retry { aftermath, pace };
     let wait = |aftermath, reason| Decision::Wait { aftermath, reason };
     match meaning {
-        Meaning::Reversed { reversal_id } => Decision::Succeed { reversal_id: reversal_id.clone() },
+        Meaning::Reversed { reversal_id: id } | Meaning::Created { transfer_id: id } => {
+            Decision::Succeed { id: id.clone() }
+        }
         Meaning::Pending { reversal_id } => {
             wait(Aftermath::AcceptedByStripe { reversal_id: reversal_id.clone() }, WaitFor::Stripe)
         }
-        Meaning::Ended { .. } => Decision::GiveUp { code: "reversal_ended" },
+        Meaning::Ended { .. } => Decision::GiveUp { code: REVERSAL_ENDED },
         Meaning::Unreadable | Meaning::ServerError => retry(Aftermath::Doubtful, Pace::Backoff),
         Meaning::Unreached | Meaning::Unavailable => retry(Aftermath::SameEpoch, Pace::Backoff),
         Meaning::KeyInUse | Meaning::Locked => retry(Aftermath::SameEpoch, Pace::Soon),
@@ -67,7 +69,7 @@ pub(super) fn decide(meaning: &Meaning) -> Decision {
         Meaning::BalanceInsufficient => wait(Aftermath::NewEpoch, WaitFor::Balance),
         Meaning::AlreadyReversed => Decision::Look { otherwise: Otherwise::TakeTheForeignOne },
         Meaning::MoreThanLeft => Decision::Look { otherwise: Otherwise::GiveUp },
-        Meaning::NoSuchTransfer => Decision::GiveUp { code: "resource_missing" },
+        Meaning::NoSuchTransfer | Meaning::NoSuchAccount => Decision::GiveUp { code: "resource_missing" },
         Meaning::KeyMisused => Decision::GiveUp { code: "idempotency_error" },
         Meaning::Rejected => Decision::GiveUp { code: "rejected" },
     }
@@ -90,7 +92,8 @@ mod tests {
         use Aftermath as A;
         let reversal_id = || "trr_1".to_owned();
         let rows = [
-            (Meaning::Reversed { reversal_id: reversal_id() }, Decision::Succeed { reversal_id: reversal_id() }),
+            (Meaning::Reversed { reversal_id: reversal_id() }, Decision::Succeed { id: reversal_id() }),
+            (Meaning::Created { transfer_id: "tr_1".into() }, Decision::Succeed { id: "tr_1".into() }),
             // Looked at again, never called again.
             (
                 Meaning::Pending { reversal_id: reversal_id() },
@@ -114,6 +117,7 @@ mod tests {
             (Meaning::AlreadyReversed, Decision::Look { otherwise: Otherwise::TakeTheForeignOne }),
             (Meaning::MoreThanLeft, Decision::Look { otherwise: Otherwise::GiveUp }),
             (Meaning::NoSuchTransfer, Decision::GiveUp { code: "resource_missing" }),
+            (Meaning::NoSuchAccount, Decision::GiveUp { code: "resource_missing" }),
             (Meaning::KeyMisused, Decision::GiveUp { code: "idempotency_error" }),
             (Meaning::Rejected, Decision::GiveUp { code: "rejected" }),
         ];

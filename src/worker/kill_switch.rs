@@ -1,7 +1,7 @@
 //! The kill switch: when Stripe can't be used, for every job alike, the worker takes no more of them, and Stripe is
 //! probed until it can be used again. The jobs' retries are spared.
 //!
-//! The reversal job tells it what every call met; `app` runs it beside the worker. It never settles a message and never
+//! The jobs tell it what every call met; `app` runs it beside their consumers. It never settles a message and never
 //! writes to the ledger.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ const WINDOW: usize = 20;
 const MOST: usize = 16;
 /// Fewer calls than this, and all of them failed, are enough, too.
 const FIRST_FEW: usize = 8;
-/// So many unknown transfers in a row look like the wrong account or mode.
+/// So many unknown transfers, or accounts, in a row look like the wrong account or mode.
 const BURST: usize = 10;
 
 /// Whether Stripe is called.
@@ -90,10 +90,10 @@ impl KillSwitch {
         tracing::info!("kill switch: Stripe can be used again");
     }
 
-    /// Pauses and resumes `worker` with the switch, until `stop`. While it is off, Stripe is probed every `probe_every`.
+    /// Pauses and resumes `workers`, all of them, with the switch, until `stop`. While it is off, Stripe is probed every `probe_every`.
     pub async fn run(
         &self,
-        worker: WorkerControl,
+        workers: Vec<WorkerControl>,
         stripe: stripe::Client,
         ledger: Ledger,
         probe_every: Duration,
@@ -105,7 +105,7 @@ impl KillSwitch {
                 () = stop.cancelled() => return,
                 off = state.wait_for(|switch| *switch != Switch::On) => if off.is_err() { return },
             }
-            worker.pause();
+            workers.iter().for_each(WorkerControl::pause);
             while self.is_off() {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -115,7 +115,7 @@ impl KillSwitch {
                     self.turn_on();
                 }
             }
-            worker.resume();
+            workers.iter().for_each(WorkerControl::resume);
         }
     }
 }
@@ -126,23 +126,26 @@ impl Default for KillSwitch {
     }
 }
 
-/// Whether Stripe answers a read of a transfer that it should know. A transfer that we have seen reversed is best: Stripe
-/// does know it, unless key and account don't belong together.
+/// Whether Stripe answers a read of a transfer that it should know. A transfer that we have seen reversed or created is
+/// best: Stripe does know it, unless key and account don't belong together. Without any, it is asked for a list.
 async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
     let transfer = match ledger.transfer_to_probe().await {
-        Ok(Some(transfer)) => transfer,
-        // Nothing is owed and nothing was ever reversed: nothing to be spared.
-        Ok(None) => return true,
+        Ok(transfer) => transfer,
         Err(error) => {
             tracing::warn!(%error, "kill switch: the ledger can't be asked for a transfer to probe with");
             return false;
         }
     };
-    match stripe.get_transfer(&transfer.stripe_transfer_id).await {
-        Ok(_) => true,
+    let probed = match &transfer {
+        Some(transfer) => stripe.get_transfer(&transfer.stripe_transfer_id).await.map(drop),
+        None => stripe.ping().await,
+    };
+    match probed {
+        Ok(()) => true,
         Err(report) => {
             // One that Stripe never confirmed may really be unknown there.
-            let answered = report.meaning == Meaning::NoSuchTransfer && !transfer.known_to_stripe;
+            let may_be_unknown = transfer.is_some_and(|transfer| !transfer.known_to_stripe);
+            let answered = report.meaning == Meaning::NoSuchTransfer && may_be_unknown;
             tracing::info!(message = report.message, answered, "kill switch: probed Stripe");
             answered
         }
@@ -162,11 +165,13 @@ impl Recent {
         match meaning {
             Meaning::Denied => return Some("Stripe refuses the API key (check STRIPE_API_KEY)"),
             Meaning::TlsFailed => return Some("Stripe's TLS certificate can't be verified (check STRIPE_API_BASE)"),
-            Meaning::NoSuchTransfer => self.unknown_in_a_row += 1,
+            Meaning::NoSuchTransfer | Meaning::NoSuchAccount => self.unknown_in_a_row += 1,
             _ => self.unknown_in_a_row = 0,
         }
         if self.unknown_in_a_row >= BURST {
-            return Some("Stripe knows none of the transfers (check that STRIPE_API_KEY is of this account and mode)");
+            return Some(
+                "Stripe knows none of the transfers or accounts (check that STRIPE_API_KEY is of this account and mode)",
+            );
         }
         let failed = matches!(meaning, Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError);
         self.failed.push_back(failed);

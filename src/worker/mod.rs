@@ -3,18 +3,23 @@
 //! A job converges on its row: it does what the row still needs, so that a duplicate, early or late delivery is harmless.
 //! Jobs read and report through the ledger and call Stripe; they never write a status themselves.
 
+mod context;
+mod create_transfer;
 mod decision;
 mod kill_switch;
 mod limiter;
 mod reconcile;
 mod reporting;
 mod reverse_transfer;
+mod waiting;
 
 use queues::{RetryPolicy, Topology, TopologyError};
 
+pub use context::{JobContext, Timing};
+pub use create_transfer::CreateTransfer;
 pub use kill_switch::{KillSwitch, Switch};
 pub use limiter::Limiter;
-pub use reverse_transfer::{ReverseTransfer, Timing};
+pub use reverse_transfer::ReverseTransfer;
 
 use crate::ledger::{CREATE_TRANSFER, CreateTransferJob, REVERSE_TRANSFER, ReverseTransferJob};
 

@@ -7,7 +7,7 @@ use crate::stripe::{Client, Report, TransferReversal};
 /// What Stripe's list shows.
 #[derive(Clone, Debug)]
 pub(super) struct Sight {
-    /// The reversal that carries our id in its metadata.
+    /// The reversal that carries our id in its metadata: one that Stripe has ended only where there is no other.
     pub(super) ours: Option<TransferReversal>,
     /// The newest reversal that carries no id of ours at all.
     pub(super) newest_foreign: Option<String>,
@@ -21,6 +21,7 @@ pub(super) async fn look(stripe: &Client, transfer_id: &str, reversal_id: Uuid) 
     let list = stripe.list_reversals(transfer_id).await?;
     let complete = transfer.is_explained_by(&list);
     let newest_foreign = list.iter().find(|reversal| reversal.reversal_id().is_none()).map(|found| found.id.clone());
-    let ours = list.into_iter().find(|reversal| reversal.reversal_id() == Some(reversal_id));
+    let ours = list.into_iter().filter(|reversal| reversal.reversal_id() == Some(reversal_id));
+    let ours = ours.max_by_key(TransferReversal::counts);
     Ok(Sight { ours, newest_foreign, complete })
 }

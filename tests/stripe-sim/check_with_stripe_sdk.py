@@ -52,6 +52,29 @@ def check_transfer():
     assert transfer.id in [listed.id for listed in stripe.Transfer.list(limit=100).auto_paging_iter()]
 
 
+def check_creation():
+    """As Clawback creates one: found again under its key, and in its group by its metadata."""
+
+    def create(**more):
+        key = "clawback-transfer-1-0"
+        return new_transfer(transfer_group="pi_1", metadata={"clawback_transfer_id": "1"}, idempotency_key=key, **more)
+
+    first, second = create(), create()
+    assert first == second, (first, second)
+    assert second.last_response.headers["Idempotent-Replayed"] == "true"
+    raises(stripe.IdempotencyError, lambda: create(amount=1))
+    listed = stripe.Transfer.list(transfer_group="pi_1", created={"gte": first.created}, limit=1)
+    assert [of.metadata["clawback_transfer_id"] for of in listed.auto_paging_iter()] == ["1"], listed
+    error = raises(
+        stripe.InvalidRequestError,
+        lambda: stripe.Transfer.create(amount=1, currency="eur", destination="somebody"),
+    )
+    assert (error.http_status, error.code, error.param) == (400, "resource_missing", "destination"), error
+    fault("acct_1", "balance_insufficient")
+    error = raises(stripe.InvalidRequestError, new_transfer)
+    assert (error.http_status, error.code) == (400, "balance_insufficient"), error
+
+
 def check_reversal_in_part():
     transfer = new_transfer()
     reversal = stripe.Transfer.create_reversal(

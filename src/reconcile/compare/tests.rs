@@ -313,6 +313,10 @@ fn transfer(reversals: Vec<ReversalView>) -> TransferView {
         currency: "eur".to_owned(),
         status: TransferStatus::Completed,
         amount_reversed: reversed.map(|row| row.amount).sum(),
+        retry_count: 0,
+        next_retry_at: None,
+        failure_code: None,
+        failure_message: None,
         reversals,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clawback::ledger::{Ledger, NewPayment, ReverseTransferJob, WebhookEvent};
 use clawback::stripe::Client;
-use clawback::worker::{KillSwitch, Limiter, ReverseTransfer, Timing};
+use clawback::worker::{JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -312,6 +312,7 @@ fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>
     let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
     let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
-    let worker = ReverseTransfer::new(ledger.clone(), stripe, limiter, Arc::clone(&kill_switch), policy, timing);
-    (worker, kill_switch)
+    let switch = Arc::clone(&kill_switch);
+    let context = JobContext { ledger: ledger.clone(), stripe, limiter, kill_switch: switch, policy, timing };
+    (ReverseTransfer::new(context), kill_switch)
 }

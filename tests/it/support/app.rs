@@ -251,6 +251,9 @@ fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, St
         ("REVERSAL_CHECK_INTERVAL", "1s"),
         ("REVERSAL_BACKOFF_BASE", "100ms"),
         ("REVERSAL_BACKOFF_MAX", "800ms"),
+        ("TRANSFER_RETRY_CHECK_INTERVAL", "1s"),
+        ("TRANSFER_RETRY_BACKOFF_BASE", "100ms"),
+        ("TRANSFER_RETRY_BACKOFF_MAX", "800ms"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

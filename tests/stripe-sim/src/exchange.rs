@@ -13,7 +13,9 @@ use crate::auth;
 use crate::faults::{Access, Fault};
 use crate::idempotency::{Fingerprint, Known};
 use crate::ledger::Request;
-use crate::operations::{Command, Operation, Params, new_id, reverse_from_elsewhere, short_of_balance};
+use crate::operations::{
+    Command, Operation, Params, new_id, platform_short_of_balance, reverse_from_elsewhere, short_of_balance,
+};
 use crate::refusals::{at_the_door, in_flight, other_parameters, rate_limited};
 use crate::shapes::{Answer, ApiError};
 use crate::state::{Shared, State};
@@ -144,7 +146,7 @@ fn begin(state: &mut State, call: &Call) -> Begun {
     let idempotency = call.idempotency();
     let known = idempotency.as_ref().map_or(Known::Fresh, |(key, print)| state.keys.look_up(key, print, now));
     let is_fresh = matches!(known, Known::Fresh);
-    let fault = state.faults.take(call.operation.transfer(), call.operation.access(), !is_fresh);
+    let fault = state.faults.take(call.operation.target(), call.operation.access(), !is_fresh);
     if let Some(at_the_door) = fault.as_ref().and_then(|fault| at_the_door(fault, &call.id)) {
         return Begun::Over(reply(at_the_door, fault));
     }
@@ -175,7 +177,7 @@ fn begin(state: &mut State, call: &Call) -> Begun {
 
 /// Carries the command out as the fault wants it, and saves the answer for the key.
 fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault>) -> Reply {
-    let transfer = call.operation.transfer();
+    let target = call.operation.target();
     let key = call.idempotency().map(|(key, _)| key);
     let status = match &fault {
         Some(Fault::Pending) => Some("pending"),
@@ -186,8 +188,9 @@ fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault
         Some(Fault::SlowThenNothing { .. } | Fault::Garbage200 { applied: false }) => None,
         Some(Fault::ServerError) => Some(Err(ApiError::server_error())),
         Some(Fault::BalanceInsufficient) => {
-            let account = transfer.and_then(|id| state.ledger.transfers.get(id)).map(|of| of.destination.clone());
-            Some(Err(short_of_balance(&account.unwrap_or_default())))
+            let reversed = target.and_then(|id| state.ledger.transfers.get(id));
+            let short = reversed.map(|transfer| short_of_balance(&transfer.destination));
+            Some(Err(short.unwrap_or_else(platform_short_of_balance)))
         }
         Some(Fault::ServerErrorApplied) => {
             // What it would have answered is lost, as it is at Stripe.
@@ -195,7 +198,7 @@ fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault
             Some(Err(ApiError::server_error()))
         }
         Some(Fault::AlreadyReversedElsewhere { amount }) => {
-            reverse_from_elsewhere(state, transfer.unwrap_or_default(), *amount, None);
+            reverse_from_elsewhere(state, target.unwrap_or_default(), *amount, None);
             Some(command.execute(state, key, status))
         }
         _ => Some(command.execute(state, key, status)),

@@ -15,11 +15,15 @@ use crate::faults::Fault;
 pub struct Ledger {
     /// By id.
     pub transfers: BTreeMap<String, Transfer>,
-    /// What connected accounts have, in minor units; an account that is not in here has as much as is asked of it.
+    /// What connected accounts and the [`PLATFORM`] have, in minor units; an account that is not in here has as much as is
+    /// asked of it.
     pub balances: BTreeMap<String, i64>,
     /// In the order of arrival.
     pub requests: Vec<Request>,
 }
+
+/// The account that transfers come from, in the balances.
+pub const PLATFORM: &str = "acct_platform";
 
 /// A transfer to a connected account.
 #[derive(Debug, Clone, Serialize)]
@@ -103,6 +107,24 @@ impl Ledger {
     pub fn reversal_posts(&self, transfer_id: &str) -> impl Iterator<Item = &Request> {
         let path = format!("/v1/transfers/{transfer_id}/reversals");
         self.requests.iter().filter(move |request| request.method == "POST" && request.path == path)
+    }
+
+    /// The requests to create a transfer to this account, whatever was answered, in the order of arrival.
+    pub fn creation_posts(&self, destination: &str) -> impl Iterator<Item = &Request> {
+        let names_it = format!("destination={destination}");
+        self.requests.iter().filter(move |request| {
+            let is_creation = request.method == "POST" && request.path == "/v1/transfers";
+            is_creation && request.body.split('&').any(|pair| pair == names_it)
+        })
+    }
+
+    /// The transfers to an account, oldest first.
+    #[must_use]
+    pub fn transfers_to(&self, destination: &str) -> Vec<&Transfer> {
+        let mut found: Vec<_> =
+            self.transfers.values().filter(|transfer| transfer.destination == destination).collect();
+        found.sort_by_key(|transfer| transfer.created);
+        found
     }
 
     /// Sets what an account has; `None` for as much as is asked of it.

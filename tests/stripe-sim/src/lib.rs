@@ -27,7 +27,7 @@ mod state;
 
 pub use builder::Builder;
 pub use faults::Fault;
-pub use ledger::{Ledger, Request, Reversal, Transfer};
+pub use ledger::{Ledger, PLATFORM, Request, Reversal, Transfer};
 pub use sim::{NotInTime, Sim, Target};
 pub use spec::TransferSpec;
 

@@ -29,7 +29,7 @@ pub struct Sim {
 pub enum Target {
     /// All.
     Any,
-    /// Those about this transfer, by its id.
+    /// Those about this transfer, by its id; or those that create one, by its destination.
     Transfer(String),
 }
 
@@ -138,7 +138,7 @@ impl Sim {
         self.shared.change(|state| state.clock.advance(by));
     }
 
-    /// Sets what a connected account has, in minor units; `None` for as much as is asked of it.
+    /// Sets what a connected account, or the [`PLATFORM`](crate::PLATFORM), has, in minor units; `None` for as much as is asked of it.
     pub fn set_balance(&self, account: &str, amount: Option<i64>) {
         self.shared.change(|state| state.ledger.set_balance(account, amount));
     }
@@ -157,7 +157,8 @@ impl Sim {
         self.shared.change(|state| state.api_keys = Some(keys));
     }
 
-    /// Lists show a reversal only when it is this old, by the simulator's clock. Transfers are never late.
+    /// Lists show a transfer or a reversal only when it is this old, by the simulator's clock. What is asked for by its id
+    /// is never late.
     pub fn set_list_lag(&self, lag: Duration) {
         self.shared.change(|state| state.list_lag = lag);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -22,11 +23,16 @@ pub(crate) struct State {
     pub(crate) limiter: Option<Limiter>,
     /// None: any key that looks like one of a sandbox.
     pub(crate) api_keys: Option<BTreeSet<String>>,
-    /// How long a new reversal is missing from lists.
+    /// How long a new transfer or reversal is missing from lists.
     pub(crate) list_lag: Duration,
 }
 
 impl State {
+    /// Whether lists show what was created then.
+    pub(crate) fn shows_in_lists(&self, created: DateTime<Utc>) -> bool {
+        self.list_lag.is_zero() || created <= self.clock.now() - self.list_lag
+    }
+
     /// Forgets what happened and which faults wait; keeps the clock and the settings.
     pub(crate) fn reset(&mut self) {
         self.ledger = Ledger::default();

@@ -12,20 +12,33 @@ use serde_json::{Value, json};
 use self::paging::Paging;
 pub(crate) use self::params::Params;
 pub(crate) use self::reversals::{reverse_from_elsewhere, settle, short_of_balance};
-pub(crate) use self::transfers::add_transfer;
+pub(crate) use self::transfers::{add_transfer, platform_short_of_balance};
 use crate::faults::Access;
+use crate::ledger::PLATFORM;
 use crate::shapes::ApiError;
 use crate::state::State;
 
 /// What the path and the method ask for.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    CreateTransfer,
+    CreateTransfer {
+        /// None: the request names none, and is refused.
+        destination: Option<String>,
+    },
     ListTransfers,
-    GetTransfer { id: String },
-    CreateReversal { transfer: String },
-    ListReversals { transfer: String },
-    GetReversal { transfer: String, id: String },
+    GetTransfer {
+        id: String,
+    },
+    CreateReversal {
+        transfer: String,
+    },
+    ListReversals {
+        transfer: String,
+    },
+    GetReversal {
+        transfer: String,
+        id: String,
+    },
     GetAccount,
     GetBalance,
     Unknown,
@@ -35,7 +48,7 @@ pub(crate) enum Operation {
 #[derive(Debug)]
 pub(crate) enum Command {
     CreateTransfer(transfers::NewTransfer),
-    ListTransfers { paging: Paging, destination: Option<String>, transfer_group: Option<String> },
+    ListTransfers { paging: Paging, filter: transfers::Filter },
     GetTransfer { id: String },
     CreateReversal(reversals::NewReversal),
     ListReversals { transfer: String, paging: Paging },
@@ -45,24 +58,21 @@ pub(crate) enum Command {
 }
 
 impl Operation {
-    /// The transfer that it is about.
-    pub(crate) fn transfer(&self) -> Option<&str> {
+    /// What it is about, for faults: the transfer, or for one that is yet to be created, its destination.
+    pub(crate) fn target(&self) -> Option<&str> {
         match self {
+            Operation::CreateTransfer { destination } => destination.as_deref(),
             Operation::GetTransfer { id } => Some(id),
             Operation::CreateReversal { transfer }
             | Operation::ListReversals { transfer }
             | Operation::GetReversal { transfer, .. } => Some(transfer),
-            Operation::CreateTransfer
-            | Operation::ListTransfers
-            | Operation::GetAccount
-            | Operation::GetBalance
-            | Operation::Unknown => None,
+            Operation::ListTransfers | Operation::GetAccount | Operation::GetBalance | Operation::Unknown => None,
         }
     }
 
     pub(crate) fn access(&self) -> Access {
         match self {
-            Operation::CreateTransfer | Operation::CreateReversal { .. } => Access::Writes,
+            Operation::CreateTransfer { .. } | Operation::CreateReversal { .. } => Access::Writes,
             _ => Access::Reads,
         }
     }
@@ -70,11 +80,10 @@ impl Operation {
     /// Checks the parameters. `url` is for the message about an unknown one, as in `GET: /v1/foo`.
     pub(crate) fn command(self, mut params: Params, url: &str) -> Result<Command, ApiError> {
         let command = match self {
-            Operation::CreateTransfer => Command::CreateTransfer(transfers::NewTransfer::take(&mut params)?),
+            Operation::CreateTransfer { .. } => Command::CreateTransfer(transfers::NewTransfer::take(&mut params)?),
             Operation::ListTransfers => Command::ListTransfers {
                 paging: Paging::take(&mut params)?,
-                destination: params.text("destination"),
-                transfer_group: params.text("transfer_group"),
+                filter: transfers::Filter::take(&mut params)?,
             },
             Operation::GetTransfer { id } => {
                 params.expand(&["reversals"])?;
@@ -103,16 +112,14 @@ impl Command {
     /// Carries it out. `key` and `status` are noted on the reversal that it may create.
     pub(crate) fn execute(self, state: &mut State, key: Option<&str>, status: Option<&str>) -> Result<Value, ApiError> {
         match self {
-            Command::CreateTransfer(new) => Ok(transfers::create(state, new)),
-            Command::ListTransfers { paging, destination, transfer_group } => {
-                transfers::list(state, &paging, destination.as_deref(), transfer_group.as_deref())
-            }
+            Command::CreateTransfer(new) => transfers::create(state, new),
+            Command::ListTransfers { paging, filter } => transfers::list(state, &paging, &filter),
             Command::GetTransfer { id } => transfers::get(state, &id),
             Command::CreateReversal(new) => reversals::create(state, new, key, status),
             Command::ListReversals { transfer, paging } => reversals::list(state, &transfer, &paging),
             Command::GetReversal { transfer, id } => reversals::get(state, &transfer, &id),
             Command::GetAccount => Ok(json!({
-                "id": "acct_platform", "object": "account", "charges_enabled": true, "payouts_enabled": true,
+                "id": PLATFORM, "object": "account", "charges_enabled": true, "payouts_enabled": true,
                 "country": "DE", "default_currency": "eur", "details_submitted": true, "metadata": {},
             })),
             Command::GetBalance => Ok(json!({

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::paging::Paging;
 use super::params::Params;
 use super::{new_id, transfers};
-use crate::ledger::{Reversal, Transfer};
+use crate::ledger::{PLATFORM, Reversal, Transfer};
 use crate::shapes::{self, ApiError};
 use crate::state::State;
 
@@ -100,6 +100,7 @@ fn book<'a>(state: &'a mut State, transfer: &str, reversal: Reversal) -> Result<
     let account = transfers::find(state, transfer)?.destination.clone();
     if reversal.counts() {
         state.ledger.credit(&account, -reversal.amount);
+        state.ledger.credit(PLATFORM, reversal.amount);
     }
     if let Some(transfer) = state.ledger.transfers.get_mut(transfer) {
         transfer.reversals.push(reversal);
@@ -124,6 +125,7 @@ pub(crate) fn settle(state: &mut State, id: &str, status: &str) -> Result<(), St
     reversal.status = Some(status.to_owned());
     let given_back = if reversal.counts() { 0 } else { reversal.amount };
     state.ledger.credit(&account, given_back);
+    state.ledger.credit(PLATFORM, -given_back);
     Ok(())
 }
 
@@ -137,8 +139,7 @@ pub(crate) fn get(state: &State, transfer: &str, id: &str) -> Result<Value, ApiE
 
 pub(crate) fn list(state: &State, transfer: &str, paging: &Paging) -> Result<Value, ApiError> {
     let transfer = transfers::find(state, transfer)?;
-    let visible_until = state.clock.now() - state.list_lag;
-    let is_visible = |reversal: &&Reversal| state.list_lag.is_zero() || reversal.created <= visible_until;
+    let is_visible = |reversal: &&Reversal| state.shows_in_lists(reversal.created);
     let reversals: Vec<&Reversal> = transfer.reversals.iter().rev().filter(is_visible).collect();
     let (page, has_more) = paging.cut(&reversals, |reversal| &reversal.id)?;
     let data = page.into_iter().map(|reversal| shapes::reversal(reversal, transfer)).collect();

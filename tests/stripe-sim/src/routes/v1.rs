@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use crate::API_VERSION;
 use crate::exchange::{Call, Reply, exchange};
-use crate::operations::Operation;
+use crate::operations::{Operation, Params};
 use crate::state::Shared;
 
 /// On a response: cut the connection instead of sending it.
@@ -22,17 +22,17 @@ type Id = Path<String>;
 type Ids = Path<(String, String)>;
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
+    let create_transfer = |incoming: Incoming| {
+        let destination = Params::parse(&String::from_utf8_lossy(&incoming.body)).text("destination");
+        incoming.run(Operation::CreateTransfer { destination })
+    };
     let get_transfer = |Path(id): Id, incoming: Incoming| incoming.run(Operation::GetTransfer { id });
     let list_reversals = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::ListReversals { transfer });
     let create_reversal = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::CreateReversal { transfer });
     let get_reversal =
         |Path((transfer, id)): Ids, incoming: Incoming| incoming.run(Operation::GetReversal { transfer, id });
     Router::new()
-        .route(
-            "/v1/transfers",
-            get(|incoming: Incoming| incoming.run(Operation::ListTransfers))
-                .post(|incoming: Incoming| incoming.run(Operation::CreateTransfer)),
-        )
+        .route("/v1/transfers", get(|incoming: Incoming| incoming.run(Operation::ListTransfers)).post(create_transfer))
         .route("/v1/transfers/{id}", get(get_transfer))
         .route("/v1/transfers/{id}/reversals", get(list_reversals).post(create_reversal))
         .route("/v1/transfers/{id}/reversals/{reversal}", get(get_reversal))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use stripe_sim::{Fault, PLATFORM};
 
 use crate::support::{Caller, got};
 
@@ -120,6 +121,69 @@ async fn a_created_transfer_can_be_read_listed_and_reversed() {
     assert_eq!(caller.get("/v1/transfers?transfer_group=g").await.body["data"], json!([created]));
     assert_eq!(caller.get("/v1/transfers?destination=acct_1").await.body["data"][0]["id"], "tr_1");
     assert_eq!(caller.post(&format!("/v1/transfers/{id}/reversals"), "k2", &[("amount", "1")]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_creation_is_replayed_under_its_key_and_refused_with_other_parameters() {
+    let caller = Caller::new();
+    let form = [("amount", "500"), ("currency", "eur"), ("destination", "acct_2"), ("metadata[id]", "1")];
+    let first = caller.post("/v1/transfers", "k", &form).await;
+    let again = caller.post("/v1/transfers", "k", &form).await;
+    assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &first.body));
+    assert_eq!(first.body["metadata"], json!({"id": "1"}));
+    let other = [("amount", "501"), ("currency", "eur"), ("destination", "acct_2")];
+    assert_eq!(caller.post("/v1/transfers", "k", &other).await.error(), "idempotency_error");
+    assert_eq!(caller.sim.ledger().transfers_to("acct_2").len(), 1);
+    assert_eq!(caller.sim.ledger().creation_posts("acct_2").count(), 3);
+}
+
+#[tokio::test]
+async fn a_creation_needs_an_account_and_the_platforms_balance_or_a_charge() {
+    let caller = Caller::new();
+    let create = async |key: &str, destination: &str, more: &[(&str, &str)]| {
+        let form = [&[("amount", "500"), ("currency", "eur"), ("destination", destination)], more].concat();
+        caller.post("/v1/transfers", key, &form).await
+    };
+    let unknown = create("k1", "somebody", &[]).await;
+    assert_eq!((unknown.status, unknown.error()), (400, "resource_missing"));
+    caller.sim.set_balance(PLATFORM, Some(700));
+    assert_eq!(create("k2", "acct_2", &[]).await.status, 200);
+    let short = create("k3", "acct_2", &[]).await;
+    assert_eq!((short.status, short.error()), (400, "balance_insufficient"));
+    let from_charge = create("k4", "acct_2", &[("source_transaction", "ch_1"), ("transfer_group", "g")]).await;
+    assert_eq!(from_charge.body["transfer_group"], "group_ch_1", "Stripe chooses the charge's group");
+    assert_eq!(caller.sim.ledger().balances[PLATFORM], 200);
+}
+
+#[tokio::test]
+async fn transfers_are_listed_by_group_and_age_over_pages() {
+    let caller = Caller::new();
+    for key in ["k1", "k2", "k3"] {
+        let form = [("amount", "1"), ("currency", "eur"), ("destination", "acct_2"), ("transfer_group", "g")];
+        assert_eq!(caller.post("/v1/transfers", key, &form).await.status, 200);
+    }
+    let page = async |query: String| caller.get(&format!("/v1/transfers?transfer_group=g&{query}")).await.body;
+    let first = page("limit=2".to_owned()).await;
+    assert_eq!((first["data"].as_array().unwrap().len(), &first["has_more"]), (2, &true.into()));
+    let last = first["data"][1]["id"].as_str().unwrap();
+    assert_eq!(page(format!("starting_after={last}")).await["data"].as_array().unwrap().len(), 1);
+    let created = first["data"][1]["created"].as_i64().unwrap();
+    assert_eq!(page(format!("created[gte]={}", created - 60)).await["data"].as_array().unwrap().len(), 3);
+    assert_eq!(page(format!("created[gte]={}", created + 60)).await["data"], json!([]));
+    caller.sim.set_list_lag(Duration::from_secs(3_600));
+    assert_eq!(page(String::new()).await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_fault_meets_the_creations_for_its_account() {
+    let caller = Caller::new();
+    caller.sim.fault("acct_2", Fault::BalanceInsufficient, 1);
+    let create = async |key: &str, destination: &str| {
+        caller.post("/v1/transfers", key, &[("amount", "1"), ("currency", "eur"), ("destination", destination)]).await
+    };
+    assert_eq!(create("k1", "acct_3").await.status, 200);
+    assert_eq!(create("k2", "acct_2").await.error(), "balance_insufficient");
+    assert_eq!(create("k3", "acct_2").await.status, 200);
 }
 
 #[tokio::test]

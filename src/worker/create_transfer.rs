@@ -1,0 +1,188 @@
+//! The job that creates one transfer at Stripe: read the row, ask Stripe, report, settle the message.
+//!
+//! Safe at every point, as `reverse_transfer` is, and by the same rules: what Stripe did and the row does not say yet is
+//! found again under the same idempotency key, or in Stripe's list. A transfer that is created twice pays a seller twice.
+
+use chrono::TimeDelta;
+use queues::{Delivery, Handler, Outcome};
+
+use super::context::{ACTOR, JobContext, given_up_because, was_parked_for};
+use super::decision::{Decision, Pace, decide};
+use super::waiting::{PutOff, failure, wait};
+use crate::ledger::{Aftermath, CreateTransferJob, CreationTask, Failure, LedgerError, Note, TransferStatus};
+use crate::stripe::{self, Report, Transfer};
+
+/// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
+
+/// The handler of [`CreateTransferJob`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CreateTransfer {
+    context: JobContext,
+}
+
+impl Handler<CreateTransferJob> for CreateTransfer {
+    async fn handle(&self, job: CreateTransferJob, delivery: Delivery) -> Outcome {
+        self.context.run(|| self.converge(job, &delivery)).await
+    }
+}
+
+impl CreateTransfer {
+    /// A handler that works with `context`.
+    #[must_use]
+    pub fn new(context: JobContext) -> Self {
+        Self { context }
+    }
+
+    async fn converge(&self, job: CreateTransferJob, delivery: &Delivery) -> Result<Outcome, LedgerError> {
+        let ledger = &self.context.ledger;
+        let Some(mut task) = ledger.creation_task(job.transfer_id).await? else {
+            return Ok(Outcome::Park { reason: format!("the ledger has no transfer {} to create", job.transfer_id) });
+        };
+        if task.stripe_transfer_id.is_some() {
+            return Ok(Outcome::Done);
+        }
+        // Somebody moved the message back from the parking queue: that is an operator's retry.
+        if task.status == TransferStatus::PermanentlyFailed && was_parked_for(task.updated_at, delivery) {
+            let note = Note::new("operator", "retried: its message was moved back from the parking queue");
+            task = ledger.replay_creation(&task, &note).await?;
+        }
+        if task.status == TransferStatus::PermanentlyFailed {
+            let reason = given_up_because(task.failure_code.as_deref(), task.failure_message.as_deref());
+            return Ok(Outcome::Park { reason });
+        }
+        if let Some(outcome) = self.context.too_early(task.next_retry_at) {
+            return Ok(outcome);
+        }
+        self.advance(task).await
+    }
+
+    /// Takes the next step towards the end: looks at what Stripe has where that is in doubt, calls where it is not.
+    async fn advance(&self, task: CreationTask) -> Result<Outcome, LedgerError> {
+        if task.doubtful_since.is_none() && self.context.is_trusted(task.epoch_started_at) {
+            return self.call(&task).await;
+        }
+        match self.look(&task).await {
+            Ok(Some(found)) => return self.report_seen(&task, &found).await,
+            Ok(None) => {}
+            Err(report) => return self.follow(&task, report).await,
+        }
+        if !self.context.has_settled(task.absent_since) {
+            let why = failure("not_found_yet", "Stripe's list does not have it; looking once more before a new call");
+            let settling = self.context.timing.settling;
+            return self.put_off(&task, wait(Aftermath::Absent, settling, why, None)).await;
+        }
+        let note = Note::new(ACTOR, "not at Stripe, looked twice: calling under a new key");
+        let task = self.context.ledger.begin_creation_epoch(&task, &note).await?;
+        self.call(&task).await
+    }
+
+    /// Asks Stripe to create it, and does what its answer asks for.
+    async fn call(&self, task: &CreationTask) -> Result<Outcome, LedgerError> {
+        self.context.limiter.turn().await;
+        let report = self.context.stripe.create_transfer(&command(task)).await;
+        self.follow(task, report).await
+    }
+
+    /// The transfer at Stripe that carries our id, if there is one. The oldest, should there be two.
+    async fn look(&self, task: &CreationTask) -> Result<Option<Transfer>, Report> {
+        self.context.limiter.turn().await;
+        let list = self.context.stripe.list_transfers(&command(task), task.created_at - CLOCKS_DIFFER).await?;
+        self.context.limiter.raise();
+        Ok(list.into_iter().rfind(|transfer| transfer.transfer_id() == Some(task.id)))
+    }
+
+    async fn report_seen(&self, task: &CreationTask, found: &Transfer) -> Result<Outcome, LedgerError> {
+        match found.difference(&command(task)) {
+            None => self.succeed(task, &found.id, None).await,
+            Some(difference) => self.give_up(task, failure("transfer_mismatch", &difference), None).await,
+        }
+    }
+
+    /// Does what follows from an answer of Stripe's.
+    async fn follow(&self, task: &CreationTask, report: Report) -> Result<Outcome, LedgerError> {
+        self.context.note(&report);
+        match decide(&report.meaning) {
+            Decision::Succeed { id } => self.succeed(task, &id, report.request_id).await,
+            Decision::GiveUp { code } => {
+                let why = failure(report.code.as_deref().unwrap_or(code), &report.message);
+                self.give_up(task, why, report.request_id).await
+            }
+            // No answer to a creation means that; looking is what is safe.
+            Decision::Look { .. } => self.retry(task, Aftermath::Doubtful, Pace::Backoff, report).await,
+            Decision::Retry { aftermath, pace } => self.retry(task, aftermath, pace, report).await,
+            Decision::Wait { aftermath, reason } => {
+                match self.context.wait_for(task.created_at, aftermath, reason, &report) {
+                    Ok(put_off) => self.put_off(task, put_off).await,
+                    Err(too_long) => self.give_up(task, too_long, report.request_id).await,
+                }
+            }
+        }
+    }
+
+    /// Tries again later, unless the retries are used up.
+    async fn retry(
+        &self,
+        task: &CreationTask,
+        aftermath: Aftermath,
+        pace: Pace,
+        report: Report,
+    ) -> Result<Outcome, LedgerError> {
+        match self.context.retry(task.retry_count, aftermath, pace, &report) {
+            Ok(put_off) => self.put_off(task, put_off).await,
+            // It may have happened all the same, with its answers lost: one look before giving up.
+            Err(exhausted) => match self.look(task).await {
+                Ok(Some(found)) => self.report_seen(task, &found).await,
+                _ => self.give_up(task, exhausted, report.request_id).await,
+            },
+        }
+    }
+
+    async fn succeed(
+        &self,
+        task: &CreationTask,
+        stripe_transfer_id: &str,
+        request_id: Option<String>,
+    ) -> Result<Outcome, LedgerError> {
+        let note = Note::new(ACTOR, "Stripe has created it").with_request_id(request_id.clone());
+        match self.context.ledger.created(task.id, stripe_transfer_id, &note).await {
+            Err(LedgerError::Conflict(problem)) => {
+                return self.give_up(task, failure("registered_elsewhere", &problem), request_id).await;
+            }
+            result => result?,
+        }
+        tracing::info!(transfer_id = %task.id, stripe_transfer_id, "created");
+        Ok(Outcome::Done)
+    }
+
+    async fn give_up(
+        &self,
+        task: &CreationTask,
+        why: Failure,
+        request_id: Option<String>,
+    ) -> Result<Outcome, LedgerError> {
+        let reason = format!("{}: {}", why.code, why.message);
+        let note = Note::new(ACTOR, &reason).with_request_id(request_id);
+        self.context.ledger.fail_creation(task, &why, &note).await?;
+        tracing::warn!(transfer_id = %task.id, reason, "given up and parked");
+        Ok(Outcome::Park { reason })
+    }
+
+    async fn put_off(&self, task: &CreationTask, put_off: PutOff) -> Result<Outcome, LedgerError> {
+        self.context.ledger.postpone_creation(task, &put_off.how, &put_off.note).await?;
+        Ok(put_off.outcome)
+    }
+}
+
+/// What Stripe is asked for: a function of what never changes in the row, and of the epoch.
+fn command(task: &CreationTask) -> stripe::CreateTransfer {
+    stripe::CreateTransfer {
+        transfer_id: task.id,
+        payment_ref: task.payment_ref.clone(),
+        payment_currency: task.payment_currency.clone(),
+        amount: task.amount,
+        currency: task.currency.clone(),
+        destination: task.destination.clone(),
+        epoch: task.epoch,
+    }
+}
