@@ -44,6 +44,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/payments", post(payments::register))
         .route("/v1/payments/{payment_ref}", get(payments::show))
         .route("/v1/transfers/{id}", get(transfers::show))
+        .route("/v1/refunds", post(refunds::report))
         .route("/v1/refunds/{id}", get(refunds::show))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route_layer(middleware::from_fn_with_state(state.tokens.clone(), auth::require));

@@ -8,9 +8,10 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
 
 use super::{ApiState, id, unknown};
-use crate::ledger::{NewPayment, PaymentView};
+use crate::ledger::PaymentView;
 use crate::problem::{Problem, locate};
 
 /// 201 with the payment, or 200 when the very same one is registered already, so that a lost answer can be asked for
@@ -20,10 +21,7 @@ pub(super) async fn register(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<PaymentView>), Problem> {
-    if !is_json(&headers) {
-        return Err(Problem::unsupported_media_type());
-    }
-    let payment = parse(&body?)?;
+    let payment = json_body(&headers, &body?)?;
     let registered = state.ledger.register_payment(payment).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(registered.payment)))
@@ -38,21 +36,28 @@ pub(super) async fn show(
     payment.map(Json).ok_or_else(|| unknown("payment"))
 }
 
+/// What a body says: broken JSON is malformed (400); JSON of another form is invalid at a field (422).
+pub(super) fn json_body<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::unsupported_media_type());
+    }
+    parse(body)
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (essence, _) = declared.split_once(';').unwrap_or((declared, ""));
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Broken JSON is malformed (400); JSON of another form than a payment's is invalid at a field (422).
-fn parse(body: &[u8]) -> Result<NewPayment, Problem> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let payment = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let (field, problem) = locate(&error, "");
         field.map_or_else(|| Problem::malformed(problem.as_str()), |field| Problem::invalid(field, &problem))
     })?;
     deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
-    Ok(payment)
+    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -62,9 +67,10 @@ mod tests {
     use axum::response::IntoResponse;
 
     use super::*;
+    use crate::ledger::NewPayment;
 
     fn problem(body: &str) -> (StatusCode, String) {
-        let problem = parse(body.as_bytes()).unwrap_err();
+        let problem = parse::<NewPayment>(body.as_bytes()).unwrap_err();
         let shown = format!("{problem:?}");
         (problem.into_response().status(), shown)
     }
@@ -73,7 +79,7 @@ mod tests {
     fn the_documented_body_is_a_payment() {
         let body = br#"{"payment_ref":"pi_1","amount":10000,"currency":"eur","transfers":[{"seller_id":"s1",
             "stripe_transfer_id":"tr_1","destination":"acct_1","amount":9000,"currency":"eur"}]}"#;
-        let payment = parse(body).unwrap();
+        let payment: NewPayment = parse(body).unwrap();
         assert_eq!((payment.amount, payment.transfers[0].amount), (10_000, 9_000));
     }
 

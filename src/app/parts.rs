@@ -108,7 +108,11 @@ pub(super) async fn http(
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
-    let ingress = IngressState { ledger: ledger.clone(), stripe_webhook_secret: config.stripe.webhook_secret.clone() };
+    let ingress = IngressState {
+        ledger: ledger.clone(),
+        stripe_webhook_secret: config.stripe.webhook_secret.clone(),
+        hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
+    };
     let api = ApiState {
         ledger: ledger.clone(),
         tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),

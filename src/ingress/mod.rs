@@ -3,6 +3,8 @@
 //! `app` merges [`routes`] into the server. An answer of 2xx means that the event is committed; with every other one the
 //! provider sends it again. It knows neither the queue nor Stripe's API, and looks at no body before its signature.
 
+pub mod hyperswitch;
+mod reading;
 pub mod signature;
 pub mod stripe;
 
@@ -19,10 +21,13 @@ use serde::Serialize;
 use crate::ledger::{Ledger, Receipt};
 use crate::problem::Problem;
 
+pub use self::reading::MalformedEvent;
 use self::signature::SignatureError;
-use self::stripe::MalformedEvent;
 
-/// The largest body that is read: Stripe's events are far below it.
+const STRIPE_HEADER: &str = "stripe-signature";
+const HYPERSWITCH_HEADER: &str = "x-webhook-signature-512";
+
+/// The largest body that is read: the providers' events are far below it.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// What the routes need.
@@ -32,38 +37,62 @@ pub struct IngressState {
     pub ledger: Ledger,
     /// The signing secret of Stripe's endpoint; without it, `POST /webhooks/stripe` answers 404.
     pub stripe_webhook_secret: Option<SecretString>,
+    /// Hyperswitch's payment response hash key; without it, `POST /webhooks/hyperswitch` answers 404.
+    pub hyperswitch_webhook_secret: Option<SecretString>,
 }
 
 #[derive(Clone)]
-struct StripeEndpoint {
+struct Endpoint {
     ledger: Ledger,
     secret: SecretString,
 }
 
-/// `POST /webhooks/stripe`.
+/// `POST /webhooks/stripe` and `POST /webhooks/hyperswitch`.
 pub fn routes(state: IngressState) -> Router {
-    let IngressState { ledger, stripe_webhook_secret } = state;
+    let IngressState { ledger, stripe_webhook_secret, hyperswitch_webhook_secret } = state;
+    let endpoint = |secret| Endpoint { ledger: ledger.clone(), secret };
     let stripe = match stripe_webhook_secret {
-        Some(secret) => post(receive_stripe).with_state(StripeEndpoint { ledger, secret }),
-        None => any(stripe_is_off),
+        Some(secret) => post(receive_stripe).with_state(endpoint(secret)),
+        None => any(async || is_off("Stripe", "STRIPE_WEBHOOK_SECRET")),
     };
-    Router::new().route("/webhooks/stripe", stripe).layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+    let hyperswitch = match hyperswitch_webhook_secret {
+        Some(secret) => post(receive_hyperswitch).with_state(endpoint(secret)),
+        None => any(async || is_off("Hyperswitch", "HYPERSWITCH_WEBHOOK_SECRET")),
+    };
+    Router::new()
+        .route("/webhooks/stripe", stripe)
+        .route("/webhooks/hyperswitch", hyperswitch)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
 }
 
-async fn stripe_is_off() -> Problem {
-    Problem::switched_off("webhooks of Stripe are not received here; set STRIPE_WEBHOOK_SECRET to turn them on")
+fn is_off(provider: &str, setting: &str) -> Problem {
+    Problem::switched_off(format!("webhooks of {provider} are not received here; set {setting} to turn them on"))
 }
 
 async fn receive_stripe(
-    State(endpoint): State<StripeEndpoint>,
+    State(endpoint): State<Endpoint>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Received>, Problem> {
     let body = body?;
-    let header = headers.get("stripe-signature").ok_or_else(unsigned)?;
+    let header = headers.get(STRIPE_HEADER).ok_or_else(|| unsigned("Stripe-Signature"))?;
     let header = header.to_str().map_err(|_| SignatureError::Malformed)?;
     signature::verify(header, &body, &endpoint.secret, Utc::now())?;
     let event = stripe::parse(&body)?;
+    let receipt = endpoint.ledger.receive(event).await?;
+    Ok(Json(Received::from(receipt)))
+}
+
+async fn receive_hyperswitch(
+    State(endpoint): State<Endpoint>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Received>, Problem> {
+    let body = body?;
+    let header = headers.get(HYPERSWITCH_HEADER).ok_or_else(|| unsigned(HYPERSWITCH_HEADER))?;
+    let header = header.to_str().map_err(|_| hyperswitch::signature::SignatureError::Malformed)?;
+    hyperswitch::signature::verify(header, &body, &endpoint.secret)?;
+    let event = hyperswitch::parse(&body)?;
     let receipt = endpoint.ledger.receive(event).await?;
     Ok(Json(Received::from(receipt)))
 }
@@ -79,10 +108,19 @@ struct Received {
 #[derive(Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum Outcome {
-    Accepted { reversals: usize },
+    Accepted {
+        reversals: usize,
+    },
     Unmatched,
+    Failed {
+        called_off: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attention: Option<String>,
+    },
     Duplicate,
-    Ignored { reason: String },
+    Ignored {
+        reason: String,
+    },
 }
 
 impl From<Receipt> for Received {
@@ -90,6 +128,7 @@ impl From<Receipt> for Received {
         let outcome = match receipt {
             Receipt::Accepted { reversals } => Outcome::Accepted { reversals },
             Receipt::Unmatched => Outcome::Unmatched,
+            Receipt::Failed { called_off, attention } => Outcome::Failed { called_off, attention },
             Receipt::Duplicate => Outcome::Duplicate,
             Receipt::Ignored { reason } => Outcome::Ignored { reason },
         };
@@ -97,9 +136,9 @@ impl From<Receipt> for Received {
     }
 }
 
-fn unsigned() -> Problem {
-    tracing::warn!("webhook refused: no Stripe-Signature header");
-    let detail = "there is no Stripe-Signature header; only Stripe's signed events are taken";
+fn unsigned(header: &str) -> Problem {
+    tracing::warn!(header, "webhook refused: not signed");
+    let detail = format!("there is no {header} header; only the provider's signed events are taken");
     Problem::new(StatusCode::BAD_REQUEST, "signature-missing", "Signature missing", detail)
 }
 
@@ -110,6 +149,17 @@ impl From<SignatureError> for Problem {
             SignatureError::Malformed => ("signature-malformed", "Malformed signature"),
             SignatureError::Mismatch => ("signature-mismatch", "Signature does not fit"),
             SignatureError::Stale { .. } => ("signature-stale", "Signature too old or too new"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, slug, title, error.to_string())
+    }
+}
+
+impl From<hyperswitch::signature::SignatureError> for Problem {
+    fn from(error: hyperswitch::signature::SignatureError) -> Self {
+        tracing::warn!(%error, "webhook refused");
+        let (slug, title) = match error {
+            hyperswitch::signature::SignatureError::Malformed => ("signature-malformed", "Malformed signature"),
+            hyperswitch::signature::SignatureError::Mismatch => ("signature-mismatch", "Signature does not fit"),
         };
         Self::new(StatusCode::BAD_REQUEST, slug, title, error.to_string())
     }

@@ -1,28 +1,15 @@
 //! Stripe's events in the ledger's words. Pure; called with a body whose signature has been verified.
 //!
-//! Four types tell of refunds; everything else is recorded as irrelevant, so that an endpoint that was subscribed to more
+//! Five types tell of refunds; everything else is recorded as irrelevant, so that an endpoint that was subscribed to more
 //! than it needs is no error. It never guesses: where an event leaves out what counts, the one that has it is waited for.
 //! Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::reading::{MalformedEvent, currency, document, identifier, irrelevant, named_shares, positive, read};
 use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
-use crate::problem::locate;
-
-/// Stripe's ids and types are shorter.
-const IDENTIFIER_MAX_BYTES: usize = 255;
-
-/// A signed body that is not an event, or an event of a type that counts with an object that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{problem}", .field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default())]
-pub struct MalformedEvent {
-    /// The JSON path (`data.object.amount`), unless the body as a whole is meant.
-    pub field: Option<String>,
-    /// What is wrong, and what is allowed.
-    pub problem: String,
-}
 
 #[derive(Deserialize)]
 struct Event {
@@ -48,6 +35,8 @@ struct Refund {
     charge: Option<String>,
     /// Present when Stripe has taken the money back from the seller together with the refund.
     transfer_reversal: Option<IgnoredAny>,
+    #[serde(default)]
+    metadata: Value,
 }
 
 #[derive(Deserialize)]
@@ -68,16 +57,14 @@ struct Refunds {
 /// # Errors
 /// [`MalformedEvent`] when it is no event, or when an event of a supported type has an object that can't be used.
 pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let event: Event = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(&error, ""))?;
-    deserializer.end().map_err(|error| MalformedEvent { field: None, problem: error.to_string() })?;
+    let event: Event = document(body)?;
     let event_id = identifier("id", event.id)?;
     let event_type = identifier("type", event.event_type)?;
     let thin = event.object.is_some_and(|object| object != "event");
     let object = if thin { &event.related_object } else { &event.data["object"] };
     let content = match event_type.as_str() {
         _ if thin => irrelevant("a thin event, which carries no object"),
-        "refund.created" | "refund.updated" | "charge.refund.updated" => refund_content(object)?,
+        "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => refund_content(object)?,
         "charge.refunded" => charge_content(object)?,
         _ => irrelevant(format!("events of type {event_type} are not about refunds")),
     };
@@ -86,7 +73,7 @@ pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
 }
 
 fn refund_content(object: &Value) -> Result<EventContent, MalformedEvent> {
-    let refund: Refund = read(object)?;
+    let refund: Refund = read(object, "data.object")?;
     match refund_event(refund, None, "data.object")? {
         Some(refund) => Ok(EventContent::Refunds(vec![refund])),
         // Stripe allows it (money that goes back to a customer's cash balance): no payment, and so no transfer.
@@ -95,7 +82,7 @@ fn refund_content(object: &Value) -> Result<EventContent, MalformedEvent> {
 }
 
 fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
-    let mut charge: Charge = read(object)?;
+    let mut charge: Charge = read(object, "data.object")?;
     let refunds = charge.refunds.take().map(|refunds| refunds.data).unwrap_or_default();
     if refunds.is_empty() {
         return Ok(irrelevant("the charge does not list its refunds; each one comes in its refund.created"));
@@ -111,9 +98,7 @@ fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
 fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<Option<RefundEvent>, MalformedEvent> {
     let at = |field: &str| format!("{path}.{field}");
     let refund_ref = identifier(at("id"), refund.id)?;
-    if refund.amount <= 0 {
-        return Err(refused(at("amount"), format!("is {}; allowed: minor units, more than 0", refund.amount)));
-    }
+    let amount = positive(at("amount"), refund.amount)?;
     let currency = currency(at("currency"), &refund.currency)?;
     let payment_intent = refund.payment_intent.or_else(|| charge.and_then(|charge| charge.payment_intent.clone()));
     let payment_intent = payment_intent.map(|id| identifier(at("payment_intent"), id)).transpose()?;
@@ -122,6 +107,7 @@ fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<O
     let Some(payment_ref) = payment_intent.or_else(|| charge_ref.clone()) else { return Ok(None) };
     let progress = match refund.status {
         Some(status) if status == "succeeded" => RefundProgress::Succeeded,
+        Some(status) if ["failed", "canceled"].contains(&status.as_str()) => RefundProgress::Failed(status),
         Some(status) => RefundProgress::Other(identifier(at("status"), status)?),
         None => RefundProgress::Other("none".to_owned()),
     };
@@ -129,45 +115,12 @@ fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<O
         refund_ref,
         payment_ref,
         charge_ref,
-        amount: refund.amount,
+        amount,
         currency,
         progress,
         transfer_already_reversed: refund.transfer_reversal.is_some(),
+        shares: named_shares(&refund.metadata),
     }))
-}
-
-fn read<T: DeserializeOwned>(object: &Value) -> Result<T, MalformedEvent> {
-    serde_path_to_error::deserialize(object).map_err(|error| malformed(&error, "data.object"))
-}
-
-fn malformed(error: &serde_path_to_error::Error<serde_json::Error>, root: &str) -> MalformedEvent {
-    let (field, problem) = locate(error, root);
-    MalformedEvent { field, problem }
-}
-
-fn refused(field: impl Into<String>, problem: String) -> MalformedEvent {
-    MalformedEvent { field: Some(field.into()), problem }
-}
-
-fn irrelevant(reason: impl Into<String>) -> EventContent {
-    EventContent::Irrelevant { reason: reason.into() }
-}
-
-/// Also keeps out the NUL character, which PostgreSQL refuses: such an event would be sent again for days.
-fn identifier(field: impl Into<String>, value: String) -> Result<String, MalformedEvent> {
-    if (1..=IDENTIFIER_MAX_BYTES).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(value);
-    }
-    let allowed = format!("allowed: 1 to {IDENTIFIER_MAX_BYTES} ASCII characters without white space");
-    Err(refused(field, format!("is not an identifier of Stripe's; {allowed}")))
-}
-
-fn currency(field: String, value: &str) -> Result<String, MalformedEvent> {
-    if value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Ok(value.to_ascii_lowercase());
-    }
-    let shown: String = value.chars().take(20).collect();
-    Err(refused(field, format!("is {shown:?}; allowed: three letters (ISO 4217)")))
 }
 
 #[cfg(test)]

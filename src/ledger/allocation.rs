@@ -1,9 +1,12 @@
-//! How a refund is shared out over a payment's transfers. Pure; called by the matching.
+//! How a refund is shared out over a payment's transfers by ratio. Pure; called by the matching.
 //!
-//! Each transfer owes its share by ratio: after refunds of `refunded` out of `payment`, a transfer of `amount` should
-//! have given back `amount · refunded / payment`. A refund asks each transfer for what is missing to that target, which
-//! makes a series of partial refunds add up to the whole exactly, in any order. Fractions of a minor unit go to the
-//! largest remainders, transfers of one currency among themselves.
+//! After refunds of `refunded` out of `payment`, the transfers of one currency together should have given back their sum
+//! times `refunded / payment`, each in proportion to its amount. A refund asks each transfer for what is missing to that
+//! target, which makes a series of partial refunds add up to the whole exactly, in any order. Fractions of a minor unit
+//! go to the largest remainders.
+//!
+//! Refunds that named their shares themselves stand apart: they neither count in `refunded` nor towards the targets, but
+//! what they ask is no longer there to be asked. What a transfer lacks for that reason, the others of its currency give.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,12 +15,36 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) amount: i64,
-    pub(crate) already_asked: i64,
+    /// By refunds that were shared out by ratio.
+    pub(crate) by_ratio: i64,
+    /// By refunds that named their shares. Together with `by_ratio` at most `amount`.
+    pub(crate) by_name: i64,
     pub(crate) currency: String,
 }
 
+impl Share {
+    /// The most that refunds by ratio may ask of it in all.
+    fn cap(&self) -> i64 {
+        self.amount - self.by_name
+    }
+}
+
+/// What a transfer should have given back in all: `whole`, or one more where there is a remainder.
+#[derive(Clone, Copy, Default)]
+struct Target {
+    whole: i64,
+    /// Over a denominator that all transfers with a remainder have in common.
+    remainder: i128,
+}
+
+impl Target {
+    fn at_most(self) -> i64 {
+        self.whole + i64::from(self.remainder > 0)
+    }
+}
+
 /// What to ask of each transfer now, in the order of `shares`, when `refunded` of `payment` (both in the payment's
-/// currency, this refund included) has gone back to the buyer. Never more than the transfer has left.
+/// currency, this refund included) has gone back to the buyer by ratio. Never more than the transfer has left.
 ///
 /// More than the payment counts as all of it.
 pub(crate) fn allocate(payment: i64, refunded: i64, shares: &[Share]) -> Vec<i64> {
@@ -31,114 +58,66 @@ pub(crate) fn allocate(payment: i64, refunded: i64, shares: &[Share]) -> Vec<i64
         by_currency.entry(&share.currency).or_default().push(index);
     }
     for group in by_currency.values() {
-        allocate_group(payment, refunded, shares, group, &mut asks);
+        let members: Vec<&Share> = group.iter().map(|&index| &shares[index]).collect();
+        for (&index, ask) in group.iter().zip(allocate_group(payment, refunded, &members)) {
+            asks[index] = ask;
+        }
     }
     asks
 }
 
-fn allocate_group(payment: i64, refunded: i64, shares: &[Share], group: &[usize], asks: &mut [i64]) {
+fn allocate_group(payment: i64, refunded: i64, shares: &[&Share]) -> Vec<i64> {
     // Products of two i64 need 128 bits.
-    let exact = |amount: i64| i128::from(amount) * i128::from(refunded);
-    let floor_div = |value: i128| i64::try_from(value / i128::from(payment)).unwrap_or(i64::MAX);
+    let sum = |of: fn(&Share) -> i64| shares.iter().map(|share| i128::from(of(share))).sum::<i128>();
+    let total = sum(|share| share.amount).saturating_mul(i128::from(refunded)) / i128::from(payment);
+    let total = total.min(sum(Share::cap));
+    let targets = targets(total, shares);
 
-    let total: i128 = group.iter().map(|&i| exact(shares[i].amount)).sum();
-    let asked: i64 = group.iter().map(|&i| shares[i].already_asked).sum();
-    let mut left = (floor_div(total) - asked).max(0);
-
-    for &i in group {
-        let target = floor_div(exact(shares[i].amount));
-        asks[i] = (target - shares[i].already_asked).clamp(0, left);
-        left -= asks[i];
+    // What a refund that failed has taken beyond the target is this seller's, and pays for no other.
+    let counted = |(share, target): (&&Share, &Target)| i128::from(share.by_ratio.min(target.at_most()));
+    let mut left = total - shares.iter().zip(&targets).map(counted).sum::<i128>();
+    let mut asks = Vec::with_capacity(shares.len());
+    for (share, target) in shares.iter().zip(&targets) {
+        let missing = i128::from(target.whole - share.by_ratio).clamp(0, left.max(0));
+        asks.push(i64::try_from(missing).unwrap_or(0));
+        left -= missing;
     }
-    // The remainders' units: at most one a transfer, the largest fraction first, then the order of registration.
-    let mut by_remainder = group.to_vec();
-    by_remainder.sort_by_key(|&i| (Reverse(exact(shares[i].amount) % i128::from(payment)), i));
-    for &i in by_remainder.iter().cycle().take(group.len() * 2) {
-        let share = &shares[i];
-        let target = floor_div(exact(share.amount));
-        let room = share.amount - share.already_asked - asks[i];
-        if left > 0 && room > 0 && share.already_asked + asks[i] <= target {
+    // The remainders' units: at most one a transfer, the largest remainder first, then the order of registration.
+    let mut by_remainder: Vec<usize> = (0..shares.len()).collect();
+    by_remainder.sort_by_key(|&i| Reverse(targets[i].remainder));
+    for i in by_remainder {
+        if left > 0 && shares[i].by_ratio + asks[i] < targets[i].at_most() {
             asks[i] += 1;
             left -= 1;
         }
     }
+    asks
+}
+
+/// `total` shared out in proportion to the amounts. A transfer that has less than its part gives all it has, and the
+/// others share the rest.
+fn targets(mut total: i128, shares: &[&Share]) -> Vec<Target> {
+    let mut targets = vec![Target::default(); shares.len()];
+    let mut open: Vec<usize> = (0..shares.len()).collect();
+    loop {
+        let weight: i128 = open.iter().map(|&i| i128::from(shares[i].amount)).sum();
+        let part = |i: usize| i128::from(shares[i].amount).saturating_mul(total);
+        let (short, enough): (Vec<usize>, Vec<usize>) =
+            open.iter().partition(|&&i| i128::from(shares[i].cap()).saturating_mul(weight) <= part(i));
+        if short.is_empty() {
+            for i in enough {
+                let whole = i64::try_from(part(i) / weight).unwrap_or(i64::MAX);
+                targets[i] = Target { whole, remainder: part(i) % weight };
+            }
+            return targets;
+        }
+        for i in short {
+            targets[i].whole = shares[i].cap();
+            total -= i128::from(shares[i].cap());
+        }
+        open = enough;
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn share(amount: i64) -> Share {
-        Share { amount, already_asked: 0, currency: "eur".into() }
-    }
-
-    /// Applies one refund to `shares` and returns what it asked.
-    fn refund(payment: i64, refunded_in_all: i64, shares: &mut [Share]) -> Vec<i64> {
-        let asks = allocate(payment, refunded_in_all, shares);
-        for (share, ask) in shares.iter_mut().zip(&asks) {
-            share.already_asked += ask;
-        }
-        asks
-    }
-
-    #[test]
-    fn a_full_refund_asks_for_every_transfer_in_full() {
-        assert_eq!(allocate(10_000, 10_000, &[share(6_000), share(3_000)]), [6_000, 3_000]);
-    }
-
-    #[test]
-    fn a_unit_that_is_left_over_goes_to_the_largest_remainder() {
-        // 1,999.8 and 999.9: together 2,999.
-        assert_eq!(allocate(10_000, 3_333, &[share(6_000), share(3_000)]), [1_999, 1_000]);
-    }
-
-    #[test]
-    fn a_refund_beyond_the_payment_asks_for_no_more_than_the_transfers() {
-        assert_eq!(allocate(10_000, 12_000, &[share(9_000)]), [9_000]);
-    }
-
-    #[test]
-    fn transfers_of_different_currencies_are_shared_out_apart() {
-        let yen = Share { amount: 1_001, already_asked: 0, currency: "jpy".into() };
-        assert_eq!(allocate(10_000, 5_000, &[share(9_000), yen]), [4_500, 500]);
-    }
-
-    #[test]
-    fn the_largest_amounts_do_not_overflow() {
-        assert_eq!(allocate(i64::MAX, i64::MAX, &[share(i64::MAX)]), [i64::MAX]);
-    }
-
-    proptest! {
-        #[test]
-        fn partial_refunds_add_up_to_the_whole_exactly(
-            amounts in prop::collection::vec((1_i64..100_000, prop::sample::select(vec!["eur", "jpy", "usd"])), 1..8),
-            fee in 0_i64..10_000,
-            cuts in prop::collection::vec(1_i64..1_000, 0..12),
-        ) {
-            let payment = amounts.iter().map(|(amount, _)| amount).sum::<i64>() + fee;
-            let mut shares: Vec<Share> = amounts
-                .iter()
-                .map(|&(amount, currency)| Share { amount, already_asked: 0, currency: currency.into() })
-                .collect();
-            let weight: i64 = cuts.iter().sum::<i64>().max(1);
-            let mut refunded = 0;
-            for cut in &cuts {
-                refunded += payment * cut / (weight + 1);
-                let asks = refund(payment, refunded, &mut shares);
-                prop_assert!(asks.iter().all(|&ask| ask >= 0));
-                for share in &shares {
-                    prop_assert!(share.already_asked <= share.amount);
-                    // Never more than a unit away from the exact ratio.
-                    let exact = i128::from(share.amount) * i128::from(refunded) / i128::from(payment);
-                    prop_assert!((i128::from(share.already_asked) - exact).abs() <= 1);
-                }
-            }
-            refund(payment, payment, &mut shares);
-            for share in &shares {
-                prop_assert_eq!(share.already_asked, share.amount);
-            }
-        }
-    }
-}
+mod tests;

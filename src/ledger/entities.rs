@@ -94,7 +94,7 @@ pub(super) mod refund {
         pub status_reason: Option<String>,
         pub created_at: DateTime<Utc>,
         pub matched_at: Option<DateTime<Utc>>,
-        /// JSON: what the refund itself asks of each transfer. Null: by ratio.
+        /// JSON, a list of `NamedShare`: what the refund itself asks of each transfer. Null: by ratio.
         pub shares: Option<String>,
         /// When its provider said that it failed, after it had succeeded.
         pub failed_at: Option<DateTime<Utc>>,
@@ -146,6 +146,8 @@ pub(super) mod reversal {
         pub sweep_count: i32,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
+        /// Committed before Stripe is first asked. Null: Stripe can't know of it, so that it may be called off.
+        pub called_at: Option<DateTime<Utc>>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

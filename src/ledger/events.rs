@@ -60,6 +60,18 @@ pub struct RefundEvent {
     pub progress: RefundProgress,
     /// The provider has already reversed the transfer together with the refund.
     pub transfer_already_reversed: bool,
+    /// What the refund itself asks of the transfers. `None`: by ratio.
+    pub shares: Option<Vec<NamedShare>>,
+}
+
+/// What a refund itself asks of one transfer, as it was written. Whether it fits is found out when the refund is matched
+/// to its payment, so that a refund with a share that makes no sense is kept, and shown with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamedShare {
+    /// Stripe's id of the transfer (`tr_…`) or Clawback's.
+    pub transfer_id: String,
+    /// Minor units of the transfer's currency, in digits. Zero: nothing is taken from it.
+    pub amount: String,
 }
 
 /// How far a refund is, at its provider.
@@ -67,6 +79,8 @@ pub struct RefundEvent {
 pub enum RefundProgress {
     /// Done: it counts.
     Succeeded,
+    /// The buyer does not get the money after all (`failed`, `canceled`), in the provider's word. The end.
+    Failed(String),
     /// Anything else, in the provider's word: it does not count (yet).
     Other(String),
 }
@@ -81,6 +95,13 @@ pub enum Receipt {
     },
     /// Recorded; the payment is not registered yet.
     Unmatched,
+    /// At least one refund has failed after it was recorded; what Stripe had not been asked for was called off.
+    Failed {
+        /// How many reversals were called off.
+        called_off: usize,
+        /// What an operator has to do about the rest, for people.
+        attention: Option<String>,
+    },
     /// Seen before; nothing was done.
     Duplicate,
     /// Recorded as having no effect.

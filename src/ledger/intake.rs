@@ -1,16 +1,12 @@
 //! Takes verified webhooks in: dedupe, record, match, all in one transaction. Called by the ingress.
 
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    TryInsertResult,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, TryInsertResult};
 use uuid::Uuid;
 
-use super::database::lock_payment_ref;
-use super::entities::{payment, refund, webhook_event};
-use super::history::{self, Entity, Note};
-use super::state::RefundStatus;
+use super::entities::webhook_event;
+use super::failing::{self, Failed};
+use super::refunds::{self, Recorded};
 use super::time::now;
 use super::{EventContent, Ledger, LedgerError, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent, matching};
 
@@ -20,6 +16,7 @@ const ACTOR: &str = "ingress";
 /// What became of one refund of an event.
 enum Taken {
     Matched { reversals: Vec<Uuid> },
+    Failed(Failed),
     Unmatched,
     Known,
     NoEffect(String),
@@ -64,29 +61,30 @@ impl Ledger {
         if let RefundProgress::Other(status) = &event.progress {
             return Ok(Taken::NoEffect(format!("the refund is {status}; only succeeded refunds count")));
         }
-        // In a fixed order, so that two transactions never wait for each other.
-        let mut refs: Vec<&str> =
-            [Some(event.payment_ref.as_str()), event.charge_ref.as_deref()].into_iter().flatten().collect();
-        refs.sort_unstable();
-        refs.dedup();
-        for payment_ref in &refs {
-            lock_payment_ref(txn, payment_ref).await?;
-        }
-
-        let Some(refund) = record_refund(txn, source, event).await? else { return Ok(Taken::Known) };
-        if event.transfer_already_reversed {
-            let reason = "the provider reversed the transfer together with the refund".to_owned();
-            return Ok(Taken::NoEffect(reason));
-        }
-        // The payment intent's registration wins over the charge's.
-        let mut payments = payment::Entity::find().filter(payment::Column::PaymentRef.is_in(refs)).all(txn).await?;
-        payments.sort_by_key(|payment| payment.payment_ref != event.payment_ref);
-        match payments.into_iter().next() {
-            None => Ok(Taken::Unmatched),
-            Some(payment) => {
-                let reversals = matching::match_refund(txn, &payment, &refund, self.sweep_grace, ACTOR).await?;
-                Ok(Taken::Matched { reversals })
+        refunds::lock(txn, event).await?;
+        match (refunds::record(txn, source, event, ACTOR).await?, &event.progress) {
+            (Recorded::New(_), RefundProgress::Failed(status)) => {
+                // Events come in any order: an older one that says "succeeded" may follow.
+                Ok(Taken::NoEffect(format!("the refund is {status}; nothing will be taken back for it")))
             }
+            (Recorded::Known(refund), RefundProgress::Failed(_)) if refund.failed_at.is_some() => Ok(Taken::Known),
+            (Recorded::Known(refund), RefundProgress::Failed(status)) => {
+                Ok(Taken::Failed(failing::fail(txn, &refund, status, ACTOR).await?))
+            }
+            (Recorded::Known(refund), _) if refund.failed_at.is_some() => {
+                Ok(Taken::NoEffect("the refund has failed since; nothing is taken back for it".to_owned()))
+            }
+            (Recorded::Known(_), _) => Ok(Taken::Known),
+            (Recorded::New(_), _) if event.transfer_already_reversed => {
+                Ok(Taken::NoEffect("the provider reversed the transfer together with the refund".to_owned()))
+            }
+            (Recorded::New(refund), _) => match refunds::payment(txn, event).await? {
+                None => Ok(Taken::Unmatched),
+                Some(payment) => {
+                    let reversals = matching::match_refund(txn, &payment, &refund, self.sweep_grace, ACTOR).await?;
+                    Ok(Taken::Matched { reversals })
+                }
+            },
         }
     }
 }
@@ -107,12 +105,15 @@ async fn record_event(txn: &DatabaseTransaction, event: &WebhookEvent) -> Result
     let insert = webhook_event::Entity::insert(row).on_conflict(
         OnConflict::columns([webhook_event::Column::Source, webhook_event::Column::EventId]).do_nothing().to_owned(),
     );
-    Ok(was_inserted(insert.try_insert().exec_without_returning(txn).await?).then_some(id))
+    let inserted = insert.try_insert().exec_without_returning(txn).await?;
+    Ok(matches!(inserted, TryInsertResult::Inserted(1..)).then_some(id))
 }
 
 async fn conclude_event(txn: &DatabaseTransaction, id: Uuid, receipt: &Receipt) -> Result<(), DbErr> {
     let (outcome, detail) = match receipt {
         Receipt::Accepted { .. } => ("accepted", None),
+        Receipt::Failed { called_off, attention: None } => ("accepted", Some(format!("{called_off} called off"))),
+        Receipt::Failed { attention: Some(attention), .. } => ("accepted", Some(attention.clone())),
         Receipt::Unmatched => ("unmatched", None),
         Receipt::Duplicate => ("duplicate", None),
         Receipt::Ignored { reason } => ("ignored", Some(reason.clone())),
@@ -126,67 +127,33 @@ async fn conclude_event(txn: &DatabaseTransaction, id: Uuid, receipt: &Receipt) 
     Ok(())
 }
 
-/// Writes the refund; `None` when it is there already: another event has told of it.
-async fn record_refund(
-    txn: &DatabaseTransaction,
-    source: Source,
-    event: &RefundEvent,
-) -> Result<Option<refund::Model>, LedgerError> {
-    let (status, reason) = if event.transfer_already_reversed {
-        (RefundStatus::NothingToReverse, "the provider reversed the transfer itself")
-    } else {
-        (RefundStatus::Unmatched, "reported before its payment was registered")
-    };
-    let refund = refund::Model {
-        id: Uuid::now_v7(),
-        source,
-        refund_ref: event.refund_ref.clone(),
-        payment_ref: event.payment_ref.clone(),
-        charge_ref: event.charge_ref.clone(),
-        payment_id: None,
-        amount: event.amount,
-        currency: event.currency.clone(),
-        status,
-        status_reason: Some(reason.to_owned()),
-        created_at: now(),
-        matched_at: None,
-        shares: None,
-        failed_at: None,
-        attention: None,
-    };
-    let row = refund.clone().into_active_model();
-    let insert = refund::Entity::insert(row)
-        .on_conflict(OnConflict::columns([refund::Column::Source, refund::Column::RefundRef]).do_nothing().to_owned());
-    if !was_inserted(insert.try_insert().exec_without_returning(txn).await?) {
-        return Ok(None);
-    }
-    let note = Note::new(ACTOR, reason);
-    history::append(txn, Entity::Refund, refund.id, None, &status.to_string(), &note).await?;
-    Ok(Some(refund))
-}
-
-fn was_inserted(result: TryInsertResult<u64>) -> bool {
-    matches!(result, TryInsertResult::Inserted(1..))
-}
-
 /// One receipt for all refunds of an event; the job ids go into `jobs`.
 fn sum_up(taken: Vec<Taken>, jobs: &mut Vec<Uuid>) -> Receipt {
     let (mut matched, mut unmatched, mut known, mut no_effect) = (false, false, false, None);
+    let mut failed: Option<Failed> = None;
     for taken in taken {
         match taken {
             Taken::Matched { reversals } => {
                 matched = true;
                 jobs.extend(reversals);
             }
+            Taken::Failed(more) => {
+                tracing::warn!(called_off = more.called_off, attention = more.attention, "a refund has failed");
+                failed = Some(match failed {
+                    None => more,
+                    Some(failed) => failed.and(more),
+                });
+            }
             Taken::Unmatched => unmatched = true,
             Taken::Known => known = true,
             Taken::NoEffect(reason) => no_effect = Some(reason),
         }
     }
-    match (matched, unmatched, known, no_effect) {
-        (true, ..) => Receipt::Accepted { reversals: jobs.len() },
-        (_, true, ..) => Receipt::Unmatched,
-        (_, _, true, _) => Receipt::Duplicate,
+    match (failed, matched, unmatched, known, no_effect) {
+        (Some(Failed { called_off, attention }), ..) => Receipt::Failed { called_off, attention },
+        (_, true, ..) => Receipt::Accepted { reversals: jobs.len() },
+        (_, _, true, ..) => Receipt::Unmatched,
+        (.., true, _) => Receipt::Duplicate,
         (.., Some(reason)) => Receipt::Ignored { reason },
         (.., None) => Receipt::Ignored { reason: "the event carries no refund".to_owned() },
     }

@@ -1,25 +1,30 @@
 //! Brings a refund and its payment together: shares the refund out, creates the reversals with their jobs, and moves the
-//! transfers. Called by the intake and by the registration, each inside its own transaction, under the payment's lock.
+//! transfers. Called by the intake, by the API's reports and by the registration, each inside its own transaction, under
+//! the payment's lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use uuid::Uuid;
 
-use super::LedgerError;
 use super::allocation::{Share, allocate};
 use super::created::{self, TRANSFER_NOT_CREATED};
 use super::entities::{payment, refund, reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::jobs::Job;
+use super::named_shares::{Conflict, resolve};
 use super::state::{RefundStatus, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
-use super::{jobs, transition};
+use super::{LedgerError, NamedShare, failing, jobs, transition};
 
-/// Matches `refund` to `payment` and returns the ids of the reversals that it created.
+/// Matches `refund` to `payment` and returns the ids of the reversals that it created: none when the refund does not fit,
+/// which is recorded with the reason.
 pub(super) async fn match_refund(
     txn: &DatabaseTransaction,
     payment: &payment::Model,
@@ -27,14 +32,29 @@ pub(super) async fn match_refund(
     sweep_grace: Duration,
     actor: &str,
 ) -> Result<Vec<Uuid>, LedgerError> {
-    if payment.currency != refund.currency {
-        let reason = format!("the refund is in {}, the payment in {}", refund.currency, payment.currency);
-        set_refund_status(txn, refund, None, RefundStatus::Conflicting, &Note::new(actor, reason)).await?;
-        return Ok(Vec::new());
+    match try_match(txn, payment, refund, sweep_grace, actor).await? {
+        Ok(created) => Ok(created),
+        Err(Conflict { problem, .. }) => {
+            tracing::warn!(refund_ref = refund.refund_ref, problem, "the refund does not fit its payment");
+            let note = Note::new(actor, problem);
+            set_refund_status(txn, refund, None, RefundStatus::Conflicting, &note).await?;
+            Ok(Vec::new())
+        }
     }
-    let note = Note::new(actor, format!("matched to payment {}", payment.payment_ref));
-    set_refund_status(txn, refund, Some(payment.id), RefundStatus::Matched, &note).await?;
+}
 
+/// Matches `refund` to `payment`, or says why it does not fit, and then has changed nothing.
+pub(super) async fn try_match(
+    txn: &DatabaseTransaction,
+    payment: &payment::Model,
+    refund: &refund::Model,
+    sweep_grace: Duration,
+    actor: &str,
+) -> Result<Result<Vec<Uuid>, Conflict>, LedgerError> {
+    if payment.currency != refund.currency {
+        let problem = format!("the refund is in {}, the payment in {}", refund.currency, payment.currency);
+        return Ok(Err(Conflict { field: "currency".to_owned(), problem }));
+    }
     // Locked in the order of their ids, as everywhere.
     let transfers = transfer::Entity::find()
         .filter(transfer::Column::PaymentId.eq(payment.id))
@@ -42,10 +62,21 @@ pub(super) async fn match_refund(
         .lock_exclusive()
         .all(txn)
         .await?;
-    let shares = shares(txn, &transfers).await?;
-    let refunded = refunded_so_far(txn, payment.id).await?;
-    let asks = allocate(payment.amount, refunded, &shares);
+    let earlier = earlier_refunds(txn, payment.id).await?;
+    let shares = shares(txn, &transfers, &earlier).await?;
+    let asks = match &refund.shares {
+        None => allocate(payment.amount, by_ratio_so_far(&earlier).saturating_add(refund.amount), &shares),
+        Some(named) => {
+            let named: Vec<NamedShare> = serde_json::from_str(named).map_err(|error| DbErr::Json(error.to_string()))?;
+            match resolve(&named, &transfers, &shares) {
+                Ok(asks) => asks,
+                Err(conflict) => return Ok(Err(conflict)),
+            }
+        }
+    };
 
+    let note = Note::new(actor, format!("matched to payment {}", payment.payment_ref));
+    set_refund_status(txn, refund, Some(payment.id), RefundStatus::Matched, &note).await?;
     let (mut created, mut jobs) = (Vec::new(), Vec::new());
     let due = now();
     for (transfer, ask) in transfers.iter().zip(asks) {
@@ -56,7 +87,7 @@ pub(super) async fn match_refund(
         }
     }
     jobs::append(txn, jobs).await?;
-    Ok(created)
+    Ok(Ok(created))
 }
 
 /// Records that `transfer` owes `amount` for `refund`. There is no job for it while the transfer is not created: see
@@ -116,6 +147,7 @@ async fn owe(
         sweep_count: 0,
         created_at: at,
         updated_at: at,
+        called_at: None,
     };
     reversal::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
     let note = refused.map_or(note, |(_, why)| Note::new(actor, why));
@@ -123,39 +155,60 @@ async fn owe(
     Ok((id, (!is_uncreated).then(|| Job::reverse(id))))
 }
 
-/// What each transfer has been asked for so far, whatever became of it.
-async fn shares(txn: &DatabaseTransaction, transfers: &[transfer::Model]) -> Result<Vec<Share>, LedgerError> {
-    let asked: Vec<(Uuid, i64)> = reversal::Entity::find()
+/// What each transfer has been asked for so far, whatever became of it, unless it was called off. What a refund that failed
+/// has taken all the same counts as taken by ratio: the next refund does not take it again.
+async fn shares(
+    txn: &DatabaseTransaction,
+    transfers: &[transfer::Model],
+    earlier: &[EarlierRefund],
+) -> Result<Vec<Share>, LedgerError> {
+    let asked: Vec<(Uuid, Uuid, i64)> = reversal::Entity::find()
         .select_only()
-        .column(reversal::Column::TransferId)
-        .column(reversal::Column::Amount)
+        .columns([reversal::Column::TransferId, reversal::Column::RefundId, reversal::Column::Amount])
         .filter(reversal::Column::TransferId.is_in(transfers.iter().map(|transfer| transfer.id)))
+        .filter(failing::not_called_off())
         .into_tuple()
         .all(txn)
         .await?;
-    let mut totals: HashMap<Uuid, i64> = HashMap::new();
-    for (transfer_id, amount) in asked {
-        *totals.entry(transfer_id).or_default() += amount;
+    let by_name: HashSet<Uuid> =
+        earlier.iter().filter(|it| it.shares.is_some() && it.failed_at.is_none()).map(|it| it.id).collect();
+    let mut totals: HashMap<Uuid, (i64, i64)> = HashMap::new();
+    for (transfer_id, refund_id, amount) in asked {
+        let (ratio, name) = totals.entry(transfer_id).or_default();
+        *if by_name.contains(&refund_id) { name } else { ratio } += amount;
     }
-    let share = |transfer: &transfer::Model| Share {
-        amount: transfer.amount,
-        already_asked: totals.get(&transfer.id).copied().unwrap_or(0),
-        currency: transfer.currency.clone(),
+    let share = |transfer: &transfer::Model| {
+        let (by_ratio, by_name) = totals.get(&transfer.id).copied().unwrap_or_default();
+        Share { amount: transfer.amount, by_ratio, by_name, currency: transfer.currency.clone() }
     };
     Ok(transfers.iter().map(share).collect())
 }
 
-/// The sum of the payment's matched refunds, the current one included.
-async fn refunded_so_far(txn: &DatabaseTransaction, payment_id: Uuid) -> Result<i64, LedgerError> {
-    let amounts: Vec<i64> = refund::Entity::find()
+/// What counts of a refund that was matched before.
+#[derive(FromQueryResult)]
+struct EarlierRefund {
+    id: Uuid,
+    amount: i64,
+    shares: Option<String>,
+    failed_at: Option<DateTime<Utc>>,
+}
+
+async fn earlier_refunds(txn: &DatabaseTransaction, payment_id: Uuid) -> Result<Vec<EarlierRefund>, DbErr> {
+    use refund::Column as C;
+    refund::Entity::find()
         .select_only()
-        .column(refund::Column::Amount)
-        .filter(refund::Column::PaymentId.eq(payment_id))
-        .filter(refund::Column::Status.eq(RefundStatus::Matched))
-        .into_tuple()
+        .columns([C::Id, C::Amount, C::Shares, C::FailedAt])
+        .filter(C::PaymentId.eq(payment_id))
+        .filter(C::Status.eq(RefundStatus::Matched))
+        .into_model()
         .all(txn)
-        .await?;
-    Ok(amounts.into_iter().fold(0, i64::saturating_add))
+        .await
+}
+
+/// The sum of the earlier refunds that were shared out by ratio and have not failed.
+fn by_ratio_so_far(earlier: &[EarlierRefund]) -> i64 {
+    let counting = earlier.iter().filter(|refund| refund.shares.is_none() && refund.failed_at.is_none());
+    counting.fold(0, |sum, refund| sum.saturating_add(refund.amount))
 }
 
 async fn set_refund_status(
@@ -171,11 +224,12 @@ async fn set_refund_status(
         .col_expr(refund::Column::PaymentId, Expr::value(payment_id))
         .col_expr(refund::Column::MatchedAt, Expr::value(payment_id.map(|_| now())))
         .filter(refund::Column::Id.eq(refund.id))
-        .filter(refund::Column::Status.eq(RefundStatus::Unmatched))
+        .filter(refund::Column::Status.eq(refund.status))
+        .filter(refund::Column::FailedAt.is_null())
         .exec(txn)
         .await?;
     if updated.rows_affected != 1 {
-        let expected = RefundStatus::Unmatched.to_string();
+        let expected = refund.status.to_string();
         return Err(LedgerError::Stale { entity: "refund", id: refund.id, expected });
     }
     history::append(txn, Entity::Refund, refund.id, Some(&refund.status.to_string()), &to.to_string(), note).await

@@ -11,15 +11,19 @@ mod database;
 pub(crate) mod entities;
 mod error;
 mod events;
+mod failing;
 mod history;
 mod intake;
 mod jobs;
 mod listing;
 mod matching;
+mod named_shares;
 mod operator;
 mod payments;
 mod reads;
 mod reconciliation;
+mod refunds;
+mod reports;
 mod reversals;
 mod settling;
 mod state;
@@ -36,16 +40,17 @@ use tokio::sync::Notify;
 
 pub use creation::CreationTask;
 pub use error::LedgerError;
-pub use events::{EventContent, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
+pub use events::{EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 pub use history::Note;
 pub use jobs::{CREATE_TRANSFER, CreateTransferJob, OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
 pub use payments::Registered;
 pub use reads::TransferToProbe;
+pub use reports::Reported;
 pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
 pub use settling::REVERSAL_ENDED;
 pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};
-pub use views::{NewPayment, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
+pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
 
 /// The ledger on its database. Cheap to clone; clones share the connections and the wake-up.
 #[derive(Clone, Debug)]

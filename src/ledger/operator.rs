@@ -18,8 +18,9 @@ impl Ledger {
     /// looks there whether the reversal has happened after all.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was not given up, or when its transfer was never
-    /// created; [`LedgerError::Stale`] when somebody else was faster; [`LedgerError::Database`].
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was not given up, when its transfer was never created, or
+    /// when it was called off since its refund failed; [`LedgerError::Stale`] when somebody else was faster;
+    /// [`LedgerError::Database`].
     pub async fn replay_reversal(&self, id: Uuid, note: &Note) -> Result<(), LedgerError> {
         let found = reversal::Entity::find_by_id(id).one(&self.db).await?;
         let row = found.ok_or(LedgerError::NotFound { entity: "reversal", id })?;

@@ -208,7 +208,7 @@ fn normalized(mut new: NewPayment) -> Result<NewPayment, LedgerError> {
     Ok(new)
 }
 
-fn check_ref(field: &str, value: &str) -> Result<(), LedgerError> {
+pub(super) fn check_ref(field: &str, value: &str) -> Result<(), LedgerError> {
     if value.is_empty() || value.len() > MAX_REF_BYTES || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
         let problem = format!("{value:?} is not an id: 1 to {MAX_REF_BYTES} bytes without spaces are allowed");
         return invalid(field, problem);
@@ -216,14 +216,14 @@ fn check_ref(field: &str, value: &str) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn check_amount(field: &str, value: i64) -> Result<(), LedgerError> {
+pub(super) fn check_amount(field: &str, value: i64) -> Result<(), LedgerError> {
     if value <= 0 {
         return invalid(field, format!("{value} is not an amount: minor units, at least 1, are allowed"));
     }
     Ok(())
 }
 
-fn check_currency(field: &str, value: &str) -> Result<String, LedgerError> {
+pub(super) fn check_currency(field: &str, value: &str) -> Result<String, LedgerError> {
     if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return invalid(field, format!("{value:?} is not a currency: three letters (ISO 4217) are allowed"));
     }

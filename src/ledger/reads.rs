@@ -86,24 +86,30 @@ impl Ledger {
         else {
             return Ok(None);
         };
-        let reversals = reversal::Entity::find()
-            .filter(reversal::Column::RefundId.eq(row.id))
-            .order_by_asc(reversal::Column::Id)
-            .all(&self.db)
-            .await?;
-        Ok(Some(RefundView {
-            id: row.id,
-            source: row.source,
-            refund_ref: row.refund_ref,
-            payment_ref: row.payment_ref,
-            amount: row.amount,
-            currency: row.currency,
-            status: row.status,
-            status_reason: row.status_reason,
-            created_at: row.created_at,
-            reversals: reversals.into_iter().map(reversal_view).collect(),
-        }))
+        Ok(Some(refund_view(&self.db, row).await?))
     }
+}
+
+pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: refund::Model) -> Result<RefundView, DbErr> {
+    let reversals = reversal::Entity::find()
+        .filter(reversal::Column::RefundId.eq(row.id))
+        .order_by_asc(reversal::Column::Id)
+        .all(db)
+        .await?;
+    Ok(RefundView {
+        id: row.id,
+        source: row.source,
+        refund_ref: row.refund_ref,
+        payment_ref: row.payment_ref,
+        amount: row.amount,
+        currency: row.currency,
+        status: row.status,
+        status_reason: row.status_reason,
+        created_at: row.created_at,
+        failed_at: row.failed_at,
+        attention: row.attention,
+        reversals: reversals.into_iter().map(reversal_view).collect(),
+    })
 }
 
 pub(super) async fn payment<C: ConnectionTrait>(db: &C, payment_ref: &str) -> Result<Option<PaymentView>, DbErr> {

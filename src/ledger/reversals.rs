@@ -1,6 +1,10 @@
 //! What the worker reads of a reversal, and reports of it while it is still pending. How a reversal ends is in
 //! `settling`.
 //!
+//! Stripe is asked for nothing before `begin_calling` has committed, and a refund that fails calls off only reversals for
+//! which it has not: both write the reversal's row only while it is pending, so that the database lets one of them win.
+//! A lost answer of that commit leaves a reversal marked that was never asked for, which errs on the safe side.
+//!
 //! Every report is guarded by what the worker had read (status, retry count, epoch): of two workers that hold the same
 //! job, one report counts and the other is [`LedgerError::Stale`].
 
@@ -50,6 +54,8 @@ pub struct ReversalTask {
     pub created_at: DateTime<Utc>,
     /// When the row last changed: for one that is given up, when that was.
     pub updated_at: DateTime<Utc>,
+    /// Since when Stripe may have been asked. `None`: it can't know of this reversal.
+    pub called_at: Option<DateTime<Utc>>,
     /// Clawback's id of the transfer.
     pub transfer_id: Uuid,
     /// Stripe's id of the transfer; a legacy row has none.
@@ -126,6 +132,7 @@ impl Ledger {
             failure_message: row.failure_message,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            called_at: row.called_at,
             transfer_id: row.transfer_id,
             waits_for_transfer: created::is_uncreated(&parent),
             stripe_transfer_id: parent.stripe_transfer_id,
@@ -175,6 +182,23 @@ impl Ledger {
         let pending = ReversalStatus::Pending.to_string();
         history::append(&txn, Entity::Reversal, task.id, Some(&pending), &pending, note).await?;
         self.commit(txn, 0).await
+    }
+
+    /// Records that Stripe is about to be asked, committed before the first call of a reversal and skipped before all
+    /// others. From here on a refund that fails does not call the reversal off any more; one that was called off by then
+    /// is never asked for.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says; [`LedgerError::Database`].
+    pub async fn begin_calling(&self, task: &ReversalTask) -> Result<(), LedgerError> {
+        if task.called_at.is_some() {
+            return Ok(());
+        }
+        let update = reversal::Entity::update_many().col_expr(reversal::Column::CalledAt, Expr::value(Some(now())));
+        if as_read(update, task).exec(&self.db).await?.rows_affected != 1 {
+            return Err(stale(task));
+        }
+        Ok(())
     }
 
     /// Starts a new epoch, committed before its key is first used: nobody found the reversal at Stripe, and the old key

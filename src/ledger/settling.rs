@@ -11,7 +11,7 @@ use super::entities::{reversal, transfer};
 use super::history::Note;
 use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
-use super::{Failure, Ledger, LedgerError, ReversalTask, created, transition};
+use super::{Failure, Ledger, LedgerError, ReversalTask, created, failing, transition};
 
 /// The failure code of a reversal that Stripe has accepted and then ended without taking the money back.
 pub const REVERSAL_ENDED: &str = "reversal_ended";
@@ -74,8 +74,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Stale`] when the reversal is not permanently failed any more; [`LedgerError::Conflict`] when its
-    /// transfer is not created, so that nothing is owed; [`LedgerError::Illegal`] when its transfer is not in a state to be
-    /// reversed; [`LedgerError::Database`].
+    /// transfer is not created, or when it was called off since its refund failed, so that nothing is owed;
+    /// [`LedgerError::Illegal`] when its transfer is not in a state to be reversed; [`LedgerError::Database`].
     pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
         let txn = self.begin().await?;
         let at = replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
@@ -102,6 +102,9 @@ pub(super) async fn replay(
     let parent = lock_transfer(txn, transfer_id).await?;
     if created::is_uncreated(&parent) {
         return Err(LedgerError::Conflict(created::not_created(transfer_id)));
+    }
+    if let Some(row) = reversal::Entity::find_by_id(reversal_id).one(txn).await? {
+        failing::refuse_if_called_off(&row)?;
     }
     let at = now();
     let also = vec![
@@ -132,8 +135,9 @@ pub(super) async fn lock_transfer(txn: &DatabaseTransaction, id: Uuid) -> Result
     found.ok_or_else(|| DbErr::RecordNotFound(format!("transfer {id}")))
 }
 
-/// Writes what is back, and once no reversal is pending any more, the status that follows from all of them.
-async fn settle_transfer(
+/// Writes what is back, and once no reversal is pending any more, the status that follows from all of them. Those that
+/// were called off don't count.
+pub(super) async fn settle_transfer(
     txn: &DatabaseTransaction,
     parent: &transfer::Model,
     amount_reversed: i64,
@@ -146,6 +150,7 @@ async fn settle_transfer(
         .select_only()
         .column(reversal::Column::Status)
         .filter(reversal::Column::TransferId.eq(parent.id))
+        .filter(failing::not_called_off())
         .into_tuple()
         .all(txn)
         .await?;
@@ -155,8 +160,10 @@ async fn settle_transfer(
         TransferEvent::ReversalFailedForGood
     } else if amount_reversed == parent.amount {
         TransferEvent::AllReversed
-    } else {
+    } else if amount_reversed > 0 {
         TransferEvent::PartReversed
+    } else {
+        TransferEvent::CalledOff
     };
     let also = vec![(transfer::Column::AmountReversed, Expr::value(amount_reversed))];
     transition::transfer(txn, parent.id, parent.status, event, also, note).await?;

@@ -45,6 +45,8 @@ pub enum TransferEvent {
     PartReversed,
     /// The last pending reversal has ended, and at least one has failed for good.
     ReversalFailedForGood,
+    /// The last pending reversal was called off, since its refund failed, and no money is back.
+    CalledOff,
     /// An operator replays a reversal that had failed for good.
     ReversalReplayed,
     /// An operator has the creation tried again.
@@ -67,6 +69,7 @@ impl TransferStatus {
             (S::ReversalPending, E::AllReversed) => Ok(S::Reversed),
             (S::ReversalPending, E::PartReversed) => Ok(S::PartiallyReversed),
             (S::ReversalPending, E::ReversalFailedForGood) => Ok(S::PermanentlyFailed),
+            (S::ReversalPending, E::CalledOff) => Ok(S::Completed),
             (S::PermanentlyFailed, E::ReversalReplayed) => Ok(S::ReversalPending),
             (S::PermanentlyFailed, E::CreationReplayed) => Ok(S::Pending),
             (from, event) => Err(IllegalTransition { from: from.to_string(), event: format!("{event:?}") }),
@@ -83,7 +86,8 @@ pub enum ReversalStatus {
     Pending,
     /// Stripe has reversed it. The end.
     Reversed,
-    /// Given up, parked with a reason. Only an operator's replay leads out.
+    /// Given up, parked with a reason; only an operator's replay leads out. Or called off, since its refund failed before
+    /// Stripe was asked; nothing leads out.
     PermanentlyFailed,
 }
 
@@ -122,7 +126,7 @@ pub enum RefundStatus {
     Unmatched,
     /// Shared out over the payment's transfers.
     Matched,
-    /// The provider had reversed the transfer itself.
+    /// The provider had reversed the transfer itself, or the refund failed before anything was asked for it.
     NothingToReverse,
     /// It does not fit the registered payment; the reason is beside it, and an operator must look.
     Conflicting,

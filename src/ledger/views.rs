@@ -38,6 +38,40 @@ pub struct NewTransfer {
     pub currency: String,
 }
 
+/// A refund that has succeeded, reported by somebody who knows of it in another way than by webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRefund {
+    /// Whose refund it is. Together with `refund_ref` it is what the webhooks know the refund by.
+    #[serde(default = "stripe")]
+    pub source: Source,
+    /// The provider's id of the refund (`re_…`).
+    pub refund_ref: String,
+    /// The payment's reference, as it is registered.
+    pub payment_ref: String,
+    /// What goes back to the buyer, in minor units.
+    pub amount: i64,
+    /// ISO 4217, any case.
+    pub currency: String,
+    /// What is taken back from each transfer; from one that is not named, nothing. Absent: by ratio.
+    #[serde(default)]
+    pub transfers: Option<Vec<NewShare>>,
+}
+
+/// What a refund asks of one transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewShare {
+    /// Stripe's id of the transfer (`tr_…`) or Clawback's.
+    pub transfer_id: String,
+    /// Minor units of the transfer's currency; 0: nothing.
+    pub amount: i64,
+}
+
+fn stripe() -> Source {
+    Source::Stripe
+}
+
 /// A registered payment with everything that hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PaymentView {
@@ -136,6 +170,10 @@ pub struct RefundView {
     pub status_reason: Option<String>,
     /// When it was first reported.
     pub created_at: DateTime<Utc>,
+    /// When its provider said that it has failed. It does not count any more.
+    pub failed_at: Option<DateTime<Utc>>,
+    /// What an operator has to do about it.
+    pub attention: Option<String>,
     /// One for each transfer that it asks money from.
     pub reversals: Vec<ReversalView>,
 }

@@ -36,6 +36,9 @@ impl ReverseTransfer {
         let Some(mut task) = ledger.reversal_task(job.reversal_id).await? else {
             return Ok(Outcome::Park { reason: format!("the ledger has no reversal {}", job.reversal_id) });
         };
+        if task.was_called_off() {
+            return Ok(Outcome::Done);
+        }
         // Somebody moved the message back from the parking queue: that is an operator's replay.
         if task.status == ReversalStatus::PermanentlyFailed && was_parked_for(task.updated_at, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
@@ -101,6 +104,7 @@ impl ReverseTransfer {
             epoch: task.epoch,
         };
         self.context.limiter.turn().await;
+        self.context.ledger.begin_calling(task).await?;
         let report = self.context.stripe.reverse_transfer(&command).await;
         self.follow(task, transfer_id, report).await
     }

@@ -261,7 +261,7 @@ async fn what_is_not_there_is_not_found(app: TestApp) {
 }
 
 async fn an_unknown_route_and_a_wrong_method_are_problems_too(app: TestApp) {
-    for path in ["/", "/v1", "/v1/payment", "/v1/payments/pi_1/more", "/webhooks/hyperswitch"] {
+    for path in ["/", "/v1", "/v1/payment", "/v1/payments/pi_1/more", "/webhooks/other"] {
         let response = request(&app, Method::GET, path).send().await.unwrap();
         problem(response, StatusCode::NOT_FOUND, "not-found").await;
     }

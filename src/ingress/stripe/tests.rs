@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::ledger::NamedShare;
 
 fn event(event_type: &str, object: &Value) -> Value {
     json!({"id": "evt_1", "object": "event", "type": event_type, "livemode": false, "data": {"object": object}})
@@ -51,7 +52,7 @@ fn refused_field(event: &Value) -> String {
 
 #[test]
 fn each_type_that_carries_a_refund_is_read() {
-    for event_type in ["refund.created", "refund.updated", "charge.refund.updated"] {
+    for event_type in ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"] {
         let event = parsed(&event(event_type, &refund()));
         let expected = RefundEvent {
             refund_ref: "re_1".into(),
@@ -61,6 +62,7 @@ fn each_type_that_carries_a_refund_is_read() {
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
             transfer_already_reversed: false,
+            shares: None,
         };
         assert_eq!(event.content, EventContent::Refunds(vec![expected]));
         assert_eq!(event.source, Source::Stripe);
@@ -84,9 +86,13 @@ fn a_refund_without_payment_intent_and_charge_is_irrelevant() {
 
 #[test]
 fn only_the_word_succeeded_makes_a_refund_count() {
-    for status in ["pending", "requires_action", "failed", "canceled", "Succeeded", "new_word"] {
+    for status in ["pending", "requires_action", "Succeeded", "Failed", "new_word"] {
         let refund = only_refund(&event("refund.updated", &refund_with("status", json!(status))));
         assert_eq!(refund.progress, RefundProgress::Other(status.into()));
+    }
+    for status in ["failed", "canceled"] {
+        let refund = only_refund(&event("refund.failed", &refund_with("status", json!(status))));
+        assert_eq!(refund.progress, RefundProgress::Failed(status.into()));
     }
     let refund = only_refund(&event("refund.updated", &refund_with("status", Value::Null)));
     assert_eq!(refund.progress, RefundProgress::Other("none".into()));
@@ -101,6 +107,20 @@ fn a_transfer_reversal_by_id_or_in_full_says_that_stripe_has_reversed_already() 
     let mut without = refund();
     without.as_object_mut().unwrap().remove("transfer_reversal");
     assert!(!only_refund(&event("refund.created", &without)).transfer_already_reversed);
+}
+
+#[test]
+fn metadata_names_shares_as_they_are_written() {
+    let metadata =
+        json!({"order": "7", "clawback[tr_1]": "4500", "clawback[tr_2]": "", "clawback[": "x", "clawback": "1"});
+    let refund = only_refund(&event("refund.created", &refund_with("metadata", metadata)));
+    let share = |transfer_id: &str, amount: &str| NamedShare { transfer_id: transfer_id.into(), amount: amount.into() };
+    let mut shares = refund.shares.unwrap();
+    shares.sort_unstable();
+    assert_eq!(shares, [share("", "x"), share("tr_1", "4500"), share("tr_2", "")]);
+    for metadata in [json!(null), json!({}), json!({"order": "7"}), json!("odd")] {
+        assert_eq!(only_refund(&event("refund.created", &refund_with("metadata", metadata))).shares, None);
+    }
 }
 
 #[test]

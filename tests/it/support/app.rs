@@ -13,7 +13,10 @@ use stripe_sim::Sim;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Db, Vhost, eventually, sign};
+use super::{Backend, Db, Vhost, eventually, sign, sign_hyperswitch};
+
+/// The payment response hash key of the tests' profile.
+pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 
 const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
 
@@ -150,6 +153,32 @@ impl TestApp {
         self.post_signed(body, &sign(&self.webhook_secret, body)).await
     }
 
+    /// Posts a webhook of Hyperswitch's, signed.
+    pub(crate) async fn post_hyperswitch(&self, body: &str) -> reqwest::Response {
+        self.post_hyperswitch_signed(body.to_owned(), &sign_hyperswitch(HYPERSWITCH_KEY, body.as_bytes())).await
+    }
+
+    pub(crate) async fn post_hyperswitch_signed(
+        &self,
+        body: impl Into<reqwest::Body>,
+        signature: &str,
+    ) -> reqwest::Response {
+        let request = self.http.post(format!("{}/webhooks/hyperswitch", self.base_url));
+        request.header("x-webhook-signature-512", signature).body(body).send().await.unwrap()
+    }
+
+    /// Reports a refund through the API.
+    pub(crate) async fn report(&self, refund: &Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}/v1/refunds", self.base_url)).bearer_auth(&self.api_token);
+        request.json(refund).send().await.unwrap()
+    }
+
+    /// The refund as the API shows it.
+    pub(crate) async fn refund_view(&self, id: &str) -> Value {
+        let request = self.http.get(format!("{}/v1/refunds/{id}", self.base_url));
+        request.bearer_auth(&self.read_token).send().await.unwrap().json().await.unwrap()
+    }
+
     pub(crate) async fn post_signed(&self, body: &str, signature: &str) -> reqwest::Response {
         self.http
             .post(format!("{}/webhooks/stripe", self.base_url))
@@ -196,7 +225,17 @@ impl TestApp {
 
     /// A second Clawback with the same settings, on a port of its own.
     pub(crate) async fn another(&self) -> Running {
-        let config = Config::from_parts(None, self.settings.clone()).unwrap();
+        self.another_with(&[]).await
+    }
+
+    /// A second Clawback with some settings changed.
+    pub(crate) async fn another_with(&self, changes: &[(&str, &str)]) -> Running {
+        let mut settings = self.settings.clone();
+        for (name, value) in changes {
+            settings.retain(|(known, _)| known != name);
+            settings.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        let config = Config::from_parts(None, settings).unwrap();
         Running::start(App::build_with(&config, Role::All, PATIENCE).await.unwrap())
     }
 
@@ -246,6 +285,7 @@ fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, St
         ("STRIPE_API_BASE", stripe),
         ("STRIPE_MAX_RPS", "1000"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests"),
+        ("HYPERSWITCH_WEBHOOK_SECRET", HYPERSWITCH_KEY),
         ("API_TOKEN", "token-of-the-tests"),
         ("API_READ_TOKEN", "read-token-of-the-tests"),
         ("REVERSAL_CHECK_INTERVAL", "1s"),

@@ -1,9 +1,9 @@
-//! What Stripe would post, and how it would sign it.
+//! What Stripe and Hyperswitch would post, and how they would sign it.
 
 use clawback::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 
 /// `Stripe-Signature` for `body`, signed now.
 pub(crate) fn sign(secret: &str, body: &str) -> String {
@@ -15,6 +15,47 @@ pub(crate) fn sign_at(secret: &str, body: &str, at: i64) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{at}.{body}").as_bytes());
     format!("t={at},v1={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+/// `x-webhook-signature-512` for `body`.
+pub(crate) fn sign_hyperswitch(key: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha512>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(body);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// What Hyperswitch posts of a refund, with all the fields of its `OutgoingWebhook` and `RefundResponse`.
+pub(crate) fn hyperswitch_event(event_id: &str, refund_id: &str, payment_id: &str, amount: i64) -> Value {
+    json!({
+        "merchant_id": "merchant_1790000000",
+        "event_id": event_id,
+        "event_type": "refund_succeeded",
+        "content": {
+            "type": "refund_details",
+            "object": {
+                "refund_id": refund_id,
+                "payment_id": payment_id,
+                "amount": amount,
+                "currency": "EUR",
+                "status": "succeeded",
+                "reason": "requested_by_customer",
+                "metadata": {"udf1": "value1"},
+                "error_message": null,
+                "error_code": null,
+                "unified_code": null,
+                "unified_message": null,
+                "created_at": "2026-11-23T10:00:00.000Z",
+                "updated_at": "2026-11-23T10:00:02.000Z",
+                "connector": "stripe",
+                "profile_id": "pro_1",
+                "merchant_connector_id": "mca_1",
+                "split_refunds": null,
+                "issuer_error_code": null,
+                "issuer_error_message": null,
+            },
+        },
+        "timestamp": "2026-11-23T10:00:02.123Z",
+    })
 }
 
 /// A `refund.created` event of a refund that has succeeded.
@@ -57,6 +98,7 @@ pub(crate) fn refund_webhook(event_id: &str, refund_ref: &str, payment_ref: &str
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
             transfer_already_reversed: false,
+            shares: None,
         }]),
     }
 }

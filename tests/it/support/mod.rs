@@ -6,9 +6,9 @@ mod http;
 mod process;
 mod vhost;
 
-pub(crate) use app::TestApp;
+pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
 pub(crate) use database::{Backend, Db, count, rows};
-pub(crate) use http::{refund_event, refund_webhook, sign, two_sellers};
+pub(crate) use http::{hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, two_sellers};
 pub(crate) use process::Process;
 pub(crate) use vhost::Vhost;
 

@@ -1,0 +1,93 @@
+//! Hyperswitch's outgoing webhooks in the ledger's words. Pure; called with a body whose signature has been verified.
+//!
+//! Two types tell of refunds, `refund_succeeded` and `refund_failed`; everything else is recorded as irrelevant. What counts is
+//! the status in the refund itself. The connector is not looked at: a marketplace may take its buyers' money through
+//! another one and still pay its sellers through Stripe; what makes a refund count is that its payment is registered here,
+//! under Hyperswitch's `payment_id`. Shapes: `OutgoingWebhook` and `RefundResponse` in `crates/api_models/src` of
+//! github.com/juspay/hyperswitch (API version 1; the other one's webhooks lack `refund_id` and are refused).
+
+pub mod signature;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::reading::{MalformedEvent, currency, document, identifier, irrelevant, named_shares, positive, read};
+use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
+
+/// Where the refund is in the body.
+const REFUND: &str = "content.object";
+
+#[derive(Deserialize)]
+struct Event {
+    /// The same in every delivery of one event.
+    event_id: String,
+    event_type: String,
+    #[serde(default)]
+    content: Value,
+}
+
+#[derive(Deserialize)]
+struct Refund {
+    refund_id: String,
+    payment_id: String,
+    amount: i64,
+    /// In upper case.
+    currency: String,
+    status: String,
+    #[serde(default)]
+    metadata: Value,
+    #[serde(default)]
+    split_refunds: Value,
+    /// What versions before 2025 call `split_refunds.stripe_split_refund`.
+    #[serde(default)]
+    charges: Value,
+}
+
+impl Refund {
+    fn transfer_already_reversed(&self) -> bool {
+        let split = [&self.split_refunds["stripe_split_refund"], &self.charges];
+        split.into_iter().any(|split| split["revert_transfer"] == true)
+    }
+}
+
+/// Reads an event.
+///
+/// # Errors
+/// [`MalformedEvent`] when it is no event, or when an event of a supported type has an object that can't be used.
+pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
+    let event: Event = document(body)?;
+    let event_id = identifier("event_id", event.event_id)?;
+    let event_type = identifier("event_type", event.event_type)?;
+    let object = &event.content["object"];
+    let content = match event_type.as_str() {
+        "refund_succeeded" | "refund_failed" => EventContent::Refunds(vec![refund_event(read(object, REFUND)?)?]),
+        _ => irrelevant(format!("events of type {event_type} are not about refunds that succeeded or failed")),
+    };
+    let id = ["refund_id", "payment_id", "dispute_id", "mandate_id"].into_iter().find_map(|id| object[id].as_str());
+    let object_id = id.and_then(|id| identifier("", id.to_owned()).ok());
+    Ok(WebhookEvent { source: Source::Hyperswitch, event_id, event_type, object_id, content })
+}
+
+fn refund_event(refund: Refund) -> Result<RefundEvent, MalformedEvent> {
+    let at = |field: &str| format!("{REFUND}.{field}");
+    let transfer_already_reversed = refund.transfer_already_reversed();
+    let shares = named_shares(&refund.metadata);
+    let progress = match identifier(at("status"), refund.status)? {
+        status if status == "succeeded" => RefundProgress::Succeeded,
+        status if status == "failed" => RefundProgress::Failed(status),
+        status => RefundProgress::Other(status),
+    };
+    Ok(RefundEvent {
+        refund_ref: identifier(at("refund_id"), refund.refund_id)?,
+        payment_ref: identifier(at("payment_id"), refund.payment_id)?,
+        charge_ref: None,
+        amount: positive(at("amount"), refund.amount)?,
+        currency: currency(at("currency"), &refund.currency)?,
+        progress,
+        transfer_already_reversed,
+        shares,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+//! A refund that fails after it had succeeded: what Stripe was not asked for is called off, and of the rest the operator is
+//! told. In whatever order the events and the worker's steps come.
+
+use clawback::ledger::{LedgerError, Note};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+use serde_json::{Value, json};
+use stripe_sim::Fault;
+use uuid::Uuid;
+
+use crate::support::{
+    Backend, DEADLINE, TestApp, both_databases, eventually, hyperswitch_event, refund_event, rows, two_sellers,
+};
+
+both_databases! {
+    what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
+    what_stripe_has_done_stays_and_the_operator_is_told_what_to_do,
+    of_what_stripe_was_asked_for_and_what_not_each_goes_its_way,
+    a_failure_that_is_told_again_changes_nothing,
+    a_failure_that_comes_before_the_success_is_remembered,
+    a_refund_that_fails_before_its_payment_is_registered_is_never_matched,
+    a_refund_whose_transfer_the_provider_had_reversed_is_left_to_the_operator,
+    a_refund_of_hyperswitchs_that_fails_is_called_off_too,
+    the_transfer_follows_from_the_reversals_that_are_left,
+    what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_is_not,
+    a_called_off_reversal_is_not_replayed,
+    a_parked_message_of_a_called_off_reversal_is_no_replay,
+    a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off,
+}
+
+/// The event that the refund number `n` of `pi_1` has failed.
+fn failure(event_id: &str, n: usize, amount: i64) -> String {
+    let mut event = refund_event(event_id, &format!("re_{n}"), "pi_1", amount);
+    event["type"] = json!("refund.failed");
+    event["data"]["object"]["status"] = json!("failed");
+    event.to_string()
+}
+
+async fn fails(app: &TestApp, n: usize, amount: i64) -> Value {
+    answered(app.post_webhook(&failure(&format!("evt_failed_{n}"), n, amount)).await).await
+}
+
+async fn answered(response: reqwest::Response) -> Value {
+    let (status, answer) = (response.status(), response.json::<Value>().await.unwrap());
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+async fn without_worker(mut app: TestApp) -> TestApp {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app
+}
+
+async fn with_worker(app: &mut TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+}
+
+async fn statuses(app: &TestApp) -> [String; 2] {
+    let payment = app.payment("pi_1").await;
+    [0, 1].map(|index| payment["transfers"][index]["status"].as_str().unwrap().to_owned())
+}
+
+/// The id of the reversal number `nth` of the transfer `index` of `pi_1`.
+async fn reversal_id(app: &TestApp, index: usize, nth: usize) -> Uuid {
+    let payment = app.payment("pi_1").await;
+    payment["transfers"][index]["reversals"][nth]["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// Records that Stripe is about to be asked, as the worker does.
+async fn stripe_is_asked(app: &TestApp, id: Uuid) {
+    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
+    app.ledger().begin_calling(&task).await.unwrap();
+}
+
+async fn messages(app: &TestApp, queue: &str) -> Option<i64> {
+    app.vhost.queues().await.iter().find(|shown| shown["name"] == queue)?["messages"].as_i64()
+}
+
+async fn what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged(app: TestApp) {
+    let mut app = without_worker(app).await;
+    app.refund(10_000).await;
+    app.published(2).await;
+    let answer = fails(&app, 1, 10_000).await;
+    assert_eq!(answer, json!({"received": true, "outcome": "failed", "called_off": 2}));
+
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
+    let refund = app.refund_view("re_1").await;
+    assert_eq!(refund["status"], "matched");
+    assert!(refund["failed_at"].is_string() && refund["attention"].is_null(), "{refund}");
+    for reversal in refund["reversals"].as_array().unwrap() {
+        assert_eq!(
+            (&reversal["status"], &reversal["failure_code"]),
+            (&json!("permanently_failed"), &json!("refund_failed"))
+        );
+        assert!(reversal["failure_message"].as_str().unwrap().contains("re_1"), "{reversal}");
+    }
+
+    eventually("the broker shows both jobs", || async { (messages(&app, "reversals").await == Some(2)).then_some(()) })
+        .await;
+    with_worker(&mut app).await;
+    eventually("both jobs are settled", || async { (messages(&app, "reversals").await == Some(0)).then_some(()) })
+        .await;
+    assert_eq!(messages(&app, "reversals.parked").await, Some(0));
+    assert!(app.sim.ledger().requests.is_empty(), "Stripe was asked");
+}
+
+async fn what_stripe_has_done_stays_and_the_operator_is_told_what_to_do(app: TestApp) {
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let answer = fails(&app, 1, 10_000).await;
+    assert_eq!((&answer["outcome"], &answer["called_off"]), (&json!("failed"), &json!(0)));
+    assert_eq!(statuses(&app).await, ["reversed", "reversed"]);
+    let refund = app.refund_view("re_1").await;
+    let attention = refund["attention"].as_str().unwrap();
+    let trr = app.sim.ledger().reversals("tr_1")[0].id.clone();
+    for words in ["0 of its 2", "6000 eur", "tr_1", "3000 eur", "tr_2", "next refund", "new transfer", trr.as_str()] {
+        assert!(attention.contains(words), "{words:?} is not in: {attention}");
+    }
+    assert_eq!(answer["attention"], attention);
+    assert_eq!(app.db.count("webhook_events WHERE detail LIKE '%6000 eur%'").await, 1);
+}
+
+async fn of_what_stripe_was_asked_for_and_what_not_each_goes_its_way(app: TestApp) {
+    let mut app = without_worker(app).await;
+    app.refund(10_000).await;
+    stripe_is_asked(&app, reversal_id(&app, 0, 0).await).await;
+    assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
+    assert_eq!(statuses(&app).await, ["reversal_pending", "completed"]);
+    let refund = app.refund_view("re_1").await;
+    let attention = refund["attention"].as_str().unwrap();
+    assert!(attention.contains("6000 eur are being taken back from transfer tr_1"), "{attention}");
+    assert!(!attention.contains("tr_2"), "{attention}");
+
+    with_worker(&mut app).await;
+    app.transfer_becomes(0, "reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 0));
+}
+
+async fn a_failure_that_is_told_again_changes_nothing(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(10_000).await;
+    stripe_is_asked(&app, reversal_id(&app, 0, 0).await).await;
+    fails(&app, 1, 10_000).await;
+    let (before, history) = (app.refund_view("re_1").await, app.db.count("history").await);
+    let again = failure("evt_failed_1", 1, 10_000);
+    let other_event = failure("evt_other", 1, 10_000);
+    let other_type = failure("evt_updated", 1, 10_000).replace("refund.failed", "charge.refund.updated");
+    for body in [again, other_event, other_type] {
+        assert_eq!(answered(app.post_webhook(&body).await).await["outcome"], "duplicate");
+    }
+    let succeeded = refund_event("evt_late", "re_1", "pi_1", 10_000).to_string();
+    let answer = answered(app.post_webhook(&succeeded).await).await;
+    assert_eq!(answer["outcome"], "ignored");
+    assert!(answer["reason"].as_str().unwrap().contains("failed"), "{answer}");
+    assert_eq!((app.refund_view("re_1").await, app.db.count("history").await), (before, history));
+}
+
+async fn a_failure_that_comes_before_the_success_is_remembered(app: TestApp) {
+    app.register(two_sellers("pi_1")).await;
+    assert_eq!(fails(&app, 1, 10_000).await["outcome"], "ignored");
+    let succeeded = refund_event("evt_1", "re_1", "pi_1", 10_000).to_string();
+    assert_eq!(answered(app.post_webhook(&succeeded).await).await["outcome"], "ignored");
+    let refund = app.refund_view("re_1").await;
+    assert!(refund["failed_at"].is_string() && refund["attention"].is_null(), "{refund}");
+    assert_eq!(app.db.count("reversals").await, 0);
+    // The refund that the marketplace makes instead is none of that one's business.
+    app.refund_of(10_000, 2).await;
+    assert_eq!(app.db.count("reversals").await, 2);
+}
+
+async fn a_refund_that_fails_before_its_payment_is_registered_is_never_matched(app: TestApp) {
+    app.refund_of(10_000, 1).await;
+    assert_eq!(fails(&app, 1, 10_000).await["called_off"], 0);
+    app.register(two_sellers("pi_1")).await;
+    let refund = app.refund_view("re_1").await;
+    assert_eq!(refund["status"], "nothing_to_reverse");
+    assert!(refund["status_reason"].as_str().unwrap().contains("failed"), "{refund}");
+    assert_eq!(app.db.count("reversals").await, 0);
+}
+
+async fn a_refund_whose_transfer_the_provider_had_reversed_is_left_to_the_operator(app: TestApp) {
+    app.register(two_sellers("pi_1")).await;
+    let mut event = refund_event("evt_1", "re_1", "pi_1", 10_000);
+    event["data"]["object"]["transfer_reversal"] = json!("trr_1");
+    assert_eq!(answered(app.post_webhook(&event.to_string()).await).await["outcome"], "ignored");
+    fails(&app, 1, 10_000).await;
+    let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+    assert!(attention.contains("re_1") && attention.contains("new transfer"), "{attention}");
+}
+
+async fn a_refund_of_hyperswitchs_that_fails_is_called_off_too(app: TestApp) {
+    let app = without_worker(app).await;
+    app.register(two_sellers("pi_1")).await;
+    let mut event = hyperswitch_event("evt_1", "ref_1", "pi_1", 10_000);
+    answered(app.post_hyperswitch(&event.to_string()).await).await;
+    event["event_id"] = json!("evt_2");
+    event["event_type"] = json!("refund_failed");
+    event["content"]["object"]["status"] = json!("failed");
+    assert_eq!(answered(app.post_hyperswitch(&event.to_string()).await).await["called_off"], 2);
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
+}
+
+async fn the_transfer_follows_from_the_reversals_that_are_left(app: TestApp) {
+    // One part is back, and the other is called off.
+    app.refund(2_000).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    let app = without_worker(app).await;
+    app.refund_of(2_000, 2).await;
+    assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
+    fails(&app, 2, 2_000).await;
+    assert_eq!(statuses(&app).await, ["partially_reversed", "partially_reversed"]);
+
+    // One is called off, and another is still pending.
+    app.refund_of(2_000, 3).await;
+    app.refund_of(2_000, 4).await;
+    fails(&app, 3, 2_000).await;
+    assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
+
+    // The other is given up, on one of the two.
+    app.refund_of(2_000, 5).await;
+    let task = app.ledger().reversal_task(reversal_id(&app, 0, 3).await).await.unwrap().unwrap();
+    stripe_is_asked(&app, task.id).await;
+    let given_up = clawback::ledger::Failure { code: "rejected".into(), message: "no".into() };
+    app.ledger().fail(&task, &given_up, &Note::new("worker", "a test")).await.unwrap();
+    assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
+    fails(&app, 5, 2_000).await;
+    assert_eq!(statuses(&app).await, ["permanently_failed", "reversal_pending"]);
+    fails(&app, 4, 2_000).await;
+    assert_eq!(statuses(&app).await, ["permanently_failed", "partially_reversed"]);
+    let attention = app.refund_view("re_4").await["attention"].as_str().unwrap().to_owned();
+    assert!(attention.contains("given up (rejected)") && attention.contains(&task.id.to_string()), "{attention}");
+}
+
+async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_is_not(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(5_000).await;
+    stripe_is_asked(&app, reversal_id(&app, 0, 0).await).await;
+    // Of 3,000 and 1,500 the first stays.
+    fails(&app, 1, 5_000).await;
+    let asked = |payment: Value| {
+        [0, 1].map(|index: usize| {
+            let reversals = payment["transfers"][index]["reversals"].as_array().unwrap().clone();
+            reversals.iter().map(|reversal| reversal["amount"].as_i64().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    app.refund_of(2_000, 2).await;
+    assert_eq!(asked(app.payment("pi_1").await), [vec![3_000], vec![1_500, 600]]);
+    app.refund_of(8_000, 3).await;
+    assert_eq!(asked(app.payment("pi_1").await), [vec![3_000, 3_000], vec![1_500, 600, 2_400]]);
+}
+
+async fn a_called_off_reversal_is_not_replayed(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(10_000).await;
+    fails(&app, 1, 10_000).await;
+    let id = reversal_id(&app, 0, 0).await;
+    let note = Note::new("an operator", "a test");
+    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
+    assert!(task.was_called_off());
+    for refused in
+        [app.ledger().replay_reversal(id, &note).await, app.ledger().replay(&task, &note).await.map(|_task| ())]
+    {
+        match refused {
+            Err(LedgerError::Conflict(why)) => assert!(why.contains("called off") && why.contains("failed"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
+}
+
+async fn a_parked_message_of_a_called_off_reversal_is_no_replay(mut app: TestApp) {
+    // Given up before Stripe was asked, replayed, and called off, while its first message lies in the parking queue.
+    app.register(two_sellers("pi_1")).await;
+    app.db.execute("UPDATE seller_transfers SET stripe_transfer_id = NULL WHERE stripe_transfer_id = 'tr_1'").await;
+    app.refund_of(10_000, 1).await;
+    app.transfer_becomes(0, "permanently_failed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let parked = app.vhost.take("reversals.parked").await;
+    app = without_worker(app).await;
+    let id = reversal_id(&app, 0, 0).await;
+    app.ledger().replay_reversal(id, &Note::new("an operator", "a test")).await.unwrap();
+    assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
+    app.published(3).await;
+    app.vhost.put("reversals", &parked).await;
+    eventually("the broker shows both jobs", || async { (messages(&app, "reversals").await == Some(2)).then_some(()) })
+        .await;
+    with_worker(&mut app).await;
+    eventually("both jobs are settled", || async { (messages(&app, "reversals").await == Some(0)).then_some(()) })
+        .await;
+    assert_eq!(messages(&app, "reversals.parked").await, Some(0));
+    assert!(app.ledger().reversal_task(id).await.unwrap().unwrap().was_called_off());
+}
+
+async fn a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off(mut app: TestApp) {
+    let sellers = 40;
+    app.restart_with(&[("REVERSAL_CONCURRENCY", "2"), ("REVERSAL_PREFETCH", "2")]).await;
+    let amount = app.many_sellers("pi_1", sellers).await;
+    for seller in 0..sellers {
+        app.sim.fault(format!("tr_of_{seller}").as_str(), Fault::Slow { delay_ms: 100 }, 1);
+    }
+    app.refund_of(amount, 1).await;
+    app.sim.wait_for(|ledger| ledger.requests.len() >= 3, DEADLINE).await.expect("Stripe is called");
+    let answer = fails(&app, 1, amount).await;
+    eventually("nothing is pending", || async {
+        (app.db.count("reversals WHERE status = 'pending'").await == 0).then_some(())
+    })
+    .await;
+
+    let payment = app.payment("pi_1").await;
+    let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+    let mut called_off = 0;
+    for transfer in payment["transfers"].as_array().unwrap() {
+        let (id, reversal) = (transfer["stripe_transfer_id"].as_str().unwrap(), &transfer["reversals"][0]);
+        let told = attention.contains(&format!("transfer {id} ")) || attention.contains(&format!("transfer {id}:"));
+        if reversal["status"] == "reversed" {
+            assert_eq!((app.reversed_at_stripe(id), &transfer["status"]), (100, &json!("reversed")));
+            assert!(told, "{id} is not in: {attention}");
+        } else {
+            assert_eq!(reversal["failure_code"], "refund_failed");
+            assert_eq!((app.reversed_at_stripe(id), &transfer["status"]), (0, &json!("completed")));
+            assert!(!told, "{id} is in: {attention}");
+            called_off += 1;
+        }
+    }
+    assert_eq!(answer["called_off"], called_off);
+    assert!(called_off > 0 && called_off < sellers, "{called_off}: the failure was to come in the middle");
+}
+
+/// The worker has read its row and is about to call; the failure comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_between_the_workers_read_and_its_call_moves_no_money() {
+    TestApp::run(Backend::Postgres, async |app: TestApp| {
+        let app = without_worker(app).await;
+        let amount = app.many_sellers("pi_1", 1).await;
+        app.refund_of(amount, 1).await;
+        app.published(1).await;
+        let lock = hold_the_reversals(&app).await;
+        // Those who wait for a row get it in the order in which they came.
+        let (answer, worker) = tokio::join!(fails(&app, 1, amount), async {
+            waiting(&app, 1).await;
+            let worker = app.another_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+            waiting(&app, 2).await;
+            assert!(app.sim.ledger().requests.is_empty(), "Stripe was asked before that was written down");
+            release(lock).await;
+            worker
+        });
+        assert_eq!((&answer["called_off"], &answer["attention"]), (&json!(1), &Value::Null));
+        worker.stop().await;
+        assert!(app.sim.ledger().requests.is_empty(), "Stripe was asked for what was called off");
+        assert_eq!(app.transfer_becomes(0, "completed").await["reversals"][0]["failure_code"], "refund_failed");
+    })
+    .await;
+}
+
+/// The worker has written that it is about to call; the failure comes too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_after_the_worker_has_begun_to_call_is_flagged_for_the_operator() {
+    TestApp::run(Backend::Postgres, async |app: TestApp| {
+        let app = without_worker(app).await;
+        let amount = app.many_sellers("pi_1", 1).await;
+        app.refund_of(amount, 1).await;
+        app.published(1).await;
+        let lock = hold_the_reversals(&app).await;
+        let worker = app.another_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+        waiting(&app, 1).await;
+        let (answer, ()) = tokio::join!(fails(&app, 1, amount), async {
+            waiting(&app, 2).await;
+            release(lock).await;
+        });
+        assert_eq!(answer["called_off"], 0);
+        assert!(answer["attention"].as_str().unwrap().contains("transfer tr_of_0"), "{answer}");
+        app.transfer_becomes(0, "reversed").await;
+        worker.stop().await;
+        assert_eq!(app.reversed_at_stripe("tr_of_0"), amount);
+    })
+    .await;
+}
+
+/// Keeps everybody else from writing to the reversals, until released.
+async fn hold_the_reversals(app: &TestApp) -> DatabaseConnection {
+    // One connection in the pool, so that the transaction stays on it.
+    let connection = app.db.connect().await;
+    connection.execute_unprepared("BEGIN; SELECT id FROM reversals FOR UPDATE").await.unwrap();
+    connection
+}
+
+async fn release(connection: DatabaseConnection) {
+    connection.execute_unprepared("ROLLBACK").await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Waits until that many others wait for a lock.
+async fn waiting(app: &TestApp, wanted: usize) {
+    let look = app.db.connect().await;
+    eventually("they wait for the rows", || async {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        (rows(&look, sql).await.len() == wanted).then_some(())
+    })
+    .await;
+    look.close().await.unwrap();
+}
