@@ -64,6 +64,13 @@ impl Vhost {
         .await
     }
 
+    /// Whether a queue has no message that could be taken.
+    pub(crate) async fn is_empty(&self, queue: &str) -> bool {
+        let body = json!({"count": 1, "ackmode": "reject_requeue_true", "encoding": "auto"});
+        let got = self.call(reqwest::Method::POST, &format!("queues/{}/{queue}/get", self.name), body).await;
+        got.as_array().unwrap().is_empty()
+    }
+
     /// Publishes a message as it was taken, properties and headers included: what "Move messages" does.
     pub(crate) async fn put(&self, queue: &str, message: &Value) {
         let body = json!({
