@@ -6,11 +6,12 @@
 //! is in `called_at`, which the worker commits before its first call: see `reversals`. Nothing here undoes what Stripe has
 //! done.
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{
     ActiveEnum, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
+use super::created::TRANSFER_NOT_CREATED;
 use super::entities::{refund, reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::settling::{none_time, settle_transfer};
@@ -101,7 +102,9 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
     let mut stay = Vec::new();
     for row in &rows {
         let Some(parent) = transfers.iter().find(|transfer| transfer.id == row.transfer_id) else { continue };
-        if row.status == ReversalStatus::Pending && row.called_at.is_none() {
+        // One that ended with its transfer's creation would come back with it.
+        let not_created = row.failure_code.as_deref() == Some(TRANSFER_NOT_CREATED);
+        if row.called_at.is_none() && (row.status == ReversalStatus::Pending || not_created) {
             let message = format!("called off: refund {} failed before Stripe was asked", refund.refund_ref);
             let note = Note::new(actor, &message);
             let also = vec![
@@ -109,7 +112,11 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
                 (reversal::Column::FailureCode, Expr::value(Some(CALLED_OFF))),
                 (reversal::Column::FailureMessage, Expr::value(Some(message))),
             ];
-            transition::reversal(txn, row.id, row.status, ReversalEvent::FailedForGood, also, &note).await?;
+            if not_created {
+                rename_failure(txn, row, also, &note).await?;
+            } else {
+                transition::reversal(txn, row.id, row.status, ReversalEvent::FailedForGood, also, &note).await?;
+            }
             if parent.status == TransferStatus::ReversalPending {
                 settle_transfer(txn, parent, parent.amount_reversed, &note).await?;
             }
@@ -120,6 +127,21 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
     }
     let attention = (!stay.is_empty()).then(|| attention(called_off, rows.len(), &stay));
     Ok(Failed { called_off, attention })
+}
+
+/// Writes another reason into a reversal that has ended already.
+async fn rename_failure(
+    txn: &DatabaseTransaction,
+    row: &reversal::Model,
+    columns: Vec<(reversal::Column, SimpleExpr)>,
+    note: &Note,
+) -> Result<(), LedgerError> {
+    let update = columns
+        .into_iter()
+        .fold(reversal::Entity::update_many(), |update, (column, value)| update.col_expr(column, value));
+    update.filter(reversal::Column::Id.eq(row.id)).exec(txn).await?;
+    let status = row.status.to_string();
+    history::append(txn, Entity::Reversal, row.id, Some(&status), &status, note).await
 }
 
 /// What an operator has to do about the reversals that could not be called off.
