@@ -4,7 +4,9 @@
 //! asks, turns JSON into the ledger's types and the ledger's answers into HTTP.
 
 mod auth;
+mod body;
 mod health;
+mod operator;
 mod payments;
 mod refunds;
 mod requests;
@@ -44,6 +46,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/payments", post(payments::register))
         .route("/v1/payments/{payment_ref}", get(payments::show))
         .route("/v1/transfers/{id}", get(transfers::show))
+        .route("/v1/transfers/{id}/retry", post(transfers::retry))
         .route("/v1/refunds", post(refunds::report))
         .route("/v1/refunds/{id}", get(refunds::show))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))

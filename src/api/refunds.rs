@@ -8,8 +8,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
-use super::payments::json_body;
-use super::{ApiState, id, unknown};
+use super::{ApiState, body, id, unknown};
 use crate::ledger::RefundView;
 use crate::problem::Problem;
 
@@ -20,8 +19,7 @@ pub(super) async fn report(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<RefundView>), Problem> {
-    let refund = json_body(&headers, &body?)?;
-    let reported = state.ledger.report_refund(refund).await?;
+    let reported = state.ledger.report_refund(body::json(&headers, body)?).await?;
     let status = if reported.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(reported.refund)))
 }

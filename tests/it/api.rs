@@ -73,6 +73,7 @@ async fn every_route_under_v1_asks_for_a_token(app: TestApp) {
         (Method::POST, "/v1/payments"),
         (Method::GET, "/v1/payments/pi_1"),
         (Method::GET, "/v1/transfers/00000000-0000-7000-8000-000000000000"),
+        (Method::POST, "/v1/transfers/tr_1/retry"),
         (Method::GET, "/v1/refunds/re_1"),
     ];
     for (method, path) in routes {

@@ -4,11 +4,12 @@
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use stripe_sim::Fault;
 
-use crate::support::{DEADLINE, Process, TestApp, both_databases, free_address};
+use crate::support::{DEADLINE, Process, TestApp, both_databases, free_address, to_create};
 
 both_databases! {
     killed_between_commit_and_publish,
     killed_between_stripes_answer_and_the_commit,
+    killed_between_the_creation_of_a_transfer_and_the_commit,
     killed_again_and_again_in_the_middle_of_everything,
     told_to_stop_the_binary_ends_with_exit_code_0,
 }
@@ -53,6 +54,33 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
     agree_on_half(&app).await;
     let ledger = app.sim.ledger();
     assert!(ledger.reversal_posts("tr_1").count() >= 2, "the answer was lost, so Stripe was asked again");
+}
+
+async fn killed_between_the_creation_of_a_transfer_and_the_commit(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
+    app.published(2).await;
+    let lock = app.db.connect().await;
+    hold_the_ledger(&lock).await;
+    let process = Process::start("worker", &app.settings_with(&[("TRANSFER_RETRY_ENABLED", "true")]));
+    let accounts = ["acct_3", "acct_4"];
+    let answered = |ledger: &stripe_sim::Ledger| {
+        accounts.iter().all(|account| ledger.creation_posts(account).any(|post| post.status == Some(200)))
+    };
+    app.sim.wait_for(answered, DEADLINE).await.expect("Stripe answers both calls");
+    process.kill().await;
+    lock.execute_unprepared("ROLLBACK").await.unwrap();
+    lock.close().await.unwrap();
+    assert_eq!(app.db.count("seller_transfers WHERE status = 'pending'").await, 2);
+
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
+    for (index, account) in accounts.iter().enumerate() {
+        let transfer = app.transfer_becomes(index, "completed").await;
+        let ledger = app.sim.ledger();
+        let [theirs] = ledger.transfers_to(account)[..] else { panic!("{account} was not paid once") };
+        assert_eq!(transfer["stripe_transfer_id"], theirs.id.as_str());
+        assert!(ledger.creation_posts(account).count() >= 2, "the answer was lost, so Stripe was asked again");
+    }
 }
 
 async fn killed_again_and_again_in_the_middle_of_everything(mut app: TestApp) {

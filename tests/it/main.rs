@@ -14,6 +14,8 @@ mod api;
 mod architecture;
 mod broker_outage;
 mod crash;
+mod creation;
+mod creation_and_refunds;
 mod guards;
 mod hyperswitch;
 mod ingress;

@@ -115,3 +115,16 @@ pub(crate) fn two_sellers(payment_ref: &str) -> Value {
         ],
     })
 }
+
+/// A payment of 100.00 EUR, of which Clawback is to transfer 60.00 to `acct_3` and 30.00 to `acct_4`.
+pub(crate) fn to_create(payment_ref: &str) -> Value {
+    json!({
+        "payment_ref": payment_ref,
+        "amount": 10_000,
+        "currency": "eur",
+        "transfers": [
+            {"seller_id": "s3", "destination": "acct_3", "amount": 6_000, "currency": "eur"},
+            {"seller_id": "s4", "destination": "acct_4", "amount": 3_000, "currency": "eur"},
+        ],
+    })
+}

@@ -8,7 +8,9 @@ mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
 pub(crate) use database::{Backend, Db, count, rows};
-pub(crate) use http::{hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, two_sellers};
+pub(crate) use http::{
+    hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, to_create, two_sellers,
+};
 pub(crate) use process::Process;
 pub(crate) use vhost::Vhost;
 
