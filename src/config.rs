@@ -84,11 +84,12 @@ pub struct ReversalConfig {
     pub backoff_base: Duration,
     /// `REVERSAL_BACKOFF_MAX`: the longest delay before a retry; never below `backoff_base`.
     pub backoff_max: Duration,
-    /// `REVERSAL_BALANCE_DEADLINE`: how long a seller's account may lack the money.
+    /// `REVERSAL_BALANCE_DEADLINE`: how long a seller's account may lack the money; or the platform's, for a transfer that
+    /// is to be created.
     pub balance_deadline: Duration,
-    /// `REVERSAL_PREFETCH`: unsettled messages that one consumer may hold; at least 1.
+    /// `REVERSAL_PREFETCH`: unsettled messages that one consumer, of either job, may hold; at least 1.
     pub prefetch: u16,
-    /// `REVERSAL_CONCURRENCY`: jobs that run at the same time; at least 1.
+    /// `REVERSAL_CONCURRENCY`: jobs of either kind that run at the same time; at least 1.
     pub concurrency: usize,
 }
 
@@ -99,7 +100,7 @@ pub struct TransferRetryConfig {
     pub enabled: bool,
     /// `TRANSFER_RETRY_MAX_RETRIES`: calls after the first one, before a job is parked; at most 100.
     pub max_retries: u32,
-    /// `TRANSFER_RETRY_CHECK_INTERVAL`: between two looks when nothing wakes them.
+    /// `TRANSFER_RETRY_CHECK_INTERVAL`: between two looks of the sweeper.
     pub check_interval: Duration,
     /// `TRANSFER_RETRY_BACKOFF_BASE`: the delay before the first retry; at least 1 ms.
     pub backoff_base: Duration,
