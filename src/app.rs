@@ -16,14 +16,16 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{ApiState, Tokens};
 use crate::config::Config;
 use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
 use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;
-use crate::worker::KillSwitch;
+use crate::telemetry::Recorder;
+use crate::worker::{KillSwitch, Limiter};
 
 pub use parts::{broker, connect_ledger, retry_policy, topologies, transfer_retry_policy};
-use parts::{check_queues, http, open_ledger, workers};
+use parts::{check_queues, listen, open_ledger, server, watching_server, workers};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -37,7 +39,7 @@ pub enum Role {
     All,
     /// HTTP, relay and sweeper.
     Serve,
-    /// The consumers of jobs.
+    /// The consumers of jobs; and their health and metrics, if `WORKER_HTTP_ADDR` is set.
     Worker,
 }
 
@@ -64,6 +66,7 @@ pub struct App {
     relay: Option<(Relay, Sweeper)>,
     http: Option<(TcpListener, Router)>,
     workers: Option<Workers>,
+    recorder: Option<Recorder>,
 }
 
 /// The consumers of jobs, and what watches them: all share one limiter and one kill switch.
@@ -71,6 +74,7 @@ pub struct App {
 struct Workers {
     consumers: Vec<Worker>,
     kill_switch: Arc<KillSwitch>,
+    limiter: Arc<Limiter>,
     stripe: stripe::Client,
     probe_every: Duration,
 }
@@ -96,7 +100,13 @@ impl App {
         let topologies = topologies(config)?;
         check_queues(config, &topologies).await?;
 
-        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None };
+        let address = match role {
+            Role::All | Role::Serve => Some(config.http_addr),
+            Role::Worker => config.worker_http_addr,
+        };
+        // Before the parts are made: their counters are bound then.
+        let recorder = address.map(|_| Recorder::installed()).transpose()?;
+        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None, recorder };
         if role != Role::Serve {
             app.workers = workers(config, &app.ledger, patience)?;
         }
@@ -118,11 +128,27 @@ impl App {
             let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
             let sweeper = Sweeper::new(app.ledger.clone(), interval, config.transfer_retry.check_interval);
             app.relay = Some((relay, sweeper));
-            let stripe = app.workers.as_ref().map(|workers| workers.kill_switch.state());
-            app.http = Some(http(config, &app.ledger, &publisher, stripe).await?);
             app.publisher = Some(publisher);
         }
+        if let (Some(address), Some(recorder)) = (address, app.recorder.clone()) {
+            let listener = listen(address, if role == Role::Worker { "WORKER_HTTP_ADDR" } else { "HTTP_ADDR" }).await?;
+            let state = app.api_state(config, recorder);
+            let router = if role == Role::Worker { watching_server(state) } else { server(config, state) };
+            app.http = Some((listener, router));
+        }
         Ok(app)
+    }
+
+    fn api_state(&self, config: &Config, recorder: Recorder) -> ApiState {
+        let workers = self.workers.as_ref();
+        ApiState {
+            ledger: self.ledger.clone(),
+            tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
+            broker: self.publisher.as_ref().map(Publisher::state),
+            stripe: workers.map(|workers| workers.kill_switch.state()),
+            limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
+            recorder,
+        }
     }
 
     /// The ledger that this app works on.
@@ -158,6 +184,13 @@ impl App {
                     sweeper.run(sweeper_stop).await;
                     Ok(())
                 })
+            });
+        }
+        if let Some(recorder) = self.recorder {
+            let stop = stopping.clone();
+            parts.spawn(async move {
+                recorder.keep_small(stop).await;
+                ("metrics recorder", Ok(()))
             });
         }
         if let Some((listener, router)) = self.http {
@@ -223,7 +256,8 @@ fn outcome_of(part: Result<(&'static str, Result<()>), JoinError>) -> (&'static 
 }
 
 async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) -> (&'static str, Result<()>) {
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     // A client that keeps its connection open must not keep the program from stopping.
     let deadline = async {
         stop.cancelled().await;

@@ -36,6 +36,8 @@ pub struct Config {
     pub amqp_url: SecretString,
     /// `HTTP_ADDR`: where the HTTP server listens; port 0 lets the system choose.
     pub http_addr: SocketAddr,
+    /// `WORKER_HTTP_ADDR`: where `clawback worker` serves its health and metrics. Without it, it serves no HTTP.
+    pub worker_http_addr: Option<SocketAddr>,
     /// `STRIPE_*`.
     pub stripe: StripeConfig,
     /// `HYPERSWITCH_WEBHOOK_SECRET`. Without it that endpoint answers 404.
@@ -54,7 +56,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// `RUST_LOG`: directives that tracing's `EnvFilter` understands.
     pub rust_log: String,
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`. Not used yet, beyond a warning.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the base URL of the collector that traces are exported to, over HTTP.
     pub otlp_endpoint: Option<Url>,
 }
 
@@ -180,6 +182,8 @@ impl Config {
         let database_url = reader.secret_url("DATABASE_URL", &["sqlite", "postgres", "postgresql"]);
         let amqp_url = reader.secret_url("AMQP_URL", &["amqp", "amqps"]);
         let http_addr = reader.parsed("HTTP_ADDR", "an IP address and a port, like 127.0.0.1:8080");
+        let worker_http_addr =
+            reader.optional_parsed("WORKER_HTTP_ADDR", "an IP address and a port, like 127.0.0.1:8081");
         let stripe = StripeConfig::read(reader);
         let hyperswitch_webhook_secret = reader.secret("HYPERSWITCH_WEBHOOK_SECRET");
         let api_token = reader.secret("API_TOKEN");
@@ -202,6 +206,7 @@ impl Config {
             database_url: database_url?,
             amqp_url: amqp_url?,
             http_addr: http_addr?,
+            worker_http_addr: worker_http_addr?,
             stripe: stripe?,
             hyperswitch_webhook_secret: hyperswitch_webhook_secret?,
             api_token: api_token?,

@@ -1,16 +1,22 @@
 //! Errors of the HTTP endpoints, as `application/problem+json` (RFC 9457). The one place that makes them.
 //!
 //! The ingress and the API return a [`Problem`] from their handlers. It never shows what a database or a library said:
-//! that goes to the log, once, where the error is turned into a problem.
+//! that goes to the log, once, where the error is turned into a problem. Which problem may come from which route is in
+//! the OpenAPI document.
 
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::ledger::LedgerError;
+use crate::request_id;
+
+/// What every `type` begins with. RFC 9457 asks for the full path in a relative reference.
+pub(crate) const TYPE_BASE: &str = "/problems/";
 
 /// An error as HTTP tells it. `type` is stable, for programs; `detail` is for people, and says what to do next.
 #[derive(Debug)]
@@ -27,29 +33,43 @@ pub(crate) struct Problem {
 #[derive(Clone, Copy, Debug)]
 enum Hint {
     /// `Retry-After`, in seconds.
-    RetryAfter(&'static str),
+    RetryAfter(u64),
     /// `WWW-Authenticate`, as RFC 6750 asks for.
     Bearer,
 }
 
 impl Hint {
-    fn header(self) -> (HeaderName, &'static str) {
+    fn header(self) -> (HeaderName, HeaderValue) {
         match self {
-            Self::RetryAfter(seconds) => (RETRY_AFTER, seconds),
-            Self::Bearer => (WWW_AUTHENTICATE, "Bearer realm=\"clawback\""),
+            Self::RetryAfter(seconds) => (RETRY_AFTER, HeaderValue::from(seconds)),
+            Self::Bearer => (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"clawback\"")),
         }
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// An error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// Which problem it is: a stable relative URI reference, for programs to compare.
     #[serde(rename = "type")]
-    slug: &'a str,
-    title: &'a str,
+    #[schema(pattern = "^/problems/[a-z-]+$", examples("/problems/invalid-field"))]
+    problem_type: String,
+    /// The type in words; the same for all problems of one type.
+    title: &'static str,
+    /// The HTTP status once more.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    detail: &'a str,
+    /// What is wrong this time, and what to do next. For people: its words may change.
+    detail: String,
+    /// The path of the field, or the name of the parameter, that is to blame.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// The request's id, which is also in the header `x-request-id` and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    request_id: Option<String>,
 }
 
 impl Problem {
@@ -110,21 +130,34 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field", detail).at(Some(field))
     }
 
+    /// 400: a query parameter is unknown, or has a value that is not acceptable.
+    pub(crate) fn invalid_parameter(name: &str, problem: &str) -> Self {
+        let detail = format!("{name}: {problem}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail).at(Some(name.to_owned()))
+    }
+
+    /// 429: more requests than the limit allows; may be sent again after this many seconds.
+    pub(crate) fn too_many_requests(detail: impl Into<String>, retry_after_seconds: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+            .with(Hint::RetryAfter(retry_after_seconds))
+    }
+
     /// 503: nothing was changed, and the same request may be sent again.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable for now", detail)
-            .with(Hint::RetryAfter("5"))
+            .with(Hint::RetryAfter(5))
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
-            slug: self.slug,
+        let body = ProblemBody {
+            problem_type: format!("{TYPE_BASE}{}", self.slug),
             title: self.title,
             status: self.status.as_u16(),
-            detail: &self.detail,
-            field: self.field.as_deref(),
+            detail: self.detail,
+            field: self.field,
+            request_id: request_id::current(),
         };
         let content_type = [(CONTENT_TYPE, "application/problem+json")];
         (self.status, content_type, self.hint.map(|hint| [hint.header()]), Json(body)).into_response()
@@ -140,7 +173,7 @@ impl From<LedgerError> for Problem {
             }
             LedgerError::Stale { .. } => {
                 Self::new(StatusCode::CONFLICT, "stale", "Changed meanwhile", error.to_string())
-                    .with(Hint::RetryAfter("1"))
+                    .with(Hint::RetryAfter(1))
             }
             LedgerError::Illegal(_) | LedgerError::Conflict(_) => {
                 Self::new(StatusCode::CONFLICT, "conflict", "Conflict", error.to_string())

@@ -1,8 +1,11 @@
-//! Who may use `/v1`: bearer tokens, compared in constant time.
+//! Who may use `/v1` and `/metrics`: bearer tokens, compared in constant time, each with its limit of requests.
 //!
 //! A layer around the routes. It keeps only digests of the tokens, and never logs what a caller sent.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
@@ -11,15 +14,18 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::limits::Limits;
 use crate::problem::Problem;
 
 type TokenDigest = [u8; 32];
 
-/// The tokens that open the API. Digests have one length, so comparing them does not tell a token's.
+/// The tokens that open the API, and how much each has been used. Digests have one length, so comparing them does not
+/// tell a token's. Clones share the limits.
 #[derive(Clone)]
 pub struct Tokens {
     operate: Option<TokenDigest>,
     read: Option<TokenDigest>,
+    limits: Arc<Limits>,
 }
 
 impl Tokens {
@@ -27,28 +33,40 @@ impl Tokens {
     #[must_use]
     pub fn new(operate: Option<SecretString>, read: Option<SecretString>) -> Self {
         let digested = |token: SecretString| digest(token.expose_secret());
-        Self { operate: operate.map(digested), read: read.map(digested) }
+        Self { operate: operate.map(digested), read: read.map(digested), limits: Arc::new(Limits::new()) }
     }
 
-    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check(&self, method: &Method, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
         if self.operate.is_none() && self.read.is_none() {
             return Err(Problem::switched_off("the API is off; set API_TOKEN to turn it on"));
         }
-        let token = bearer(headers).ok_or_else(|| Problem::unauthorized("send `Authorization: Bearer $API_TOKEN`"))?;
+        let Some(token) = bearer(headers) else {
+            return Err(self.refuse(peer, "send `Authorization: Bearer $API_TOKEN`"));
+        };
         let given = digest(token);
         let fits = |token: &Option<TokenDigest>| token.is_some_and(|token| bool::from(token.ct_eq(&given)));
         let (may_operate, may_read) = (fits(&self.operate), fits(&self.read));
         match (may_operate, may_read, method.is_safe()) {
-            (true, _, _) | (_, true, true) => Ok(()),
+            (true, _, _) => self.limits.count_operate(),
+            (_, true, true) => self.limits.count_read(),
             (_, true, false) => Err(Problem::forbidden("this token may only read; use API_TOKEN")),
-            (false, false, _) => Err(Problem::unauthorized("the bearer token is not one of this server's")),
+            (false, false, _) => Err(self.refuse(peer, "the bearer token is not one of this server's")),
         }
+    }
+
+    fn refuse(&self, peer: Option<IpAddr>, why: &str) -> Problem {
+        if let Err(too_many) = self.limits.count_refused(peer) {
+            return too_many;
+        }
+        tracing::warn!(peer = ?peer, why, "a request was refused: no right token");
+        Problem::unauthorized(why)
     }
 }
 
-/// Lets a request through, or answers 401, 403 or, without any token configured, 404.
+/// Lets a request through, or answers 401, 403, 429 or, without any token configured, 404.
 pub(super) async fn require(State(tokens): State<Tokens>, request: Request, next: Next) -> Result<Response, Problem> {
-    tokens.check(request.method(), request.headers())?;
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    tokens.check(request.method(), request.headers(), peer)?;
     Ok(next.run(request).await)
 }
 
@@ -78,7 +96,7 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
-        match Tokens::new(operate, read).check(method, &headers) {
+        match Tokens::new(operate, read).check(method, &headers, None) {
             Ok(()) => StatusCode::OK,
             Err(problem) => problem.into_response().status(),
         }
@@ -128,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_401_tells_which_scheme_is_wanted() {
-        let problem = Tokens::new(Some(SecretString::from("all")), None).check(&Method::GET, &HeaderMap::new());
+        let problem = Tokens::new(Some(SecretString::from("all")), None).check(&Method::GET, &HeaderMap::new(), None);
         let response = problem.unwrap_err().into_response();
         assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"clawback\"");
     }

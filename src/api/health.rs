@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use chrono::SecondsFormat;
 use queues::ConnectionState;
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::ApiState;
 use crate::ledger::{Ledger, LedgerError};
@@ -20,13 +20,38 @@ use crate::worker::Switch;
 /// Below the time limits of usual orchestrators.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// The process runs and answers.
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// Is the process alive
+///
+/// Asks nothing and nobody: whoever restarts a process because its database is away gains nothing.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    operation_id = "live",
+    responses((status = 200, description = "The process runs and answers.", body = Liveness)),
+    security(()),
+)]
+pub(crate) async fn live() -> Json<Liveness> {
+    Json(Liveness { status: Status::Ok })
 }
 
-/// 200 when the database answers and has its tables, else 503; with the state of each part, and the reason.
-pub(super) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
+/// Can a webhook be taken now
+///
+/// With the state of each part, and the reason. `stripe` is the worker's kill switch; a process without a worker
+/// (`clawback serve`) leaves it out, and one that does not publish (`clawback worker`) leaves out `broker`.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    operation_id = "ready",
+    responses(
+        (status = 200, description = "A webhook that arrives now can be committed. `degraded`: its job waits for the \
+            broker, or for Stripe.", body = Readiness),
+        (status = 503, description = "The database does not answer, or lacks migrations.", body = Readiness),
+    ),
+    security(()),
+)]
+pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
     let (database, migrations) = check_database(&state.ledger).await;
     let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
     let stripe = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
@@ -38,34 +63,56 @@ pub(super) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Re
     (status, Json(readiness))
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Readiness {
+/// That the process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Liveness {
+    /// Always `ok`.
     status: Status,
+}
+
+/// Whether webhooks can be taken, and how each part is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// The worst that follows from the parts.
+    status: Status,
+    /// Each part.
     parts: Parts,
 }
 
-#[derive(Debug, Serialize)]
-struct Parts {
+/// What is looked at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Parts {
+    /// Whether it answers.
     database: Part,
+    /// Whether it has its tables as this version needs them.
     migrations: Part,
-    /// Left out by a process that does not publish.
+    /// The connection that jobs are published on. Left out by a process that does not publish.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     broker: Option<Part>,
-    /// Left out by a process without a worker.
+    /// The kill switch. Left out by a process without a worker.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     stripe: Option<Part>,
 }
 
-#[derive(Debug, Serialize)]
-struct Part {
+/// How one part is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Part {
+    /// How it is.
     status: Status,
+    /// Why it is not `ok`, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How the process, or one part, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+#[schema(as = HealthStatus)]
+pub(crate) enum Status {
+    /// All is well.
     Ok,
     /// Refunds are taken; something else waits.
     Degraded,
@@ -158,6 +205,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
     use chrono::DateTime;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -2,6 +2,7 @@
 //! both go into the history.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::ledger::Note;
 use crate::problem::Problem;
@@ -10,12 +11,19 @@ const OPERATOR_MAX_CHARS: usize = 100;
 const REASON_MAX_CHARS: usize = 500;
 
 /// Who asks for it, and why. Both go into the history.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"operator": "ada", "reason": "the seller has paid in"}))]
 pub(crate) struct OperatorRequest {
     /// The operator's name; without line breaks.
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[0-9A-Za-zÀ-ž_.@-]([ 0-9A-Za-zÀ-ž_.@-]*[0-9A-Za-zÀ-ž_.@-])?$"
+    )]
     operator: String,
     /// For those who read the history later; without line breaks.
+    #[schema(min_length = 1, max_length = 500)]
     reason: String,
 }
 

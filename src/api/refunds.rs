@@ -9,12 +9,27 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::{ApiState, body, id, unknown};
-use crate::ledger::RefundView;
+use crate::ledger::{NewRefund, RefundView};
 use crate::problem::Problem;
 
-/// Takes in a refund that has succeeded: 201, or 200 when the very same one is known already, by a webhook or by an earlier
-/// report; 409 when what is known contradicts it; 422 names the field, also of a share that does not fit the payment.
-pub(super) async fn report(
+/// Report a refund
+///
+/// One that has succeeded, for those who have no webhook for it; may name what each transfer owes. The very same one may be
+/// reported again, also when a webhook has told of it.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds",
+    tag = "refunds",
+    operation_id = "reportRefund",
+    request_body(content = NewRefund),
+    responses(
+        (status = 201, description = "Recorded.", body = RefundView),
+        (status = 200, description = "The very same refund is known already.", body = RefundView),
+        (status = 409, description = "It contradicts what is known."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn report(
     State(state): State<ApiState>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -24,8 +39,19 @@ pub(super) async fn report(
     Ok((status, Json(reported.refund)))
 }
 
-/// The refund with its reversals, by Clawback's id or by the provider's.
-pub(super) async fn show(
+/// A refund
+///
+/// With the reversals that it led to.
+#[utoipa::path(
+    get,
+    path = "/v1/refunds/{id}",
+    tag = "refunds",
+    operation_id = "getRefund",
+    params(("id" = String, Path, description = "Clawback's id, or the provider's (`re_…`).", example = "re_1")),
+    responses((status = 200, description = "The refund.", body = RefundView)),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn show(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RefundView>, Problem> {

@@ -13,8 +13,19 @@ use super::{ApiState, body, id, unknown};
 use crate::ledger::TransferView;
 use crate::problem::Problem;
 
-/// The transfer with its reversals.
-pub(super) async fn show(
+/// A transfer
+///
+/// With its reversals.
+#[utoipa::path(
+    get,
+    path = "/v1/transfers/{id}",
+    tag = "transfers",
+    operation_id = "getTransfer",
+    params(("id" = String, Path, description = "Clawback's id, or Stripe's (`tr_…`).", example = "tr_1")),
+    responses((status = 200, description = "The transfer.", body = TransferView)),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn show(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TransferView>, Problem> {
@@ -22,9 +33,24 @@ pub(super) async fn show(
     transfer.map(Json).ok_or_else(|| unknown("transfer"))
 }
 
-/// Has the creation of a transfer that was given up tried again, with fresh retries; 202, since a worker does it. It looks
-/// first whether Stripe has created the transfer after all, so that nothing is paid twice.
-pub(super) async fn retry(
+/// Have the creation of a transfer tried again
+///
+/// Of one that Clawback was to create and has given up, with fresh retries. The worker first looks whether Stripe has
+/// created it after all, so that nobody is paid twice. The answer shows it as pending: what becomes of it is told by `GET`.
+#[utoipa::path(
+    post,
+    path = "/v1/transfers/{id}/retry",
+    tag = "transfers",
+    operation_id = "retryTransfer",
+    params(("id" = String, Path, description = "Clawback's id.")),
+    request_body(content = OperatorRequest),
+    responses(
+        (status = 202, description = "It is pending again, and its job is on the way.", body = TransferView),
+        (status = 409, description = "Its creation was not given up, or somebody else was faster."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn retry(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,

@@ -1,22 +1,22 @@
 //! The parts that the composition root puts together: each made from the configuration, with an error that says which
 //! setting to look at.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use queues::{Broker, BrokerError, Publisher, RetryPolicy, Topology, Worker};
+use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
-use crate::api::{self, ApiState, Tokens};
+use crate::api::{self, ApiState};
 use crate::config::{AppEnv, Config};
 use crate::ingress::{self, IngressState};
 use crate::ledger::Ledger;
-use crate::stripe;
-use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Switch, Timing};
+use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
+use crate::{openapi, stripe};
 
 /// Connects to the database that `config` names, without looking at its schema.
 ///
@@ -99,27 +99,24 @@ pub(super) async fn check_queues(config: &Config, topologies: &[Topology]) -> Re
     Ok(())
 }
 
-pub(super) async fn http(
-    config: &Config,
-    ledger: &Ledger,
-    publisher: &Publisher,
-    stripe: Option<watch::Receiver<Switch>>,
-) -> Result<(TcpListener, Router)> {
-    let listener = TcpListener::bind(config.http_addr)
-        .await
-        .with_context(|| format!("HTTP_ADDR {} can't be listened on", config.http_addr))?;
+/// Binds the address that `setting` names.
+pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{setting} {address} can't be listened on"))
+}
+
+/// Webhooks, the API, and what describes and watches them.
+pub(super) fn server(config: &Config, api: ApiState) -> Router {
     let ingress = IngressState {
-        ledger: ledger.clone(),
+        ledger: api.ledger.clone(),
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
-    let api = ApiState {
-        ledger: ledger.clone(),
-        tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
-        broker: Some(publisher.state()),
-        stripe,
-    };
-    Ok((listener, api::complete(ingress::routes(ingress).merge(api::routes(api)))))
+    api::complete(ingress::routes(ingress).merge(api::routes(api)).merge(openapi::routes()))
+}
+
+/// Health and metrics alone.
+pub(super) fn watching_server(api: ApiState) -> Router {
+    api::complete(api::watching_routes(api))
 }
 
 /// The consumers that this process is to run, and what watches them; none when all are switched off.
@@ -149,6 +146,7 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
             .job_timeout(JOB_TIMEOUT)
             .drain_timeout(DRAIN))
     };
+    let limiter = Arc::clone(&context.limiter);
     let mut consumers = Vec::new();
     if reversals {
         let handler = ReverseTransfer::new(context.clone());
@@ -159,5 +157,5 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         consumers
             .push(consumer(transfer_queues, policy)?.register(CreateTransfer::new(JobContext { policy, ..context })));
     }
-    Ok(Some(Workers { consumers, kill_switch, stripe, probe_every: patience.probe_every }))
+    Ok(Some(Workers { consumers, kill_switch, limiter, stripe, probe_every: patience.probe_every }))
 }

@@ -61,7 +61,7 @@ impl Cli {
     /// When it can't be done; the error says what to do about it.
     pub async fn execute(self) -> Result<ExitCode> {
         let config = Config::load()?;
-        telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
+        let _until_the_end = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run(&config, Role::All).await?,
             Command::Serve => run(&config, Role::Serve).await?,

@@ -20,10 +20,11 @@ use super::{Config, DAY, MILLISECOND};
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// The environment variables. A TOML file has the same names in lower case.
-pub(super) const SETTINGS: [&str; 27] = [
+pub(super) const SETTINGS: [&str; 28] = [
     "DATABASE_URL",
     "AMQP_URL",
     "HTTP_ADDR",
+    "WORKER_HTTP_ADDR",
     "STRIPE_API_KEY",
     "STRIPE_API_BASE",
     "STRIPE_MAX_RPS",
@@ -176,6 +177,10 @@ impl Reader {
 
     pub(super) fn parsed<T: FromStr>(&mut self, name: &str, allowed: &str) -> Option<T> {
         self.required(name, allowed, |text| text.parse().ok())
+    }
+
+    pub(super) fn optional_parsed<T: FromStr>(&mut self, name: &str, allowed: &str) -> Option<Option<T>> {
+        self.optional(name, allowed, |text| text.parse().ok())
     }
 
     pub(super) fn number<T: FromStr + PartialOrd + Display>(

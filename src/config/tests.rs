@@ -82,6 +82,7 @@ fn every_setting_is_read_from_its_variable_and_from_its_key() {
         ("AMQP_URL", "amqps://u:p@broker/v"),
         ("HTTP_ADDR", "[::1]:9"),
         ("STRIPE_API_KEY", "sk_live_1"),
+        ("WORKER_HTTP_ADDR", "[::1]:10"),
         ("STRIPE_API_BASE", "http://127.0.0.1:12111"),
         ("STRIPE_MAX_RPS", "7"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_1"),
@@ -111,6 +112,7 @@ fn every_setting_is_read_from_its_variable_and_from_its_key() {
         assert_eq!(config.database_url.expose_secret(), "postgres://u:p@db/clawback");
         assert_eq!(config.amqp_url.expose_secret(), "amqps://u:p@broker/v");
         assert_eq!(config.http_addr.to_string(), "[::1]:9");
+        assert_eq!(config.worker_http_addr.unwrap().to_string(), "[::1]:10");
         assert_eq!(exposed(&config.stripe.api_key), Some("sk_live_1"));
         assert_eq!(config.stripe.api_base.as_str(), "http://127.0.0.1:12111/");
         assert_eq!(config.stripe.max_rps, 7);

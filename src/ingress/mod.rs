@@ -17,6 +17,7 @@ use axum::{Json, Router};
 use chrono::Utc;
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::ledger::{Ledger, Receipt};
 use crate::problem::Problem;
@@ -42,7 +43,7 @@ pub struct IngressState {
 }
 
 #[derive(Clone)]
-struct Endpoint {
+pub(crate) struct Endpoint {
     ledger: Ledger,
     secret: SecretString,
 }
@@ -69,7 +70,21 @@ fn is_off(provider: &str, setting: &str) -> Problem {
     Problem::switched_off(format!("webhooks of {provider} are not received here; set {setting} to turn them on"))
 }
 
-async fn receive_stripe(
+/// Stripe's events
+///
+/// Signed, without a token. An answer of 2xx means that the event is committed; with every other one Stripe sends it
+/// again.
+#[utoipa::path(
+    post,
+    path = "/webhooks/stripe",
+    tag = "webhooks",
+    operation_id = "receiveStripe",
+    params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`, as Stripe signs it.")),
+    request_body(content = serde_json::Value, description = "An event of Stripe's."),
+    responses((status = 200, description = "Committed, or known before, or of no interest.", body = Received)),
+    security(()),
+)]
+pub(crate) async fn receive_stripe(
     State(endpoint): State<Endpoint>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -83,7 +98,21 @@ async fn receive_stripe(
     Ok(Json(Received::from(receipt)))
 }
 
-async fn receive_hyperswitch(
+/// Hyperswitch's events
+///
+/// Signed, without a token. An answer of 2xx means that the event is committed; with every other one Hyperswitch sends it
+/// again.
+#[utoipa::path(
+    post,
+    path = "/webhooks/hyperswitch",
+    tag = "webhooks",
+    operation_id = "receiveHyperswitch",
+    params(("x-webhook-signature-512" = String, Header, description = "HMAC-SHA512 of the body, in hex.")),
+    request_body(content = serde_json::Value, description = "An event of Hyperswitch's."),
+    responses((status = 200, description = "Committed, or known before, or of no interest.", body = Received)),
+    security(()),
+)]
+pub(crate) async fn receive_hyperswitch(
     State(endpoint): State<Endpoint>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -98,27 +127,41 @@ async fn receive_hyperswitch(
 }
 
 /// What the provider is told. Programs of operators read it too, in the provider's dashboard.
-#[derive(Serialize)]
-struct Received {
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"received": true, "outcome": "accepted", "reversals": 2}))]
+pub(crate) struct Received {
+    /// Always true.
     received: bool,
     #[serde(flatten)]
     outcome: Outcome,
 }
 
-#[derive(Serialize)]
+/// What became of the event.
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-enum Outcome {
+#[schema(as = WebhookOutcome)]
+pub(crate) enum Outcome {
+    /// A refund was recorded.
     Accepted {
+        /// How many reversals it has led to.
         reversals: usize,
     },
+    /// Its payment is not registered yet; it waits for it.
     Unmatched,
+    /// A refund has failed after it had succeeded.
     Failed {
+        /// How many reversals nobody owes any more.
         called_off: usize,
+        /// What an operator has to do about the others.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         attention: Option<String>,
     },
+    /// It was received before.
     Duplicate,
+    /// It is not about money that went back.
     Ignored {
+        /// Why.
         reason: String,
     },
 }

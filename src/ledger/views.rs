@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Source;
 use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 
 /// A payment to register, with what was paid out of it to sellers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPayment {
     /// The provider's id of the payment (`pi_…` or `ch_…`).
@@ -22,7 +23,7 @@ pub struct NewPayment {
 }
 
 /// A transfer to one seller, as registered.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTransfer {
     /// The marketplace's id of the seller.
@@ -73,7 +74,7 @@ fn stripe() -> Source {
 }
 
 /// A registered payment with everything that hangs on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PaymentView {
     /// The provider's id of the payment.
     pub payment_ref: String,
@@ -88,7 +89,7 @@ pub struct PaymentView {
 }
 
 /// A transfer to a seller, and its reversals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TransferView {
     /// Clawback's id.
     pub id: Uuid,
@@ -119,7 +120,7 @@ pub struct TransferView {
 }
 
 /// The reversal of one transfer for one refund.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReversalView {
     /// Clawback's id, also in the metadata of Stripe's reversal.
     pub id: Uuid,
@@ -150,7 +151,7 @@ pub struct ReversalView {
 }
 
 /// A refund that a provider reported, and what it led to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RefundView {
     /// Clawback's id.
     pub id: Uuid,

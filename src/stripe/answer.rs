@@ -43,13 +43,27 @@ impl Answer {
     }
 
     pub(super) fn classify(&self, asked: Asked<'_>) -> Report {
-        outcome::classify(self.status.as_u16(), &self.headers, &self.body, asked)
+        counted(outcome::classify(self.status.as_u16(), &self.headers, &self.body, asked))
     }
 
     /// The object that the answer holds; none when it is a failure, or not such an object.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Option<T> {
-        if self.status.is_success() { serde_json::from_slice(&self.body).ok() } else { None }
+        let object = if self.status.is_success() { serde_json::from_slice(&self.body).ok() } else { None };
+        if object.is_some() {
+            count("read");
+        }
+        object
     }
+}
+
+/// Every call comes by here once: as what it read, or as the report of what it met.
+fn counted(report: Report) -> Report {
+    count(report.meaning.label());
+    report
+}
+
+fn count(meaning: &'static str) {
+    metrics::counter!("clawback_stripe_calls_total", "meaning" => meaning).increment(1);
 }
 
 fn look_at(headers: &HeaderMap) -> Headers {
@@ -68,7 +82,7 @@ pub(super) fn unanswered(error: reqwest::Error, status: Option<StatusCode>) -> R
     let error = error.without_url();
     // Once connected, a TLS error is a broken connection like any other.
     let failure = if error.is_connect() && is_tls(&error) { TransportFailure::Tls } else { TransportFailure::Network };
-    outcome::classify_transport(failure, status.map(|status| status.as_u16()), &chain(&error))
+    counted(outcome::classify_transport(failure, status.map(|status| status.as_u16()), &chain(&error)))
 }
 
 /// Whether rustls speaks somewhere in the error's causes. It comes wrapped in one [`io::Error`] or more, whose `source`

@@ -92,3 +92,30 @@ pub enum Meaning {
     /// Any other refusal. Leads to `permanently_failed`.
     Rejected,
 }
+
+impl Meaning {
+    /// Its name as a label of metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Reversed { .. } => "reversed",
+            Self::Pending { .. } => "pending",
+            Self::Ended { .. } => "ended",
+            Self::Unreadable => "unreadable",
+            Self::Unreached => "unreached",
+            Self::TlsFailed => "tls_failed",
+            Self::KeyInUse => "key_in_use",
+            Self::Locked => "locked",
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::Unavailable => "unavailable",
+            Self::AlreadyReversed => "already_reversed",
+            Self::MoreThanLeft => "more_than_left",
+            Self::BalanceInsufficient => "balance_insufficient",
+            Self::NoSuchTransfer => "no_such_transfer",
+            Self::KeyMisused => "key_misused",
+            Self::Denied => "denied",
+            Self::Rejected => "rejected",
+        }
+    }
+}

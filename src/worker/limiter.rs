@@ -42,6 +42,12 @@ impl Limiter {
         Self { ceiling, state: Mutex::new(state) }
     }
 
+    /// How fast it lets calls through at present.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.lock().per_second
+    }
+
     /// Waits for this call's turn.
     pub async fn turn(&self) {
         let slot = {

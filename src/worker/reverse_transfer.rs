@@ -19,6 +19,7 @@ pub struct ReverseTransfer {
 }
 
 impl Handler<ReverseTransferJob> for ReverseTransfer {
+    #[tracing::instrument(name = "reverse_transfer", skip_all, fields(reversal_id = %job.reversal_id))]
     async fn handle(&self, job: ReverseTransferJob, delivery: Delivery) -> Outcome {
         self.context.run(|| self.converge(job, &delivery)).await
     }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use clawback::api::{self, ApiState, Tokens};
+use clawback::ledger::Ledger;
+use clawback::telemetry::Recorder;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -58,7 +60,7 @@ async fn problem(response: Response, status: StatusCode, slug: &str) -> Value {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let answered = response.status();
     let problem = json(response).await;
-    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, slug), "{problem}");
+    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, &*format!("/problems/{slug}")), "{problem}");
     assert_eq!(problem["status"], status.as_u16());
     assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
     problem
@@ -75,6 +77,10 @@ async fn every_route_under_v1_asks_for_a_token(app: TestApp) {
         (Method::GET, "/v1/transfers/00000000-0000-7000-8000-000000000000"),
         (Method::POST, "/v1/transfers/tr_1/retry"),
         (Method::GET, "/v1/refunds/re_1"),
+        (Method::GET, "/v1/reversals"),
+        (Method::GET, "/v1/reversals/trr_1"),
+        (Method::POST, "/v1/reversals/00000000-0000-7000-8000-000000000000/replay"),
+        (Method::GET, "/metrics"),
     ];
     for (method, path) in routes {
         let without = request(&app, method.clone(), path).json(&two_sellers("pi_1")).send().await.unwrap();
@@ -254,7 +260,7 @@ async fn what_is_not_there_is_not_found(app: TestApp) {
     let unknown = "01900000-0000-7000-8000-000000000000";
     // A NUL character and bytes that are not UTF-8 are ids that nothing has.
     for id in ["pi_9", unknown, "%00", "a%00b", "%ff", "%2F", "..%2f..", "'%20OR%201=1"] {
-        for kind in ["payments", "transfers", "refunds"] {
+        for kind in ["payments", "transfers", "refunds", "reversals"] {
             let response = get(&app, &format!("/v1/{kind}/{id}")).await;
             problem(response, StatusCode::NOT_FOUND, "not-found").await;
         }
@@ -287,7 +293,7 @@ async fn health_is_open_and_says_how_each_part_is(app: TestApp) {
 async fn without_its_database_the_process_lives_and_is_not_ready(app: TestApp) {
     let ledger = app.ledger().clone();
     ledger.clone().close().await.unwrap();
-    let address = serve(ApiState { ledger, tokens: Tokens::new(None, None), broker: None, stripe: None }).await;
+    let address = serve(state(ledger)).await;
     let ready = app.http.get(format!("http://{address}/health/ready")).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     let ready = json(ready).await;
@@ -299,12 +305,17 @@ async fn without_its_database_the_process_lives_and_is_not_ready(app: TestApp) {
 }
 
 async fn without_any_token_configured_the_api_is_not_there(app: TestApp) {
-    let state = ApiState { ledger: app.ledger().clone(), tokens: Tokens::new(None, None), broker: None, stripe: None };
-    let address = serve(state).await;
+    let address = serve(state(app.ledger().clone())).await;
     let request = app.http.post(format!("http://{address}/v1/payments")).bearer_auth("").json(&two_sellers("pi_1"));
     let problem = problem(request.send().await.unwrap(), StatusCode::NOT_FOUND, "switched-off").await;
     assert!(problem["detail"].as_str().unwrap().contains("API_TOKEN"), "{problem}");
     assert!(!is_registered(&app).await);
+}
+
+/// An API without tokens, publisher, and worker.
+fn state(ledger: Ledger) -> ApiState {
+    let recorder = Recorder::installed().unwrap();
+    ApiState { ledger, tokens: Tokens::new(None, None), broker: None, stripe: None, limiter: None, recorder }
 }
 
 /// Serves the API alone; the server ends with the test's runtime.

@@ -79,7 +79,7 @@ async fn problem(response: Response, status: StatusCode, slug: &str) -> Value {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let answered = response.status();
     let problem: Value = response.json().await.unwrap();
-    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, slug), "{problem}");
+    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, &*format!("/problems/{slug}")), "{problem}");
     assert_eq!(problem["status"], status.as_u16());
     assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
     problem

@@ -13,11 +13,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `clawback <role>` with exactly these settings.
     pub(crate) fn start(role: &str, settings: &[(String, String)]) -> Self {
+        Self::start_logging(role, settings, "warn")
+    }
+
+    /// The same, with another filter for log lines and traces.
+    pub(crate) fn start_logging(role: &str, settings: &[(String, String)], filter: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_clawback"))
             .arg(role)
             .env_clear()
             .envs(settings.iter().map(|(name, value)| (name, value)))
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", filter)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()

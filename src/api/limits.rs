@@ -1,0 +1,111 @@
+//! How many requests a caller may make under `/v1` and at `/metrics`, so that one that runs wild leaves the database to the
+//! others.
+//!
+//! Each token has a generous limit of its own. A wrong token costs its peer address from a small one, which bounds both
+//! the answers that a guesser gets a second and the log lines about them; a right token is never held up by it, since
+//! behind a proxy all callers share one address, and a neighbour's misconfiguration must not stop refunds' payments from
+//! being registered. What protects a token from being guessed is its length. Webhooks have no limit: the provider would
+//! take a refusal for a failed delivery. Limits are per process.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
+
+use crate::problem::Problem;
+
+/// Requests per second with one token, in the long run; and at once.
+const WITH_A_TOKEN: Quota = quota(500, 1_000);
+/// The same, for requests with a wrong token, or with none, from one address.
+const WITHOUT_A_TOKEN: Quota = quota(1, 100);
+/// So many addresses are remembered before those that have been quiet are forgotten.
+const MANY_PEERS: usize = 10_000;
+
+/// The limits of one server.
+#[derive(Debug)]
+pub(super) struct Limits {
+    operate: DefaultDirectRateLimiter,
+    read: DefaultDirectRateLimiter,
+    refused: DefaultKeyedRateLimiter<Option<IpAddr>>,
+    clock: DefaultClock,
+}
+
+impl Limits {
+    pub(super) fn new() -> Self {
+        Self {
+            operate: RateLimiter::direct(WITH_A_TOKEN),
+            read: RateLimiter::direct(WITH_A_TOKEN),
+            refused: RateLimiter::keyed(WITHOUT_A_TOKEN),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts a request with the token that may do everything.
+    pub(super) fn count_operate(&self) -> Result<(), Problem> {
+        self.operate
+            .check()
+            .map_err(|until| self.too_many("this token's limit of 500 requests a second is used up", &until))
+    }
+
+    /// Counts a request with the token that may only read.
+    pub(super) fn count_read(&self) -> Result<(), Problem> {
+        self.read
+            .check()
+            .map_err(|until| self.too_many("this token's limit of 500 requests a second is used up", &until))
+    }
+
+    /// Counts a request without a right token. A peer whose address is not known shares its count with all such.
+    pub(super) fn count_refused(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
+        if self.refused.len() > MANY_PEERS {
+            self.refused.retain_recent();
+        }
+        let used_up = "too many requests without a right token; send `Authorization: Bearer $API_TOKEN`";
+        self.refused.check_key(&peer).map_err(|until| self.too_many(used_up, &until))
+    }
+
+    fn too_many(&self, what: &str, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> Problem {
+        let seconds = until.wait_time_from(self.clock.now()).as_secs().saturating_add(1);
+        Problem::too_many_requests(format!("{what}; try again in {seconds} s"), seconds)
+    }
+}
+
+const fn quota(per_second: u32, at_once: u32) -> Quota {
+    Quota::per_second(non_zero(per_second)).allow_burst(non_zero(at_once))
+}
+
+const fn non_zero(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn peer(last: u8) -> Option<IpAddr> {
+        Some(Ipv4Addr::new(192, 0, 2, last).into())
+    }
+
+    #[test]
+    fn one_address_that_guesses_is_slowed_down_and_no_other_one() {
+        let limits = Limits::new();
+        let refused = (0..200).filter(|_| limits.count_refused(peer(1)).is_err()).count();
+        assert!((80..=100).contains(&refused), "{refused}");
+        limits.count_refused(peer(2)).unwrap();
+        limits.count_operate().unwrap();
+    }
+
+    #[test]
+    fn one_tokens_flood_leaves_the_other_token_alone() {
+        let limits = Limits::new();
+        assert!((0..1_000_000).any(|_| limits.count_read().is_err()));
+        limits.count_operate().unwrap();
+    }
+}

@@ -1,0 +1,79 @@
+//! `/metrics`: the ledger's money, asked for at every scrape, and what this process has counted. Handlers only.
+//!
+//! Behind a token, since it tells amounts: with `API_READ_TOKEN`, Prometheus' `authorization` has what it needs.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use chrono::{DateTime, Utc};
+
+use super::ApiState;
+use super::exposition::{Exposition, labels};
+use crate::ledger::{Amounts, Totals, now};
+use crate::problem::Problem;
+use crate::worker::Switch;
+
+/// Below Prometheus' default scrape timeout of 10 s.
+const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(8);
+
+/// Metrics in Prometheus' text format
+///
+/// The ledger's amounts and counts are of the whole database, whichever process is asked; counters are this process's.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    operation_id = "metrics",
+    responses((status = 200, description = "Prometheus' text format, version 0.0.4.", body = String,
+        content_type = "text/plain")),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn show(State(state): State<ApiState>) -> Result<impl IntoResponse, Problem> {
+    let totals = tokio::time::timeout(DATABASE_TIME_LIMIT, state.ledger.totals()).await;
+    let totals = totals.map_err(|_| Problem::unavailable("the database did not answer in time"))??;
+    let mut text = Exposition::default();
+    add_ledger(&mut text, &totals, now());
+    if let Some(limiter) = &state.limiter {
+        let help = "How fast this process calls Stripe at present, at most.";
+        text.gauge("clawback_stripe_limiter_rate_per_second", help, limiter.per_second());
+    }
+    if let Some(switch) = &state.stripe {
+        let off = u8::from(*switch.borrow() != Switch::On);
+        text.gauge("clawback_kill_switch_off", "1 while this process takes no jobs because Stripe can't be used.", off);
+    }
+    let text = text.into_text() + &state.recorder.render();
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+}
+
+fn add_ledger(text: &mut Exposition, totals: &Totals, now: DateTime<Utc>) {
+    let by_status = |counts: &std::collections::BTreeMap<String, u64>| {
+        counts.iter().map(|(status, number)| (labels([("status", status)]), *number)).collect::<Vec<_>>()
+    };
+    text.gauges("clawback_reversals", "Reversals by status.", by_status(&totals.reversals));
+    let help = "Amount of the reversals, in minor units of the currency: pending = due, waiting = the next try lies \
+                ahead, parked = given up and still owed, reversed = back.";
+    text.gauges("clawback_reversal_amount_minor_units", help, totals.amounts.iter().flat_map(amounts));
+    let help = "Age of the oldest reversal that is pending or parked; 0 if there is none.";
+    text.gauge("clawback_oldest_open_reversal_age_seconds", help, age(totals.oldest_open, now));
+    text.gauges("clawback_transfers", "Seller transfers by status.", by_status(&totals.transfers));
+    text.gauges("clawback_refunds", "Refunds by status.", by_status(&totals.refunds));
+    let help = "Refunds that an operator has to do something about.";
+    text.gauge("clawback_refunds_needing_attention", help, totals.refunds_needing_attention);
+    let help = "Committed jobs that the broker has not confirmed yet.";
+    text.gauge("clawback_outbox_unpublished", help, totals.unpublished);
+    let help = "Age of the oldest of them: how far the outbox lags behind; 0 if there is none.";
+    text.gauge("clawback_outbox_oldest_unpublished_age_seconds", help, age(totals.oldest_unpublished, now));
+}
+
+fn amounts((currency, amounts): (&String, &Amounts)) -> [(String, f64); 4] {
+    let Amounts { pending, waiting, parked, reversed } = *amounts;
+    [("pending", pending), ("waiting", waiting), ("parked", parked), ("reversed", reversed)]
+        .map(|(status, amount)| (labels([("status", status), ("currency", currency)]), amount))
+}
+
+/// In seconds. The clocks of two hosts may differ: a negative age counts as none.
+fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
+    since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,91 @@
+//! The recorder of what this process counts: counters and histograms of Clawback and of the queue library, through the
+//! `metrics` facade, in Prometheus' text format.
+//!
+//! `app` installs it before it makes the parts, since their counters are bound to a recorder when they are made. A process
+//! that serves no metrics installs none, and pays nothing for counting. What the ledger knows is not counted here: the API
+//! asks for it at every scrape.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+/// The upper bounds of what a request, or a job's handler, takes: 5 ms to 2 min.
+const SHORT_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+/// The upper bounds of what takes as long as Stripe and the sellers' balances make it: 1 s to 30 d.
+const LONG_SECONDS: [f64; 14] = [
+    1.0,
+    5.0,
+    15.0,
+    60.0,
+    300.0,
+    900.0,
+    3_600.0,
+    14_400.0,
+    43_200.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    1_209_600.0,
+    2_592_000.0,
+];
+/// How often what histograms have taken in is put into their buckets; until then every single value is kept.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// One for the whole process, which may hold several apps: tests do.
+static INSTALLED: LazyLock<Result<PrometheusHandle, String>> =
+    LazyLock::new(|| install().map_err(|error| error.to_string()));
+
+/// What this process has counted. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder(PrometheusHandle);
+
+/// Why nothing can be counted.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics recorder can't be installed: {0}")]
+pub struct RecorderError(String);
+
+impl Recorder {
+    /// The process's recorder, installed by the first call.
+    ///
+    /// # Errors
+    /// When something else in the process has installed another one.
+    pub fn installed() -> Result<Self, RecorderError> {
+        INSTALLED.clone().map(Self).map_err(RecorderError)
+    }
+
+    /// Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Keeps the recorder small, also where nobody scrapes it, until `stop`.
+    pub async fn keep_small(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.0.run_upkeep(),
+            }
+        }
+    }
+}
+
+fn install() -> Result<PrometheusHandle, BuildError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&SHORT_SECONDS)?
+        .set_buckets_for_metric(full("queues_job_completion_seconds"), &LONG_SECONDS)?
+        .set_buckets_for_metric(full("clawback_refund_to_reversed_seconds"), &LONG_SECONDS)?
+        .install_recorder()?;
+    let help = "From when a debt was recorded until Stripe had reversed it.";
+    describe_histogram!("clawback_refund_to_reversed_seconds", Unit::Seconds, help);
+    let help = "Answers of Stripe, and calls without one, by what they mean to the worker.";
+    describe_counter!("clawback_stripe_calls_total", Unit::Count, help);
+    let help = "From a request's headers to its answer, by route pattern; its _count counts the requests.";
+    describe_histogram!("clawback_http_request_duration_seconds", Unit::Seconds, help);
+    Ok(handle)
+}
