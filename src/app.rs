@@ -196,7 +196,7 @@ impl App {
         if let Some((listener, router)) = self.http {
             parts.spawn(serve_http(listener, router, stopping.clone()));
         }
-        if let Some(Workers { consumers, kill_switch, stripe, probe_every }) = self.workers {
+        if let Some(Workers { consumers, kill_switch, stripe, probe_every, .. }) = self.workers {
             let (stop, ledger) = (stopping.clone(), self.ledger.clone());
             let controls = consumers.iter().map(Worker::control).collect();
             parts.spawn(async move {

@@ -17,4 +17,5 @@ pub mod reconcile;
 mod request_id;
 pub mod stripe;
 pub mod telemetry;
+mod trace_context;
 pub mod worker;

@@ -15,15 +15,11 @@ const REASON_MAX_CHARS: usize = 500;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"operator": "ada", "reason": "the seller has paid in"}))]
 pub(crate) struct OperatorRequest {
-    /// The operator's name; without line breaks.
-    #[schema(
-        min_length = 1,
-        max_length = 100,
-        pattern = "^[0-9A-Za-zÀ-ž_.@-]([ 0-9A-Za-zÀ-ž_.@-]*[0-9A-Za-zÀ-ž_.@-])?$"
-    )]
+    /// The operator's name, on one line.
+    #[schema(max_length = 100, pattern = "\\S")]
     operator: String,
-    /// For those who read the history later; without line breaks.
-    #[schema(min_length = 1, max_length = 500)]
+    /// For those who read the history later, on one line.
+    #[schema(max_length = 500, pattern = "\\S")]
     reason: String,
 }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::{Instrument, info_span};
 
 use crate::problem::Problem;
-use crate::request_id;
+use crate::{request_id, trace_context};
 
 /// For the whole request, its body included: a client that never finishes sending must not hold a connection for ever.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
     let id = request_id::of(request.headers());
     let (method, route) = (request.method().clone(), route(&request));
     let span = info_span!("request", request_id = id, %method, route);
+    let caller = request.headers().get(trace_context::HEADER).and_then(|value| value.to_str().ok());
+    trace_context::go_on(&span, caller);
     let header = request_id::header_value(&id);
     let mut response = request_id::scope(id, next.run(request)).instrument(span).await;
     if let Some(header) = header {

@@ -232,6 +232,8 @@ pub(crate) mod outbox {
         pub published_at: Option<DateTime<Utc>>,
         pub attempts: i32,
         pub last_error: Option<String>,
+        /// The trace that the job belongs to (W3C), if traces are exported.
+        pub traceparent: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -20,7 +20,7 @@ use super::time::now;
 use super::{LedgerError, ReversalTask, transition};
 
 /// The failure code of a reversal that was called off.
-const CALLED_OFF: &str = "refund_failed";
+pub(super) const CALLED_OFF: &str = "refund_failed";
 
 /// What a refund's failure led to.
 #[derive(Debug, Default)]

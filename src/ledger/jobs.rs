@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::entities::outbox;
 use super::time::now;
+use crate::trace_context;
 
 /// The kind of the job that reverses a transfer. Part of what is stored and sent, so it never changes.
 pub const REVERSE_TRANSFER: &str = "reverse_transfer";
@@ -61,7 +62,7 @@ impl Job {
 
 /// Puts `jobs` into the outbox, and has PostgreSQL announce them when the transaction commits.
 pub(super) async fn append(txn: &DatabaseTransaction, jobs: impl IntoIterator<Item = Job>) -> Result<(), DbErr> {
-    let created_at = now();
+    let (created_at, traceparent) = (now(), trace_context::current());
     let row = |job: Job| {
         let (kind, payload, entity_id) = job.parts();
         outbox::ActiveModel {
@@ -74,6 +75,7 @@ pub(super) async fn append(txn: &DatabaseTransaction, jobs: impl IntoIterator<It
             published_at: Set(None),
             attempts: Set(0),
             last_error: Set(None),
+            traceparent: Set(traceparent.clone()),
         }
     };
     let rows: Vec<_> = jobs.into_iter().map(row).collect();

@@ -13,12 +13,10 @@ use sea_orm::{
 };
 
 use super::entities::{outbox, refund, reversal, transfer};
+use super::failing::CALLED_OFF;
 use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 use super::time::now;
 use super::{Ledger, LedgerError};
-
-/// The code on a reversal that is given up because its refund has failed: nobody owes it any more.
-const CALLED_OFF: &str = "called_off";
 
 /// The ledger in numbers. Every status is there, also with 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +118,7 @@ async fn reversals(db: &DatabaseConnection) -> Result<Vec<ReversalGroup>, DbErr>
         .select_only()
         .columns([C::Status, C::Currency])
         .expr_as(one_if(C::NextRetryAt.gt(now())), "waits")
-        .expr_as(one_if(C::FailureCode.eq(CALLED_OFF)), "called_off")
+        .expr_as(one_if(C::FailureCode.eq(CALLED_OFF).and(C::CalledAt.is_null())), "called_off")
         .column_as(C::Id.count(), "number")
         .expr_as(Expr::col(C::Amount).cast_as("double precision").sum(), "amount")
         .column_as(C::CreatedAt.min(), "oldest")

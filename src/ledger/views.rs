@@ -13,12 +13,16 @@ use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 #[serde(deny_unknown_fields)]
 pub struct NewPayment {
     /// The provider's id of the payment (`pi_…` or `ch_…`).
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("pi_1"))]
     pub payment_ref: String,
     /// What the buyer paid, in minor units.
+    #[schema(minimum = 1, examples(10_000))]
     pub amount: i64,
     /// ISO 4217, any case.
+    #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
     /// What went to the sellers.
+    #[schema(min_items = 1, max_items = 1_000)]
     pub transfers: Vec<NewTransfer>,
 }
 
@@ -27,32 +31,41 @@ pub struct NewPayment {
 #[serde(deny_unknown_fields)]
 pub struct NewTransfer {
     /// The marketplace's id of the seller.
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("s1"))]
     pub seller_id: String,
     /// Stripe's id of the transfer (`tr_…`). None: Clawback creates it.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("tr_1"))]
     pub stripe_transfer_id: Option<String>,
     /// The seller's connected account (`acct_…`).
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("acct_1"))]
     pub destination: String,
     /// Minor units of the transfer's own currency.
+    #[schema(minimum = 1, examples(9_000))]
     pub amount: i64,
     /// ISO 4217, any case.
+    #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
 }
 
 /// A refund that has succeeded, reported by somebody who knows of it in another way than by webhook.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
     /// Whose refund it is. Together with `refund_ref` it is what the webhooks know the refund by.
     #[serde(default = "stripe")]
     pub source: Source,
     /// The provider's id of the refund (`re_…`).
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("re_1"))]
     pub refund_ref: String,
     /// The payment's reference, as it is registered.
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("pi_1"))]
     pub payment_ref: String,
     /// What goes back to the buyer, in minor units.
+    #[schema(minimum = 1, examples(4_000))]
     pub amount: i64,
     /// ISO 4217, any case.
+    #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
     /// What is taken back from each transfer; from one that is not named, nothing. Absent: by ratio.
     #[serde(default)]
@@ -60,12 +73,14 @@ pub struct NewRefund {
 }
 
 /// What a refund asks of one transfer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewShare {
     /// Stripe's id of the transfer (`tr_…`) or Clawback's.
+    #[schema(examples("tr_1"))]
     pub transfer_id: String,
     /// Minor units of the transfer's currency; 0: nothing.
+    #[schema(minimum = 0, examples(3_600))]
     pub amount: i64,
 }
 
@@ -77,10 +92,13 @@ fn stripe() -> Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PaymentView {
     /// The provider's id of the payment.
+    #[schema(examples("pi_1"))]
     pub payment_ref: String,
     /// Minor units.
+    #[schema(examples(9_000))]
     pub amount: i64,
     /// ISO 4217, lower case.
+    #[schema(examples("eur"))]
     pub currency: String,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
@@ -94,18 +112,24 @@ pub struct TransferView {
     /// Clawback's id.
     pub id: Uuid,
     /// The marketplace's id of the seller.
+    #[schema(examples("s1"))]
     pub seller_id: String,
     /// Stripe's id; none while Clawback has yet to create it.
+    #[schema(examples("tr_1"))]
     pub stripe_transfer_id: Option<String>,
     /// The seller's connected account.
+    #[schema(examples("acct_1"))]
     pub destination: String,
     /// Minor units.
+    #[schema(examples(9_000))]
     pub amount: i64,
     /// ISO 4217, lower case.
+    #[schema(examples("eur"))]
     pub currency: String,
     /// Where it stands.
     pub status: TransferStatus,
     /// Minor units that are back.
+    #[schema(examples(0))]
     pub amount_reversed: i64,
     /// Retries of its creation that are used up; 0 for a transfer that was registered with its Stripe id.
     pub retry_count: i32,
@@ -129,8 +153,10 @@ pub struct ReversalView {
     /// Clawback's id of the transfer.
     pub transfer_id: Uuid,
     /// Minor units of the transfer's currency.
+    #[schema(examples(9_000))]
     pub amount: i64,
     /// ISO 4217, lower case.
+    #[schema(examples("eur"))]
     pub currency: String,
     /// Where it stands.
     pub status: ReversalStatus,
@@ -139,12 +165,15 @@ pub struct ReversalView {
     /// When Stripe will be asked again, if a retry is waiting.
     pub next_retry_at: Option<DateTime<Utc>>,
     /// Stripe's id of the reversal (`trr_…`).
+    #[schema(examples("trr_1"))]
     pub stripe_reversal_id: Option<String>,
     /// The money came back by another hand than ours (Stripe's dashboard, say).
     pub externally_reversed: bool,
     /// Stripe's code, or ours, of the last failure.
+    #[schema(examples("resource_missing"))]
     pub failure_code: Option<String>,
     /// The last failure in words.
+    #[schema(examples("No such transfer: 'tr_1'"))]
     pub failure_message: Option<String>,
     /// When the debt was recorded.
     pub created_at: DateTime<Utc>,
@@ -158,12 +187,16 @@ pub struct RefundView {
     /// Who reported it.
     pub source: Source,
     /// The provider's id (`re_…`).
+    #[schema(examples("re_1"))]
     pub refund_ref: String,
     /// The provider's id of the payment.
+    #[schema(examples("pi_1"))]
     pub payment_ref: String,
     /// Minor units.
+    #[schema(examples(9_000))]
     pub amount: i64,
     /// ISO 4217, lower case.
+    #[schema(examples("eur"))]
     pub currency: String,
     /// What became of it.
     pub status: RefundStatus,

@@ -144,7 +144,11 @@ impl Relay {
         let route = self.routes.iter().find(|route| route.kind == row.kind)?;
         let payload = row.payload.clone().into_bytes();
         let message = Message::new(&route.topology, row.kind.clone(), row.id.to_string(), payload);
-        Some(message.with_correlation_id(row.entity_id.to_string()))
+        let message = message.with_correlation_id(row.entity_id.to_string());
+        Some(match &row.traceparent {
+            Some(traceparent) => message.with_traceparent(traceparent),
+            None => message,
+        })
     }
 
     /// Declares the queues (again): a broker that was wiped has none, and would return every message.

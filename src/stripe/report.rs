@@ -99,6 +99,7 @@ impl Meaning {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Reversed { .. } => "reversed",
+            Self::Created { .. } => "created",
             Self::Pending { .. } => "pending",
             Self::Ended { .. } => "ended",
             Self::Unreadable => "unreadable",
@@ -113,6 +114,7 @@ impl Meaning {
             Self::MoreThanLeft => "more_than_left",
             Self::BalanceInsufficient => "balance_insufficient",
             Self::NoSuchTransfer => "no_such_transfer",
+            Self::NoSuchAccount => "no_such_account",
             Self::KeyMisused => "key_misused",
             Self::Denied => "denied",
             Self::Rejected => "rejected",

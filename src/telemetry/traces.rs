@@ -1,7 +1,8 @@
 //! Traces, exported as OTLP over HTTP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Used by `telemetry` alone.
 //!
-//! Every request and every job is a span of its own trace, with the ids as fields that lead from one to the other. A batch
-//! is sent every few seconds from a thread of its own: a collector that is away costs the spans, and nothing else.
+//! A request is a span, which goes on from its caller's `traceparent`; the jobs that it leads to are spans of the same trace
+//! (`crate::trace_context`). A batch is sent every few seconds from a thread of its own: a collector that is away costs the
+//! spans, and nothing else.
 
 use std::time::Duration;
 

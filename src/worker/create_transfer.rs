@@ -5,12 +5,14 @@
 
 use chrono::TimeDelta;
 use queues::{Delivery, Handler, Outcome};
+use tracing::Instrument;
 
 use super::context::{ACTOR, JobContext, given_up_because, was_parked_for};
 use super::decision::{Decision, Pace, decide};
 use super::waiting::{PutOff, failure, wait};
 use crate::ledger::{Aftermath, CreateTransferJob, CreationTask, Failure, LedgerError, Note, TransferStatus};
 use crate::stripe::{self, Report, Transfer};
+use crate::trace_context;
 
 /// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
@@ -23,7 +25,9 @@ pub struct CreateTransfer {
 
 impl Handler<CreateTransferJob> for CreateTransfer {
     async fn handle(&self, job: CreateTransferJob, delivery: Delivery) -> Outcome {
-        self.context.run(|| self.converge(job, &delivery)).await
+        let span = tracing::info_span!("create_transfer", transfer_id = %job.transfer_id);
+        trace_context::go_on(&span, delivery.traceparent.as_deref());
+        self.context.run(|| self.converge(job, &delivery)).instrument(span).await
     }
 }
 

@@ -31,7 +31,7 @@ impl ReverseTransfer {
             }
             result => result?,
         }
-        let took = (now() - task.created_at).to_std().unwrap_or_default();
+        let took = (crate::ledger::now() - task.created_at).to_std().unwrap_or_default();
         metrics::histogram!("clawback_refund_to_reversed_seconds").record(took);
         tracing::info!(reversal_id = %task.id, stripe_reversal_id, externally, "reversed");
         Ok(Outcome::Done)

@@ -4,6 +4,7 @@
 //! in Stripe's list. The row decides; the message only says which row.
 
 use queues::{Delivery, Handler, Outcome};
+use tracing::Instrument;
 
 use super::context::{ACTOR, JobContext, given_up_because, was_parked_for};
 use super::decision::{Decision, Otherwise, Pace, decide};
@@ -11,6 +12,7 @@ use super::reconcile::{self, Sight};
 use super::waiting::{failure, wait};
 use crate::ledger::{Aftermath, LedgerError, Note, REVERSAL_ENDED, ReversalStatus, ReversalTask, ReverseTransferJob};
 use crate::stripe::{self, Report};
+use crate::trace_context;
 
 /// The handler of [`ReverseTransferJob`]. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,9 +21,10 @@ pub struct ReverseTransfer {
 }
 
 impl Handler<ReverseTransferJob> for ReverseTransfer {
-    #[tracing::instrument(name = "reverse_transfer", skip_all, fields(reversal_id = %job.reversal_id))]
     async fn handle(&self, job: ReverseTransferJob, delivery: Delivery) -> Outcome {
-        self.context.run(|| self.converge(job, &delivery)).await
+        let span = tracing::info_span!("reverse_transfer", reversal_id = %job.reversal_id);
+        trace_context::go_on(&span, delivery.traceparent.as_deref());
+        self.context.run(|| self.converge(job, &delivery)).instrument(span).await
     }
 }
 

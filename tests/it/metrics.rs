@@ -89,7 +89,8 @@ async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: Test
     .await;
 
     // Nobody owes what is called off; it is not parked, and not open.
-    app.db.execute("UPDATE reversals SET failure_code = 'called_off' WHERE status = 'permanently_failed'").await;
+    let called_off = "UPDATE reversals SET failure_code = 'refund_failed', called_at = NULL";
+    app.db.execute(&format!("{called_off} WHERE status = 'permanently_failed'")).await;
     let parked = "clawback_reversal_amount_minor_units{status=\"parked\",currency=\"usd\"}";
     assert_eq!(scrape(&app).await.value(parked).to_string(), "0");
 }

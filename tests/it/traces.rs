@@ -1,5 +1,6 @@
 //! Traces of a real process, taken in by a listener in the test as a collector would.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{Backend, Process, TestApp, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_and_jobs_are_exported_as_spans_and_the_last_ones_when_it_stops() {
+async fn a_webhook_and_its_job_are_exported_as_one_trace_at_the_latest_when_the_process_stops() {
     TestApp::run(Backend::Sqlite, async |mut app| {
         app.stop().await;
         let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -18,7 +19,7 @@ async fn requests_and_jobs_are_exported_as_spans_and_the_last_ones_when_it_stops
         settings.push(("HTTP_ADDR".into(), free.to_string()));
         let endpoint = format!("http://{}", collector.local_addr().unwrap());
         settings.push(("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint));
-        let process = Process::start_logging("run", &settings, "info");
+        let process = Process::start_filtered("run", &settings, "info");
         app.base_url = format!("http://{free}");
         eventually("it answers", || async { app.http.get(format!("{}/health/live", app.base_url)).send().await.ok() })
             .await;
@@ -28,16 +29,37 @@ async fn requests_and_jobs_are_exported_as_spans_and_the_last_ones_when_it_stops
 
         let collecting = tokio::spawn(async move {
             let mut taken = Vec::new();
-            while !["/webhooks/stripe", "job", "reversal_id", "service.name"].iter().all(|word| contains(&taken, word))
-            {
+            while trace_ids(&taken, "reverse_transfer").is_empty() || !contains(&taken, "/webhooks/stripe") {
                 let (stream, _) = collector.accept().await.unwrap();
                 taken.extend(take(stream).await);
             }
+            taken
         });
         assert_eq!(process.terminate().await, Some(0));
-        tokio::time::timeout(Duration::from_secs(60), collecting).await.expect("the spans never came").unwrap();
+        let collected = tokio::time::timeout(Duration::from_secs(60), collecting).await;
+        let taken = collected.expect("the spans never came").unwrap();
+        for word in ["service.name", "clawback", "reversal_id", "request_id"] {
+            assert!(contains(&taken, word), "no span says {word}");
+        }
+        // The job is part of its webhook's trace.
+        let (requests, jobs) = (trace_ids(&taken, "request"), trace_ids(&taken, "reverse_transfer"));
+        assert!(jobs.is_subset(&requests), "{jobs:?} {requests:?}");
     })
     .await;
+}
+
+/// The trace ids of the spans with this name. In OTLP's protobuf a span begins with its trace id (field 1), its own id (2) and
+/// its parent's (4, if it has one), and then comes its name (5).
+fn trace_ids(bytes: &[u8], name: &str) -> BTreeSet<[u8; 16]> {
+    let field: Vec<u8> = [&[0x2a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
+    let named = bytes.windows(field.len()).enumerate().filter(|(_, window)| *window == field).map(|(at, _)| at);
+    named
+        .filter_map(|at| {
+            let start = [at.checked_sub(38), at.checked_sub(28)].into_iter().flatten();
+            let start = start.into_iter().find(|start| bytes[*start..].starts_with(&[0x0a, 16]))?;
+            bytes[start + 2..start + 18].try_into().ok()
+        })
+        .collect()
 }
 
 fn contains(bytes: &[u8], word: &str) -> bool {

@@ -13,11 +13,11 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `clawback <role>` with exactly these settings.
     pub(crate) fn start(role: &str, settings: &[(String, String)]) -> Self {
-        Self::start_logging(role, settings, "warn")
+        Self::start_filtered(role, settings, "warn")
     }
 
     /// The same, with another filter for log lines and traces.
-    pub(crate) fn start_logging(role: &str, settings: &[(String, String)], filter: &str) -> Self {
+    pub(crate) fn start_filtered(role: &str, settings: &[(String, String)], filter: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_clawback"))
             .arg(role)
             .env_clear()
@@ -30,7 +30,7 @@ impl Process {
         Self { child }
     }
 
-    /// The same, with what it logs in a file.
+    /// Starts `clawback <role>` with exactly these settings, and with what it logs in a file.
     pub(crate) fn start_logging(role: &str, settings: &[(String, String)], log: &Path) -> Self {
         let log = std::fs::File::create(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_clawback"))
