@@ -67,8 +67,8 @@ pub(super) async fn try_match(
     let asks = match &refund.shares {
         None => allocate(payment.amount, by_ratio_so_far(&earlier).saturating_add(refund.amount), &shares),
         Some(named) => {
-            let named: Vec<NamedShare> = serde_json::from_str(named).map_err(|error| DbErr::Json(error.to_string()))?;
-            match resolve(&named, &transfers, &shares) {
+            let asks = read_shares(named).and_then(|named| resolve(&named, &transfers, &shares));
+            match asks {
                 Ok(asks) => asks,
                 Err(conflict) => return Ok(Err(conflict)),
             }
@@ -88,6 +88,13 @@ pub(super) async fn try_match(
     }
     jobs::append(txn, jobs).await?;
     Ok(Ok(created))
+}
+
+fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
+    serde_json::from_str(named).map_err(|error| Conflict {
+        field: "transfers".to_owned(),
+        problem: format!("the shares that were recorded can't be read: {error}"),
+    })
 }
 
 /// Records that `transfer` owes `amount` for `refund`. There is no job for it while the transfer is not created: see

@@ -22,6 +22,8 @@ both_databases! {
     a_refund_of_hyperswitchs_that_fails_is_called_off_too,
     the_transfer_follows_from_the_reversals_that_are_left,
     what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_is_not,
+    a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_it,
+    a_refund_that_fails_after_its_transfer_was_given_up_takes_nothing_if_that_is_created_after_all,
     a_called_off_reversal_is_not_replayed,
     a_parked_message_of_a_called_off_reversal_is_no_replay,
     a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off,
@@ -256,6 +258,45 @@ async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_
     assert_eq!(asked(app.payment("pi_1").await), [vec![3_000], vec![1_500, 600]]);
     app.refund_of(8_000, 3).await;
     assert_eq!(asked(app.payment("pi_1").await), [vec![3_000, 3_000], vec![1_500, 600, 2_400]]);
+}
+
+/// Registers a payment with one transfer that Clawback creates, with nobody who does so yet, and refunds all of it.
+async fn refunded_before_it_is_created(mut app: TestApp) -> TestApp {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
+    let mut payment = two_sellers("pi_1");
+    payment["transfers"] = json!([{"seller_id": "s1", "destination": "acct_1", "amount": 6_000, "currency": "eur"}]);
+    assert_eq!(app.register(payment).await.status(), 201);
+    app.refund_of(10_000, 1).await;
+    app
+}
+
+/// The transfer is created, and nothing is taken back from it.
+async fn is_created_and_kept(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true"), ("TRANSFER_RETRY_ENABLED", "true")]).await;
+    let transfer = app.transfer_becomes(0, "completed").await;
+    assert_eq!(transfer["reversals"][0]["failure_code"], "refund_failed");
+    app.stop().await;
+    assert_eq!(app.reversed_at_stripe(transfer["stripe_transfer_id"].as_str().unwrap()), 0);
+    assert!(app.vhost.is_empty("reversals").await, "a job came for what was called off");
+}
+
+async fn a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_it(app: TestApp) {
+    let app = refunded_before_it_is_created(app).await;
+    assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["status"], "pending");
+    is_created_and_kept(app).await;
+}
+
+async fn a_refund_that_fails_after_its_transfer_was_given_up_takes_nothing_if_that_is_created_after_all(app: TestApp) {
+    let app = refunded_before_it_is_created(app).await;
+    let transfer: Uuid = app.payment("pi_1").await["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
+    let task = app.ledger().creation_task(transfer).await.unwrap().unwrap();
+    let why = clawback::ledger::Failure { code: "rejected".into(), message: "no".into() };
+    app.ledger().fail_creation(&task, &why, &Note::new("worker", "a test")).await.unwrap();
+    let answer = fails(&app, 1, 10_000).await;
+    assert_eq!((&answer["called_off"], &answer["attention"]), (&json!(1), &Value::Null));
+    app.ledger().retry_transfer(transfer, &Note::new("an operator", "a test")).await.unwrap();
+    is_created_and_kept(app).await;
 }
 
 async fn a_called_off_reversal_is_not_replayed(app: TestApp) {

@@ -24,7 +24,8 @@ impl World {
                 r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer
             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id";
         let rows = rows(&self.look, all).await;
-        assert!(!rows.is_empty(), "seed {seed}: nothing happened");
+        let refunds = count(&self.look, "refunds").await;
+        assert!(refunds > 0, "seed {seed}: nothing happened");
         for row in &rows {
             let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
             let effect = effects.remove(&id).unwrap_or_default();
@@ -36,6 +37,9 @@ impl World {
                     assert_eq!(effect, [expected], "seed {seed}: {row}");
                 }
                 ("reversed", true) => assert_eq!(effect, [], "seed {seed}: {row}"),
+                ("permanently_failed", _) if row["failure_code"] == "refund_failed" => {
+                    assert_eq!(effect, [], "seed {seed}: called off, although it happened: {row}");
+                }
                 ("permanently_failed", _) => {
                     assert_eq!(effect, [], "seed {seed}: given up, although it happened: {row}");
                     let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
@@ -49,5 +53,9 @@ impl World {
         let unsettled = "seller_transfers t WHERE status = 'reversal_pending' OR amount_reversed <>
             (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
         assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
+        let silent =
+            "refunds f JOIN reversals r ON r.refund_id = f.id WHERE f.failed_at IS NOT NULL AND f.attention IS NULL
+            AND r.status = 'reversed'";
+        assert_eq!(count(&self.look, silent).await, 0, "seed {seed}: nobody is told of what a failed refund took");
     }
 }

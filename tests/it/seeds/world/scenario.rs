@@ -1,12 +1,13 @@
 //! What a seed's world begins with.
 
-use clawback::ledger::{NewPayment, NewTransfer, WebhookEvent};
+use clawback::ledger::{EventContent, NewPayment, NewTransfer, RefundProgress, WebhookEvent};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::support::refund_webhook;
 
-/// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice.
+/// A few payments, each with up to three transfers, and refunds of them, in part and in full; each reported twice, and some
+/// as failed, too.
 pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>) {
     let (mut payments, mut events) = (Vec::new(), Vec::new());
     for p in 0..rng.random_range(1..4) {
@@ -33,6 +34,9 @@ pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>)
                     part,
                 ));
             }
+            if rng.random_bool(0.25) {
+                events.push(failure(p, r, part));
+            }
             if left == 0 {
                 break;
             }
@@ -40,4 +44,13 @@ pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>)
         payments.push(NewPayment { payment_ref: format!("pi_{p}"), amount, currency: "eur".into(), transfers });
     }
     (payments, events)
+}
+
+fn failure(payment: usize, refund: usize, amount: i64) -> WebhookEvent {
+    let (event_id, refund_ref) = (format!("evt_{payment}_{refund}_failed"), format!("re_{payment}_{refund}"));
+    let mut event = refund_webhook(&event_id, &refund_ref, &format!("pi_{payment}"), amount);
+    if let EventContent::Refunds(refunds) = &mut event.content {
+        refunds[0].progress = RefundProgress::Failed("failed".into());
+    }
+    event
 }
