@@ -98,8 +98,10 @@ broker_start_node() { # DIR BASE
     in_root=(unshare --mount sh -c 'mount --bind "$1" "$2$1" && mount --bind /dev "$2/dev" && mount --bind /proc "$2/proc" &&
       root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$RABBITMQ4_ROOT")
   fi
-  # A clean environment: no RABBITMQ_* or ERL_* of the caller's reaches this node.
-  local -a clean=(env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8
+  # A clean environment: no RABBITMQ_* or ERL_* of the caller's reaches this node. And a folder of its own: Mnesia leaves its dumps
+  # (MnesiaCore.*) in the current one.
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  local -a clean=(sh -c 'cd "$1" && shift && exec "$@"' sh "$dir/data" env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8
     ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$epmd")
   if [ "$epmd" = $((base + 4)) ] && ! ours "$dir/epmd.pid" "$epmd"; then
     spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_root[@]}" "${clean[@]}" epmd -address 127.0.0.1 -port "$epmd"

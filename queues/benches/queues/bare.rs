@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -89,8 +89,8 @@ async fn write(channel: &Channel, message: Message) -> PublisherConfirm {
     channel.basic_publish(exchange, key, options, &message.payload, properties).await.unwrap()
 }
 
-/// Messages per second from the first delivery until the connection is closed, which says that the broker has read all
-/// acknowledgements: one for `every` so many messages.
+/// Messages per second from the first delivery until the consumer is cancelled, which says that the queue has worked off all
+/// acknowledgements (one for `every` so many messages), and the connection closed. Bodies are not decoded.
 pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16, every: usize) -> f64 {
     let (connection, channel) = open(place).await;
     channel.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
@@ -104,6 +104,7 @@ pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16, every: u
             delivery.acker.ack(BasicAckOptions { multiple: every > 1 }).await.unwrap();
         }
     }
+    channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.unwrap();
     connection.close(200, "OK".into()).await.unwrap();
     count as f64 / started.unwrap().elapsed().as_secs_f64()
 }

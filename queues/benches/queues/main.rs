@@ -76,7 +76,7 @@ fn argument(name: &str, default: usize) -> usize {
 async fn main() {
     let place = Place::new().await;
     match argument("--memory", 0) {
-        0 => compare(&place, argument("--messages", 20_000), argument("--rounds", 9)).await,
+        0 => compare(&place, argument("--messages", 50_000), argument("--rounds", 9)).await,
         jobs => memory::run(&place, jobs).await,
     }
     bare::delete(&place).await;

@@ -8,7 +8,7 @@ use super::{
 use crate::{Argument, QueueSpec, Topology};
 use lapin::{
     Channel, Connection, ExchangeKind, Queue,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use std::time::Duration;
@@ -23,7 +23,8 @@ pub struct QueueStatus {
     pub name: String,
     /// Whether it is there; when it is not, the numbers are 0.
     pub exists: bool,
-    /// Messages that are ready for delivery: not those that a worker has.
+    /// Messages that are ready for delivery: not those that a worker has. RabbitMQ says 0, too, for a queue that does not
+    /// answer it within 250 ms: on an overloaded broker, or while the queue has no leader.
     pub messages: u32,
     /// Consumers of the queue.
     pub consumers: u32,
@@ -75,14 +76,30 @@ pub(super) async fn look(
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
-/// How many messages are ready in a queue, or `None` when it is missing.
+/// How many messages are ready in a queue, or `None` when it is missing. A quorum queue that does not answer the broker within
+/// 250 ms is said to have none, so no 0 is believed before the queue has been asked for a message.
 pub(crate) async fn count_messages(
     broker: &Broker,
     connection: &Connection,
     queue: &str,
 ) -> Result<Option<u32>, BrokerError> {
-    let looked = timeout(TIMEOUT, look_at(broker, connection, queue)).await;
-    Ok(looked.unwrap_or_else(|_| Err(too_slow(broker)))?.map(|queue| queue.message_count()))
+    let counting = async {
+        loop {
+            match look_at(broker, connection, queue).await?.map(|queue| queue.message_count()) {
+                Some(0) if has_message(connection, queue).await.map_err(|error| broker.error(&error))? => {}
+                count => return Ok(count),
+            }
+        }
+    };
+    timeout(TIMEOUT, counting).await.unwrap_or_else(|_| Err(too_slow(broker)))
+}
+
+/// Takes a message, and gives it back by closing the channel.
+async fn has_message(connection: &Connection, queue: &str) -> lapin::Result<bool> {
+    let channel = connection.create_channel().await?;
+    let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
+    channel.close(200, "OK".into()).await?;
+    Ok(got.is_some())
 }
 
 /// The queue as it is, or `None` when it is missing.

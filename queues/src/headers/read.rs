@@ -20,10 +20,11 @@ struct Parked {
 
 /// What the handler may know. A message without an id is given one.
 pub(crate) fn delivery(properties: &BasicProperties, redelivered: bool) -> Delivery {
-    let headers = properties.headers().clone().unwrap_or_default();
-    let by_the_broker = parked_by_the_broker(&headers);
+    let none = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&none);
+    let by_the_broker = parked_by_the_broker(headers);
     let fresh = by_the_broker.is_some() || !headers.contains_key(REPLAYED);
-    let parked = by_the_broker.or_else(|| parked_by_a_worker(&headers));
+    let parked = by_the_broker.or_else(|| parked_by_a_worker(headers));
     let attempt = if parked.is_some() && fresh { 1 } else { attempt(properties) };
     let (parked_reason, parked_at) = parked.map_or((None, None), |parked| (Some(parked.reason), parked.at));
     Delivery {
@@ -33,7 +34,7 @@ pub(crate) fn delivery(properties: &BasicProperties, redelivered: bool) -> Deliv
         parked_reason,
         parked_at,
         correlation_id: property(properties.correlation_id()),
-        traceparent: text(&headers, TRACEPARENT),
+        traceparent: text(headers, TRACEPARENT),
         redelivered,
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that were counted and do not come are held by somebody else, who looks at them too.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Taking {
     connection: Connection,

@@ -1,10 +1,13 @@
 //! The messages that were written and are not answered yet, and what each answer means. Used by the publisher's task.
 //! It knows no connection.
 //!
-//! The broker sends a message's return before its ack. lapin hands each return, in order, to whichever confirm resolves
-//! next, so a confirm can carry a neighbour's return. When every message up to X is answered, and everything that is
-//! answered by then has been looked at, X's own return has been seen if there is one: each return that waits inside
-//! lapin has an unanswered message of its own, no younger than X. So messages are settled from the front only.
+//! The broker sends a message's return before its ack. lapin keeps returns in a queue, and each confirm that resolves takes
+//! the first one along, whoever's it is. So a message's own return may come with the confirm of an older or of a younger
+//! message, but never later than its turn: at any time there are no more returns in lapin than returned messages that are
+//! unanswered. When the message at the front is answered, and every other answer that is there has been looked at, then
+//! the returns still in lapin belong to unanswered messages, all of which are younger; and returns are taken in the order
+//! in which they came, which is that of publishing. So the front's own has been taken if there was one: messages are
+//! settled from the front only.
 
 use super::{PublishError, woken::Woken};
 use crate::measure::PublisherMetrics;
@@ -56,6 +59,7 @@ pub(super) struct InFlight<F> {
     /// The numbers of entries that may have been answered since they were looked at.
     woken: Arc<Woken>,
     returned: HashMap<Route, VecDeque<String>>,
+    refused: bool,
     metrics: PublisherMetrics,
 }
 
@@ -75,7 +79,8 @@ enum Progress<F> {
 
 impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     pub(super) fn new(metrics: PublisherMetrics) -> Self {
-        Self { entries: VecDeque::new(), settled: 0, woken: Arc::default(), returned: HashMap::new(), metrics }
+        let (entries, woken, returned) = (VecDeque::new(), Arc::default(), HashMap::new());
+        Self { entries, settled: 0, woken, returned, refused: false, metrics }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,6 +89,15 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether a queue has refused (nacked) a message since this was last forgotten.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused = false;
     }
 
     /// When the oldest message was written.
@@ -155,7 +169,10 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
                 self.metrics.confirmed.increment(1);
                 Ok(())
             }
-            Progress::Waiting(_) | Progress::Nacked => Err(PublishError::Nacked { id }),
+            Progress::Waiting(_) | Progress::Nacked => {
+                self.refused = true;
+                Err(PublishError::Nacked { id })
+            }
         }
     }
 }
@@ -264,5 +281,8 @@ mod tests {
         answers[0].take().unwrap().send(Answer::Nacked(None)).unwrap();
         assert!(flights.poll_settle(&mut Context::from_waker(Waker::noop())).is_ready());
         assert_eq!(results[0].try_recv().unwrap(), Err(PublishError::Nacked { id: "0".to_owned() }));
+        assert!(flights.was_refused());
+        flights.forget_refusals();
+        assert!(!flights.was_refused());
     }
 }

@@ -28,6 +28,9 @@ use tracing::{info, warn};
 const MAX_IN_FLIGHT: usize = 1000;
 /// A broker that confirms nothing for so long, and has not said that it blocks us, is as good as gone.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+/// A channel on which a message was refused is replaced, but not more often than this. RabbitMQ 3.10 picks a queue's node at
+/// a channel's first message for it, and refuses all of them while that node is away, although another one leads by then.
+const REFUSING_CHANNEL_LIFE: Duration = Duration::from_millis(500);
 /// How long a publisher that is closed waits for confirms.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,8 +102,9 @@ impl Task {
         &mut self,
         flights: &mut Flights,
         connection: &Connection,
-        channel: Arc<Channel>,
+        mut channel: Arc<Channel>,
     ) -> Result<(), String> {
+        let mut opened_at = Instant::now();
         let mut events = pin!(connection.events_listener());
         let mut blocked = false;
         let mut stop_by: Option<Instant> = None;
@@ -108,8 +112,20 @@ impl Task {
         let mut batch = Vec::new();
         while more || !flights.is_empty() {
             let confirm_by = flights.oldest().filter(|_| !blocked).map(|written_at| written_at + CONFIRM_PATIENCE);
-            let far = Instant::now() + FAR;
-            let room = MAX_IN_FLIGHT.saturating_sub(flights.len());
+            let now = Instant::now();
+            let far = now + FAR;
+            let replace_at = flights.was_refused().then(|| opened_at + REFUSING_CHANNEL_LIFE);
+            let replace_now = replace_at.is_some_and(|at| at <= now);
+            if replace_now && !blocked && flights.is_empty() {
+                channel = timeout(CHANNEL_TIMEOUT, open_channel(connection))
+                    .await
+                    .map_err(|_| format!("no channel within {CHANNEL_TIMEOUT:?}"))?
+                    .map_err(|error| text(&error))?;
+                opened_at = Instant::now();
+                flights.forget_refusals();
+                continue;
+            }
+            let room = if replace_now { 0 } else { MAX_IN_FLIGHT.saturating_sub(flights.len()) };
             select! {
                 biased;
                 settled = poll_fn(|context| flights.poll_settle(context)) => settled?,
@@ -136,6 +152,7 @@ impl Task {
                 () = sleep_until(confirm_by.unwrap_or(far)), if confirm_by.is_some() => {
                     return Err(format!("the broker confirmed nothing for {CONFIRM_PATIENCE:?}"));
                 }
+                () = sleep_until(replace_at.unwrap_or(far)), if replace_at.is_some() && !replace_now => {}
                 // A blocked connection is not read: what is not written now can still be said not to have been sent.
                 // Many at once, so that whoever waits to hand over more is woken once for all of them.
                 count = self.requests.recv_many(&mut batch, room), if more && !blocked && room > 0 => {
@@ -161,14 +178,15 @@ fn write(flights: &mut Flights, channel: &Arc<Channel>, request: Request) -> Res
 
 async fn open(broker: &Broker) -> Result<(Connection, Arc<Channel>), BrokerError> {
     let connection = broker.connect("publish").await?;
-    let confirming = async {
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        lapin::Result::Ok(Arc::new(channel))
-    };
-    match timeout(CHANNEL_TIMEOUT, confirming).await {
+    match timeout(CHANNEL_TIMEOUT, open_channel(&connection)).await {
         Ok(Ok(channel)) => Ok((connection, channel)),
         Ok(Err(error)) => Err(broker.error(&error)),
         Err(_) => Err(broker.unreachable(format!("no channel within {CHANNEL_TIMEOUT:?}"))),
     }
+}
+
+async fn open_channel(connection: &Connection) -> lapin::Result<Arc<Channel>> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(Arc::new(channel))
 }

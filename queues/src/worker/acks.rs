@@ -4,10 +4,11 @@
 
 use crate::acknowledge::{Acknowledgement, ChannelEnded};
 use futures_util::future::join_all;
-use lapin::message::Delivery;
+use lapin::Acker;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::timeout,
 };
 use tracing::warn;
@@ -34,15 +35,15 @@ pub(super) struct Unsettled {
 }
 
 impl Acks {
-    pub(super) fn start() -> Self {
+    /// Messages are acknowledged when a quarter of the prefetch is settled, if not before.
+    pub(super) fn start(prefetch: u16) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(write(receiver));
+        tokio::spawn(write(receiver, usize::from(prefetch / 4)));
         Self(sender)
     }
 
-    pub(super) fn unsettled(&self, message: &Delivery) -> Unsettled {
-        let acknowledgement = Acknowledgement::new(message.acker.clone());
-        Unsettled { tag: message.delivery_tag, acknowledgement, acks: self.clone() }
+    pub(super) fn unsettled(&self, tag: u64, acker: Acker) -> Unsettled {
+        Unsettled { tag, acknowledgement: Acknowledgement::new(acker), acks: self.clone() }
     }
 
     /// Waits until everything that is settled by now is written, or cannot be.
@@ -76,10 +77,22 @@ impl Unsettled {
     }
 }
 
-async fn write(mut entries: mpsc::UnboundedReceiver<Entry>) {
+async fn write(mut entries: mpsc::UnboundedReceiver<Entry>, enough: usize) {
     let mut settled = Settled::new();
     let mut batch = Vec::new();
     while entries.recv_many(&mut batch, BATCH).await > 0 {
+        // Jobs that can end right now do so first, and their messages go along: a queue works a frame off as a whole. It
+        // ends as soon as nothing comes, so that no message waits for work that has not begun.
+        loop {
+            let before = batch.len();
+            yield_now().await;
+            while let Ok(entry) = entries.try_recv() {
+                batch.push(entry);
+            }
+            if batch.len() == before || batch.len() >= enough {
+                break;
+            }
+        }
         let mut flushed = Vec::new();
         for entry in batch.drain(..) {
             match entry {

@@ -7,14 +7,14 @@ use crate::{
     Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology,
     handler::AnyHandler,
     headers::{self, Copy},
-    measure::{InFlightGuard, JobMetrics, WorkerMetrics},
+    measure::{InFlightGuard, WorkerMetrics},
     publisher::Outgoing,
     reconnect::Reconnect,
 };
 use chrono::Utc;
 use futures_util::FutureExt;
 use lapin::BasicProperties;
-use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, collections::HashMap, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, info_span, warn};
 
@@ -37,43 +37,61 @@ pub(super) struct Desk {
 pub(super) type OnSettled = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A message without its acknowledgement.
-struct Received {
-    delivery: Delivery,
-    properties: BasicProperties,
-    payload: Vec<u8>,
+pub(super) struct Received {
+    pub(super) properties: BasicProperties,
+    pub(super) redelivered: bool,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Desk {
-    pub(super) async fn process(self: Arc<Self>, message: lapin::message::Delivery, unsettled: Unsettled) {
-        let lapin::message::Delivery { properties, data: payload, redelivered, .. } = message;
-        let delivery = headers::delivery(&properties, redelivered);
+    /// The message is in a box because it is large, and this future is moved about.
+    pub(super) async fn process(self: Arc<Self>, mut message: Box<Received>, unsettled: Unsettled) {
+        let delivery = headers::delivery(&message.properties, message.redelivered);
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
-        let received = Received { delivery, properties, payload };
-        let metrics = self.metrics.of(&received.delivery.kind);
+        let metrics = self.metrics.of(&delivery.kind);
         metrics.delivered.increment(1);
         let _in_flight = InFlightGuard::new(&metrics.in_flight);
         async {
             let started = Instant::now();
-            let outcome = self.perform(&received).await;
-            metrics.handler_seconds.record(started.elapsed());
-            let elapsed_ms = started.elapsed().as_millis();
-            let settlement = Settlement::of(outcome, received.delivery.attempt, &self.policy, &self.topology);
-            match &settlement {
-                Settlement::Ack => info!(elapsed_ms, "job done"),
-                Settlement::GiveBack => info!(elapsed_ms, "job given back"),
+            let outcome = self.perform(&delivery, &message.payload).await;
+            let elapsed = started.elapsed();
+            metrics.handler_seconds.record(elapsed);
+            let elapsed_ms = elapsed.as_millis();
+            // What awaits is boxed: most jobs are done, and need no room for it.
+            match Settlement::of(outcome, delivery.attempt, &self.policy, &self.topology) {
+                Settlement::Ack => {
+                    info!(elapsed_ms, "job done");
+                    metrics.count_done(headers::first_published_at(&message.properties));
+                    unsettled.ack();
+                    self.tell_settled(&delivery);
+                }
+                Settlement::GiveBack => {
+                    info!(elapsed_ms, "job given back");
+                    Box::pin(give_back(unsettled)).await;
+                }
                 Settlement::Copy(copy) => {
-                    warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked")
+                    warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked");
+                    let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
+                    if Box::pin(self.publish_copy(outgoing, &unsettled)).await {
+                        unsettled.ack();
+                        if copy.parked_reason.is_some() {
+                            metrics.parked.increment(1);
+                            self.tell_settled(&delivery);
+                        } else {
+                            metrics.retried.increment(1);
+                        }
+                    } else {
+                        Box::pin(give_back(unsettled)).await;
+                    }
                 }
             }
-            self.settle(settlement, received, unsettled, metrics).await;
         }
         .instrument(span)
         .await;
     }
 
     /// Runs the handler; whatever it does, there is an outcome.
-    async fn perform(&self, received: &Received) -> Outcome {
-        let Received { delivery, payload, .. } = received;
+    async fn perform(&self, delivery: &Delivery, payload: &[u8]) -> Outcome {
         let Some(handler) = self.handlers.get(delivery.kind.as_str()) else {
             return Outcome::Park { reason: format!("unknown job kind {:?}", delivery.kind) };
         };
@@ -98,42 +116,21 @@ impl Desk {
         }
     }
 
-    async fn settle(&self, settlement: Settlement, received: Received, unsettled: Unsettled, metrics: &JobMetrics) {
-        let tell = self.on_settled.as_ref().filter(|_| settlement.is_last());
-        let tell = tell.map(|tell| (tell, received.delivery.message_id.clone()));
-        let is_dealt_with = match settlement {
-            Settlement::Ack => {
-                metrics.count_done(headers::first_published_at(&received.properties));
-                true
-            }
-            Settlement::GiveBack => false,
-            Settlement::Copy(copy) => {
-                let is_safe = self.publish_copy(&copy, received, &unsettled).await;
-                if is_safe {
-                    let counter = if copy.parked_reason.is_some() { &metrics.parked } else { &metrics.retried };
-                    counter.increment(1);
-                }
-                is_safe
-            }
-        };
-        if is_dealt_with {
-            unsettled.ack();
-            if let Some((tell, id)) = tell {
-                tell(&id);
-            }
-        } else if unsettled.give_back().await.is_err() {
-            warn!("the message could not be given back, its connection is lost; the broker will deliver it again");
+    fn tell_settled(&self, delivery: &Delivery) {
+        if let Some(tell) = &self.on_settled {
+            tell(&delivery.message_id);
         }
     }
 
-    /// Whether the copy is safe in its queue. Tried again for a while: giving the message back means doing the job again.
-    async fn publish_copy(&self, copy: &Copy, received: Received, unsettled: &Unsettled) -> bool {
-        let Received { delivery, properties, payload } = received;
+    fn copy(&self, copy: &Copy, delivery: &Delivery, original: &BasicProperties, payload: Vec<u8>) -> Outgoing {
         let max_attempts = self.policy.max_retries().saturating_add(1);
-        let properties = headers::of_copy(&properties, &delivery, copy, max_attempts, Utc::now());
-        let id = delivery.message_id;
-        let outgoing =
-            Outgoing { id, exchange: "".into(), routing_key: copy.queue.as_str().into(), payload, properties };
+        let properties = headers::of_copy(original, delivery, copy, max_attempts, Utc::now());
+        let (id, routing_key) = (delivery.message_id.clone(), copy.queue.as_str().into());
+        Outgoing { id, exchange: "".into(), routing_key, payload, properties }
+    }
+
+    /// Whether the copy is safe in its queue. Tried again for a while: giving the message back means doing the job again.
+    async fn publish_copy(&self, outgoing: Outgoing, unsettled: &Unsettled) -> bool {
         let mut pauses = Reconnect::new();
         let give_up = Instant::now() + COPY_PATIENCE;
         // Without a usable acknowledgement the broker delivers the original again: a copy would only be a duplicate.
@@ -149,6 +146,12 @@ impl Desk {
             sleep(pauses.delay_after(Duration::ZERO)).await;
         }
         false
+    }
+}
+
+async fn give_back(unsettled: Unsettled) {
+    if unsettled.give_back().await.is_err() {
+        warn!("the message could not be given back, its connection is lost; the broker will deliver it again");
     }
 }
 

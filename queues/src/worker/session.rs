@@ -1,7 +1,10 @@
 //! One connection's life: connection → topology → channel → prefetch → consumer, and taking messages until any of them
 //! ends. Used by the worker's supervisor, which opens the next one. It never reconnects and never settles a job.
 
-use super::{acks::Acks, job::Desk};
+use super::{
+    acks::Acks,
+    job::{Desk, Received},
+};
 use crate::{
     Broker, BrokerError, Topology,
     broker::{close, declare, text},
@@ -9,6 +12,7 @@ use crate::{
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
     Channel, Connection, Consumer, Event,
+    message::Delivery as Message,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
@@ -55,7 +59,7 @@ impl Session {
         let queue = topology.queue().to_owned();
         match timeout(TIMEOUT, consuming).await {
             Ok(Ok((channel, consumer))) => {
-                Ok(Self { connection, channel, queue, consumer, paused, acks: Acks::start(), events })
+                Ok(Self { connection, channel, queue, consumer, paused, acks: Acks::start(prefetch), events })
             }
             Ok(Err(error)) => Err(broker.error(&error)),
             Err(_) => Err(broker.unreachable(format!("no consumer within {TIMEOUT:?}"))),
@@ -102,8 +106,10 @@ impl Session {
                     while let Some(message) = received {
                         match message {
                             Some(Ok(message)) => {
-                                let unsettled = self.acks.unsettled(&message);
-                                jobs.spawn(Arc::clone(desk).process(message, unsettled));
+                                let Message { delivery_tag, acker, properties, redelivered, data: payload, .. } = message;
+                                let received = Box::new(Received { properties, redelivered, payload });
+                                let unsettled = self.acks.unsettled(delivery_tag, acker);
+                                jobs.spawn(Arc::clone(desk).process(received, unsettled));
                             }
                             Some(Err(error)) => return Ended::Lost(text(&error)),
                             None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
@@ -149,7 +155,7 @@ impl Session {
         }
         while let Ok(Some(Ok(message))) = timeout(TIMEOUT, consumer.next()).await {
             // An error means that the channel has ended, which gives them back too.
-            let _ = self.acks.unsettled(&message).give_back().await;
+            let _ = self.acks.unsettled(message.delivery_tag, message.acker).give_back().await;
         }
         Ok(())
     }

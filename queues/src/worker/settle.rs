@@ -13,15 +13,6 @@ pub(super) enum Settlement {
 }
 
 impl Settlement {
-    /// Whether the job is then done or parked.
-    pub(super) fn is_last(&self) -> bool {
-        match self {
-            Self::Ack => true,
-            Self::GiveBack => false,
-            Self::Copy(copy) => copy.parked_reason.is_some(),
-        }
-    }
-
     pub(super) fn of(outcome: Outcome, attempt: u32, policy: &RetryPolicy, topology: &Topology) -> Self {
         let retry = |delay, attempt, reason| {
             let queue = topology.retry_queue(topology.delay_for(delay));

@@ -11,6 +11,10 @@ use std::time::Duration;
 use support::{Place, Proxy, Random, handled_everything};
 use tokio::time::{Instant, timeout};
 
+/// How long 5000 jobs may take while a node is away: seconds for the election of the queues' new leaders, the rest for a slow
+/// machine.
+const WITHOUT_A_NODE: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "what it measures is part of its result")]
 async fn nothing_is_lost_when_a_node_of_a_cluster_is_killed_under_load_and_comes_back() {
@@ -28,11 +32,9 @@ async fn nothing_is_lost_when_a_node_of_a_cluster_is_killed_under_load_and_comes
             let before = at_least(&mut confirmed, 3000).await;
             told("killing the first node", before, started.elapsed());
             cluster.kill_first().await;
-            // RabbitMQ 3.10 may refuse (nack) what is published meanwhile; then it goes on when the node is back.
-            let went_on = timeout(Duration::from_secs(15), at_least(&mut confirmed, before + 5000)).await.is_ok();
-            let without = *confirmed.borrow();
-            let what = if went_on { "two nodes have gone on" } else { "two nodes did not take 5000 more within 15 s" };
-            told(what, without, started.elapsed());
+            let went_on = timeout(WITHOUT_A_NODE, at_least(&mut confirmed, before + 5000)).await;
+            let without = went_on.expect("two nodes of three must take jobs while the third is away");
+            told("two nodes have gone on", without, started.elapsed());
             cluster.start_first_again().await;
             let again = at_least(&mut confirmed, without + 5000).await;
             told("the first node is back", again, started.elapsed());
