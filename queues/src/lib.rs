@@ -31,7 +31,7 @@ pub use handler::Handler;
 pub use job::Job;
 pub use message::Message;
 pub use outcome::Outcome;
-pub use parking::{ParkedJob, Parking, ParkingError, Selection};
+pub use parking::{ParkedJob, Parking, ParkingError, Selection, Verdict};
 pub use publisher::{PublishError, Publisher};
 pub use retry_policy::RetryPolicy;
 pub use topology::{Argument, QueueSpec, Topology, TopologyError};

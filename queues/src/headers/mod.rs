@@ -4,7 +4,7 @@
 mod read;
 mod write;
 
-pub(crate) use read::{attempt, delivery, first_published_at, message_id};
+pub(crate) use read::{as_text, attempt, delivery, first_published_at, message_id};
 pub(crate) use write::{Copy, of_copy, of_replay};
 
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -8,6 +8,7 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 const BY_THE_BROKER: &str = "the broker parked it: it was delivered too often without being acknowledged";
@@ -56,6 +57,34 @@ pub(crate) fn first_published_at(properties: &BasicProperties) -> Option<DateTim
     DateTime::from_timestamp_millis(ours.or_else(theirs)?)
 }
 
+/// Every header for people's eyes: texts and numbers as they are, tables in JSON's manner.
+pub(crate) fn as_text(properties: &BasicProperties) -> BTreeMap<String, String> {
+    let headers = properties.headers().iter().flat_map(FieldTable::inner);
+    headers.map(|(name, value)| (name.to_string(), value_text(value))).collect()
+}
+
+fn value_text(value: &AMQPValue) -> String {
+    match value {
+        AMQPValue::LongString(text) => text.to_string(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::Float(number) => number.to_string(),
+        AMQPValue::Double(number) => number.to_string(),
+        AMQPValue::Timestamp(seconds) => seconds.to_string(),
+        AMQPValue::FieldArray(values) => {
+            let values: Vec<String> = values.as_slice().iter().map(value_text).collect();
+            format!("[{}]", values.join(", "))
+        }
+        AMQPValue::FieldTable(table) => {
+            let fields: Vec<String> =
+                table.inner().iter().map(|(name, value)| format!("{name}: {}", value_text(value))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        AMQPValue::DecimalValue(_) | AMQPValue::ByteArray(_) | AMQPValue::Void => format!("{value:?}"),
+        number => integer_of(number).map_or_else(|| format!("{number:?}"), |number| number.to_string()),
+    }
+}
+
 fn property(value: &Option<ShortString>) -> Option<String> {
     value.as_ref().map(ToString::to_string).filter(|text| !text.is_empty())
 }
@@ -92,7 +121,11 @@ fn text(headers: &FieldTable, name: &str) -> Option<String> {
 
 /// Any integer type: other clients, and the management UI, choose others than we do.
 fn integer(headers: &FieldTable, name: &str) -> Option<i64> {
-    Some(match *headers.inner().get(name)? {
+    integer_of(headers.inner().get(name)?)
+}
+
+fn integer_of(value: &AMQPValue) -> Option<i64> {
+    Some(match *value {
         AMQPValue::ShortShortInt(number) => number.into(),
         AMQPValue::ShortShortUInt(number) => number.into(),
         AMQPValue::ShortInt(number) => number.into(),

@@ -6,8 +6,9 @@ mod parked_job;
 mod replay;
 mod selection;
 mod taking;
+mod verdict;
 
-pub use {error::ParkingError, parked_job::ParkedJob, selection::Selection};
+pub use {error::ParkingError, parked_job::ParkedJob, selection::Selection, verdict::Verdict};
 
 use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement};
 use replay::Replay;
@@ -84,8 +85,26 @@ impl Parking {
     /// # Errors
     /// [`ParkingError::Interrupted`] tells which jobs had been replayed.
     pub async fn replay(&self, selection: &Selection, interval: Duration) -> Result<Vec<String>, ParkingError> {
+        self.judge(selection, interval, async |_| Verdict::Replay).await
+    }
+
+    /// Shows each selected job to `judge` and does as it says, one every `interval`; answers the ids of those that left
+    /// the parking queue. The job is held while `judge` runs, one at a time, so that what it writes elsewhere comes before
+    /// the job goes.
+    ///
+    /// A judge may be asked twice about a job: after a crash, or when the whole takes longer than ten minutes and jobs
+    /// that stay are taken anew.
+    ///
+    /// # Errors
+    /// [`ParkingError::Interrupted`] tells which jobs had left.
+    pub async fn judge(
+        &self,
+        selection: &Selection,
+        interval: Duration,
+        judge: impl AsyncFnMut(&ParkedJob) -> Verdict,
+    ) -> Result<Vec<String>, ParkingError> {
         let publisher = Publisher::start(&self.broker);
-        let mut replay = Replay::new(&publisher, &self.topology, selection, interval);
+        let mut replay = Replay::new(&publisher, &self.topology, selection, interval, judge);
         let ended = replay.run(&self.broker).await;
         let done = replay.into_done();
         publisher.close().await;

@@ -3,6 +3,7 @@
 use crate::headers;
 use chrono::{DateTime, Utc};
 use lapin::BasicProperties;
+use std::collections::BTreeMap;
 
 /// A job in the parking queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct ParkedJob {
     pub correlation_id: Option<String>,
     /// W3C trace context of the publisher.
     pub traceparent: Option<String>,
+    /// Every header, as text: also those that other programs, and the broker, have set.
+    pub headers: BTreeMap<String, String>,
     /// The body, untouched; JSON for a [`Job`](crate::Job) that could be decoded.
     pub payload: Vec<u8>,
 }
@@ -40,6 +43,7 @@ impl ParkedJob {
             first_published_at: headers::first_published_at(properties),
             correlation_id: delivery.correlation_id,
             traceparent: delivery.traceparent,
+            headers: headers::as_text(properties),
             payload,
         }
     }
