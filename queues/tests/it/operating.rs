@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, Count, Running, bench, eventually, scripted};
 use chrono::Utc;
-use queues::{Message, Outcome, ParkingError, Publisher, Selection};
+use queues::{Message, Outcome, ParkedJob, ParkingError, Publisher, Selection, Verdict};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -203,6 +203,31 @@ async fn a_job_is_discarded_with_a_reason_only_and_goes_nowhere() {
             let expected = if status.name == bench.topology.parked_queue() { 2 } else { 0 };
             assert_eq!(status.messages, expected, "{status:?}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_judge_decides_about_each_job_in_its_order_and_while_it_is_held() {
+    bench(&[100], async |bench| {
+        bench.park(0..6).await;
+        let mut judged = Vec::new();
+        let judge = async |job: &ParkedJob| {
+            judged.push(job.id.clone());
+            // Nobody else sees a job that is being judged.
+            assert_eq!(listed(&bench).await, Vec::<String>::new());
+            assert_eq!(job.headers["parked-reason"], job.reason.clone().unwrap());
+            match judged.len() % 3 {
+                1 => Verdict::Replay,
+                2 => Verdict::Discard { reason: "ann: enough".to_owned() },
+                _ => Verdict::Keep,
+            }
+        };
+        let gone = bench.parking().judge(&Selection::all(), Duration::ZERO, judge).await.unwrap();
+        assert_eq!(judged, ids(&bench, 0..6));
+        assert_eq!(gone, ids(&bench, [0, 1, 3, 4]));
+        assert_eq!(listed(&bench).await, ids(&bench, [2, 5]));
+        assert_eq!(bench.ready(&bench.name).await, 2, "0 and 3 are back at work, 1 and 4 are gone");
     })
     .await;
 }
