@@ -14,6 +14,7 @@ mod m20261101_000002_history_is_append_only;
 mod m20261123_000003_transfers_are_created;
 mod m20261123_000004_refunds_fail_and_name_shares;
 mod m20261123_000005_calls_are_marked;
+mod m20261123_000006_ids_are_looked_up;
 mod m20261123_000007_jobs_carry_their_trace;
 mod sql;
 
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000003_transfers_are_created::MIGRATION),
             Box::new(m20261123_000004_refunds_fail_and_name_shares::MIGRATION),
             Box::new(m20261123_000005_calls_are_marked::MIGRATION),
+            Box::new(m20261123_000006_ids_are_looked_up::MIGRATION),
             Box::new(m20261123_000007_jobs_carry_their_trace::MIGRATION),
         ]
     }

@@ -25,11 +25,13 @@ mod reads;
 mod reconciliation;
 mod refunds;
 mod reports;
+mod remarks;
 mod reversals;
 mod settling;
 mod state;
 mod sweep;
 mod time;
+mod trace;
 mod transition;
 mod views;
 
@@ -40,9 +42,11 @@ use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use tokio::sync::Notify;
 
 pub use creation::CreationTask;
+pub(crate) use database::begin;
 pub use error::LedgerError;
 pub use events::{EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 pub use history::Note;
+pub(crate) use history::append_published;
 pub use jobs::{CREATE_TRANSFER, CreateTransferJob, OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
 pub use money::{Amounts, Totals};
 pub use payments::Registered;
@@ -53,6 +57,7 @@ pub use settling::REVERSAL_ENDED;
 pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};
 pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
+pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 
 /// The ledger on its database. Cheap to clone; clones share the connections and the wake-up.
 #[derive(Clone, Debug)]

@@ -110,12 +110,12 @@ impl Relay {
     async fn publish_batch(&self) -> Result<usize, DbErr> {
         let rows = store::claim(&self.db, BATCH).await?;
         let claimed = rows.len();
-        let (mut messages, mut ids, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut messages, mut known, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match self.message(&row) {
                 Some(message) => {
                     messages.push(message);
-                    ids.push(row.id);
+                    known.push(row);
                 }
                 None => unknown.push(row.id),
             }
@@ -124,10 +124,10 @@ impl Relay {
         store::give_back(&self.db, &unknown, self.fallback, "this version knows no such kind of job").await?;
 
         let results = self.publisher.publish_all(messages).await;
-        let (confirmed, refused) = sort_out(ids, results);
+        let (confirmed, refused) = sort_out(known, results);
         store::mark_published(&self.db, &confirmed).await?;
         if let Some((_, error)) = refused.first() {
-            let ids: Vec<Uuid> = refused.iter().map(|(id, _)| *id).collect();
+            let ids: Vec<Uuid> = refused.iter().map(|(row, _)| row.id).collect();
             let first = error.to_string();
             tracing::warn!(refused = ids.len(), confirmed = confirmed.len(), first, "jobs not taken by the broker");
             store::give_back(&self.db, &ids, PAUSE_AFTER_REFUSAL, &first).await?;
@@ -161,12 +161,15 @@ impl Relay {
     }
 }
 
-fn sort_out(ids: Vec<Uuid>, results: Vec<Result<(), PublishError>>) -> (Vec<Uuid>, Vec<(Uuid, PublishError)>) {
+fn sort_out(
+    rows: Vec<outbox::Model>,
+    results: Vec<Result<(), PublishError>>,
+) -> (Vec<outbox::Model>, Vec<(outbox::Model, PublishError)>) {
     let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
-    for (id, result) in ids.into_iter().zip(results) {
+    for (row, result) in rows.into_iter().zip(results) {
         match result {
-            Ok(()) => confirmed.push(id),
-            Err(error) => refused.push((id, error)),
+            Ok(()) => confirmed.push(row),
+            Err(error) => refused.push((row, error)),
         }
     }
     (confirmed, refused)

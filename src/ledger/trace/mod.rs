@@ -1,0 +1,192 @@
+//! Everything that the ledger knows of one thing, from the history and the inbox alone: for `clawback trace`. Changes
+//! nothing.
+//!
+//! An id is looked for in every column that holds one; what was found is then widened to what hangs together with it: a
+//! payment to its refunds and transfers, a refund or a transfer to its reversals, a reversal to its refund, its transfer
+//! and their payment.
+
+mod shapes;
+
+use std::collections::BTreeSet;
+
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+pub use self::shapes::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
+use self::shapes::{heard, step};
+use super::entities::{history, outbox, payment, refund, reversal, transfer, webhook_event};
+use super::reads::reversal_view;
+use super::{Ledger, LedgerError};
+
+/// The ids of the rows that hang together.
+#[derive(Default)]
+struct Scope {
+    payments: BTreeSet<Uuid>,
+    refunds: BTreeSet<Uuid>,
+    transfers: BTreeSet<Uuid>,
+    reversals: BTreeSet<Uuid>,
+    webhooks: BTreeSet<Uuid>,
+}
+
+impl Scope {
+    fn is_empty(&self) -> bool {
+        [&self.payments, &self.refunds, &self.transfers, &self.reversals, &self.webhooks]
+            .iter()
+            .all(|ids| ids.is_empty())
+    }
+}
+
+impl Ledger {
+    /// Everything about the refund, payment, transfer, reversal, webhook event or request to Stripe with this id;
+    /// Clawback's id, or the provider's. `None` when nothing here has it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn trace(&self, id: &str) -> Result<Option<Trace>, LedgerError> {
+        let mut scope = match id.parse() {
+            Ok(id) => self.rows_with_our_id(id).await?,
+            Err(_) => self.rows_with_their_id(id).await?,
+        };
+        if scope.is_empty() {
+            return Ok(None);
+        }
+        self.widen(&mut scope).await?;
+        Ok(Some(self.told(&scope).await?))
+    }
+
+    async fn rows_with_our_id(&self, id: Uuid) -> Result<Scope, DbErr> {
+        let mut scope = Scope::default();
+        scope.payments.extend(payment::Entity::find_by_id(id).one(&self.db).await?.map(|row| row.id));
+        scope.refunds.extend(refund::Entity::find_by_id(id).one(&self.db).await?.map(|row| row.id));
+        scope.transfers.extend(transfer::Entity::find_by_id(id).one(&self.db).await?.map(|row| row.id));
+        scope.reversals.extend(reversal::Entity::find_by_id(id).one(&self.db).await?.map(|row| row.id));
+        Ok(scope)
+    }
+
+    async fn rows_with_their_id(&self, id: &str) -> Result<Scope, DbErr> {
+        let mut scope = Scope::default();
+        let events = webhook_event::Entity::find().filter(webhook_event::Column::EventId.eq(id)).all(&self.db).await?;
+        scope.webhooks.extend(events.iter().map(|row| row.id));
+        let mut refs: Vec<&str> = events.iter().filter_map(|row| row.object_id.as_deref()).collect();
+        refs.push(id);
+        use refund::Column as R;
+        let is_it = Condition::any()
+            .add(R::RefundRef.is_in(refs.iter().copied()))
+            .add(R::PaymentRef.is_in(refs.iter().copied()))
+            .add(R::ChargeRef.is_in(refs));
+        scope.refunds.extend(ids(refund::Entity::find().select_only().column(R::Id).filter(is_it), &self.db).await?);
+        let found = payment::Entity::find().select_only().column(payment::Column::Id);
+        scope.payments.extend(ids(found.filter(payment::Column::PaymentRef.eq(id)), &self.db).await?);
+        let found = transfer::Entity::find().select_only().column(transfer::Column::Id);
+        scope.transfers.extend(ids(found.filter(transfer::Column::StripeTransferId.eq(id)), &self.db).await?);
+        let found = reversal::Entity::find().select_only().column(reversal::Column::Id);
+        let is_it = reversal::Column::StripeReversalId.eq(id).or(reversal::Column::PendingReversalId.eq(id));
+        scope.reversals.extend(ids(found.filter(is_it), &self.db).await?);
+        let asked = history::Entity::find().filter(history::Column::StripeRequestId.eq(id)).all(&self.db).await?;
+        for row in asked {
+            match row.entity.as_str() {
+                "transfer" => scope.transfers.insert(row.entity_id),
+                _ => scope.reversals.insert(row.entity_id),
+            };
+        }
+        // One answer of Stripe's ends a reversal and moves its transfer: the reversal is meant, not the whole transfer.
+        if !scope.reversals.is_empty() {
+            scope.transfers.clear();
+        }
+        Ok(scope)
+    }
+
+    async fn widen(&self, scope: &mut Scope) -> Result<(), DbErr> {
+        let payments = || scope.payments.iter().copied();
+        let found = refund::Entity::find().select_only().column(refund::Column::Id);
+        let refunds = ids(found.filter(refund::Column::PaymentId.is_in(payments())), &self.db).await?;
+        let found = transfer::Entity::find().select_only().column(transfer::Column::Id);
+        let transfers = ids(found.filter(transfer::Column::PaymentId.is_in(payments())), &self.db).await?;
+        scope.refunds.extend(refunds);
+        scope.transfers.extend(transfers);
+
+        let owed = Condition::any()
+            .add(reversal::Column::Id.is_in(scope.reversals.iter().copied()))
+            .add(reversal::Column::RefundId.is_in(scope.refunds.iter().copied()))
+            .add(reversal::Column::TransferId.is_in(scope.transfers.iter().copied()));
+        for row in reversal::Entity::find().filter(owed).all(&self.db).await? {
+            scope.reversals.insert(row.id);
+            scope.refunds.insert(row.refund_id);
+            scope.transfers.insert(row.transfer_id);
+        }
+        let of_transfers = transfer::Entity::find()
+            .select_only()
+            .column(transfer::Column::PaymentId)
+            .filter(transfer::Column::Id.is_in(scope.transfers.iter().copied()));
+        scope.payments.extend(ids(of_transfers, &self.db).await?);
+        let refunds = refund::Entity::find().filter(refund::Column::Id.is_in(scope.refunds.iter().copied()));
+        let mut refs = Vec::new();
+        for row in refunds.all(&self.db).await? {
+            scope.payments.extend(row.payment_id);
+            refs.extend([Some(row.refund_ref), row.charge_ref].into_iter().flatten());
+        }
+        let told = webhook_event::Entity::find().select_only().column(webhook_event::Column::Id);
+        scope.webhooks.extend(ids(told.filter(webhook_event::Column::ObjectId.is_in(refs)), &self.db).await?);
+        Ok(())
+    }
+
+    async fn told(&self, scope: &Scope) -> Result<Trace, DbErr> {
+        fn among(column: impl ColumnTrait, ids: &BTreeSet<Uuid>) -> sea_orm::sea_query::SimpleExpr {
+            column.is_in(ids.iter().copied())
+        }
+        let payments = payment::Entity::find().filter(among(payment::Column::Id, &scope.payments));
+        let payments = payments.order_by_asc(payment::Column::Id).all(&self.db).await?;
+        let refunds = refund::Entity::find().filter(among(refund::Column::Id, &scope.refunds));
+        let refunds = refunds.order_by_asc(refund::Column::Id).all(&self.db).await?;
+        let transfers = transfer::Entity::find().filter(among(transfer::Column::Id, &scope.transfers));
+        let transfers = transfers.order_by_asc(transfer::Column::Id).all(&self.db).await?;
+        let reversals = reversal::Entity::find().filter(among(reversal::Column::Id, &scope.reversals));
+        let reversals = reversals.order_by_asc(reversal::Column::Id).all(&self.db).await?;
+        let webhooks = webhook_event::Entity::find().filter(among(webhook_event::Column::Id, &scope.webhooks));
+        let webhooks = webhooks.all(&self.db).await?;
+
+        let all = [&scope.payments, &scope.refunds, &scope.transfers, &scope.reversals].into_iter().flatten().copied();
+        let rows = history::Entity::find().filter(history::Column::EntityId.is_in(all)).all(&self.db).await?;
+        let provider_id = |id: Uuid| {
+            let payment = payments.iter().find(|row| row.id == id).map(|row| row.payment_ref.clone());
+            let refund = || refunds.iter().find(|row| row.id == id).map(|row| row.refund_ref.clone());
+            let transfer = || transfers.iter().find(|row| row.id == id)?.stripe_transfer_id.clone();
+            let reversal = || reversals.iter().find(|row| row.id == id)?.stripe_reversal_id.clone();
+            payment.or_else(refund).or_else(transfer).or_else(reversal)
+        };
+        let steps = rows.into_iter().map(|row| (row.id, step(row, provider_id)));
+        let mut events: Vec<(Uuid, TraceEvent)> =
+            webhooks.into_iter().map(|row| (row.id, heard(row))).chain(steps).collect();
+        // Several processes write; each one's ids ascend.
+        events.sort_by_key(|(id, event)| (event.at, *id));
+
+        let ids = scope.transfers.iter().chain(&scope.reversals).copied();
+        let waiting = outbox::Entity::find()
+            .filter(outbox::Column::PublishedAt.is_null())
+            .filter(outbox::Column::EntityId.is_in(ids))
+            .order_by_asc(outbox::Column::Id)
+            .all(&self.db)
+            .await?;
+        let job_waiting_since = |id| waiting.iter().find(|job| job.entity_id == id).map(|job| job.created_at);
+        Ok(Trace {
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            payments: payments.into_iter().map(TracedPayment::from).collect(),
+            refunds: refunds.into_iter().map(TracedRefund::from).collect(),
+            transfers: transfers
+                .into_iter()
+                .map(|row| TracedTransfer { job_waiting_since: job_waiting_since(row.id), ..row.into() })
+                .collect(),
+            reversals: reversals
+                .into_iter()
+                .map(|row| TracedReversal {
+                    job_waiting_since: job_waiting_since(row.id),
+                    reversal: reversal_view(row),
+                })
+                .collect(),
+        })
+    }
+}
+
+async fn ids<E: EntityTrait>(found: sea_orm::Select<E>, db: &sea_orm::DatabaseConnection) -> Result<Vec<Uuid>, DbErr> {
+    found.into_tuple().all(db).await
+}
