@@ -11,6 +11,7 @@ pub mod config;
 pub mod ingress;
 pub mod ledger;
 pub mod openapi;
+pub mod operator;
 pub mod outbox;
 mod problem;
 pub mod reconcile;

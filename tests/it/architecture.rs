@@ -60,6 +60,18 @@ fn imports_run_one_way() {
         ("src/stripe/", &["crate::ledger", "crate::outbox", "crate::worker", "crate::config", "queues::", "sea_orm"]),
         ("src/ingress/", &["crate::outbox", "crate::worker", "crate::api", "crate::stripe::", "queues::"]),
         ("src/outbox/", &["crate::stripe", "crate::worker", "crate::ingress", "crate::api"]),
+        (
+            "src/operator/",
+            &[
+                "crate::stripe",
+                "crate::outbox",
+                "crate::worker",
+                "crate::ingress",
+                "crate::api",
+                "crate::config",
+                "sea_orm",
+            ],
+        ),
         ("src/worker/", &["crate::outbox", "crate::ingress", "crate::api", "crate::config"]),
     ];
     for (folder, names) in forbidden {

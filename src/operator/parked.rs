@@ -1,0 +1,120 @@
+//! The parked messages of every queue, each beside the row that it is about. Reads only.
+
+use std::collections::HashMap;
+
+use queues::{ParkedJob, ParkingError, Selection};
+use uuid::Uuid;
+
+use super::{Operator, OperatorError, Standing, Subject};
+use crate::ledger::LedgerError;
+
+/// Which parked messages are meant: those that match every condition given.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The message's id, or Clawback's id of the row that it is about.
+    pub id: Option<String>,
+    /// The kind of job.
+    pub kind: Option<String>,
+    /// A part of the reason for which it was parked, in this spelling.
+    pub reason_contains: Option<String>,
+    /// The oldest so many.
+    pub limit: Option<usize>,
+}
+
+/// A parked message, and the row that it is about.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The parking queue that it is in.
+    pub queue: String,
+    /// The message.
+    pub job: ParkedJob,
+    /// The row that it is about.
+    pub subject: Option<Subject>,
+    /// That row's status.
+    pub status: Option<String>,
+    /// What that status means for the message.
+    pub standing: Standing,
+}
+
+impl Operator {
+    /// The parked messages that `filter` selects, oldest first in each queue. They stay. A queue that is not declared has
+    /// none, as long as one is.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn parked(&self, filter: &Filter) -> Result<Vec<Parked>, OperatorError> {
+        let mut selection = Selection::all();
+        if let Some(kind) = &filter.kind {
+            selection = selection.kind(kind);
+        }
+        if let Some(text) = &filter.reason_contains {
+            selection = selection.reason_contains(text);
+        }
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let (mut found, mut missing) = (Vec::new(), None);
+        for topology in &self.topologies {
+            let selection = match &filter.id {
+                Some(_) => selection.clone(),
+                None => selection.clone().at_most(limit - found.len()),
+            };
+            let jobs = match self.parking(topology).list(&selection).await {
+                Err(error @ ParkingError::NoQueue { .. }) => {
+                    missing = missing.or(Some(error));
+                    continue;
+                }
+                jobs => jobs?,
+            };
+            let is_meant = |job: &ParkedJob| filter.id.as_ref().is_none_or(|id| is_about(job, id));
+            let jobs = jobs.into_iter().filter(is_meant);
+            found.extend(jobs.map(|job| (topology.parked_queue(), job)));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        match missing {
+            Some(missing) if found.is_empty() && self.topologies.len() == 1 => return Err(missing.into()),
+            _ => {}
+        }
+        found.truncate(limit);
+        Ok(self.beside_their_rows(found).await?)
+    }
+
+    async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<Parked>, LedgerError> {
+        let subjects: Vec<Subject> = found.iter().filter_map(|(_, job)| Subject::of(job)).collect();
+        let rows = self.standings(&subjects).await?;
+        let parked = |(queue, job): (String, ParkedJob)| {
+            let subject = Subject::of(&job);
+            let row = subject.and_then(|subject| rows.get(&subject));
+            let (status, standing) =
+                row.map_or((None, Standing::Unknown), |(status, standing)| (Some(status.clone()), *standing));
+            Parked { queue, job, subject, status, standing }
+        };
+        Ok(found.into_iter().map(parked).collect())
+    }
+
+    /// How these rows stand now, in words and as what that means; those that the ledger has not are left out.
+    pub(super) async fn standings(
+        &self,
+        subjects: &[Subject],
+    ) -> Result<HashMap<Subject, (String, Standing)>, LedgerError> {
+        let (mut reversals, mut transfers): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
+        for subject in subjects {
+            match subject {
+                Subject::Reversal(id) => reversals.push(*id),
+                Subject::Transfer(id) => transfers.push(*id),
+            }
+        }
+        let reversals = self.ledger.reversal_statuses(&reversals).await?.into_iter();
+        let reversals =
+            reversals.map(|(id, status)| (Subject::Reversal(id), (status.to_string(), Standing::from(status))));
+        let transfers = self.ledger.transfer_statuses(&transfers).await?.into_iter();
+        let transfers = transfers.map(|(id, (status, at_stripe))| {
+            (Subject::Transfer(id), (status.to_string(), Standing::of_creation(status, at_stripe)))
+        });
+        Ok(reversals.chain(transfers).collect())
+    }
+}
+
+fn is_about(job: &ParkedJob, id: &str) -> bool {
+    job.id == id || Subject::of(job).is_some_and(|subject| id.parse() == Ok(subject.id()))
+}
