@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
+use super::terminal::output;
 use crate::app;
 use crate::config::{AppEnv, Config};
 
@@ -28,7 +29,7 @@ pub(super) enum Migrate {
 impl Migrate {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
         let ledger = app::connect_ledger(config).await?;
-        let mut out = std::io::stdout().lock();
+        let mut out = output();
         match self {
             Self::Up => writeln!(out, "{} migrations applied", ledger.migrate_up().await?)?,
             Self::Down { delete_data: false, .. } if config.app_env == AppEnv::Production => {

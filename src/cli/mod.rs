@@ -1,10 +1,16 @@
 //! The operators' command line: what can be said, and what is done about it. Only `main` calls it.
 
 mod migrate;
+mod operator;
 mod output;
+mod parked;
 mod queues;
 mod reconcile;
+mod reversals;
 mod signals;
+mod terminal;
+mod trace;
+mod transfers;
 
 use std::process::ExitCode;
 
@@ -21,6 +27,7 @@ use crate::telemetry;
     name = "clawback",
     version,
     about,
+    max_term_width = 80,
     after_help = "Configuration comes from environment variables (README.md lists them) and from the TOML file that \
                   CLAWBACK_CONFIG names.\n\nExamples:\n  \
                   clawback                        everything in one process\n  \
@@ -28,8 +35,10 @@ use crate::telemetry;
                   clawback worker                 …the worker that calls Stripe\n  \
                   clawback migrate status         which migrations are applied\n  \
                   clawback queues verify          are the queues there, and who consumes them\n  \
+                  clawback trace re_3Qx4          what happened to this refund\n  \
+                  clawback parked list            which jobs were given up, and why\n  \
                   clawback reconcile --since 24h  do the ledger and Stripe agree\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage; `reconcile` has one more."
+                  Exit codes: 0 done, 1 failed, 2 wrong usage; some commands have one more, and say so."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -50,8 +59,30 @@ enum Command {
     /// The queues on the broker
     #[command(subcommand)]
     Queues(queues::Queues),
+    /// What went to the sellers
+    #[command(subcommand)]
+    Transfers(transfers::Transfers),
+    /// What sellers owe for refunds
+    #[command(subcommand)]
+    Reversals(reversals::Reversals),
+    /// The messages of jobs that were given up
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
+    /// One timeline of everything that hangs together with an id
+    Trace(trace::Trace),
     /// Compare the ledger with Stripe, transfer by transfer; exit code 3 if they differ
     Reconcile(reconcile::Reconcile),
+}
+
+impl Command {
+    /// A command that answers and ends says on stdout what there is to say; beside that, only warnings of our own.
+    fn log_filter<'a>(&self, config: &'a Config) -> &'a str {
+        match self {
+            Self::Run | Self::Serve | Self::Worker => &config.rust_log,
+            _ if std::env::var_os("RUST_LOG").is_some() => &config.rust_log,
+            _ => "warn,lapin=off",
+        }
+    }
 }
 
 impl Cli {
@@ -61,13 +92,19 @@ impl Cli {
     /// When it can't be done; the error says what to do about it.
     pub async fn execute(self) -> Result<ExitCode> {
         let config = Config::load()?;
-        let _until_the_end = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
-        match self.command.unwrap_or(Command::Run) {
+        let command = self.command.unwrap_or(Command::Run);
+        let filter = command.log_filter(&config);
+        let _until_the_end = telemetry::init(config.log_format, filter, config.otlp_endpoint.as_ref())?;
+        match command {
             Command::Run => run(&config, Role::All).await?,
             Command::Serve => run(&config, Role::Serve).await?,
             Command::Worker => run(&config, Role::Worker).await?,
             Command::Migrate(command) => command.execute(&config).await?,
             Command::Queues(command) => command.execute(&config).await?,
+            Command::Transfers(command) => command.execute(&config).await?,
+            Command::Reversals(command) => command.execute(&config).await?,
+            Command::Parked(command) => return command.execute(&config).await,
+            Command::Trace(command) => command.execute(&config).await?,
             Command::Reconcile(command) => return command.execute(&config).await,
         }
         Ok(ExitCode::SUCCESS)

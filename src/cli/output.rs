@@ -1,7 +1,10 @@
 //! How the commands print: tables for people, JSON for programs. Used by every command that shows something.
 
+use std::io::{Result, Write};
+
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
 
 /// The widest that a table gets, in columns.
 pub(super) const WIDTH: u16 = 80;
@@ -21,4 +24,29 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(header);
     table
+}
+
+/// Writes one JSON object, indented.
+pub(super) fn json(out: &mut impl Write, object: &impl Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, object)?;
+    writeln!(out)
+}
+
+/// Writes `text` in lines of at most 80 columns. A longer word gets a line of its own.
+pub(super) fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) -> Result<()> {
+    let mut line = first.to_owned();
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) {
+            writeln!(out, "{line}")?;
+            line = others.to_owned();
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    writeln!(out, "{line}")
 }

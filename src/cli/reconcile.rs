@@ -12,6 +12,7 @@ use clap::Args;
 use self::progress::Progress;
 use self::report::Report;
 use super::output::Format;
+use super::terminal::output;
 use crate::config::Config;
 use crate::ledger::now;
 use crate::reconcile::{Counts, Walk};
@@ -64,7 +65,7 @@ impl Reconcile {
             bail!("{pending} migrations are pending; run `clawback migrate up` first");
         }
         let mut progress = Progress::start(&ledger, self.since).await?;
-        let mut report = Report::begin(std::io::stdout(), self.format, self.since)?;
+        let mut report = Report::begin(output(), self.format, self.since)?;
         let mut walk = Walk::new(ledger, stripe, Limiter::new(config.stripe.max_rps), self.since, self.fix);
         let mut counts = Counts::default();
         let result = loop {

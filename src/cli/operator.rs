@@ -1,0 +1,133 @@
+//! What the commands about rows and parked messages share: who asks for it and why, which page of a list, and the way to
+//! the ledger and the broker. It decides nothing.
+
+use std::fmt::Display;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sea_orm::{ActiveEnum, Iterable};
+
+use super::output::Format;
+use crate::app;
+use crate::config::Config;
+use crate::ledger::{Ledger, Note};
+use crate::operator::{Leftovers, Operator};
+
+const MAX_NAME: usize = 64;
+const MAX_REASON: usize = 500;
+
+/// Who asks for it.
+#[derive(Debug, Args)]
+pub(super) struct Who {
+    /// Your name, for the history [default: $USER, or else the system's name for you]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    operator: Option<String>,
+}
+
+/// `--format` alone.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+}
+
+impl Who {
+    /// What the history gets.
+    pub(super) fn note(&self, reason: &str) -> Result<Note> {
+        let name = match &self.operator {
+            Some(name) => name.clone(),
+            None => name_of_user().context("who asks for it? say so with --operator NAME")?,
+        };
+        Ok(Note::new(&name, reason))
+    }
+}
+
+/// The ledger, with its schema as this version needs it.
+pub(super) async fn ledger(config: &Config) -> Result<Ledger> {
+    let ledger = app::connect_ledger(config).await?;
+    let pending = ledger.pending_migrations().await?;
+    if pending > 0 {
+        bail!("{pending} migrations are pending; run `clawback migrate up` first");
+    }
+    Ok(ledger)
+}
+
+/// The operator's hands on this ledger and the broker.
+pub(super) fn hands(config: &Config, ledger: Ledger) -> Result<Operator> {
+    Ok(Operator::new(ledger, app::broker(config, "clawback operator")?, app::topologies(config)?))
+}
+
+/// What there is to say about the parked messages of a row that is tried again.
+pub(super) fn about_leftovers(left: &Leftovers) -> String {
+    match &left.problem {
+        None if left.removed == 0 => "It had no parked message.".to_owned(),
+        None => "Its parked message is taken away.".to_owned(),
+        Some(problem) => format!(
+            "warning: its parked message, if it has one, is still there and does no harm ({problem}); take it away with \
+             `clawback parked discard`."
+        ),
+    }
+}
+
+/// For `--reason`.
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
+    checked(text, MAX_REASON)
+}
+
+/// A status by its name.
+pub(super) fn parse_status<S: ActiveEnum<Value = String> + Iterable + Display>(text: &str) -> Result<S, String> {
+    S::try_from_value(&text.to_owned()).map_err(|_| {
+        let allowed: Vec<String> = S::iter().map(|status| status.to_string()).collect();
+        format!("allowed: {}", allowed.join(", "))
+    })
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    checked(text, MAX_NAME)
+}
+
+fn checked(text: &str, longest: usize) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
+        return Err(format!("allowed: 1 to {longest} characters in one line"));
+    }
+    Ok(text.to_owned())
+}
+
+fn name_of_user() -> Option<String> {
+    let from_environment = || std::env::var("USER").ok();
+    let from_system = || String::from_utf8(Command::new("id").arg("-un").output().ok()?.stdout).ok();
+    from_environment().and_then(|name| parse_name(&name).ok()).or_else(|| parse_name(&from_system()?).ok())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+    use crate::ledger::{ReversalStatus, TransferStatus};
+
+    #[test]
+    fn a_status_is_one_of_those_that_there_are() {
+        assert_eq!(parse_status::<ReversalStatus>("permanently_failed").unwrap(), ReversalStatus::PermanentlyFailed);
+        assert_eq!(
+            parse_status::<ReversalStatus>("done").unwrap_err(),
+            "allowed: pending, reversed, permanently_failed"
+        );
+        assert!(parse_status::<TransferStatus>("done").unwrap_err().contains("reversal_pending"));
+    }
+
+    #[test]
+    fn a_reason_has_words_and_one_line() {
+        assert_eq!(parse_reason("  the seller paid in ").unwrap(), "the seller paid in");
+        for bad in ["", "  ", "two\nlines", &"x".repeat(501)] {
+            assert!(parse_reason(bad).unwrap_err().starts_with("allowed: 1 to 500"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_a_name() {
+        assert!(!name_of_user().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,184 @@
+//! `clawback reversals`: what is owed, how far it is, and having what was given up tried again.
+
+use std::io::{Result as IoResult, Write};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::operator::{self, Output, Who, about_leftovers, parse_reason, parse_status};
+use super::output::{Format, json, wrap};
+use super::terminal::{plain, print, time};
+use crate::config::Config;
+use crate::ledger::{Ledger, ReversalStatus, ReversalView};
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+                        clawback reversals list --status permanently_failed\n  \
+                        clawback reversals replay 0199e2c4-… --reason \"the seller paid in\"\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(super) enum Reversals {
+    /// List reversals, newest first
+    List(List),
+    /// Show one reversal
+    Show(Show),
+    /// Have a reversal that was given up tried again; Stripe is asked first whether it has happened
+    Replay(Replay),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Amounts are in minor units of the transfer's currency.\n\n\
+                        --format json prints {\"reversals\": […]}; each one is as GET /v1/reversals shows it.\n\n\
+                        Examples:\n  \
+                        clawback reversals list --status pending --limit 50\n  \
+                        clawback reversals list --format json | jq '.reversals[].id'\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(super) struct List {
+    /// Only these: pending, reversed or permanently_failed
+    #[arg(long, value_parser = parse_status::<ReversalStatus>)]
+    status: Option<ReversalStatus>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "--format json prints the reversal as GET /v1/reversals shows it.\n\n\
+                        Example:\n  \
+                        clawback reversals show trr_1Qx4\n\n\
+                        Exit codes: 0 done, 1 failed or not found, 2 wrong usage.")]
+pub(super) struct Show {
+    /// Clawback's id, or Stripe's (trr_…)
+    id: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The reversal begins anew with fresh retries and a new job, which takes the place of its parked \
+                        message. Before the worker calls Stripe it looks there whether the reversal has happened after \
+                        all: a replay never takes money twice. Your name and the reason go into the history.\n\n\
+                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}.\n\n\
+                        Example:\n  \
+                        clawback reversals replay 0199e2c4-… --reason \"the seller paid in\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or not given up, 2 wrong usage."
+)]
+pub(super) struct Replay {
+    /// Clawback's id, or Stripe's (trr_…)
+    id: String,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    reason: String,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Reversals {
+    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+        let ledger = operator::ledger(config).await?;
+        let mut out = Vec::new();
+        match self {
+            Self::List(List { status, limit, output }) => {
+                let found = ledger.list_reversals(status, None, limit).await?;
+                match output.format {
+                    Format::Table => table(&mut out, &found, limit)?,
+                    Format::Json => json(&mut out, &json!({"reversals": found}))?,
+                }
+            }
+            Self::Show(Show { id, output }) => {
+                let found = find(&ledger, &id).await?;
+                match output.format {
+                    Format::Table => details(&mut out, &found)?,
+                    Format::Json => json(&mut out, &found)?,
+                }
+            }
+            Self::Replay(Replay { id, reason, who, output }) => {
+                let id = find(&ledger, &id).await?.id;
+                let left = operator::hands(config, ledger.clone())?.replay_reversal(id, &who.note(&reason)?).await?;
+                let now = find(&ledger, &id.to_string()).await?.status;
+                match output.format {
+                    Format::Table => {
+                        let next = format!(
+                            "Reversal {id} begins anew. {} The relay brings its new job to the worker, which first asks \
+                             Stripe whether it has happened.",
+                            about_leftovers(&left)
+                        );
+                        wrap(&mut out, "", "", &next)?;
+                        writeln!(out, "Watch it with: clawback trace {id}")?;
+                    }
+                    Format::Json => {
+                        let done = json!({"id": id, "status": now, "parked_messages_removed": left.removed});
+                        json(&mut out, &done)?;
+                        if left.problem.is_some() {
+                            tracing::warn!("{}", about_leftovers(&left));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(print(&out)?)
+    }
+}
+
+async fn find(ledger: &Ledger, id: &str) -> Result<ReversalView> {
+    match ledger.reversal(id).await? {
+        Some(found) => Ok(found),
+        None => bail!(
+            "no reversal has the id {id:?}: Clawback's id or Stripe's (trr_…) is meant; `clawback reversals list` shows \
+             them, `clawback trace` takes other ids too"
+        ),
+    }
+}
+
+fn table(out: &mut impl Write, found: &[ReversalView], limit: u64) -> IoResult<()> {
+    if found.is_empty() {
+        return writeln!(out, "No reversals.");
+    }
+    writeln!(out, "{:<36} {:<18} {:>19} CUR", "REVERSAL", "STATUS", "AMOUNT")?;
+    for reversal in found {
+        let ReversalView { id, amount, currency, .. } = reversal;
+        writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", reversal.status.to_string())?;
+        if let Some(more) = in_words(reversal) {
+            wrap(out, "  ", "  ", &plain(&more))?;
+        }
+    }
+    match found.len() as u64 {
+        count if count == limit => writeln!(out, "The newest {limit}; more with --limit."),
+        _ => Ok(()),
+    }
+}
+
+fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {
+    let ReversalView { id, refund_id, transfer_id, amount, currency, status, retry_count, .. } = reversal;
+    writeln!(out, "Reversal      {id}\nStatus        {status}\nAmount        {amount} {currency} (minor units)")?;
+    writeln!(out, "Refund        {refund_id}\nTransfer      {transfer_id}")?;
+    writeln!(out, "Recorded      {}\nRetries used  {retry_count}", time(reversal.created_at))?;
+    if let Some(more) = in_words(reversal) {
+        wrap(out, "State         ", "              ", &plain(&more))?;
+    }
+    writeln!(out, "\nWhat happened to it: clawback trace {id}")
+}
+
+/// What its status alone does not say.
+pub(super) fn in_words(reversal: &ReversalView) -> Option<String> {
+    let failure = || {
+        let code = reversal.failure_code.as_deref()?;
+        Some(format!("{code}: {}", reversal.failure_message.as_deref().unwrap_or("no words")))
+    };
+    match reversal.status {
+        ReversalStatus::Reversed => {
+            let by = if reversal.externally_reversed { ", by another hand than ours" } else { "" };
+            reversal.stripe_reversal_id.as_ref().map(|id| format!("reversed at Stripe as {id}{by}"))
+        }
+        ReversalStatus::Pending => {
+            let next = format!("next try {}", time(reversal.next_retry_at?));
+            Some(failure().map_or(next.clone(), |failure| format!("{next}; {failure}")))
+        }
+        ReversalStatus::PermanentlyFailed => failure(),
+    }
+}

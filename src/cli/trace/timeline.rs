@@ -1,0 +1,104 @@
+//! A trace as text of at most 80 columns: the events, oldest first, and how everything stands now.
+
+use std::io::{Result, Write};
+
+use crate::cli::output::wrap;
+use crate::cli::reversals::in_words;
+use crate::cli::terminal::{plain, time};
+use crate::ledger::{
+    RefundStatus, ReversalStatus, Trace, TraceEvent, TracedRefund, TracedReversal, TracedTransfer, now,
+};
+
+/// Below the text of an event, beside its time.
+const INDENT: &str = "              ";
+
+pub(super) fn write(out: &mut impl Write, trace: &Trace) -> Result<()> {
+    let mut day = None;
+    for event in &trace.events {
+        let date = event.at.date_naive();
+        if day.replace(date) != Some(date) {
+            writeln!(out, "{date} (UTC)")?;
+        }
+        entry(out, event)?;
+    }
+    writeln!(out, "\nNow, {} (amounts in minor units)", time(now()))?;
+    for payment in &trace.payments {
+        let text = format!("payment {}: {} {}", payment.payment_ref, payment.amount, payment.currency);
+        wrap(out, "", "  ", &plain(&text))?;
+    }
+    for refund in &trace.refunds {
+        wrap(out, "", "  ", &plain(&refund_now(refund)))?;
+    }
+    for transfer in &trace.transfers {
+        wrap(out, "", "  ", &plain(&transfer_now(transfer)))?;
+    }
+    for reversal in &trace.reversals {
+        wrap(out, "", "  ", &plain(&reversal_now(trace, reversal)))?;
+    }
+    Ok(())
+}
+
+fn entry(out: &mut impl Write, event: &TraceEvent) -> Result<()> {
+    let change = match (&event.from, &event.to) {
+        (Some(from), Some(to)) => format!(": {from} -> {to}"),
+        (None, Some(to)) => format!(": {to}"),
+        _ => String::new(),
+    };
+    let what = format!("{} {}{change}", event.entity, name(event));
+    wrap(out, &format!("{}  ", event.at.format("%H:%M:%S%.3f")), INDENT, &plain(&what))?;
+    let request = event.stripe_request_id.as_ref().map(|id| format!(" [{id}]")).unwrap_or_default();
+    wrap(out, INDENT, INDENT, &plain(&format!("{}: {}{request}", event.actor, event.reason)))
+}
+
+/// The provider's id, or the end of ours: all that were made in the same moment begin in the same way.
+fn name(event: &TraceEvent) -> String {
+    match (&event.provider_id, event.entity.as_str()) {
+        (Some(id), "webhook" | "payment" | "refund" | "transfer") => id.clone(),
+        _ => {
+            let id = event.entity_id.simple().to_string();
+            format!("…{}", &id[id.len() - 8..])
+        }
+    }
+}
+
+fn refund_now(refund: &TracedRefund) -> String {
+    let TracedRefund { id, refund_ref, amount, currency, status, .. } = refund;
+    let why = refund.status_reason.as_ref().filter(|_| *status != RefundStatus::Matched);
+    let why = why.map(|why| format!(", {why}")).unwrap_or_default();
+    let to_do = refund.attention.as_ref().map(|to_do| format!("; to do: {to_do}")).unwrap_or_default();
+    format!("refund {refund_ref} ({id}): {status}{why}; {amount} {currency}{to_do}")
+}
+
+fn transfer_now(transfer: &TracedTransfer) -> String {
+    let TracedTransfer { id, status, amount, amount_reversed, currency, .. } = transfer;
+    let name = transfer.stripe_transfer_id.as_deref().unwrap_or("not at Stripe");
+    let failure = transfer.failure_message.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    let next = transfer.next_retry_at.map(|at| format!("; next try {}", time(at))).unwrap_or_default();
+    let waiting = waiting(transfer.job_waiting_since);
+    format!("transfer {name} ({id}): {status}, {amount_reversed} of {amount} {currency} back{failure}{next}{waiting}")
+}
+
+fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
+    let reversal = &traced.reversal;
+    let transfer = trace.transfers.iter().find(|transfer| transfer.id == reversal.transfer_id);
+    let transfer = transfer.and_then(|transfer| transfer.stripe_transfer_id.clone());
+    let of = transfer.map(|id| format!(" of {id}")).unwrap_or_default();
+    let retries = match reversal.retry_count {
+        0 => String::new(),
+        1 => ", 1 retry used".to_owned(),
+        count => format!(", {count} retries used"),
+    };
+    let more = in_words(reversal).map(|more| format!("; {more}")).unwrap_or_default();
+    let next = match (reversal.status, reversal.next_retry_at) {
+        (ReversalStatus::Pending, None) if traced.job_waiting_since.is_none() => "; its job is under way",
+        (ReversalStatus::PermanentlyFailed, _) => "; no further try until it is replayed: clawback reversals replay ID",
+        _ => "",
+    };
+    let waiting = waiting(traced.job_waiting_since);
+    let (id, status, amount, currency) = (reversal.id, reversal.status, reversal.amount, &reversal.currency);
+    format!("reversal {id}: {status}, {amount} {currency}{of}{retries}{more}{next}{waiting}")
+}
+
+fn waiting(since: Option<chrono::DateTime<chrono::Utc>>) -> String {
+    since.map(|since| format!("; its job waits for the relay since {}", time(since))).unwrap_or_default()
+}

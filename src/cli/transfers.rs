@@ -1,0 +1,182 @@
+//! `clawback transfers`: what went to the sellers, how much of it is back, and having a creation that was given up tried
+//! again.
+
+use std::io::{Result as IoResult, Write};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::operator::{self, Output, Who, about_leftovers, parse_reason, parse_status};
+use super::output::{Format, json, wrap};
+use super::reversals::in_words;
+use super::terminal::{plain, print};
+use crate::config::Config;
+use crate::ledger::{Ledger, TransferStatus, TransferView};
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+                        clawback transfers list --status reversal_pending\n  \
+                        clawback transfers show tr_1Qx4\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(super) enum Transfers {
+    /// List transfers, newest first
+    List(List),
+    /// Show one transfer with its reversals
+    Show(Show),
+    /// Have the creation of a transfer that was given up tried again; Stripe is asked first whether it exists
+    Retry(Retry),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Amounts are in minor units of the transfer's currency.\n\n\
+                        --format json prints {\"transfers\": […]}; each one is as GET /v1/transfers/{id} shows it.\n\n\
+                        Example:\n  \
+                        clawback transfers list --status permanently_failed --limit 50\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(super) struct List {
+    /// Only these: pending, completed, failed, permanently_failed, reversal_pending, partially_reversed or reversed
+    #[arg(long, value_parser = parse_status::<TransferStatus>)]
+    status: Option<TransferStatus>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "--format json prints the transfer as GET /v1/transfers/{id} shows it.\n\n\
+                        Example:\n  \
+                        clawback transfers show tr_1Qx4\n\n\
+                        Exit codes: 0 done, 1 failed or not found, 2 wrong usage.")]
+pub(super) struct Show {
+    /// Clawback's id, or Stripe's (tr_…)
+    id: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For transfers that Clawback creates itself. The creation begins anew with fresh retries and a new \
+                        job, which takes the place of its parked message. Before the worker calls Stripe it looks there \
+                        whether the transfer exists after all: a retry never pays twice. Your name and the reason go into \
+                        the history. A transfer whose reversal was given up exists at Stripe: replay the reversal \
+                        instead.\n\n\
+                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}.\n\n\
+                        Example:\n  \
+                        clawback transfers retry 0199e2c4-… --reason \"the account is verified now\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or not given up, 2 wrong usage."
+)]
+pub(super) struct Retry {
+    /// Clawback's id
+    id: String,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    reason: String,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Transfers {
+    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+        let ledger = operator::ledger(config).await?;
+        let mut out = Vec::new();
+        match self {
+            Self::List(List { status, limit, output }) => {
+                let found = ledger.list_transfers(status, None, limit).await?;
+                match output.format {
+                    Format::Table => table(&mut out, &found, limit)?,
+                    Format::Json => json(&mut out, &json!({"transfers": found}))?,
+                }
+            }
+            Self::Show(Show { id, output }) => {
+                let found = find(&ledger, &id).await?;
+                match output.format {
+                    Format::Table => details(&mut out, &found)?,
+                    Format::Json => json(&mut out, &found)?,
+                }
+            }
+            Self::Retry(Retry { id, reason, who, output }) => {
+                let id = find(&ledger, &id).await?.id;
+                let left = operator::hands(config, ledger.clone())?.retry_transfer(id, &who.note(&reason)?).await?;
+                let now = find(&ledger, &id.to_string()).await?.status;
+                match output.format {
+                    Format::Table => {
+                        let next = format!(
+                            "Transfer {id} begins anew. {} The relay brings its new job to the worker, which first asks \
+                             Stripe whether it exists.",
+                            about_leftovers(&left)
+                        );
+                        wrap(&mut out, "", "", &next)?;
+                        writeln!(out, "Watch it with: clawback trace {id}")?;
+                    }
+                    Format::Json => {
+                        let done = json!({"id": id, "status": now, "parked_messages_removed": left.removed});
+                        json(&mut out, &done)?;
+                        if left.problem.is_some() {
+                            tracing::warn!("{}", about_leftovers(&left));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(print(&out)?)
+    }
+}
+
+async fn find(ledger: &Ledger, id: &str) -> Result<TransferView> {
+    match ledger.transfer(id).await? {
+        Some(found) => Ok(found),
+        None => bail!(
+            "no transfer has the id {id:?}: Clawback's id or Stripe's (tr_…) is meant; `clawback transfers list` shows \
+             them, `clawback trace` takes other ids too"
+        ),
+    }
+}
+
+fn table(out: &mut impl Write, found: &[TransferView], limit: u64) -> IoResult<()> {
+    if found.is_empty() {
+        return writeln!(out, "No transfers.");
+    }
+    writeln!(out, "{:<36} {:<18} {:>19} CUR", "TRANSFER", "STATUS", "AMOUNT")?;
+    for transfer in found {
+        let TransferView { id, amount, currency, .. } = transfer;
+        writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", transfer.status.to_string())?;
+        let at_stripe = transfer.stripe_transfer_id.as_deref().unwrap_or("not at Stripe");
+        let back = match transfer.amount_reversed {
+            0 => String::new(),
+            back => format!(", {back} back"),
+        };
+        wrap(out, "  ", "  ", &plain(&format!("{at_stripe}, seller {}{back}", transfer.seller_id)))?;
+    }
+    match found.len() as u64 {
+        count if count == limit => writeln!(out, "The newest {limit}; more with --limit."),
+        _ => Ok(()),
+    }
+}
+
+fn details(out: &mut impl Write, transfer: &TransferView) -> IoResult<()> {
+    let TransferView { id, amount, currency, status, amount_reversed, .. } = transfer;
+    let at_stripe = transfer.stripe_transfer_id.as_deref().unwrap_or("does not exist there");
+    writeln!(out, "Transfer      {id}\nStatus        {status}")?;
+    for (name, value) in
+        [("At Stripe", at_stripe), ("Seller", &transfer.seller_id), ("Destination", &transfer.destination)]
+    {
+        wrap(out, &format!("{name:<14}"), "              ", &plain(value))?;
+    }
+    writeln!(out, "Amount        {amount} {currency} (minor units)\nBack          {amount_reversed} {currency}")?;
+    if !transfer.reversals.is_empty() {
+        writeln!(out, "\n{:<36} {:<18} {:>19} CUR", "REVERSAL", "STATUS", "AMOUNT")?;
+    }
+    for reversal in &transfer.reversals {
+        writeln!(out, "{:<36} {:<18} {:>19} {}", reversal.id, reversal.status.to_string(), reversal.amount, currency)?;
+        if let Some(more) = in_words(reversal) {
+            wrap(out, "  ", "  ", &plain(&more))?;
+        }
+    }
+    writeln!(out, "\nWhat happened to it: clawback trace {id}")
+}
