@@ -17,6 +17,8 @@ run_tests() {
   cargo build --workspace --bins --locked # the tests of crashes start the program itself
   services_for_this_command broker postgres
   step "tests"
+  # A snapshot that differs fails, and is shown; `INSTA_UPDATE=always ./dev test …` accepts what the program says now.
+  export INSTA_UPDATE=${INSTA_UPDATE:-no}
   if cargo nextest --version >/dev/null 2>&1; then run cargo nextest run --workspace --locked "$@"
   elif [ $# -gt 0 ]; then die "arguments are for cargo-nextest, which is not installed; cargo test takes others: . target/dev/env; cargo test …"
   else run cargo test --workspace --locked --lib --bins --tests; fi

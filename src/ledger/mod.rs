@@ -24,8 +24,8 @@ mod payments;
 mod reads;
 mod reconciliation;
 mod refunds;
-mod reports;
 mod remarks;
+mod reports;
 mod reversals;
 mod settling;
 mod state;
@@ -56,8 +56,8 @@ pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
 pub use settling::REVERSAL_ENDED;
 pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 pub(crate) use time::{in_future, now};
-pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
 pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
+pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
 
 /// The ledger on its database. Cheap to clone; clones share the connections and the wake-up.
 #[derive(Clone, Debug)]

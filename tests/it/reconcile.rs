@@ -1,15 +1,13 @@
 //! `clawback reconcile`, the real binary, against a Stripe that has something else than the ledger.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Ledger, Request};
-use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, TestApp, both_databases, refund_event, to_create};
+use crate::support::{DEADLINE, Run, TestApp, both_databases, refund_event, to_create};
 
 both_databases! {
     where_the_two_agree_it_says_so,
@@ -326,36 +324,8 @@ async fn it_never_calls_faster_than_the_limit(mut app: TestApp) {
     assert!(took >= chrono::TimeDelta::milliseconds(69 * 25 - 200), "{took}");
 }
 
-/// How a run of the binary went.
-#[derive(Debug)]
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Run {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
-    }
-}
-
 async fn reconcile(app: &TestApp, arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_clawback"))
-        .arg("reconcile")
-        .args(arguments)
-        .env_clear()
-        .envs(app.settings())
-        .env("RUST_LOG", "warn")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(DEADLINE, output).await.expect("reconcile does not end").unwrap();
-    Run {
-        code: output.status.code().expect("it was killed"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    app.cli(&[&["reconcile"], arguments].concat()).await
 }
 
 /// Registers a payment that was paid out in full, `each` to every transfer.

@@ -13,7 +13,7 @@ use stripe_sim::Sim;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Db, Vhost, eventually, sign, sign_hyperswitch};
+use super::{Backend, Db, Run, Vhost, eventually, sign, sign_hyperswitch};
 
 /// The payment response hash key of the tests' profile.
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
@@ -138,6 +138,11 @@ impl TestApp {
             answer.filter(|answer| answer.status() == 200)
         })
         .await;
+    }
+
+    /// Runs `clawback <arguments>` on this database, virtual host and Stripe.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Run {
+        Run::of(arguments, &self.settings).await
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -47,6 +47,14 @@ impl Db {
         Database::connect(options).await.unwrap()
     }
 
+    /// A UUID as this database's SQL writes it.
+    pub(crate) fn id(&self, id: &str) -> String {
+        match self.backend {
+            Backend::Sqlite => format!("x'{}'", id.replace('-', "")),
+            Backend::Postgres => format!("'{id}'"),
+        }
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         let connection = self.connect().await;
         connection.execute_unprepared(sql).await.unwrap();

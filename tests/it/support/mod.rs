@@ -4,6 +4,7 @@ mod app;
 mod database;
 mod http;
 mod process;
+mod redacted;
 mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
@@ -11,7 +12,8 @@ pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{
     hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, to_create, two_sellers,
 };
-pub(crate) use process::Process;
+pub(crate) use process::{Process, Run};
+pub(crate) use redacted::redacted;
 pub(crate) use vhost::Vhost;
 
 use std::future::Future;
