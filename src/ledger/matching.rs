@@ -157,7 +157,10 @@ async fn owe(
         called_at: None,
     };
     reversal::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
-    let note = refused.map_or(note, |(_, why)| Note::new(actor, why));
+    let mut note = refused.map_or(note, |(_, why)| Note::new(actor, why));
+    if !is_uncreated {
+        note.reason.push_str("; its job is in the outbox");
+    }
     history::append(txn, Entity::Reversal, id, None, &status.to_string(), &note).await?;
     Ok((id, (!is_uncreated).then(|| Job::reverse(id))))
 }

@@ -166,7 +166,7 @@ impl CreateTransfer {
         request_id: Option<String>,
     ) -> Result<Outcome, LedgerError> {
         let reason = format!("{}: {}", why.code, why.message);
-        let note = Note::new(ACTOR, &reason).with_request_id(request_id);
+        let note = Note::new(ACTOR, format!("given up, its message is parked: {reason}")).with_request_id(request_id);
         self.context.ledger.fail_creation(task, &why, &note).await?;
         tracing::warn!(transfer_id = %task.id, reason, "given up and parked");
         Ok(Outcome::Park { reason })

@@ -20,7 +20,9 @@ impl ReverseTransfer {
         request_id: Option<String>,
     ) -> Result<Outcome, LedgerError> {
         let ledger = &self.context.ledger;
-        let reason = if externally { "reversed at Stripe by somebody else" } else { "Stripe has reversed it" };
+        let by = if externally { "somebody else has reversed it at Stripe" } else { "Stripe has reversed it" };
+        let attempt = task.retry_count.saturating_add(1);
+        let reason = format!("attempt {attempt}: {by}, as {stripe_reversal_id}");
         let note = Note::new(ACTOR, reason).with_request_id(request_id);
         match ledger.succeed(task, stripe_reversal_id, externally, &note).await {
             // Another worker gave it up while our call was on its way. Stripe's word counts.
@@ -49,7 +51,7 @@ impl ReverseTransfer {
         request_id: Option<String>,
     ) -> Result<Outcome, LedgerError> {
         let reason = format!("{}: {}", why.code, why.message);
-        let note = Note::new(ACTOR, &reason).with_request_id(request_id);
+        let note = Note::new(ACTOR, format!("given up, its message is parked: {reason}")).with_request_id(request_id);
         self.context.ledger.fail(task, &why, &note).await?;
         tracing::warn!(reversal_id = %task.id, reason, "given up and parked");
         Ok(Outcome::Park { reason })

@@ -42,10 +42,11 @@ impl JobContext {
             Pace::Backoff => backoff.max(report.retry_after.unwrap_or_default().min(self.longest())),
             Pace::Soon => self.policy.delay(0),
         };
-        let note = Note::new(ACTOR, format!("retry {} in {delay:?}: {}", used.saturating_add(1), why.message))
-            .with_request_id(report.request_id.clone());
         let reason = why.message.clone();
         let how = Postponement { until: in_future(delay), counted: true, aftermath, failure: why };
+        let (attempt, at) = (used.saturating_add(1), how.until.format("%F %T UTC"));
+        let note = Note::new(ACTOR, format!("attempt {attempt}: {reason}; retry {attempt} at {at}"))
+            .with_request_id(report.request_id.clone());
         Ok(PutOff { how, note, outcome: Outcome::RetryAfter { delay, reason } })
     }
 
@@ -83,9 +84,10 @@ impl JobContext {
 
 /// Waits, which costs no retry.
 pub(super) fn wait(aftermath: Aftermath, delay: Duration, why: Failure, request_id: Option<String>) -> PutOff {
-    let note = Note::new(ACTOR, format!("waits {delay:?}: {}", why.message)).with_request_id(request_id);
     let reason = why.message.clone();
     let how = Postponement { until: in_future(delay), counted: false, aftermath, failure: why };
+    let at = how.until.format("%F %T UTC");
+    let note = Note::new(ACTOR, format!("{reason}; next try at {at}, no retry used up")).with_request_id(request_id);
     PutOff { how, note, outcome: Outcome::Snooze { delay, reason } }
 }
 

@@ -2,9 +2,9 @@
 //! is in the history.
 
 use serde_json::{Value, json};
-use stripe_sim::Fault;
+use stripe_sim::{Fault, Target};
 
-use crate::support::{Process, TestApp, both_databases, eventually};
+use crate::support::{Process, TestApp, both_databases, eventually, to_create};
 
 both_databases! {
     a_reversal_that_was_given_up_is_replayed,
@@ -245,21 +245,35 @@ async fn what_is_no_job_of_the_ledger_can_be_discarded_and_not_replayed(mut app:
 }
 
 async fn a_creation_that_was_given_up_is_tried_again(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
-    app.refund(10_000).await;
-    let transfers = app.cli(&["transfers", "list", "--format", "json"]).await.json()["transfers"].clone();
-    let id = transfers[0]["id"].as_str().unwrap();
-    let run = app.cli(&["transfers", "retry", id, "--reason", "the account is verified"]).await;
-    assert_eq!((run.code, run.stderr.contains("replay its reversals instead")), (1, true), "{run:?}");
+    app.restart_with(&[("TRANSFER_RETRY_MAX_RETRIES", "0"), ("TRANSFER_RETRY_CHECK_INTERVAL", "1h")]).await;
+    app.sim.fault(Target::Any, Fault::UnavailableHtml, 1_000);
+    assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
+    let ids = [0, 1].map(async |index| app.transfer_becomes(index, "permanently_failed").await["id"].clone());
+    let ids = futures_util::future::join_all(ids).await;
+    let list = parked(&app, 2).await;
+    for message in &list {
+        assert_eq!((&message["queue"], &message["entity"]), (&json!("transfers.parked"), &json!("transfer")));
+        assert_eq!(message["row_status"], "permanently_failed");
+    }
+    app.sim.clear_faults();
+    app.restart_with(&[("TRANSFER_RETRY_CHECK_INTERVAL", "1s")]).await;
 
-    let created = "UPDATE seller_transfers SET status = 'permanently_failed', stripe_transfer_id = NULL";
-    app.db.execute(&format!("{created} WHERE id = {}", app.db.id(id))).await;
+    let id = ids[0].as_str().unwrap();
     let run = app.cli(&["transfers", "retry", id, "--reason", "the account is verified"]).await;
     assert!(run.table().contains(&format!("clawback trace {id}")), "{run:?}");
-    let shown = app.cli(&["transfers", "show", id, "--format", "json"]).await.json();
-    assert_eq!(shown["status"], "pending");
-    assert_eq!(app.db.count("outbox WHERE kind = 'create_transfer'").await, 1);
-    assert_eq!(app.db.count("history WHERE actor = 'ada' AND reason = 'the account is verified'").await, 1);
+    assert!(run.words().contains("parked message is taken away"), "{run:?}");
+    app.transfer_becomes(0, "completed").await;
+    let run = app.cli(&["parked", "replay", "--kind", "create_transfer", "--reason", "Stripe is back"]).await;
+    assert!(run.table().contains("1 replayed, 0 skipped."), "{run:?}");
+    app.transfer_becomes(1, "completed").await;
+    parked(&app, 0).await;
+    let ledger = app.sim.ledger();
+    assert_eq!((ledger.transfers_to("acct_3").len(), ledger.transfers_to("acct_4").len()), (1, 1));
+    let asked = "history WHERE actor = 'ada' AND from_status = 'permanently_failed' AND to_status = 'pending'";
+    assert_eq!(app.db.count(asked).await, 2);
+    let run = app.cli(&["transfers", "retry", id, "--reason", "once more"]).await;
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains(id), "{run:?}");
 }
 
 /// Has that many reversals of a refund given up, waits until their messages are parked, and returns the reversals' ids.

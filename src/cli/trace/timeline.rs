@@ -81,8 +81,9 @@ fn transfer_now(transfer: &TracedTransfer) -> String {
 fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
     let reversal = &traced.reversal;
     let transfer = trace.transfers.iter().find(|transfer| transfer.id == reversal.transfer_id);
-    let transfer = transfer.and_then(|transfer| transfer.stripe_transfer_id.clone());
-    let of = transfer.map(|id| format!(" of {id}")).unwrap_or_default();
+    let at_stripe = transfer.and_then(|transfer| transfer.stripe_transfer_id.clone());
+    let exists = at_stripe.is_some();
+    let of = at_stripe.map(|id| format!(" of {id}")).unwrap_or_default();
     let retries = match reversal.retry_count {
         0 => String::new(),
         1 => ", 1 retry used".to_owned(),
@@ -90,6 +91,7 @@ fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
     };
     let more = in_words(reversal).map(|more| format!("; {more}")).unwrap_or_default();
     let next = match (reversal.status, reversal.next_retry_at) {
+        (ReversalStatus::Pending, None) if !exists => "; waits for its transfer to be created",
         (ReversalStatus::Pending, None) if traced.job_waiting_since.is_none() => "; its job is under way",
         (ReversalStatus::PermanentlyFailed, _) => "; no further try until it is replayed: clawback reversals replay ID",
         _ => "",
