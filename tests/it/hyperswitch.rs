@@ -40,7 +40,7 @@ async fn answer(response: Response) -> Value {
 async fn problem(response: Response, status: StatusCode, slug: &str) -> Value {
     let answered = response.status();
     let problem: Value = response.json().await.unwrap();
-    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, slug), "{problem}");
+    assert_eq!((answered, problem["type"].as_str().unwrap()), (status, &*format!("/problems/{slug}")), "{problem}");
     problem
 }
 

@@ -14,6 +14,9 @@ both_databases! {
     a_worker_alone_serves_health_and_metrics_only_where_it_is_told_to,
 }
 
+/// On a slow machine a sweeper would come in between, and make jobs of its own.
+const NO_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
+
 /// What one scrape says: samples by their name and labels as written.
 struct Scrape(BTreeMap<String, f64>);
 
@@ -31,7 +34,8 @@ async fn scrape(app: &TestApp) -> Scrape {
 }
 
 async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "1h"), ("REVERSAL_BACKOFF_MAX", "2h")]).await;
+    let backoff = [("REVERSAL_BACKOFF_BASE", "1h"), ("REVERSAL_BACKOFF_MAX", "2h")];
+    app.restart_with(&[backoff[0], backoff[1], NO_SWEEPER]).await;
     app.sim.fault("tr_1", stripe_sim::Fault::UnavailableHtml, 1);
     let mut payment = crate::support::two_sellers("pi_1");
     let unknown = json!({"seller_id": "s3", "stripe_transfer_id": "tr_unknown", "destination": "acct_3", "amount": 1_000,
@@ -96,8 +100,8 @@ async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: Test
 }
 
 async fn what_the_outbox_has_not_published_yet_shows_with_its_age(mut app: TestApp) {
-    // No sweeper comes in between and makes more jobs.
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    let no_worker = [("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")];
+    app.restart_with(&[no_worker[0], no_worker[1], NO_SWEEPER]).await;
     app.refund(10_000).await;
     app.published(2).await;
     // As if a relay had claimed it and never come back.
