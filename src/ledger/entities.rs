@@ -223,7 +223,7 @@ pub(crate) mod outbox {
         pub kind: String,
         /// JSON.
         pub payload: String,
-        /// What the job is about: a reversal's id.
+        /// What the job is about: a reversal's id, or a transfer's.
         pub entity_id: Uuid,
         pub created_at: DateTime<Utc>,
         /// A relay is publishing it; when it has not said so by then, another may.

@@ -8,7 +8,9 @@ use std::net::TcpListener as BlockingListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawback::stripe::{API_VERSION, Client, ClientError, Meaning, Report, ReverseTransfer, TransferReversal};
+use clawback::stripe::{
+    API_VERSION, Client, ClientError, CreateTransfer, Meaning, Report, ReverseTransfer, TransferReversal,
+};
 use secrecy::SecretString;
 use stripe_sim::{Fault, Sim, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +39,18 @@ fn command(amount: i64) -> ReverseTransfer {
         currency: "eur".to_owned(),
         reversal_id: Uuid::now_v7(),
         refund_id: Uuid::now_v7(),
+        epoch: 0,
+    }
+}
+
+fn creation(payment_ref: &str) -> CreateTransfer {
+    CreateTransfer {
+        transfer_id: Uuid::now_v7(),
+        payment_ref: payment_ref.to_owned(),
+        payment_currency: "eur".to_owned(),
+        amount: 500,
+        currency: "eur".to_owned(),
+        destination: "acct_2".to_owned(),
         epoch: 0,
     }
 }
@@ -202,6 +216,56 @@ async fn reversals_are_listed_over_all_pages() {
     assert_eq!(listed, ids);
     let pages = sim.ledger().requests.iter().filter(|request| request.method == "GET").count();
     assert_eq!(pages, 3);
+}
+
+#[tokio::test]
+async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
+    let (sim, client) = simulated();
+    for payment_ref in ["pi_1", "ch_1"] {
+        let command = creation(payment_ref);
+        let mut made = Vec::new();
+        for epoch in 0..150 {
+            let report = client.create_transfer(&CreateTransfer { epoch, ..command.clone() }).await;
+            let Meaning::Created { transfer_id } = report.meaning else { panic!("not created: {report:?}") };
+            made.push(transfer_id);
+        }
+        let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+        let listed = client.list_transfers(&command, before).await.unwrap();
+        let ours: Vec<_> = listed.iter().filter(|of| of.transfer_id() == Some(command.transfer_id)).collect();
+        assert_eq!(ours.len(), 150, "{payment_ref}");
+        assert!(made.iter().all(|id| ours.iter().any(|of| of.id == *id)), "{payment_ref}");
+        let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+        assert_eq!(client.list_transfers(&command, later).await.unwrap(), []);
+    }
+    sim.fault_reads(Target::Any, Fault::BadGateway, 1);
+    let failed = client.list_transfers(&creation("pi_1"), chrono::Utc::now()).await.unwrap_err();
+    assert_eq!(failed.meaning, Meaning::Unavailable, "an incomplete list would look like an absent transfer");
+}
+
+#[tokio::test]
+async fn a_creation_is_answered_once_for_a_key_and_its_refusals_arrive_as_their_meanings() {
+    let (sim, client) = simulated();
+    let command = creation("pi_1");
+    sim.fault("acct_2", Fault::ApplyThenDropConnection, 1);
+    assert_eq!(client.create_transfer(&command).await.meaning, Meaning::Unreached);
+    let second = client.create_transfer(&command).await;
+    assert!(matches!(second.meaning, Meaning::Created { .. }) && second.replayed, "{second:?}");
+    let ledger = sim.ledger();
+    let [first, again] = &ledger.requests[..] else { panic!("{:?}", ledger.requests) };
+    assert_eq!((&first.body, &first.idempotency_key), (&again.body, &again.idempotency_key));
+    assert_eq!(ledger.transfers_to("acct_2").len(), 1);
+
+    let other_amount = CreateTransfer { amount: 1, ..command };
+    assert_eq!(client.create_transfer(&other_amount).await.meaning, Meaning::KeyMisused);
+    let nobody = CreateTransfer { destination: "nobody".to_owned(), ..creation("pi_1") };
+    assert_eq!(client.create_transfer(&nobody).await.meaning, Meaning::NoSuchAccount);
+    let nothing = CreateTransfer { amount: 0, ..creation("pi_1") };
+    assert_eq!(client.create_transfer(&nothing).await.meaning, Meaning::Rejected);
+    sim.set_balance(stripe_sim::PLATFORM, Some(0));
+    assert_eq!(client.create_transfer(&creation("pi_1")).await.meaning, Meaning::BalanceInsufficient);
+    assert_eq!(client.ping().await, Ok(()));
+    sim.allow_keys(["sk_test_another"]);
+    assert_eq!(client.ping().await.unwrap_err().meaning, Meaning::Denied);
 }
 
 #[tokio::test]

@@ -154,6 +154,78 @@ fn a_failure_means_what_the_table_says() {
     }
 }
 
+fn creation() -> CreateTransfer {
+    CreateTransfer {
+        transfer_id: "01936f2a-0000-7000-8000-000000000003".parse().unwrap(),
+        payment_ref: "pi_1".to_owned(),
+        payment_currency: "eur".to_owned(),
+        amount: 700,
+        currency: "eur".to_owned(),
+        destination: "acct_1".to_owned(),
+        epoch: 0,
+    }
+}
+
+fn meaning_of_creation(status: u16, body: &str) -> Meaning {
+    classify(status, &Headers::default(), body.as_bytes(), Asked::Creation(&creation())).meaning
+}
+
+#[test]
+fn a_creation_has_happened_only_where_its_answer_is_the_transfer_that_was_asked_for() {
+    let transfer = |changes: &[(&str, serde_json::Value)]| {
+        let mut body = serde_json::json!({
+            "id": "tr_1", "object": "transfer", "amount": 700, "amount_reversed": 0, "created": 1_790_000_000,
+            "currency": "eur", "destination": "acct_1", "livemode": false, "reversed": false,
+            "metadata": {"clawback_transfer_id": creation().transfer_id}, "transfer_group": "pi_1",
+        });
+        for (name, value) in changes {
+            body[name] = value.clone();
+        }
+        body.to_string()
+    };
+    let created = Meaning::Created { transfer_id: "tr_1".to_owned() };
+    for (what, body, expected) in [
+        ("as asked", transfer(&[]), created.clone()),
+        ("without metadata", transfer(&[("metadata", serde_json::json!({}))]), created),
+        ("no body", NOTHING.to_owned(), Meaning::Unreadable),
+        ("HTML", HTML.to_owned(), Meaning::Unreadable),
+        ("a reversal", reversal(&[]), Meaning::Unreadable),
+        ("another amount", transfer(&[("amount", 699.into())]), Meaning::Unreadable),
+        ("another currency", transfer(&[("currency", "usd".into())]), Meaning::Unreadable),
+        ("another account", transfer(&[("destination", "acct_2".into())]), Meaning::Unreadable),
+        ("an empty id", transfer(&[("id", "".into())]), Meaning::Unreadable),
+        (
+            "another transfer of ours",
+            transfer(&[("metadata", serde_json::json!({"clawback_transfer_id": asked().refund_id}))]),
+            Meaning::Unreadable,
+        ),
+    ] {
+        assert_eq!(meaning_of_creation(200, &body), expected, "{what}: {body}");
+    }
+}
+
+#[test]
+fn a_refused_creation_means_the_same_as_a_refused_reversal_except_where_it_is_about_the_transfer() {
+    for (status, body, expected) in [
+        (409, KEY_IN_USE.to_owned(), Meaning::KeyInUse),
+        (429, invalid_request("rate_limit"), Meaning::RateLimited),
+        (500, API_ERROR.to_owned(), Meaning::ServerError),
+        (503, HTML.to_owned(), Meaning::Unavailable),
+        (400, invalid_request("balance_insufficient"), Meaning::BalanceInsufficient),
+        (400, OTHER_PARAMETERS.to_owned(), Meaning::KeyMisused),
+        (401, BAD_KEY.to_owned(), Meaning::Denied),
+        (404, OTHER_MODE.to_owned(), Meaning::Denied),
+        (400, invalid_request("resource_missing"), Meaning::NoSuchAccount),
+        (404, invalid_request("resource_missing"), Meaning::NoSuchAccount),
+        (400, invalid_request("transfers_not_allowed"), Meaning::Rejected),
+        // Nothing is reversed yet, so these can't mean what they mean for a reversal.
+        (400, MORE_THAN_LEFT.to_owned(), Meaning::Rejected),
+        (400, FULLY_REVERSED.to_owned(), Meaning::Rejected),
+    ] {
+        assert_eq!(meaning_of_creation(status, &body), expected, "{status} {body}");
+    }
+}
+
 #[test]
 fn a_replayed_failure_of_the_server_is_never_tried_again_with_the_same_key() {
     for status in [500, 502, 503, 504, 424] {
