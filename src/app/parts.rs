@@ -85,18 +85,14 @@ pub fn topologies(config: &Config) -> Result<[Topology; 2]> {
 
 /// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
 pub(super) async fn check_queues(config: &Config, topologies: &[Topology]) -> Result<()> {
-    let broker = broker(config, "clawback start")?;
-    for topology in topologies {
-        match broker.declare(topology).await {
-            Ok(()) => {}
-            Err(error @ BrokerError::Unreachable { .. }) => {
-                tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
-                return Ok(());
-            }
-            Err(error) => return Err(error).context("the queues on the broker can't be used"),
+    match broker(config, "clawback start")?.declare_all(topologies).await {
+        Ok(()) => Ok(()),
+        Err(error @ BrokerError::Unreachable { .. }) => {
+            tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
+            Ok(())
         }
+        Err(error) => Err(error).context("the queues on the broker can't be used"),
     }
-    Ok(())
 }
 
 /// Binds the address that `setting` names.

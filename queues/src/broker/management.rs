@@ -8,7 +8,7 @@ use super::{
 use crate::{Argument, QueueSpec, Topology};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use url::Url;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,8 +56,9 @@ pub enum ManagementError {
 
 impl Broker {
     /// Compares what is declared with what is wanted through RabbitMQ's management API at `management`
-    /// (`http://USER:PASSWORD@HOST:15672`), in the vhost of the AMQP URL: every queue's type, arguments and policies,
-    /// the exchange, the binding, and the broker's version. It changes nothing. When the API is not reachable, ask
+    /// (`http://USER:PASSWORD@HOST:15672`; user and password are those of the AMQP URL where it has none), in the vhost of
+    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, and the broker's version. It
+    /// changes nothing. When the API is not reachable, ask
     /// [`check`](Self::check).
     ///
     /// # Errors
@@ -67,7 +68,7 @@ impl Broker {
         topology: &Topology,
         management: &Url,
     ) -> Result<TopologyReport, ManagementError> {
-        let api = Api::new(management, &self.uri.vhost)?;
+        let api = self.api(management)?;
         let mut differences = Vec::new();
         let overview = api.get(&["overview"]).await?.unwrap_or_default();
         let broker_version = overview["rabbitmq_version"].as_str().map(str::to_owned);
@@ -88,6 +89,26 @@ impl Broker {
             differences.push(Difference::missing(&format!("binding `{}`", topology.queue())));
         }
         Ok(TopologyReport { broker_version, differences })
+    }
+
+    /// The broker's feature flags by name, and whether each is enabled. A broker that needs a flag no longer may not list
+    /// it. RabbitMQ shows them to administrators alone, on some versions.
+    ///
+    /// # Errors
+    /// [`ManagementError`].
+    pub async fn feature_flags(&self, management: &Url) -> Result<BTreeMap<String, bool>, ManagementError> {
+        let flags = self.api(management)?.get(&["feature-flags"]).await?.unwrap_or_default();
+        let named = |flag: &Value| Some((flag["name"].as_str()?.to_owned(), flag["state"] == "enabled"));
+        Ok(flags.as_array().into_iter().flatten().filter_map(named).collect())
+    }
+
+    fn api(&self, management: &Url) -> Result<Api, ManagementError> {
+        let mut api = Api::new(management, &self.uri.vhost)?;
+        if api.user.is_empty() {
+            let ours = &self.uri.authority.userinfo;
+            (api.user, api.password) = (ours.username.clone(), Some(ours.password.clone()));
+        }
+        Ok(api)
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 #[cfg(feature = "management")]
 mod management;
 mod report;
+mod server;
 mod socket;
 
 pub(crate) use connection::{close, text};
@@ -53,8 +54,22 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Mismatch`] when a queue or the exchange exists and is declared otherwise; the others as named.
     pub async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.declare_all(std::slice::from_ref(topology)).await
+    }
+
+    /// [`declare`](Self::declare) for several, in their order and on one connection.
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare), for the first that fails; those before it are declared.
+    pub async fn declare_all(&self, topologies: &[Topology]) -> Result<(), BrokerError> {
         let connection = self.connect("declare").await?;
-        let declared = declare(self, &connection, topology).await;
+        let mut declared = Ok(());
+        for topology in topologies {
+            declared = declare(self, &connection, topology).await;
+            if declared.is_err() {
+                break;
+            }
+        }
         close(&connection).await;
         declared
     }
@@ -74,7 +89,7 @@ impl Broker {
     /// Compares what is declared with what is wanted, as far as AMQP tells: which queues or which exchange are missing,
     /// and which are declared otherwise, with the first argument that differs. It creates and changes nothing (a queue
     /// that is deleted by somebody else at this very moment may be declared anew). `check_with_management`, with the
-    /// feature `management`, sees every argument, the policies, the binding and the broker's version.
+    /// feature `management`, sees every argument, the policies and the binding.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses us; a difference is no error.
@@ -82,7 +97,8 @@ impl Broker {
         let connection = self.connect("check").await?;
         let compared = timeout(declare::TIMEOUT, compare::compare(self, &connection, topology)).await;
         close(&connection).await;
-        compared.unwrap_or_else(|_| Err(declare::too_slow(self)))
+        let compared = compared.unwrap_or_else(|_| Err(declare::too_slow(self)))?;
+        Ok(TopologyReport { broker_version: self.version().await.ok().flatten(), ..compared })
     }
 
     pub(crate) fn connection_name(&self) -> &str {

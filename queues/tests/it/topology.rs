@@ -119,11 +119,18 @@ async fn a_refused_password_is_told_apart_from_a_broker_that_is_away_and_is_neve
 #[tokio::test]
 async fn a_check_finds_nothing_where_everything_is_as_wanted() {
     bench(&[500, 60_000], async |bench| {
-        let report = bench.broker.check(&bench.topology).await.unwrap();
-        assert_eq!(report.differences, []);
+        let by_amqp = bench.broker.check(&bench.topology).await.unwrap();
+        assert_eq!(by_amqp.differences, []);
         let report = bench.broker.check_with_management(&bench.topology, &bench.management.url()).await.unwrap();
         assert_eq!(report.differences, []);
-        assert!(report.broker_version.unwrap().contains('.'));
+        assert!(report.broker_version.as_ref().unwrap().contains('.'));
+        assert_eq!(by_amqp.broker_version, report.broker_version);
+        let mut without_user = bench.management.url();
+        without_user.set_username("").unwrap();
+        without_user.set_password(None).unwrap();
+        let report = bench.broker.check_with_management(&bench.topology, &without_user).await.unwrap();
+        assert_eq!(report.differences, [], "the AMQP URL's user is taken");
+        assert!(bench.broker.feature_flags(&without_user).await.unwrap()["quorum_queue"]);
     })
     .await;
 }
