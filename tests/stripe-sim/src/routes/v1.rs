@@ -67,6 +67,7 @@ impl Incoming {
         let query = uri.query().unwrap_or_default();
         let call = Call::new(operation, method.as_str(), uri.path(), query, &headers, &body);
         let request_id = call.id.clone();
+        let date = shared.read(|state| state.clock.now()).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let Reply { answer, replayed, .. } = exchange(shared, call).await;
         let Some(answer) = answer else {
             let mut response = Response::new(Body::empty());
@@ -82,6 +83,7 @@ impl Incoming {
             }
         };
         set("content-type", answer.content_type);
+        set("date", &date);
         set("request-id", &request_id);
         let echo = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         set("stripe-version", echo("stripe-version").unwrap_or(API_VERSION));
