@@ -4,6 +4,7 @@
 //! win over both. `main` and the tests load it; every other module is handed the part that it needs. It never connects
 //! to anything, and neither its errors nor its `Debug` show a secret.
 
+mod effective;
 mod error;
 mod production;
 mod reader;
@@ -11,11 +12,13 @@ mod reader;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+pub use self::effective::{EffectiveSetting, SettingSource};
 pub use self::error::{ConfigError, Problem};
 use self::reader::Reader;
 
@@ -134,24 +137,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with everything that is wrong, not only the first thing.
     pub fn load() -> Result<Self, ConfigError> {
-        let mut reader = Reader::new();
-        let path = std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty());
-        let toml = path.and_then(|path| match std::fs::read_to_string(&path) {
-            Ok(toml) => Some(toml),
-            Err(error) => {
-                reader.refuse(FILE_VARIABLE, format!("{} cannot be read: {error}", path.display()));
-                None
-            }
-        });
-        let mut environment = Vec::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().and_then(reader::setting) else { continue };
-            match value.into_string() {
-                Ok(value) => environment.push((name.to_owned(), value)),
-                Err(_) => reader.refuse(name, "is not UTF-8".to_owned()),
-            }
-        }
-        Self::read(reader, toml.as_deref(), environment)
+        Sources::of_the_process().read().1
+    }
+
+    /// What [`Self::load`] reads, setting by setting, with where each comes from, and the file if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn effective() -> Result<(Option<PathBuf>, Vec<EffectiveSetting>), ConfigError> {
+        let sources = Sources::of_the_process();
+        let file = sources.file.clone();
+        let (settings, config) = sources.read();
+        config.map(|_| (file, settings))
     }
 
     /// The configuration that the text of a TOML file and a set of environment variables make. Variables with other
@@ -163,18 +160,8 @@ impl Config {
         toml: Option<&str>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        Self::read(Reader::new(), toml, environment)
-    }
-
-    fn read(
-        mut reader: Reader,
-        toml: Option<&str>,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        reader.layer(toml, environment);
-        let config = Self::read_settings(&mut reader);
-        production::check(&mut reader);
-        reader.finish(config)
+        let environment = environment.into_iter().collect();
+        Sources { reader: Reader::new(), file: None, toml: toml.map(str::to_owned), environment }.read().1
     }
 
     /// Reads every setting before it gives up, so that all problems are found at once.
@@ -218,6 +205,46 @@ impl Config {
             rust_log: rust_log?,
             otlp_endpoint: otlp_endpoint?,
         })
+    }
+}
+
+/// Everything that a configuration is made of.
+struct Sources {
+    /// With what was wrong with the sources themselves.
+    reader: Reader,
+    file: Option<PathBuf>,
+    toml: Option<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Sources {
+    fn of_the_process() -> Self {
+        let mut reader = Reader::new();
+        let file = std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let toml = file.as_ref().and_then(|path| match std::fs::read_to_string(path) {
+            Ok(toml) => Some(toml),
+            Err(error) => {
+                reader.refuse(FILE_VARIABLE, format!("{} cannot be read: {error}", path.display()));
+                None
+            }
+        });
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().and_then(reader::setting) else { continue };
+            match value.into_string() {
+                Ok(value) => environment.push((name.to_owned(), value)),
+                Err(_) => reader.refuse(name, "is not UTF-8".to_owned()),
+            }
+        }
+        Self { reader, file, toml, environment }
+    }
+
+    fn read(self) -> (Vec<EffectiveSetting>, Result<Config, ConfigError>) {
+        let Self { mut reader, toml, environment, .. } = self;
+        reader.layer(toml.as_deref(), environment);
+        let config = Config::read_settings(&mut reader);
+        production::check(&mut reader);
+        (effective::settings(&reader), reader.finish(config))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Only `config` uses it. A read gives `None` after it has noted a problem, so the caller goes on to the next setting and
 //! gives up at the end. It never puts the value of a secret into a problem.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use super::effective::SettingSource;
 use super::error::{ConfigError, Problem};
 use super::{Config, DAY, MILLISECOND};
 
@@ -74,12 +75,15 @@ pub(super) struct Reader {
     layers: config::Config,
     /// The variables that were set, by which a problem's source is told.
     variables: HashMap<String, String>,
+    /// The keys that the file has.
+    keys: HashSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
     pub(super) fn new() -> Self {
-        Self { layers: config::Config::default(), variables: HashMap::new(), problems: Vec::new() }
+        let (variables, keys) = (HashMap::new(), HashSet::new());
+        Self { layers: config::Config::default(), variables, keys, problems: Vec::new() }
     }
 
     /// Puts the file over the defaults, and the environment over both.
@@ -101,7 +105,7 @@ impl Reader {
     fn known_keys(&mut self, toml: &str) -> Option<File<config::FileSourceString, FileFormat>> {
         let file = File::from_str(toml, FileFormat::Toml);
         let keys = match file.collect() {
-            Ok(table) => table.into_keys(),
+            Ok(table) => table.into_keys().collect::<HashSet<_>>(),
             Err(error) => {
                 // The full text quotes the line, and a secret may stand there.
                 let text = error.to_string();
@@ -111,7 +115,7 @@ impl Reader {
             }
         };
         let known = |key: &String| SETTINGS.iter().any(|setting| setting.to_lowercase() == *key);
-        let mut unknown: Vec<String> = keys.filter(|key| !known(key)).collect();
+        let mut unknown: Vec<String> = keys.iter().filter(|key| !known(key)).cloned().collect();
         unknown.sort();
         for key in &unknown {
             let lower = key.to_lowercase();
@@ -122,6 +126,7 @@ impl Reader {
             };
             self.refuse(key, format!("in the configuration file is not a setting; {advice}"));
         }
+        self.keys = keys;
         unknown.is_empty().then_some(file)
     }
 
@@ -141,6 +146,17 @@ impl Reader {
     /// The text of a setting; `None` if it is not set, or empty.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.layers.get_string(&name.to_lowercase()).ok().filter(|text| !text.is_empty())
+    }
+
+    /// Where a setting's value comes from.
+    pub(super) fn source(&self, name: &str) -> SettingSource {
+        if self.variables.contains_key(name) {
+            SettingSource::Environment
+        } else if self.keys.contains(&name.to_lowercase()) {
+            SettingSource::File
+        } else {
+            SettingSource::Default
+        }
     }
 
     /// Notes that the value of a setting can't be used: the value itself only where it is no secret.

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
 use std::time::Duration;
 
@@ -340,4 +340,119 @@ proptest! {
             prop_assert!(!shown.contains("hush"), "{shown}");
         }
     }
+}
+
+/// For each setting a value that it can't have.
+const BAD: [(&str, &str); 27] = [
+    ("DATABASE_URL", "mysql://u:hush@db/clawback"),
+    ("AMQP_URL", "http://u:hush@broker"),
+    ("HTTP_ADDR", "8080"),
+    ("STRIPE_API_KEY", "sk live hush"),
+    ("STRIPE_API_BASE", "api.stripe.com"),
+    ("STRIPE_MAX_RPS", "10001"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec hush"),
+    ("HYPERSWITCH_WEBHOOK_SECRET", "hush\n"),
+    ("API_TOKEN", "hush hush"),
+    ("API_READ_TOKEN", "hush\u{e9}"),
+    ("REVERSAL_WORKER_ENABLED", "on"),
+    ("REVERSAL_MAX_RETRIES", "101"),
+    ("REVERSAL_CHECK_INTERVAL", "25h"),
+    ("REVERSAL_BACKOFF_BASE", "8d"),
+    ("REVERSAL_BACKOFF_MAX", "1"),
+    ("REVERSAL_BALANCE_DEADLINE", "999ms"),
+    ("REVERSAL_PREFETCH", "0"),
+    ("REVERSAL_CONCURRENCY", "2001"),
+    ("TRANSFER_RETRY_ENABLED", "1"),
+    ("TRANSFER_RETRY_MAX_RETRIES", "five"),
+    ("TRANSFER_RETRY_CHECK_INTERVAL", "0s"),
+    ("TRANSFER_RETRY_BACKOFF_BASE", "soon"),
+    ("TRANSFER_RETRY_BACKOFF_MAX", "8d"),
+    ("APP_ENV", "Production"),
+    ("LOG_FORMAT", "JSON"),
+    ("RUST_LOG", "info,clawback=loud"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
+];
+
+#[test]
+fn a_bad_value_of_any_setting_is_refused_by_name_with_the_value_unless_secret_and_with_what_is_allowed() {
+    let mut names = BAD.map(|(name, _)| name);
+    let mut settings = super::reader::SETTINGS;
+    names.sort_unstable();
+    settings.sort_unstable();
+    assert_eq!(names, settings);
+    for (name, value) in BAD {
+        let toml = format!("{} = {value:?}", name.to_lowercase());
+        for error in [from_env(&[(name, value)]).unwrap_err(), from_file(&toml).unwrap_err()] {
+            let [problem] = error.problems() else { panic!("{name}: {error}") };
+            assert!(problem.setting == name || problem.setting == format!("{} (in the file)", name.to_lowercase()));
+            assert!(problem.problem.contains("allowed: "), "{error}");
+            let shown = problem.problem.contains(&format!("{value:?}"));
+            assert_eq!(shown, !super::reader::SECRETS.contains(&name), "{error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn each_refusal_of_production_says_what_is_wrong_and_that_production_is_why() {
+    let reasons = [
+        (("DATABASE_URL", "sqlite::memory:"), "is SQLite; use postgres://…"),
+        (("AMQP_URL", "amqp://guest:guest@broker"), "uses the broker's guest credentials; use a user of its own"),
+        (("STRIPE_API_BASE", "http://api.stripe.com"), "is plain http, which shows the API key to the network"),
+        (("STRIPE_API_KEY", ""), "is not set"),
+        (("STRIPE_API_KEY", "rk_test_1"), "is a test secret (rk_test_…)"),
+        (("STRIPE_WEBHOOK_SECRET", ""), "is not set"),
+        (("STRIPE_WEBHOOK_SECRET", "whsec_test_1"), "is a test secret (whsec_test…)"),
+        (("API_TOKEN", ""), "is not set"),
+        (("API_TOKEN", "compose-trial-token"), "is the one from .env.template; make your own: openssl rand -hex 32"),
+    ];
+    for (setting, reason) in reasons {
+        let error = production(&[setting]).unwrap_err().to_string();
+        assert!(error.contains(&format!("\n  {} {reason}", setting.0)), "{error}");
+        assert!(error.ends_with("(refused because APP_ENV is production)"), "{error}");
+    }
+}
+
+#[test]
+fn every_secret_that_the_settings_table_shows_is_masked() {
+    let secrets = [("DATABASE_URL", "postgres://ann:hush@db/clawback"), ("AMQP_URL", "amqp://ann:hush@broker/jobs")];
+    let others = super::reader::SECRETS.iter().filter(|name| !name.ends_with("_URL")).enumerate();
+    let others = others.map(|(number, name)| ((*name).to_owned(), format!("hush{number}")));
+    let environment = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(others);
+    let mut reader = super::reader::Reader::new();
+    reader.layer(None, environment);
+    let settings = super::effective::settings(&reader);
+    let secret: Vec<_> = settings.iter().filter(|setting| setting.secret).collect();
+    assert_eq!(secret.len(), super::reader::SECRETS.len());
+    assert!(secret.iter().all(|setting| setting.set), "{secret:?}");
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hush") && !shown.contains("ann:"), "{shown}");
+}
+
+#[test]
+fn compose_passes_on_every_setting_and_the_template_names_each() {
+    let compose = include_str!("../../docker-compose.yml");
+    let template = include_str!("../../.env.template");
+    for setting in super::reader::SETTINGS {
+        assert!(compose.contains(&format!("    - {setting}\n")), "docker-compose.yml does not pass on {setting}");
+        let named = template.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{setting}=")));
+        assert!(named, ".env.template does not name {setting}");
+    }
+}
+
+#[test]
+fn the_template_as_it_is_makes_a_configuration_of_all_its_settings() {
+    let template = include_str!("../../.env.template");
+    let lines = template.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    let given: Vec<(String, String)> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    // Compose fills in what the template takes from itself.
+    let filled = given.iter().map(|(name, value)| {
+        let value =
+            given.iter().fold(value.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+        (name.clone(), value)
+    });
+    let config = Config::from_parts(None, filled.collect::<Vec<_>>()).unwrap();
+    assert_eq!(config.app_env, AppEnv::Development);
+    assert!(config.stripe.api_key.is_some() && config.stripe.webhook_secret.is_some() && config.api_token.is_some());
+    assert_eq!(config.stripe.api_base.as_str(), "http://stripe-sim:12111/");
 }
