@@ -34,6 +34,7 @@ mod time;
 mod trace;
 mod transition;
 mod views;
+mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub use history::Note;
 pub(crate) use history::append_published;
 pub use jobs::{CREATE_TRANSFER, CreateTransferJob, OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
 pub use money::{Amounts, Totals};
+pub(crate) use payments::MAX_TRANSFERS;
 pub use payments::Registered;
 pub use reads::TransferToProbe;
 pub use reports::Reported;
@@ -58,6 +60,7 @@ pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, 
 pub(crate) use time::{in_future, now};
 pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
+pub use vitals::{Backlog, DatabaseFacts};
 
 /// The ledger on its database. Cheap to clone; clones share the connections and the wake-up.
 #[derive(Clone, Debug)]

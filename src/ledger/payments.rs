@@ -1,4 +1,5 @@
-//! Registers payments and their transfers, and matches the refunds that came before them. Called by the API.
+//! Registers payments and their transfers, and matches the refunds that came before them. Called by the API and by
+//! `clawback payments import`.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -15,9 +16,10 @@ use super::state::{RefundStatus, TransferStatus};
 use super::time::{in_future, now};
 use super::{Ledger, LedgerError, NewPayment, NewTransfer, PaymentView, matching, reads};
 
-const ACTOR: &str = "api";
+const API: &str = "api";
+const IMPORT: &str = "import";
 /// More transfers than any real payment has; a limit on what one request can make the database do.
-const MAX_TRANSFERS: usize = 1_000;
+pub(crate) const MAX_TRANSFERS: usize = 1_000;
 /// Stripe's own limit is 255.
 const MAX_REF_BYTES: usize = 255;
 
@@ -40,19 +42,7 @@ impl Ledger {
     pub async fn register_payment(&self, new: NewPayment) -> Result<Registered, LedgerError> {
         let new = normalized(new)?;
         let txn = self.begin().await?;
-        lock_payment_ref(&txn, &new.payment_ref).await?;
-        let existing =
-            payment::Entity::find().filter(payment::Column::PaymentRef.eq(&new.payment_ref)).one(&txn).await?;
-        let (created, jobs) = match existing {
-            Some(existing) => {
-                same_as_registered(&txn, &existing, &new).await?;
-                (false, 0)
-            }
-            None => {
-                let (payment, to_create) = insert(&txn, &new, in_future(self.creation_grace)).await?;
-                (true, to_create + self.match_earlier_refunds(&txn, &payment).await?)
-            }
-        };
+        let (created, jobs) = self.register(&txn, &new, API).await?;
         let payment = reads::payment(&txn, &new.payment_ref).await?.ok_or_else(|| {
             LedgerError::Database(sea_orm::DbErr::RecordNotFound(format!("payment {}", new.payment_ref)))
         })?;
@@ -60,10 +50,50 @@ impl Ledger {
         Ok(Registered { created, payment })
     }
 
+    /// [`Self::register_payment`] for a payment from a file, with `import` as its actor in the history. Says whether it
+    /// is new. A dry run does and finds the same, and then takes it back.
+    ///
+    /// # Errors
+    /// As [`Self::register_payment`].
+    pub async fn import_payment(&self, new: NewPayment, dry_run: bool) -> Result<bool, LedgerError> {
+        let new = normalized(new)?;
+        let txn = self.begin().await?;
+        let (created, jobs) = self.register(&txn, &new, IMPORT).await?;
+        if dry_run {
+            txn.rollback().await?;
+        } else {
+            self.commit(txn, jobs).await?;
+        }
+        Ok(created)
+    }
+
+    /// Whether the payment is new, and how many jobs its earlier refunds have made.
+    async fn register(
+        &self,
+        txn: &DatabaseTransaction,
+        new: &NewPayment,
+        actor: &str,
+    ) -> Result<(bool, usize), LedgerError> {
+        lock_payment_ref(txn, &new.payment_ref).await?;
+        let existing =
+            payment::Entity::find().filter(payment::Column::PaymentRef.eq(&new.payment_ref)).one(txn).await?;
+        match existing {
+            Some(existing) => {
+                same_as_registered(txn, &existing, new).await?;
+                Ok((false, 0))
+            }
+            None => {
+                let (payment, to_create) = insert(txn, new, actor, in_future(self.creation_grace)).await?;
+                Ok((true, to_create + self.match_earlier_refunds(txn, &payment, actor).await?))
+            }
+        }
+    }
+
     async fn match_earlier_refunds(
         &self,
         txn: &DatabaseTransaction,
         payment: &payment::Model,
+        actor: &str,
     ) -> Result<usize, LedgerError> {
         let refunds = refund::Entity::find()
             .filter(refund::Column::Status.eq(RefundStatus::Unmatched))
@@ -77,7 +107,7 @@ impl Ledger {
             .await?;
         let mut jobs = 0;
         for refund in refunds {
-            jobs += matching::match_refund(txn, payment, &refund, self.sweep_grace, ACTOR).await?.len();
+            jobs += matching::match_refund(txn, payment, &refund, self.sweep_grace, actor).await?.len();
         }
         Ok(jobs)
     }
@@ -87,6 +117,7 @@ impl Ledger {
 async fn insert(
     txn: &DatabaseTransaction,
     new: &NewPayment,
+    actor: &str,
     sweep_after: DateTime<Utc>,
 ) -> Result<(payment::Model, usize), LedgerError> {
     let ids: Vec<&str> = new.transfers.iter().filter_map(|t| t.stripe_transfer_id.as_deref()).collect();
@@ -104,7 +135,7 @@ async fn insert(
         created_at,
     };
     payment::Entity::insert(payment.clone().into_active_model()).exec_without_returning(txn).await?;
-    let note = Note::new(ACTOR, "registered");
+    let note = Note::new(actor, "registered");
     history::append(txn, Entity::Payment, payment.id, None, "registered", &note).await?;
     let mut to_create = Vec::new();
     for new in &new.transfers {
@@ -181,6 +212,16 @@ async fn same_as_registered(
         }
     }
     Ok(())
+}
+
+impl NewPayment {
+    /// Whether every field is acceptable by itself; [`Ledger::register_payment`] looks at this first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] names the first field that is not.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        normalized(self.clone()).map(drop)
+    }
 }
 
 /// Checks every field, and brings currencies into lower case, as Stripe writes them.

@@ -1,6 +1,6 @@
 //! The client: builds the request, sends it once, and hands the outcome to the classification.
 //!
-//! Used by the worker's jobs and by `reconcile`. It never retries, never follows a redirect, never reads an answer
+//! Used by the worker's jobs and by `reconcile` and `doctor`. It never retries, never follows a redirect, never reads an answer
 //! beyond its limit, and never shows the API key.
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -117,13 +117,18 @@ impl Client {
         }
     }
 
-    /// Asks for any one transfer: whether Stripe answers, and takes the key.
+    /// Asks for any one transfer: whether Stripe answers, and takes the key. Gives Stripe's clock, to the second, if it
+    /// tells it.
     ///
     /// # Errors
     /// The [`Report`] of whatever was not a list.
-    pub async fn ping(&self) -> Result<(), Report> {
-        let answer = self.send(self.http.get(self.url(&[])).query(&[("limit", "1")])).await?;
-        answer.read::<Page<Transfer>>().map(drop).ok_or_else(|| answer.classify(Asked::Read))
+    pub async fn ping(&self) -> Result<Option<DateTime<Utc>>, Report> {
+        let request = self.http.get(self.url(&[])).query(&[("limit", "1")]);
+        let response = request.timeout(self.timeout).send().await.map_err(|error| unanswered(error, None))?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let clock = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|clock| clock.to_utc());
+        let answer = Answer::of(response).await?;
+        answer.read::<Page<Transfer>>().map(|_| clock).ok_or_else(|| answer.classify(Asked::Read))
     }
 
     /// Reads a transfer.

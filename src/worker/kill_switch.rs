@@ -138,7 +138,7 @@ async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
     };
     let probed = match &transfer {
         Some(transfer) => stripe.get_transfer(&transfer.stripe_transfer_id).await.map(drop),
-        None => stripe.ping().await,
+        None => stripe.ping().await.map(drop),
     };
     match probed {
         Ok(()) => true,
