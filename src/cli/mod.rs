@@ -1,5 +1,8 @@
 //! The operators' command line: what can be said, and what is done about it. Only `main` calls it.
 
+mod completions;
+mod config;
+mod doctor;
 mod migrate;
 mod operator;
 mod output;
@@ -9,6 +12,7 @@ mod reconcile;
 mod reversals;
 mod signals;
 mod terminal;
+mod topology;
 mod trace;
 mod transfers;
 
@@ -37,8 +41,11 @@ use crate::telemetry;
                   clawback queues verify          are the queues there, and who consumes them\n  \
                   clawback trace re_3Qx4          what happened to this refund\n  \
                   clawback parked list            which jobs were given up, and why\n  \
-                  clawback reconcile --since 24h  do the ledger and Stripe agree\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage; some commands have one more, and say so."
+                  clawback reconcile --since 24h  do the ledger and Stripe agree\n  \
+                  clawback doctor                 is everything there, and as it should be\n  \
+                  clawback config                 every setting, and where it comes from\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done and something is not as it should be; each \
+                  command's --help says more."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -72,17 +79,12 @@ enum Command {
     Trace(trace::Trace),
     /// Compare the ledger with Stripe, transfer by transfer; exit code 3 if they differ
     Reconcile(reconcile::Reconcile),
-}
-
-impl Command {
-    /// A command that answers and ends says on stdout what there is to say; beside that, only warnings of our own.
-    fn log_filter<'a>(&self, config: &'a Config) -> &'a str {
-        match self {
-            Self::Run | Self::Serve | Self::Worker => &config.rust_log,
-            _ if std::env::var_os("RUST_LOG").is_some() => &config.rust_log,
-            _ => "warn,lapin=off",
-        }
-    }
+    /// Check everything that Clawback needs, and say what to do; exit code 1 on any error
+    Doctor(doctor::Doctor),
+    /// Show every setting, and where it comes from
+    Config(config::ShowConfig),
+    /// Print a script that lets a shell complete these commands
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -91,24 +93,45 @@ impl Cli {
     /// # Errors
     /// When it can't be done; the error says what to do about it.
     pub async fn execute(self) -> Result<ExitCode> {
-        let config = Config::load()?;
-        let command = self.command.unwrap_or(Command::Run);
-        let filter = command.log_filter(&config);
-        let _until_the_end = telemetry::init(config.log_format, filter, config.otlp_endpoint.as_ref())?;
-        match command {
-            Command::Run => run(&config, Role::All).await?,
-            Command::Serve => run(&config, Role::Serve).await?,
-            Command::Worker => run(&config, Role::Worker).await?,
-            Command::Migrate(command) => command.execute(&config).await?,
-            Command::Queues(command) => command.execute(&config).await?,
-            Command::Transfers(command) => command.execute(&config).await?,
-            Command::Reversals(command) => command.execute(&config).await?,
-            Command::Parked(command) => return command.execute(&config).await,
-            Command::Trace(command) => command.execute(&config).await?,
-            Command::Reconcile(command) => return command.execute(&config).await,
+        match self.command.unwrap_or(Command::Run) {
+            Command::Run => run(&ready_to_run()?.config, Role::All).await?,
+            Command::Serve => run(&ready_to_run()?.config, Role::Serve).await?,
+            Command::Worker => run(&ready_to_run()?.config, Role::Worker).await?,
+            Command::Migrate(command) => command.execute(&ready()?.config).await?,
+            Command::Queues(command) => return command.execute(&ready()?.config).await,
+            Command::Transfers(command) => command.execute(&ready()?.config).await?,
+            Command::Reversals(command) => command.execute(&ready()?.config).await?,
+            Command::Parked(command) => return command.execute(&ready()?.config).await,
+            Command::Trace(command) => command.execute(&ready()?.config).await?,
+            Command::Reconcile(command) => return command.execute(&ready()?.config).await,
+            Command::Doctor(command) => return command.execute(ready().map(|ready| ready.config)).await,
+            Command::Config(command) => command.execute()?,
+            Command::Completions(command) => command.execute()?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The configuration, and logs until it is dropped.
+struct Ready {
+    config: Config,
+    _until_the_end: telemetry::Telemetry,
+}
+
+/// For what runs until it is stopped: logs as the configuration says.
+fn ready_to_run() -> Result<Ready> {
+    let config = Config::load()?;
+    let logs = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
+    Ok(Ready { config, _until_the_end: logs })
+}
+
+/// A command that answers and ends says on stdout what there is to say; beside that, only warnings, and none of the AMQP
+/// client's: what such a command is there to find, that would log as errors.
+fn ready() -> Result<Ready> {
+    let config = Config::load()?;
+    let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());
+    let logs = telemetry::init(config.log_format, &format!("lapin=off,{said}"), config.otlp_endpoint.as_ref())?;
+    Ok(Ready { config, _until_the_end: logs })
 }
 
 async fn run(config: &Config, role: Role) -> Result<()> {

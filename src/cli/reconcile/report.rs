@@ -9,9 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Format;
+use crate::cli::output::wrap;
 use crate::reconcile::{Counts, Difference, Kind, Repair};
-
-const WIDTH: usize = 80;
 
 /// What is shown so far.
 #[derive(Debug)]
@@ -142,25 +141,6 @@ impl<W: Write> Report<W> {
 fn row(out: &mut impl Write, kind: &str, transfer: &str, ledger: &str, stripe: &str, currency: &str) -> Result<()> {
     let line = format!("{kind:<19} {transfer:<28} {ledger:>11} {stripe:>11} {currency}");
     writeln!(out, "{}", line.trim_end())
-}
-
-/// Writes `text` in lines of at most 80 columns. A longer word gets a line of its own.
-fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) -> Result<()> {
-    let mut line = first.to_owned();
-    let mut is_empty = true;
-    for word in text.split_whitespace() {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            writeln!(out, "{line}")?;
-            line = others.to_owned();
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    writeln!(out, "{line}")
 }
 
 #[cfg(test)]

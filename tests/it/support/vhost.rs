@@ -47,6 +47,11 @@ impl Vhost {
         self.call(reqwest::Method::DELETE, &format!("queues/{}/{queue}", self.name), Value::Null).await;
     }
 
+    /// Makes a queue or a policy (`queues`, `policies`) as described.
+    pub(crate) async fn put_object(&self, kind: &str, name: &str, description: Value) {
+        self.call(reqwest::Method::PUT, &format!("{kind}/{}/{name}", self.name), description).await;
+    }
+
     /// All queues, as the management API shows them.
     pub(crate) async fn queues(&self) -> Vec<Value> {
         let answer = self.call(reqwest::Method::GET, &format!("queues/{}", self.name), Value::Null).await;

@@ -1,0 +1,71 @@
+//! The doctor's look at the configuration: what is wrong with it, or else what is left unset and what follows from that.
+
+use super::finding::Finding;
+use crate::config::{AppEnv, Config, ConfigError, EffectiveSetting, SettingSource};
+
+const CHECK: &str = "configuration";
+
+/// A line for each problem, as the start would tell them.
+pub(super) fn unusable(error: &ConfigError) -> Vec<Finding> {
+    let remedy = "`clawback config --help` says where settings come from; nothing else was checked";
+    let finding = |problem: &crate::config::Problem| {
+        Finding::error(CHECK, format!("{} {}", problem.setting, problem.problem), remedy)
+    };
+    error.problems().iter().map(finding).collect()
+}
+
+pub(super) fn check(config: &Config, settings: &[EffectiveSetting]) -> Vec<Finding> {
+    let changed = settings.iter().filter(|setting| setting.source != SettingSource::Default).count();
+    let env = match config.app_env {
+        AppEnv::Development => "development",
+        AppEnv::Production => "production",
+    };
+    let said = format!("{env}; {changed} of {} settings are not the default's (`clawback config`)", settings.len());
+    let mut findings = vec![Finding::ok(CHECK, said)];
+    findings.extend(webhooks(config));
+    findings.push(api(config));
+    if !config.reversal.worker_enabled {
+        let message = "REVERSAL_WORKER_ENABLED is false: this configuration reverses nothing";
+        findings.push(Finding::warning("worker", message, "set it to true, or run a worker that has it"));
+    }
+    findings
+}
+
+fn webhooks(config: &Config) -> Vec<Finding> {
+    let (stripe, hyperswitch) = (&config.stripe.webhook_secret, &config.hyperswitch_webhook_secret);
+    let stripe = match (stripe, hyperswitch) {
+        (Some(_), _) => Finding::ok("Stripe's webhooks", "STRIPE_WEBHOOK_SECRET is set"),
+        (None, Some(_)) => Finding::ok("Stripe's webhooks", unset("STRIPE_WEBHOOK_SECRET", "stripe")),
+        (None, None) => Finding::warning(
+            "Stripe's webhooks",
+            unset("STRIPE_WEBHOOK_SECRET", "stripe") + ", and no refund comes in",
+            "set it to the signing secret (whsec_…) of the endpoint in Stripe's dashboard",
+        ),
+    };
+    let hyperswitch = match hyperswitch {
+        Some(_) => "HYPERSWITCH_WEBHOOK_SECRET is set".to_owned(),
+        None => unset("HYPERSWITCH_WEBHOOK_SECRET", "hyperswitch"),
+    };
+    vec![stripe, Finding::ok("Hyperswitch's webhooks", hyperswitch)]
+}
+
+fn unset(name: &str, path: &str) -> String {
+    format!("{name} is not set: POST /webhooks/{path} answers 404")
+}
+
+fn api(config: &Config) -> Finding {
+    match (&config.api_token, &config.api_read_token) {
+        (Some(_), Some(_)) => Finding::ok("API", "API_TOKEN and API_READ_TOKEN are set"),
+        (Some(_), None) => Finding::ok("API", "API_TOKEN is set; API_READ_TOKEN, which may only read, is not"),
+        (None, Some(_)) => Finding::warning(
+            "API",
+            "only API_READ_TOKEN is set: nobody can register payments by the API",
+            "set API_TOKEN: openssl rand -hex 32",
+        ),
+        (None, None) => Finding::warning(
+            "API",
+            "neither API_TOKEN nor API_READ_TOKEN is set: /v1 answers 404, payments can only be imported",
+            "set API_TOKEN: openssl rand -hex 32",
+        ),
+    }
+}

@@ -1,0 +1,152 @@
+//! The doctor's look at the database: reachable, which one, its schema, its clock, and what waits in the ledger.
+
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use secrecy::ExposeSecret;
+
+use super::finding::Finding;
+use super::in_time;
+use crate::app;
+use crate::config::{AppEnv, Config};
+use crate::ledger::{Backlog, Ledger, LedgerError};
+
+const CHECK: &str = "database";
+const REMEDY: &str = "check DATABASE_URL, and that the database runs and lets this user in";
+/// A relay is woken at each commit: what waits longer than this, and than its own interval, waits for something else.
+const PATIENT_OUTBOX_SECONDS: i64 = 60;
+
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
+    if let Some(file) = missing_file(config.database_url.expose_secret()) {
+        let message = format!("SQLite: {file} is not there yet");
+        return vec![Finding::warning(CHECK, message, "the first start makes it, or `clawback migrate up`")];
+    }
+    match in_time(look(config)).await {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(error)) => vec![Finding::error(CHECK, innermost(&error), REMEDY)],
+        Err(late) => vec![Finding::error(CHECK, late, REMEDY)],
+    }
+}
+
+/// The cause that the others tell again.
+fn innermost(error: &anyhow::Error) -> String {
+    format!("can't be asked: {}", error.root_cause())
+}
+
+/// Connecting would make the file.
+fn missing_file(url: &str) -> Option<&str> {
+    let file = url.strip_prefix("sqlite:")?.split('?').next()?;
+    let file = file.strip_prefix("//").unwrap_or(file);
+    let in_memory = file.is_empty() || file.contains(":memory:") || url.contains("mode=memory");
+    (!in_memory && !Path::new(file).exists()).then_some(file)
+}
+
+async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let ledger = app::connect_ledger(config).await?;
+    let asked = Utc::now();
+    let facts = ledger.database_facts().await?;
+    let mut findings = vec![Finding::ok(CHECK, format!("{} {}", facts.name, facts.version))];
+    findings.extend(facts.now.map(|now| Finding::clock("database's clock", "the database's", now, asked, None)));
+    let (migrations, complete) = migrations(&ledger, config.app_env).await;
+    findings.push(migrations);
+    if complete {
+        match ledger.backlog().await {
+            Ok(backlog) => findings.extend(waiting(&backlog, config)),
+            Err(error) => findings.push(Finding::error("ledger", error.to_string(), REMEDY)),
+        }
+    }
+    let _ = ledger.close().await;
+    Ok(findings)
+}
+
+/// Without the whole schema the ledger can't be read.
+async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
+    let all = match ledger.migrations().await {
+        Ok(all) => all,
+        Err(error @ LedgerError::Database(_)) => {
+            let remedy = "another version of Clawback may have made the schema: use that one, or a newer";
+            return (Finding::error("migrations", error.to_string(), remedy), false);
+        }
+        Err(error) => return (Finding::error("migrations", error.to_string(), REMEDY), false),
+    };
+    let pending = all.iter().filter(|(_, applied)| !applied).count();
+    let message = format!("{pending} of {} are pending", all.len());
+    let finding = match app_env {
+        _ if pending == 0 => Finding::ok("migrations", format!("all {} are applied", all.len())),
+        AppEnv::Development => Finding::warning("migrations", message, "the next start applies them"),
+        AppEnv::Production => Finding::error("migrations", message, "run `clawback migrate up`"),
+    };
+    (finding, pending == 0)
+}
+
+fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
+    vec![outbox(backlog, config, Utc::now()), given_up(backlog), attention(backlog)]
+}
+
+fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
+    let Some(oldest) = backlog.oldest_unpublished else {
+        return Finding::ok("outbox", "every job has reached the broker");
+    };
+    let jobs = backlog.unpublished;
+    let since = oldest.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let interval = i64::try_from(config.reversal.check_interval.as_secs()).unwrap_or(i64::MAX);
+    if (now - oldest).num_seconds() <= PATIENT_OUTBOX_SECONDS.max(interval) {
+        return Finding::ok("outbox", format!("jobs on their way: {jobs}, the oldest since {since}"));
+    }
+    let message = format!("jobs that have not reached the broker: {jobs}, the oldest since {since}");
+    Finding::warning("outbox", message, "is `clawback serve` up, and its broker? GET /health/ready and its log say why")
+}
+
+fn given_up(backlog: &Backlog) -> Finding {
+    match backlog.reversals_given_up {
+        0 => Finding::ok("reversals", "none was given up"),
+        count => Finding::warning(
+            "reversals",
+            format!("given up: {count}; the money is still the sellers'"),
+            "`clawback reversals list --status permanently_failed` says why, `clawback reversals replay` tries again",
+        ),
+    }
+}
+
+fn attention(backlog: &Backlog) -> Finding {
+    match backlog.refunds_needing_attention {
+        0 => Finding::ok("refunds", "none needs attention"),
+        count => {
+            let more = if count > Backlog::SHOWN { ", …" } else { "" };
+            let shown = backlog.refunds_shown.join(", ");
+            let message = format!("in need of attention: {count} ({shown}{more})");
+            Finding::warning("refunds", message, "`clawback trace REFUND` says what happened and what to do")
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::super::finding::Status;
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_would_be_made_is_missing() {
+        assert_eq!(missing_file("sqlite://no/such.db?mode=rwc"), Some("no/such.db"));
+        assert_eq!(missing_file("sqlite:no/such.db"), Some("no/such.db"));
+        for url in ["sqlite::memory:", "sqlite://Cargo.toml", "postgres://u@h/d", "sqlite://x?mode=memory"] {
+            assert_eq!(missing_file(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_are_a_warning_only_when_they_wait_for_longer_than_the_relay_would() {
+        let config = Config::from_parts(None, [("REVERSAL_CHECK_INTERVAL".to_owned(), "2m".to_owned())]).unwrap();
+        let now = Utc::now();
+        let waiting_for = |seconds| Backlog {
+            unpublished: 2,
+            oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
+            reversals_given_up: 0,
+            refunds_needing_attention: 0,
+            refunds_shown: Vec::new(),
+        };
+        assert_eq!(outbox(&waiting_for(119), &config, now).status, Status::Ok);
+        assert_eq!(outbox(&waiting_for(130), &config, now).status, Status::Warning);
+    }
+}

@@ -1,0 +1,228 @@
+//! `clawback doctor`: healthy, with everything broken, and with each thing broken by itself.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stripe_sim::{Fault, Target};
+
+use crate::support::{Backend, Db, Run, TestApp, both_databases, clawback, eventually, required, settings};
+
+both_databases! {
+    where_all_is_well_every_line_is_ok,
+    what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
+    a_stripe_that_refuses_or_fails_is_explained,
+    queues_that_are_not_as_wanted_are_errors_and_hide_nothing_else,
+}
+
+async fn where_all_is_well_every_line_is_ok(app: TestApp) {
+    let run = eventually("both consumers are there", || async {
+        let run = doctor(&app, &[]).await;
+        (run.stdout.matches("consumers: ").count() >= 1 && !run.stdout.contains("nobody consumes")).then_some(run)
+    })
+    .await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let wrong: Vec<&str> =
+        run.stdout.lines().filter(|line| line.starts_with("error") || line.starts_with("warn")).collect();
+    assert_eq!(wrong, [] as [&str; 0], "{}", run.stdout);
+    assert!(run.stdout.lines().all(|line| line.chars().count() <= 80), "{}", run.stdout);
+    assert!(!run.stdout.contains("of-the-tests") && !run.stdout.contains("of_the_tests"), "a secret: {}", run.stdout);
+    if app.db.backend == Backend::Postgres {
+        insta::assert_snapshot!("doctor_healthy", redacted(&app, &run));
+    }
+}
+
+async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
+    // The sweeper may make a second job for it, which must not succeed either.
+    app.sim.fault("tr_1", Fault::UnavailableHtml, 7);
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "permanently_failed").await;
+    app.transfer_becomes(1, "reversed").await;
+    eventually("the job is parked", || async {
+        let parked = app.vhost.queues().await.into_iter().find(|queue| queue["name"] == "reversals.parked");
+        parked.filter(|queue| queue["messages"].as_i64() > Some(0))
+    })
+    .await;
+    app.stop().await;
+    app.db.execute("UPDATE refunds SET attention = 'failed after it had succeeded'").await;
+    let ago = match app.db.backend {
+        Backend::Sqlite => "'2026-01-02T03:04:05.000000+00:00'",
+        Backend::Postgres => "'2026-01-02T03:04:05Z'",
+    };
+    app.db.execute(&format!("UPDATE outbox SET published_at = NULL, created_at = {ago}")).await;
+
+    let run = doctor(&app, &["--format", "json"]).await;
+    assert_eq!(run.code, 0, "warnings are no errors: {run:?}");
+    assert_eq!(run.json()["status"], "warning");
+    let warning = |check: &str, message: &str, remedy: &str| {
+        let found = check_named(&run, check);
+        assert_eq!(found["status"], "warning", "{found}");
+        for (text, expected) in [(&found["message"], message), (&found["remedy"], remedy)] {
+            assert!(text.as_str().unwrap().contains(expected), "{found}");
+        }
+    };
+    warning("reversals", "given up: 1; the money", "clawback reversals list --status permanently_failed");
+    warning("refunds", "in need of attention: 1 (re_1)", "clawback trace");
+    warning("outbox", ", the oldest since 2026-01-02T03:04:05Z", "clawback serve");
+    warning("reversals.parked", "jobs that were given up: ", "clawback parked list");
+    warning("workers of reversals", "nobody consumes", "clawback worker");
+}
+
+async fn a_stripe_that_refuses_or_fails_is_explained(app: TestApp) {
+    let stripe = async |fault: Fault| {
+        app.sim.fault_reads(Target::Any, fault, 1);
+        let run = doctor(&app, &["--format", "json"]).await;
+        let found = check_named(&run, "Stripe");
+        (run.code, found["status"].clone(), found["remedy"].as_str().unwrap_or_default().to_owned())
+    };
+    let (code, status, remedy) = stripe(Fault::Unauthorized).await;
+    assert!((code, status) == (1, json!("error")) && remedy.contains("STRIPE_API_KEY is refused"), "{remedy}");
+    let (code, status, remedy) = stripe(Fault::PermissionDenied).await;
+    assert!((code, status) == (1, json!("error")) && remedy.contains("permission to read transfers"), "{remedy}");
+    let (code, status, remedy) = stripe(Fault::RateLimited { retry_after: None }).await;
+    assert!((code, status) == (0, json!("warning")) && remedy.contains("slows down"), "{remedy}");
+    let (_, status, remedy) = stripe(Fault::Garbage200 { applied: true }).await;
+    assert!(status == json!("error") && remedy.contains("STRIPE_API_BASE"), "{remedy}");
+    assert!(app.sim.ledger().requests.iter().all(|call| call.method == "GET"), "it changed something at Stripe");
+
+    app.sim.advance(Duration::from_secs(100));
+    let clock = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's clock");
+    assert_eq!(clock["status"], "warning", "{clock}");
+    app.sim.advance(Duration::from_secs(900));
+    let run = doctor(&app, &["--format", "json"]).await;
+    let clock = check_named(&run, "Stripe's clock");
+    assert_eq!((run.code, &clock["status"]), (1, &json!("error")), "{clock}");
+    assert!(clock["message"].as_str().unwrap().contains("s behind Stripe's"), "{clock}");
+}
+
+async fn queues_that_are_not_as_wanted_are_errors_and_hide_nothing_else(mut app: TestApp) {
+    app.stop().await;
+    app.vhost.delete_queue("reversals.retry.100ms").await;
+    let run = doctor(&app, &["--format", "json"]).await;
+    let queues = check_named(&run, "queues of reversals");
+    assert_eq!((run.code, &queues["message"]), (1, &json!("queue `reversals.retry.100ms` is missing")), "{queues}");
+    assert_eq!(queues["remedy"], "`clawback queues declare` declares what is missing");
+    for other in ["database", "migrations", "broker", "feature flags", "Stripe", "queues of transfers"] {
+        assert_eq!(check_named(&run, other)["status"], "ok", "{other}");
+    }
+}
+
+#[tokio::test]
+async fn with_everything_broken_each_part_is_explained_at_once_and_no_secret_is_shown() {
+    let broken = settings(&[
+        ("DATABASE_URL", "postgres://ann:hush@127.0.0.1:1/clawback"),
+        ("AMQP_URL", "amqp://ann:hush@127.0.0.1:1/jobs"),
+        ("STRIPE_API_BASE", "http://127.0.0.1:1"),
+        ("STRIPE_API_KEY", "sk_test_hush"),
+    ]);
+    let run = clawback(&["doctor"], &broken).await;
+    assert!(!run.stdout.contains("hush"), "{run:?}");
+    insta::assert_snapshot!("doctor_broken", run.shown(&[]));
+}
+
+#[tokio::test]
+async fn a_database_that_accepts_and_says_nothing_is_given_up_in_time() {
+    // A listener that never accepts: the kernel completes the connection, and nobody answers on it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let broken = settings(&[
+        ("DATABASE_URL", &format!("postgres://ann:hush@{address}/clawback")),
+        ("AMQP_URL", &format!("amqp://ann:hush@{address}/jobs")),
+        ("STRIPE_API_BASE", &format!("http://{address}")),
+        ("STRIPE_API_KEY", "sk_test_hush"),
+    ]);
+    let run = clawback(&["doctor", "--format", "json"], &broken).await;
+    assert_eq!(run.code, 1, "{run:?}");
+    for check in ["database", "broker", "Stripe"] {
+        assert_eq!(check_named(&run, check)["status"], "error", "{check}: {run:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_can_not_be_used_is_a_finding() {
+    let run = clawback(&["doctor"], &settings(&[("HTTP_ADDR", "localhost"), ("API_TOKEN", "hush hush")])).await;
+    assert!(!run.stdout.contains("hush"), "{run:?}");
+    insta::assert_snapshot!("doctor_configuration", run.shown(&[]));
+}
+
+#[tokio::test]
+async fn pending_migrations_are_a_warning_in_development_and_an_error_in_production() {
+    let db = Db::create(Backend::Postgres).await;
+    let away = "amqps://ann:hush@127.0.0.1:1/jobs";
+    let given = [("DATABASE_URL", db.url.as_str()), ("AMQP_URL", away), ("STRIPE_API_BASE", "https://127.0.0.1:1")];
+    let production = [
+        ("APP_ENV", "production"),
+        ("STRIPE_API_KEY", "sk_live_x"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_x"),
+        ("API_TOKEN", "x"),
+    ];
+    let development = clawback(&["doctor", "--format", "json"], &settings(&given)).await;
+    let production = clawback(&["doctor", "--format", "json"], &settings(&[&given[..], &production].concat())).await;
+    db.drop_it().await;
+    let found = check_named(&development, "migrations");
+    assert_eq!((&found["status"], &found["remedy"]), (&json!("warning"), &json!("the next start applies them")));
+    let found = check_named(&production, "migrations");
+    assert_eq!((&found["status"], &found["remedy"]), (&json!("error"), &json!("run `clawback migrate up`")));
+}
+
+#[tokio::test]
+async fn a_sqlite_file_that_is_not_there_is_not_made() {
+    let file = std::env::temp_dir().join(format!("clawback-{}.db", uuid::Uuid::new_v4().simple()));
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let run = clawback(&["doctor", "--format", "json"], &settings(&[("DATABASE_URL", &url)])).await;
+    assert_eq!(check_named(&run, "database")["status"], "warning", "{run:?}");
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn a_live_key_in_development_and_what_is_left_unset_are_warnings() {
+    let given = [
+        ("DATABASE_URL", "sqlite://no-such-folder/x.db"),
+        ("AMQP_URL", "amqp://127.0.0.1:1"),
+        ("STRIPE_API_BASE", "http://127.0.0.1:1"),
+        ("STRIPE_API_KEY", "rk_live_hush"),
+        ("REVERSAL_WORKER_ENABLED", "false"),
+    ];
+    let run = clawback(&["doctor", "--format", "json"], &settings(&given)).await;
+    let key = check_named(&run, "Stripe's key");
+    assert_eq!(key["message"], "a restricted key in live mode, with APP_ENV=development");
+    for check in ["Stripe's key", "Stripe's webhooks", "API", "worker"] {
+        assert_eq!(check_named(&run, check)["status"], "warning", "{check}");
+    }
+    let given = [given[0], given[1], given[2]];
+    let unset = clawback(&["doctor", "--format", "json"], &settings(&given)).await;
+    let stripe = check_named(&unset, "Stripe");
+    assert_eq!(stripe["message"], "STRIPE_API_KEY is not set: `clawback worker` can't run");
+}
+
+#[tokio::test]
+async fn the_help_says_what_is_checked_and_the_exit_codes() {
+    insta::assert_snapshot!(clawback(&["doctor", "--help"], &[]).await.stdout);
+}
+
+async fn doctor(app: &TestApp, more: &[&str]) -> Run {
+    let management = required("RABBITMQ_MANAGEMENT_URL");
+    clawback(&[&["doctor", "--management", &management], more].concat(), &app.settings()).await
+}
+
+/// The worst finding of that name.
+fn check_named(run: &Run, name: &str) -> Value {
+    let shown = run.json();
+    let mut found: Vec<Value> =
+        shown["checks"].as_array().unwrap().iter().filter(|check| check["check"] == name).cloned().collect();
+    let rank = |check: &Value| ["ok", "warning", "error"].iter().position(|status| check["status"] == **status);
+    found.sort_by_key(rank);
+    found.pop().unwrap_or_else(|| panic!("no check {name:?}: {shown:#}"))
+}
+
+/// What differs from machine to machine, and from one version of Clawback to the next.
+fn redacted(app: &TestApp, run: &Run) -> String {
+    let base = app.sim.base_url();
+    let shown = run.stdout.replace(base.trim_end_matches('/'), "http://STRIPE");
+    let ends_here = ["PostgreSQL ", "RabbitMQ ", "configuration: development; ", "migrations: all "];
+    let lines = shown.lines().map(|line| match ends_here.iter().find(|start| line.contains(**start)) {
+        Some(start) => format!("{}{start}…", line.split(start).next().unwrap_or_default()),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
