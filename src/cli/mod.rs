@@ -7,6 +7,7 @@ mod migrate;
 mod operator;
 mod output;
 mod parked;
+mod payments;
 mod queues;
 mod reconcile;
 mod reversals;
@@ -79,6 +80,9 @@ enum Command {
     Trace(trace::Trace),
     /// Compare the ledger with Stripe, transfer by transfer; exit code 3 if they differ
     Reconcile(reconcile::Reconcile),
+    /// Payments and what was paid out of them
+    #[command(subcommand)]
+    Payments(payments::Payments),
     /// Check everything that Clawback needs, and say what to do; exit code 1 on any error
     Doctor(doctor::Doctor),
     /// Show every setting, and where it comes from
@@ -104,6 +108,7 @@ impl Cli {
             Command::Parked(command) => return command.execute(&ready()?.config).await,
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,
+            Command::Payments(command) => return command.execute(&ready()?.config).await,
             Command::Doctor(command) => return command.execute(ready().map(|ready| ready.config)).await,
             Command::Config(command) => command.execute()?,
             Command::Completions(command) => command.execute()?,

@@ -15,6 +15,7 @@ mod architecture;
 mod broker_outage;
 mod cli_config;
 mod cli_doctor;
+mod cli_import;
 mod cli_queues;
 mod command_line;
 mod crash;
