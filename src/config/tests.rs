@@ -343,10 +343,11 @@ proptest! {
 }
 
 /// For each setting a value that it can't have.
-const BAD: [(&str, &str); 27] = [
+const BAD: [(&str, &str); 28] = [
     ("DATABASE_URL", "mysql://u:hush@db/clawback"),
     ("AMQP_URL", "http://u:hush@broker"),
     ("HTTP_ADDR", "8080"),
+    ("WORKER_HTTP_ADDR", "9090"),
     ("STRIPE_API_KEY", "sk live hush"),
     ("STRIPE_API_BASE", "api.stripe.com"),
     ("STRIPE_MAX_RPS", "10001"),

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Run, TestApp, both_databases, redacted, refund_event};
+use crate::support::{TestApp, both_databases, clawback, redacted, refund_event};
 
 both_databases! {
     lists_and_details_of_a_seeded_ledger,
@@ -35,7 +35,7 @@ async fn every_command_explains_itself() {
         &["trace"],
     ];
     for command in commands {
-        let run = Run::of(&[command, &["--help"]].concat(), &[]).await;
+        let run = clawback(&[command, &["--help"]].concat(), &[]).await;
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
         for promised in ["Example", "Exit codes"] {
             assert!(run.stdout.contains(promised), "{promised} is missing in the help of {command:?}");

@@ -68,7 +68,7 @@ async fn a_broker_that_is_away_is_a_warning(mut app: TestApp) {
     settings.retain(|(name, _)| name != "AMQP_URL");
     settings.push(("AMQP_URL".to_owned(), "amqp://guest:secret@127.0.0.1:1/%2f".to_owned()));
     let arguments = ["reversals", "replay", &reversal, "--reason", "try again"];
-    let run = crate::support::Run::of(&arguments, &settings).await;
+    let run = crate::support::clawback(&arguments, &settings).await;
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.words().contains("warning: its parked message, if it has one, is still there"), "{run:?}");
     assert!(!format!("{run:?}").contains("secret"), "{run:?}");

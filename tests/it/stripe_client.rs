@@ -263,7 +263,7 @@ async fn a_creation_is_answered_once_for_a_key_and_its_refusals_arrive_as_their_
     assert_eq!(client.create_transfer(&nothing).await.meaning, Meaning::Rejected);
     sim.set_balance(stripe_sim::PLATFORM, Some(0));
     assert_eq!(client.create_transfer(&creation("pi_1")).await.meaning, Meaning::BalanceInsufficient);
-    assert_eq!(client.ping().await, Ok(()));
+    assert!(client.ping().await.is_ok());
     sim.allow_keys(["sk_test_another"]);
     assert_eq!(client.ping().await.unwrap_err().meaning, Meaning::Denied);
 }

@@ -13,7 +13,7 @@ use stripe_sim::Sim;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Db, Run, Vhost, eventually, sign, sign_hyperswitch};
+use super::{Backend, Db, Run, Vhost, clawback, eventually, sign, sign_hyperswitch};
 
 /// The payment response hash key of the tests' profile.
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
@@ -142,7 +142,7 @@ impl TestApp {
 
     /// Runs `clawback <arguments>` on this database, virtual host and Stripe.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Run {
-        Run::of(arguments, &self.settings).await
+        clawback(arguments, &self.settings).await
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

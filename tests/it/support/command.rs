@@ -21,6 +21,21 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// What it printed, without its line breaks.
+    pub(crate) fn words(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// What it printed, when it succeeded and kept to what a terminal shows.
+    pub(crate) fn table(&self) -> &str {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
+        assert!(!self.stdout.contains('\x1b'), "colours are for terminals: {self:?}");
+        for line in self.stdout.lines() {
+            assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+        }
+        &self.stdout
+    }
+
     /// Both streams and the exit code, with what differs from run to run replaced.
     pub(crate) fn shown(&self, replaced: &[(&str, &str)]) -> String {
         let stderr = if self.stderr.is_empty() { String::new() } else { format!("--- stderr ---\n{}", self.stderr) };
@@ -51,10 +66,11 @@ pub(crate) async fn clawback_reading(arguments: &[&str], settings: &[(String, St
     }
 }
 
-/// The command, its output captured. Killed when dropped.
+/// The command, run by the user `ada`, its output captured. Killed when dropped.
 pub(crate) fn command(arguments: &[&str], settings: &[(String, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clawback"));
-    command.args(arguments).env_clear().env("RUST_LOG", "warn").envs(settings.iter().cloned());
+    command.args(arguments).env_clear().env("RUST_LOG", "warn").env("USER", "ada");
+    command.envs(settings.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -14,7 +14,7 @@ pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{
     hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, to_create, two_sellers,
 };
-pub(crate) use process::{Process, Run};
+pub(crate) use process::Process;
 pub(crate) use redacted::redacted;
 pub(crate) use vhost::Vhost;
 
