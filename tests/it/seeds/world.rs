@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clawback::ledger::{Ledger, NewPayment, ReverseTransferJob, WebhookEvent};
+use clawback::ledger::{CreateTransferJob, Ledger, NewPayment, ReverseTransferJob, WebhookEvent};
 use clawback::stripe::Client;
-use clawback::worker::{JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
+use clawback::worker::{CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -31,8 +31,16 @@ const STEPS: usize = 250;
 /// A message, on the broker that the test plays.
 #[derive(Clone)]
 struct Message {
-    job: ReverseTransferJob,
+    job: Job,
     parked_reason: Option<String>,
+}
+
+/// As the outbox holds it.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(untagged)]
+enum Job {
+    Reverse(ReverseTransferJob),
+    Create(CreateTransferJob),
 }
 
 pub(super) struct World {
@@ -42,13 +50,14 @@ pub(super) struct World {
     look: DatabaseConnection,
     ledger: Ledger,
     sim: Sim,
-    worker: ReverseTransfer,
+    worker: JobContext,
     kill_switch: Arc<KillSwitch>,
     queue: Vec<Message>,
     parked: Vec<Message>,
     events: Vec<WebhookEvent>,
     payments: Vec<NewPayment>,
-    transfers: Vec<String>,
+    /// What faults are for: transfers, and the accounts of those that are yet to be created.
+    targets: Vec<String>,
 }
 
 impl World {
@@ -61,14 +70,17 @@ impl World {
         let sim = Sim::start();
         let (worker, kill_switch) = start_worker(&ledger, &sim);
         let (payments, events) = scenario(&mut rng);
-        let mut transfers = Vec::new();
+        let mut targets = Vec::new();
         for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
-            let id = transfer.stripe_transfer_id.clone().unwrap();
+            let Some(id) = transfer.stripe_transfer_id.clone() else {
+                targets.push(transfer.destination.clone());
+                continue;
+            };
             sim.add_transfer(&id, transfer.amount, &transfer.currency, &transfer.destination);
-            transfers.push(id);
+            targets.push(id);
         }
         let (queue, parked) = (Vec::new(), Vec::new());
-        Self { seed, rng, db, look, ledger, sim, worker, kill_switch, queue, parked, events, payments, transfers }
+        Self { seed, rng, db, look, ledger, sim, worker, kill_switch, queue, parked, events, payments, targets }
     }
 
     /// Everything happens in random order, and goes wrong.
@@ -109,7 +121,7 @@ impl World {
                 }
                 self.sweep().await;
                 self.relay().await;
-                if self.queue.is_empty() && count(&self.look, "reversals WHERE status = 'pending'").await == 0 {
+                if self.queue.is_empty() && self.nothing_is_open().await {
                     // What was given up is replayed once; what is given up again has a reason that stays.
                     match round {
                         0 => self.replay_what_was_given_up().await,
@@ -121,6 +133,12 @@ impl World {
         .await
         .unwrap_or_else(|_| panic!("seed {}: it does not come to an end", self.seed));
         self.reckon().await;
+    }
+
+    async fn nothing_is_open(&self) -> bool {
+        let uncreated = "seller_transfers WHERE status IN ('pending', 'failed')";
+        let owed = "reversals WHERE status = 'pending'";
+        count(&self.look, uncreated).await + count(&self.look, owed).await == 0
     }
 
     pub(super) async fn remove(self) {
@@ -167,7 +185,7 @@ impl World {
             Fault::Garbage200 { applied: false },
         ];
         let fault = faults.choose(&mut self.rng).unwrap().clone();
-        let transfer = self.transfers.choose(&mut self.rng).unwrap().clone();
+        let transfer = self.targets.choose(&mut self.rng).unwrap().clone();
         let times = self.rng.random_range(1..4);
         if self.rng.random_bool(0.03) {
             self.sim.reverse_from_elsewhere(&transfer, None);
@@ -186,15 +204,19 @@ impl World {
     async fn let_a_day_pass(&mut self) {
         self.calls_have_ended().await;
         self.sim.advance(Duration::from_secs(25 * 60 * 60));
-        for (id, started) in self.epochs().await {
-            let earlier = started - chrono::TimeDelta::hours(25);
-            let sql = format!("UPDATE reversals SET epoch_started_at = '{}' WHERE id = x'{id}'", earlier.to_rfc3339());
-            self.look.execute_unprepared(&sql).await.unwrap();
+        for table in ["reversals", "seller_transfers"] {
+            for (id, started) in self.epochs(table).await {
+                let earlier = (started - chrono::TimeDelta::hours(25)).to_rfc3339();
+                let sql = format!("UPDATE {table} SET epoch_started_at = '{earlier}' WHERE id = x'{id}'");
+                self.look.execute_unprepared(&sql).await.unwrap();
+            }
         }
     }
 
-    async fn epochs(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
-        let rows = rows(&self.look, "SELECT hex(id) AS id, epoch_started_at AS started FROM reversals").await;
+    async fn epochs(&self, table: &str) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let started = "epoch_started_at IS NOT NULL";
+        let sql = format!("SELECT hex(id) AS id, epoch_started_at AS started FROM {table} WHERE {started}");
+        let rows = rows(&self.look, &sql).await;
         rows.iter()
             .map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap()))
             .collect()
@@ -212,16 +234,24 @@ impl World {
     /// The operator's part, for rows whose parked message the broker may have lost.
     async fn replay_what_was_given_up(&mut self) {
         self.parked.clear();
-        let failed = "SELECT lower(hex(id)) AS id FROM reversals WHERE status = 'permanently_failed'";
-        for row in rows(&self.look, failed).await {
-            let job = ReverseTransferJob { reversal_id: Uuid::parse_str(row["id"].as_str().unwrap()).unwrap() };
-            self.queue.push(Message { job, parked_reason: Some("replayed in the end".into()) });
+        let owed = "reversals WHERE status = 'permanently_failed' AND failure_code <> 'transfer_not_created'";
+        let uncreated = "seller_transfers WHERE status = 'permanently_failed' AND stripe_transfer_id IS NULL";
+        for (table, is_creation) in [(owed, false), (uncreated, true)] {
+            for row in rows(&self.look, &format!("SELECT lower(hex(id)) AS id FROM {table}")).await {
+                let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap();
+                let job = match is_creation {
+                    true => Job::Create(CreateTransferJob { transfer_id: id }),
+                    false => Job::Reverse(ReverseTransferJob { reversal_id: id }),
+                };
+                self.queue.push(Message { job, parked_reason: Some("replayed in the end".into()) });
+            }
         }
     }
 
     async fn sweep(&self) {
         tokio::time::sleep(Duration::from_millis(2)).await;
         self.ledger.sweep(100).await.unwrap();
+        self.ledger.sweep_creations(100).await.unwrap();
     }
 
     /// The relay's part: whatever is new in the outbox goes into the queue.
@@ -277,9 +307,15 @@ impl World {
 
     /// Runs the job until it is done, or has been polled that often: the worker dies at that await.
     async fn handle(&self, message: Message, mut polls: usize) -> Option<Outcome> {
-        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "reverse_transfer");
+        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "any");
         delivery.parked_reason = message.parked_reason;
-        let mut job = pin!(self.worker.handle(message.job, delivery));
+        let worker = self.worker.clone();
+        let mut job = pin!(async {
+            match message.job {
+                Job::Reverse(job) => ReverseTransfer::new(worker).handle(job, delivery).await,
+                Job::Create(job) => CreateTransfer::new(worker).handle(job, delivery).await,
+            }
+        });
         poll_fn(|context| {
             if polls == 0 {
                 return Poll::Ready(None);
@@ -306,7 +342,7 @@ impl World {
     }
 }
 
-fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>) {
+fn start_worker(ledger: &Ledger, sim: &Sim) -> (JobContext, Arc<KillSwitch>) {
     let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
     let key = secrecy::SecretString::from("sk_test_of_the_seeds");
     let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
@@ -314,5 +350,5 @@ fn start_worker(ledger: &Ledger, sim: &Sim) -> (ReverseTransfer, Arc<KillSwitch>
     let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
     let switch = Arc::clone(&kill_switch);
     let context = JobContext { ledger: ledger.clone(), stripe, limiter, kill_switch: switch, policy, timing };
-    (ReverseTransfer::new(context), kill_switch)
+    (context, kill_switch)
 }

@@ -8,8 +8,24 @@ use super::World;
 use crate::support::{count, rows};
 
 impl World {
+    /// Every seller that Clawback was to pay was paid once.
+    async fn reckon_creations(&self) {
+        let seed = self.seed;
+        let theirs = self.sim.ledger();
+        let created = "SELECT lower(hex(id)) AS id, amount, stripe_transfer_id AS transfer FROM seller_transfers
+            WHERE epoch_started_at IS NOT NULL";
+        for row in rows(&self.look, created).await {
+            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
+            let ours = theirs.transfers.values().filter(|of| of.metadata.get("clawback_transfer_id") == Some(&id));
+            let ours: Vec<_> = ours.map(|of| (of.id.as_str(), of.amount)).collect();
+            let expected = (row["transfer"].as_str().unwrap_or("none"), row["amount"].as_i64().unwrap());
+            assert_eq!(ours, [expected], "seed {seed}: {row}");
+        }
+    }
+
     /// The two ledgers, row by row.
     pub(super) async fn reckon(&self) {
+        self.reckon_creations().await;
         let seed = self.seed;
         let theirs = self.sim.ledger();
         let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();

@@ -15,8 +15,9 @@ pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>)
         for t in 0..rng.random_range(1..4) {
             transfers.push(NewTransfer {
                 seller_id: format!("s{t}"),
-                stripe_transfer_id: Some(format!("tr_{p}_{t}")),
-                destination: format!("acct_{t}"),
+                // The others are for Clawback to create.
+                stripe_transfer_id: rng.random_bool(0.6).then(|| format!("tr_{p}_{t}")),
+                destination: format!("acct_{p}_{t}"),
                 amount: rng.random_range(10..5_000),
                 currency: "eur".into(),
             });
