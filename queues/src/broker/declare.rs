@@ -5,7 +5,7 @@ use super::{
     Broker, BrokerError,
     connection::{reply_code, text},
 };
-use crate::{Argument, QueueSpec, Topology};
+use crate::{Argument, QueueSpec, Topology, acknowledge::Acknowledgement};
 use lapin::{
     Channel, Connection, ExchangeKind, Queue,
     options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -77,29 +77,30 @@ pub(super) async fn look(
 }
 
 /// How many messages are ready in a queue, or `None` when it is missing. A quorum queue that does not answer the broker within
-/// 250 ms is said to have none, so no 0 is believed before the queue has been asked for a message.
+/// 250 ms is said to have none, so a 0 is believed when the queue itself says it, and not before.
 pub(crate) async fn count_messages(
     broker: &Broker,
     connection: &Connection,
     queue: &str,
 ) -> Result<Option<u32>, BrokerError> {
     let counting = async {
-        loop {
-            match look_at(broker, connection, queue).await?.map(|queue| queue.message_count()) {
-                Some(0) if has_message(connection, queue).await.map_err(|error| broker.error(&error))? => {}
-                count => return Ok(count),
-            }
+        match look_at(broker, connection, queue).await?.map(|queue| queue.message_count()) {
+            Some(0) => Ok(Some(ask_for_count(connection, queue).await.map_err(|error| broker.error(&error))?)),
+            count => Ok(count),
         }
     };
     timeout(TIMEOUT, counting).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
-/// Takes a message, and gives it back by closing the channel.
-async fn has_message(connection: &Connection, queue: &str) -> lapin::Result<bool> {
+/// Takes a message, which tells how many are left, and gives it back: through the queue's log, in front of whoever consumes
+/// after this.
+async fn ask_for_count(connection: &Connection, queue: &str) -> lapin::Result<u32> {
     let channel = connection.create_channel().await?;
-    let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
+    let Some(got) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? else { return Ok(0) };
+    // An error means that the channel has ended, which gives it back too.
+    let _ = Acknowledgement::new(got.delivery.acker).give_back().await;
     channel.close(200, "OK".into()).await?;
-    Ok(got.is_some())
+    Ok(got.message_count + 1)
 }
 
 /// The queue as it is, or `None` when it is missing.
