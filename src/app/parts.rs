@@ -122,6 +122,12 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         return Ok(None);
     }
     let Some(api_key) = config.stripe.api_key.clone() else {
+        if !reversals {
+            tracing::warn!(
+                "STRIPE_API_KEY is missing: transfers that Clawback is to create wait until a worker has it"
+            );
+            return Ok(None);
+        }
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
     let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
