@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Target};
 
-use crate::support::{Backend, Db, Run, TestApp, both_databases, clawback, eventually, required, settings};
+use crate::support::{Backend, Db, Finished, TestApp, both_databases, clawback, eventually, required, settings};
 
 both_databases! {
     where_all_is_well_every_line_is_ok,
@@ -200,13 +200,13 @@ async fn the_help_says_what_is_checked_and_the_exit_codes() {
     insta::assert_snapshot!(clawback(&["doctor", "--help"], &[]).await.stdout);
 }
 
-async fn doctor(app: &TestApp, more: &[&str]) -> Run {
+async fn doctor(app: &TestApp, more: &[&str]) -> Finished {
     let management = required("RABBITMQ_MANAGEMENT_URL");
     clawback(&[&["doctor", "--management", &management], more].concat(), &app.settings()).await
 }
 
 /// The worst finding of that name.
-fn check_named(run: &Run, name: &str) -> Value {
+fn check_named(run: &Finished, name: &str) -> Value {
     let shown = run.json();
     let mut found: Vec<Value> =
         shown["checks"].as_array().unwrap().iter().filter(|check| check["check"] == name).cloned().collect();
@@ -216,7 +216,7 @@ fn check_named(run: &Run, name: &str) -> Value {
 }
 
 /// What differs from machine to machine, and from one version of Clawback to the next.
-fn redacted(app: &TestApp, run: &Run) -> String {
+fn redacted(app: &TestApp, run: &Finished) -> String {
     let base = app.sim.base_url();
     let shown = run.stdout.replace(base.trim_end_matches('/'), "http://STRIPE");
     let ends_here = ["PostgreSQL ", "RabbitMQ ", "configuration: development; ", "migrations: all "];

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{DEADLINE, Run, TestApp, both_databases, clawback, clawback_reading, command, eventually};
+use crate::support::{DEADLINE, Finished, TestApp, both_databases, clawback, clawback_reading, command, eventually};
 
 const HEADER: &str =
     "payment_ref,payment_amount,payment_currency,seller_id,stripe_transfer_id,destination,amount,currency\n";
@@ -335,12 +335,12 @@ fn csv(rows: &[&str]) -> String {
     format!("{HEADER}{}\n", rows.join("\n"))
 }
 
-async fn import(app: &TestApp, file: &File, more: &[&str]) -> Run {
+async fn import(app: &TestApp, file: &File, more: &[&str]) -> Finished {
     clawback(&[&["payments", "import", file.path()], more].concat(), &app.settings()).await
 }
 
 /// From stdin.
-async fn reading(app: &TestApp, more: &[&str], input: &[u8]) -> Run {
+async fn reading(app: &TestApp, more: &[&str], input: &[u8]) -> Finished {
     clawback_reading(&[&["payments", "import", "-"], more].concat(), &app.settings(), input).await
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Backend, Run, TestApp, Vhost, clawback, eventually, required, settings};
+use crate::support::{Backend, Finished, TestApp, Vhost, clawback, eventually, required, settings};
 
 #[tokio::test]
 async fn declare_makes_every_queue_and_verify_misses_only_the_consumers() {
@@ -112,7 +112,7 @@ struct OwnVhost {
 }
 
 impl OwnVhost {
-    async fn queues(&self, command: &str, more: &[&str]) -> Run {
+    async fn queues(&self, command: &str, more: &[&str]) -> Finished {
         clawback(&[&["queues", command], more].concat(), &self.settings).await
     }
 

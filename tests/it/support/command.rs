@@ -10,13 +10,13 @@ use super::DEADLINE;
 
 /// What a command wrote, and its exit code.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct Finished {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Run {
+impl Finished {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -45,12 +45,12 @@ impl Run {
 }
 
 /// Runs `clawback` with these arguments and exactly these settings, and with nothing on stdin.
-pub(crate) async fn clawback(arguments: &[&str], settings: &[(String, String)]) -> Run {
+pub(crate) async fn clawback(arguments: &[&str], settings: &[(String, String)]) -> Finished {
     clawback_reading(arguments, settings, b"").await
 }
 
 /// [`clawback`], with `input` on stdin.
-pub(crate) async fn clawback_reading(arguments: &[&str], settings: &[(String, String)], input: &[u8]) -> Run {
+pub(crate) async fn clawback_reading(arguments: &[&str], settings: &[(String, String)], input: &[u8]) -> Finished {
     let mut child = command(arguments, settings).stdin(Stdio::piped()).spawn().expect("clawback does not start");
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
@@ -59,7 +59,7 @@ pub(crate) async fn clawback_reading(arguments: &[&str], settings: &[(String, St
     let output =
         tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("clawback does not end").unwrap();
     writing.await.unwrap();
-    Run {
+    Finished {
         code: output.status.code().expect("it was killed"),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),

@@ -9,7 +9,7 @@ mod redacted;
 mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
-pub(crate) use command::{Run, clawback, clawback_reading, command, settings};
+pub(crate) use command::{Finished, clawback, clawback_reading, command, settings};
 pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{
     hyperswitch_event, refund_event, refund_webhook, sign, sign_hyperswitch, to_create, two_sellers,
