@@ -1,11 +1,13 @@
 //! `clawback completions`: a script that lets a shell complete the commands. Needs no configuration.
 
+use std::io::Write;
+
 use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
 use super::Cli;
-use super::output::print;
+use super::terminal::output;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -22,6 +24,6 @@ impl Completions {
     pub(super) fn execute(self) -> Result<()> {
         let mut script = Vec::new();
         generate(self.shell, &mut Cli::command(), "clawback", &mut script);
-        Ok(print(&script)?)
+        Ok(output().write_all(&script)?)
     }
 }

@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{Format, WIDTH, json, print};
+use super::output::{Format, WIDTH, json};
+use super::terminal::print;
 use crate::config::{Config, EffectiveSetting};
 
 #[derive(Debug, Args)]

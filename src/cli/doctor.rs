@@ -20,7 +20,8 @@ use serde::Serialize;
 use url::Url;
 
 use self::finding::{Finding, Status};
-use super::output::{Format, json, print};
+use super::output::{Format, json};
+use super::terminal::print;
 use super::topology::parse_management;
 use crate::config::{Config, EffectiveSetting};
 

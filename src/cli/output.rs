@@ -1,6 +1,6 @@
 //! How the commands print: tables for people, JSON for programs. Used by every command that shows something.
 
-use std::io::{ErrorKind, Result, Write, stdout};
+use std::io::{ErrorKind, Result, Write};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -51,13 +51,7 @@ pub(super) fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) 
     writeln!(out, "{line}")
 }
 
-/// Writes all of it to stdout. A reader that has gone (`| head`) wants no more, which is no error.
-pub(super) fn print(text: &[u8]) -> Result<()> {
-    let mut out = stdout().lock();
-    unless_closed(out.write_all(text).and_then(|()| out.flush()))
-}
-
-/// The same for what is written piece by piece.
+/// A reader that has gone (`| head`) wants no more, which is no error.
 pub(super) fn unless_closed(written: Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -10,7 +10,8 @@ use queues::{Broker, Difference, QueueStatus, Topology};
 use serde::Serialize;
 use url::Url;
 
-use super::output::{Format, json, print, table, wrap};
+use super::output::{Format, json, table, wrap};
+use super::terminal::print;
 use super::topology::{Comparison, by_remedy, compare, management, no_consumer, parse_management, remedy};
 use crate::app;
 use crate::config::Config;

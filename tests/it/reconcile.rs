@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stripe_sim::{Fault, Ledger, Request};
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, Run, TestApp, both_databases, refund_event, to_create};
+use crate::support::{DEADLINE, Finished, TestApp, both_databases, refund_event, to_create};
 
 both_databases! {
     where_the_two_agree_it_says_so,
@@ -324,7 +324,7 @@ async fn it_never_calls_faster_than_the_limit(mut app: TestApp) {
     assert!(took >= chrono::TimeDelta::milliseconds(69 * 25 - 200), "{took}");
 }
 
-async fn reconcile(app: &TestApp, arguments: &[&str]) -> Run {
+async fn reconcile(app: &TestApp, arguments: &[&str]) -> Finished {
     app.cli(&[&["reconcile"], arguments].concat()).await
 }
 

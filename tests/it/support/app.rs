@@ -13,7 +13,7 @@ use stripe_sim::Sim;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Db, Run, Vhost, clawback, eventually, sign, sign_hyperswitch};
+use super::{Backend, Db, Finished, Vhost, clawback, eventually, sign, sign_hyperswitch};
 
 /// The payment response hash key of the tests' profile.
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
@@ -141,7 +141,7 @@ impl TestApp {
     }
 
     /// Runs `clawback <arguments>` on this database, virtual host and Stripe.
-    pub(crate) async fn cli(&self, arguments: &[&str]) -> Run {
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Finished {
         clawback(arguments, &self.settings).await
     }
 
