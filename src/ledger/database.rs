@@ -22,8 +22,7 @@ pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
         .sqlx_logging(false)
         .max_connections(20)
         .connect_timeout(Duration::from_secs(5))
-        // Below what a provider waits for an answer. Many webhooks of one payment queue for its lock, each on a connection.
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(Duration::from_secs(5))
         // A write-ahead log lets readers and one writer work side by side. FULL: a commit that was answered survives
         // a power cut.
         .map_sqlx_sqlite_opts(|sqlite| {

@@ -1,12 +1,17 @@
 //! The append-only record of what happened, by whom, and why. Every writer of the ledger appends here, in the same
 //! transaction as the change; nothing is ever updated or deleted.
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait};
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use uuid::Uuid;
 
 use super::LedgerError;
-use super::entities::{history, outbox};
+use super::entities::{history, outbox, reversal, transfer};
 use super::jobs::{CREATE_TRANSFER, REVERSE_TRANSFER};
+use super::state::{ReversalStatus, TransferStatus};
 use super::time::now;
 
 /// What a history row is about.
@@ -77,25 +82,45 @@ pub(super) async fn append<C: ConnectionTrait>(
     Ok(())
 }
 
-/// What the history says in place of a status about a job that has reached the broker. No status: the row that the job is
-/// about may have moved on before its relay gets to write this.
-pub(super) const PUBLISHED: &str = "published";
-
-/// Appends a row for each of these jobs, in one statement: the broker has confirmed its message.
+/// Appends a remark for each of these jobs, in one statement: the broker has confirmed its message.
+///
+/// The rows that the jobs are about are held against changes until `txn` ends, so that the remark names the status in which
+/// they really were.
 pub(crate) async fn append_published<C: ConnectionTrait>(txn: &C, jobs: &[outbox::Model]) -> Result<(), DbErr> {
+    let of_kind =
+        |kind: &str| -> Vec<Uuid> { jobs.iter().filter(|job| job.kind == kind).map(|job| job.entity_id).collect() };
+    // Transfers before reversals, each in the order of their ids, as everywhere.
+    let transfers: Vec<(Uuid, TransferStatus)> = transfer::Entity::find()
+        .select_only()
+        .columns([transfer::Column::Id, transfer::Column::Status])
+        .filter(transfer::Column::Id.is_in(of_kind(CREATE_TRANSFER)))
+        .order_by_asc(transfer::Column::Id)
+        .lock_shared()
+        .into_tuple()
+        .all(txn)
+        .await?;
+    let reversals: Vec<(Uuid, ReversalStatus)> = reversal::Entity::find()
+        .select_only()
+        .columns([reversal::Column::Id, reversal::Column::Status])
+        .filter(reversal::Column::Id.is_in(of_kind(REVERSE_TRANSFER)))
+        .order_by_asc(reversal::Column::Id)
+        .lock_shared()
+        .into_tuple()
+        .all(txn)
+        .await?;
+    let transfers = transfers.into_iter().map(|(id, status)| (id, (Entity::Transfer, status.to_string())));
+    let reversals = reversals.into_iter().map(|(id, status)| (id, (Entity::Reversal, status.to_string())));
+    let standing: HashMap<Uuid, (Entity, String)> = transfers.chain(reversals).collect();
+
     let at = now();
     let row = |job: &outbox::Model| {
-        let entity = match job.kind.as_str() {
-            REVERSE_TRANSFER => Entity::Reversal,
-            CREATE_TRANSFER => Entity::Transfer,
-            _ => return None,
-        };
+        let (entity, status) = standing.get(&job.entity_id)?;
         Some(history::ActiveModel {
             id: Set(Uuid::now_v7()),
             entity: Set(entity.as_str().to_owned()),
             entity_id: Set(job.entity_id),
-            from_status: Set(None),
-            to_status: Set(PUBLISHED.to_owned()),
+            from_status: Set(Some(status.clone())),
+            to_status: Set(status.clone()),
             at: Set(at),
             actor: Set("relay".to_owned()),
             reason: Set(format!("the broker has confirmed job {}", job.id)),

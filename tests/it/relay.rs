@@ -1,6 +1,7 @@
 //! The relay: woken, not waiting; and it marks only what the broker has really taken.
 
 use chrono::{SubsecRound, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 
 use crate::support::{Backend, TestApp, both_databases, eventually, refund_webhook, two_sellers};
 
@@ -41,8 +42,7 @@ async fn on_postgresql_two_relays_share_the_outbox_and_publish_each_job_once() {
         app.restart_with(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
         assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
         let other = app.another().await;
-        let refunds = (0..50).map(|n| app.refund_of(100, n));
-        futures_util::future::join_all(refunds).await;
+        stream::iter(0..50).for_each_concurrent(8, |n| app.refund_of(100, n)).await;
         app.published(100).await;
         assert_eq!(app.db.count("outbox WHERE attempts <> 1").await, 0, "a row was claimed twice");
         eventually("the queue has each job once", || async {

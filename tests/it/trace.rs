@@ -116,7 +116,7 @@ async fn a_job_that_the_broker_has_confirmed_is_in_the_history(mut app: TestApp)
     let event = refund_event("evt_1", "re_1", "pi_many", amount).to_string();
     assert_eq!(app.post_webhook(&event).await.status(), 200);
     app.published(20).await;
-    let confirmed = "history WHERE actor = 'relay' AND to_status = 'published' AND entity = 'reversal'";
+    let confirmed = "history WHERE actor = 'relay' AND reason LIKE 'the broker has confirmed%' AND entity = 'reversal'";
     assert_eq!(app.db.count(confirmed).await, 20);
     let of_each = app.db.query("SELECT DISTINCT entity_id FROM history WHERE actor = 'relay'").await;
     assert_eq!(of_each.len(), 20);

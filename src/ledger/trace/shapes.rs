@@ -5,7 +5,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::ledger::entities::{history, payment, refund, transfer, webhook_event};
-use crate::ledger::history::PUBLISHED;
 use crate::ledger::state::{RefundStatus, TransferStatus};
 use crate::ledger::{ReversalView, Source};
 
@@ -132,7 +131,7 @@ pub(super) fn heard(row: webhook_event::Model) -> TraceEvent {
 }
 
 pub(super) fn step(row: history::Model, provider_id: impl Fn(Uuid) -> Option<String>) -> TraceEvent {
-    let changes = row.to_status != PUBLISHED && row.from_status.as_ref() != Some(&row.to_status);
+    let changes = row.from_status.as_ref() != Some(&row.to_status);
     TraceEvent {
         at: row.at,
         entity: row.entity,
