@@ -48,7 +48,7 @@ pub(super) async fn record(
     } else if event.transfer_already_reversed {
         (RefundStatus::NothingToReverse, "the provider reversed the transfer itself")
     } else {
-        (RefundStatus::Unmatched, "reported before its payment was registered")
+        (RefundStatus::Unmatched, "no payment of its reference is registered yet")
     };
     let created_at = now();
     let refund = refund::Model {
@@ -74,7 +74,8 @@ pub(super) async fn record(
     if !matches!(insert.try_insert().exec_without_returning(txn).await?, TryInsertResult::Inserted(1..)) {
         return Ok(Recorded::Known(known(txn, source, &event.refund_ref).await?));
     }
-    history::append(txn, Entity::Refund, refund.id, None, &status.to_string(), &Note::new(actor, reason)).await?;
+    let told = if status == RefundStatus::Unmatched { "reported" } else { reason };
+    history::append(txn, Entity::Refund, refund.id, None, &status.to_string(), &Note::new(actor, told)).await?;
     Ok(Recorded::New(refund))
 }
 

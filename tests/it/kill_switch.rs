@@ -48,11 +48,8 @@ async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: Te
     assert!(retries <= 40, "{retries} jobs used up a retry, more than were in flight");
 
     app.sim.clear_faults();
-    eventually("all are reversed", || async {
-        (app.db.count("reversals WHERE status = 'reversed'").await == OPEN).then_some(())
-    })
-    .await;
-    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
+    app.until_none_is_open().await;
+    assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN);
     assert_eq!(app.db.count("seller_transfers WHERE status = 'reversed'").await, OPEN);
 }
 
@@ -78,10 +75,7 @@ async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut
     app.sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
     app.sim.add_transfer("tr_2", 3_000, "eur", "acct_2");
     stripe_is(&app, "ok").await;
-    eventually("none is left", || async {
-        (app.db.count("reversals WHERE status = 'pending'").await == 0).then_some(())
-    })
-    .await;
+    app.until_none_is_open().await;
     let given_up = app.db.count("reversals WHERE status = 'permanently_failed'").await;
     assert!((10..OPEN / 2).contains(&given_up), "{given_up} given up, more than the burst and what was in flight");
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clawback::ledger::{NewPayment, NewTransfer};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::Value;
 
-use crate::support::{Backend, Process, TestApp, free_address, refund_event, rows, sign};
+use crate::support::{Backend, Process, TestApp, free_address, refund_event, sign};
 
 /// Half of them full, one a payment; half of them partial, two a payment.
 const REFUNDS: usize = 5_000;
@@ -23,8 +22,6 @@ const AMOUNT: i64 = 1_003;
 const PARTS: [i64; 2] = [301, 455];
 /// The default: no job is made anew while its first one waits in the queue.
 const PATIENT_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1m");
-/// So long nothing at all may happen; a slow machine makes the test longer, not red.
-const STANDSTILL: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_serves_and_two_workers_share_5000_refunds_and_lose_or_double_none() {
@@ -47,7 +44,7 @@ async fn share_the_work(mut app: TestApp) {
     }
 
     post_all(&app, &addresses).await;
-    all_are_reversed(&app).await;
+    app.until_none_is_open().await;
     for process in processes {
         assert_eq!(process.terminate().await, Some(0));
     }
@@ -117,30 +114,6 @@ async fn post_all(app: &TestApp, addresses: &[String; 2]) {
             }
         })
         .await;
-}
-
-/// Waits as long as there is progress.
-async fn all_are_reversed(app: &TestApp) {
-    let connection = app.db.connect().await;
-    let open = || async {
-        let found = rows(&connection, "SELECT COUNT(*) AS n FROM reversals WHERE status <> 'reversed'").await;
-        found[0]["n"].as_i64().unwrap()
-    };
-    let mut before = open().await;
-    while before > 0 {
-        before = tokio::time::timeout(STANDSTILL, async {
-            loop {
-                let now = open().await;
-                if now < before {
-                    return now;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("{before} reversals are open, and nothing happens"));
-    }
-    connection.close().await.unwrap();
 }
 
 /// Every refund has one reversal here and one at Stripe, under the same id and of the same amount, and there are no others.

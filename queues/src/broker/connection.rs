@@ -4,7 +4,7 @@
 
 use super::{Broker, BrokerError, socket::Socket};
 use lapin::{
-    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind,
     runtime::default_runtime,
     tcp::TLSConfig,
     uri::{AMQPScheme, AMQPUri},
@@ -109,6 +109,12 @@ pub(crate) fn text(error: &lapin::Error) -> String {
         ErrorKind::ProtocolError(reply) => reply.get_message().to_string(),
         _ => error.to_string(),
     }
+}
+
+/// Closes a channel that has done its work, before its connection. Merely dropped it would still be closing when the
+/// connection is closed, which lapin logs as an error.
+pub(crate) async fn close_channel(channel: &Channel) {
+    let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "OK".into())).await;
 }
 
 /// Says goodbye, and does not wait long for an answer: the connection may be dead or blocked. It is over either way.

@@ -3,7 +3,7 @@
 
 use super::{
     Broker, BrokerError,
-    connection::{reply_code, text},
+    connection::{close_channel, reply_code, text},
 };
 use crate::{Argument, QueueSpec, Topology, acknowledge::Acknowledgement};
 use lapin::{
@@ -42,7 +42,7 @@ pub(crate) async fn declare(broker: &Broker, connection: &Connection, topology: 
         declare_exchange(&channel, topology)
             .await
             .map_err(|error| mismatch(broker, format!("exchange `{}`", topology.exchange()), &error))?;
-        finish(&channel).await;
+        close_channel(&channel).await;
         Ok(())
     };
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
@@ -114,19 +114,12 @@ pub(super) async fn look_at(
     let options = QueueDeclareOptions::durable().passive();
     match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
         Ok(queue) => {
-            finish(&channel).await;
+            close_channel(&channel).await;
             Ok(Some(queue))
         }
         Err(error) if reply_code(&error) == Some(NOT_FOUND) => Ok(None),
         Err(error) => Err(broker.error(&error)),
     }
-}
-
-/// Closes a channel that has done its work. Merely dropped it would still be closing when its connection is closed, which
-/// lapin logs as an error.
-async fn finish(channel: &Channel) {
-    // What it was for is done; a channel that can't be closed any more is closed.
-    let _ = channel.close(200, "done".into()).await;
 }
 
 pub(super) fn arguments(queue: &QueueSpec) -> FieldTable {

@@ -11,7 +11,7 @@ mod report;
 mod server;
 mod socket;
 
-pub(crate) use connection::{close, text};
+pub(crate) use connection::{close, close_channel, text};
 pub(crate) use declare::{count_messages, declare};
 #[cfg(feature = "management")]
 pub use management::ManagementError;

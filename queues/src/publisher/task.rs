@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Broker, BrokerError, ConnectionState,
-    broker::{close, text},
+    broker::{close, close_channel, text},
     measure::PublisherMetrics,
     reconnect::Reconnect,
 };
@@ -91,10 +91,13 @@ impl Task {
     }
 
     /// Serves requests until the publisher is closed (`Ok`) or the connection is lost (`Err`, with the reason).
-    async fn serve(&mut self, connection: &Connection, channel: Arc<Channel>) -> Result<(), String> {
+    async fn serve(&mut self, connection: &Connection, mut channel: Arc<Channel>) -> Result<(), String> {
         let mut flights = Flights::new(self.metrics.clone());
-        let ended = self.serve_with(&mut flights, connection, channel).await;
+        let ended = self.serve_with(&mut flights, connection, &mut channel).await;
         flights.fail_all(ended.as_ref().err().map_or("the publisher is closed", String::as_str));
+        if ended.is_ok() {
+            close_channel(&channel).await;
+        }
         ended
     }
 
@@ -102,7 +105,7 @@ impl Task {
         &mut self,
         flights: &mut Flights,
         connection: &Connection,
-        mut channel: Arc<Channel>,
+        channel: &mut Arc<Channel>,
     ) -> Result<(), String> {
         let mut opened_at = Instant::now();
         let mut events = pin!(connection.events_listener());
@@ -117,7 +120,7 @@ impl Task {
             let replace_at = flights.was_refused().then(|| opened_at + REFUSING_CHANNEL_LIFE);
             let replace_now = replace_at.is_some_and(|at| at <= now);
             if replace_now && !blocked && flights.is_empty() {
-                channel = timeout(CHANNEL_TIMEOUT, open_channel(connection))
+                *channel = timeout(CHANNEL_TIMEOUT, open_channel(connection))
                     .await
                     .map_err(|_| format!("no channel within {CHANNEL_TIMEOUT:?}"))?
                     .map_err(|error| text(&error))?;
@@ -157,7 +160,7 @@ impl Task {
                 // Many at once, so that whoever waits to hand over more is woken once for all of them.
                 count = self.requests.recv_many(&mut batch, room), if more && !blocked && room > 0 => {
                     more = count > 0;
-                    batch.drain(..).try_for_each(|request| write(flights, &channel, request))?;
+                    batch.drain(..).try_for_each(|request| write(flights, channel, request))?;
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Broker, BrokerError, Topology,
-    broker::{close, declare, text},
+    broker::{close, close_channel, declare, text},
 };
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
@@ -163,6 +163,7 @@ impl Session {
     /// After the acknowledgements of the jobs that have ended.
     pub(super) async fn close(self) {
         self.acks.flush().await;
+        close_channel(&self.channel).await;
         close(&self.connection).await;
     }
 }

@@ -13,7 +13,7 @@ use stripe_sim::Sim;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Db, Finished, Vhost, clawback, eventually, sign, sign_hyperswitch};
+use super::{Backend, Db, Finished, Vhost, clawback, count, eventually, sign, sign_hyperswitch};
 
 /// The payment response hash key of the tests' profile.
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
@@ -273,6 +273,20 @@ impl TestApp {
             (self.db.count("outbox WHERE published_at IS NOT NULL").await >= jobs).then_some(())
         })
         .await;
+    }
+
+    /// Waits until every reversal has ended, however long that takes, as long as it goes on.
+    pub(crate) async fn until_none_is_open(&self) {
+        let connection = self.db.connect().await;
+        let mut left = i64::MAX;
+        while left > 0 {
+            left = eventually(&format!("of {left} open reversals another one ends"), || async {
+                let open = count(&connection, "reversals WHERE status = 'pending'").await;
+                (open < left).then_some(open)
+            })
+            .await;
+        }
+        connection.close().await.unwrap();
     }
 
     /// What the simulator really took back from a transfer, in all.
