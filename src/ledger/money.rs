@@ -12,6 +12,7 @@ use sea_orm::{
     ColumnTrait, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect,
 };
 
+use super::created::TRANSFER_NOT_CREATED;
 use super::entities::{outbox, refund, reversal, transfer};
 use super::failing::CALLED_OFF;
 use super::state::{RefundStatus, ReversalStatus, TransferStatus};
@@ -25,7 +26,7 @@ pub struct Totals {
     pub reversals: BTreeMap<String, u64>,
     /// Amounts of the reversals by currency, lower case.
     pub amounts: BTreeMap<String, Amounts>,
-    /// When the oldest reversal was created that is still owed: pending, or given up and not called off.
+    /// When the oldest reversal was created that is still owed: pending, or given up.
     pub oldest_open: Option<DateTime<Utc>>,
     /// Transfers by status.
     pub transfers: BTreeMap<String, u64>,
@@ -80,13 +81,17 @@ impl Ledger {
     }
 }
 
+/// Failure codes of reversals that ended, without Stripe having been asked, because nothing is owed: the refund failed, or
+/// the transfer was never created.
+pub(super) const NOTHING_OWED: [&str; 2] = [CALLED_OFF, TRANSFER_NOT_CREATED];
+
 /// Reversals that have everything in common that the totals tell apart.
 #[derive(FromQueryResult)]
 struct ReversalGroup {
     status: ReversalStatus,
     currency: String,
     waits: i32,
-    called_off: i32,
+    nothing_owed: i32,
     number: i64,
     amount: f64,
     oldest: DateTime<Utc>,
@@ -100,7 +105,7 @@ impl ReversalGroup {
             ReversalStatus::Pending if self.waits == 1 => (&mut amounts.waiting, true),
             ReversalStatus::Pending => (&mut amounts.pending, true),
             ReversalStatus::Reversed => (&mut amounts.reversed, false),
-            ReversalStatus::PermanentlyFailed if self.called_off == 1 => return,
+            ReversalStatus::PermanentlyFailed if self.nothing_owed == 1 => return,
             ReversalStatus::PermanentlyFailed => (&mut amounts.parked, true),
         };
         *amount += self.amount;
@@ -118,14 +123,14 @@ async fn reversals(db: &DatabaseConnection) -> Result<Vec<ReversalGroup>, DbErr>
         .select_only()
         .columns([C::Status, C::Currency])
         .expr_as(one_if(C::NextRetryAt.gt(now())), "waits")
-        .expr_as(one_if(C::FailureCode.eq(CALLED_OFF).and(C::CalledAt.is_null())), "called_off")
+        .expr_as(one_if(C::FailureCode.is_in(NOTHING_OWED).and(C::CalledAt.is_null())), "nothing_owed")
         .column_as(C::Id.count(), "number")
         .expr_as(Expr::col(C::Amount).cast_as("double precision").sum(), "amount")
         .column_as(C::CreatedAt.min(), "oldest")
         .group_by(C::Status)
         .group_by(C::Currency)
         .group_by(alias("waits"))
-        .group_by(alias("called_off"))
+        .group_by(alias("nothing_owed"))
         .into_model()
         .all(db)
         .await

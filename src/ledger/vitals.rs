@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    Statement,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 
 use super::entities::{outbox, refund, reversal};
+use super::money::NOTHING_OWED;
 use super::state::ReversalStatus;
 use super::{Ledger, LedgerError};
 
@@ -28,7 +29,7 @@ pub struct Backlog {
     pub unpublished: u64,
     /// When the oldest of them was committed.
     pub oldest_unpublished: Option<DateTime<Utc>>,
-    /// Reversals that are `permanently_failed`.
+    /// Reversals that are `permanently_failed` and still owed.
     pub reversals_given_up: u64,
     /// Refunds that an operator has to look at.
     pub refunds_needing_attention: u64,
@@ -65,7 +66,13 @@ impl Ledger {
     pub async fn backlog(&self) -> Result<Backlog, LedgerError> {
         let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
         let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.db).await?;
-        let given_up = reversal::Entity::find().filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed));
+        let is_owed = Condition::any()
+            .add(reversal::Column::FailureCode.is_null())
+            .add(reversal::Column::FailureCode.is_not_in(NOTHING_OWED))
+            .add(reversal::Column::CalledAt.is_not_null());
+        let given_up = reversal::Entity::find()
+            .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
+            .filter(is_owed);
         let attention = refund::Entity::find().filter(refund::Column::Attention.is_not_null());
         let shown = attention.clone().order_by_asc(refund::Column::Id).limit(Backlog::SHOWN).all(&self.db).await?;
         Ok(Backlog {

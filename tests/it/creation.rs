@@ -111,7 +111,8 @@ async fn a_refusal_at_the_first_try_goes_through_failed_and_is_parked(app: TestA
 }
 
 async fn retries_of_a_creation_are_exhausted_after_the_configured_number(mut app: TestApp) {
-    app.restart_with(&[("TRANSFER_RETRY_MAX_RETRIES", "2"), ("REVERSAL_MAX_RETRIES", "9")]).await;
+    let no_sweeper = ("TRANSFER_RETRY_CHECK_INTERVAL", "1h");
+    app.restart_with(&[no_sweeper, ("TRANSFER_RETRY_MAX_RETRIES", "2"), ("REVERSAL_MAX_RETRIES", "9")]).await;
     app.sim.fault("acct_3", Fault::UnavailableHtml, 100);
     register(&app).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;

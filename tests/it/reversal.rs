@@ -6,6 +6,9 @@ use stripe_sim::{Fault, Target};
 
 use crate::support::{TestApp, both_databases, refund_event, two_sellers};
 
+/// Where calls are counted, no job is made anew while its first one is slow.
+const NO_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
+
 both_databases! {
     a_refund_reverses_every_transfer_at_stripe,
     a_transfer_that_somebody_else_reversed_ends_reversed_and_flagged,
@@ -83,7 +86,7 @@ async fn a_transfer_that_stripe_does_not_know_is_given_up_and_parked(app: TestAp
 }
 
 async fn a_503_counts_a_retry_says_when_the_next_try_is_and_then_goes_well(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "500ms"), ("REVERSAL_BACKOFF_MAX", "2s")]).await;
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_BACKOFF_BASE", "500ms"), ("REVERSAL_BACKOFF_MAX", "2s")]).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 2);
     let before = Utc::now();
     app.refund(10_000).await;
@@ -108,7 +111,7 @@ async fn a_503_counts_a_retry_says_when_the_next_try_is_and_then_goes_well(mut a
 }
 
 async fn the_delay_is_capped(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "1s"), ("REVERSAL_BACKOFF_MAX", "10s")]).await;
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_BACKOFF_BASE", "1s"), ("REVERSAL_BACKOFF_MAX", "10s")]).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 100);
     app.refund(10_000).await;
     app.reversal_when(0, "the first retry", |reversal| reversal["retry_count"] == 1).await;
@@ -120,7 +123,7 @@ async fn the_delay_is_capped(mut app: TestApp) {
 }
 
 async fn retries_are_exhausted_after_the_configured_number(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_MAX_RETRIES", "2")]).await;
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_MAX_RETRIES", "2")]).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 100);
     app.refund(10_000).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
@@ -222,7 +225,8 @@ async fn partial_refunds_add_up_to_the_whole(app: TestApp) {
     assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, 6);
 }
 
-async fn a_500_that_was_applied_is_found_and_not_repeated(app: TestApp) {
+async fn a_500_that_was_applied_is_found_and_not_repeated(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
     app.sim.fault("tr_1", Fault::ServerErrorApplied, 1);
     app.refund(4_000).await;
     let transfer = app.transfer_becomes(0, "partially_reversed").await;
@@ -231,7 +235,8 @@ async fn a_500_that_was_applied_is_found_and_not_repeated(app: TestApp) {
     assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);
 }
 
-async fn a_500_that_was_not_applied_is_called_again_under_a_new_key(app: TestApp) {
+async fn a_500_that_was_not_applied_is_called_again_under_a_new_key(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
     app.sim.fault("tr_1", Fault::ServerError, 1);
     app.refund(4_000).await;
     app.transfer_becomes(0, "partially_reversed").await;

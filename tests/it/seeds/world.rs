@@ -26,6 +26,8 @@ use scenario::scenario;
 /// Longer than a call can be on its way: the slowest fault, and a client that gives up.
 const SETTLING: Duration = Duration::from_millis(60);
 const CALL_TIMEOUT: Duration = Duration::from_millis(40);
+/// In the end nothing is slow on purpose, and a machine that is must not make a call fail.
+const PATIENT_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const STEPS: usize = 250;
 
 /// A message, on the broker that the test plays.
@@ -68,7 +70,7 @@ impl World {
         let ledger = Ledger::connect(&db.url, Duration::from_millis(1)).await.unwrap();
         ledger.migrate_up().await.unwrap();
         let sim = Sim::start();
-        let (worker, kill_switch) = start_worker(&ledger, &sim);
+        let (worker, kill_switch) = start_worker(&ledger, &sim, CALL_TIMEOUT);
         let (payments, events) = scenario(&mut rng);
         let mut targets = Vec::new();
         for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
@@ -113,6 +115,7 @@ impl World {
         }
         self.calls_have_ended().await;
         self.settle_pending_at_stripe();
+        (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim, PATIENT_CALL_TIMEOUT);
         tokio::time::timeout(DEADLINE, async {
             for round in 0.. {
                 while !self.queue.is_empty() {
@@ -275,7 +278,8 @@ impl World {
         }
         // Nobody probes here: the worker is started anew.
         if self.kill_switch.is_off() {
-            (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim);
+            let timeout = if with_deaths { CALL_TIMEOUT } else { PATIENT_CALL_TIMEOUT };
+            (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim, timeout);
         }
         let index = self.rng.random_range(0..self.queue.len());
         let message = self.queue.swap_remove(index);
@@ -342,10 +346,10 @@ impl World {
     }
 }
 
-fn start_worker(ledger: &Ledger, sim: &Sim) -> (JobContext, Arc<KillSwitch>) {
+fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> (JobContext, Arc<KillSwitch>) {
     let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
     let key = secrecy::SecretString::from("sk_test_of_the_seeds");
-    let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(CALL_TIMEOUT);
+    let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(call_timeout);
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
     let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
     let switch = Arc::clone(&kill_switch);
