@@ -58,7 +58,7 @@ api_fuzz_start() {
   API_FUZZ_SIMULATOR=$!
   wait_until 20 grep -q 'listens on' "$API_FUZZ/simulator.log" || die "the simulator did not start, see $API_FUZZ/simulator.log"
   HTTP_ADDR=127.0.0.1:0 STRIPE_API_KEY=sk_test_api_fuzz STRIPE_API_BASE=$(sed 's/.* //' "$API_FUZZ/simulator.log") \
-    STRIPE_WEBHOOK_SECRET=whsec_api_fuzz API_TOKEN=$API_FUZZ_TOKEN API_READ_TOKEN=api-fuzz-may-read LOG_FORMAT=json RUST_LOG=info \
+    STRIPE_WEBHOOK_SECRET=whsec_api_fuzz HYPERSWITCH_WEBHOOK_SECRET=key_of_the_fuzzing API_TOKEN=$API_FUZZ_TOKEN API_READ_TOKEN=api-fuzz-may-read LOG_FORMAT=json RUST_LOG=info \
     "$1/debug/clawback" run 2>"$API_FUZZ/clawback.log" &
   API_FUZZ_CLAWBACK=$!
   wait_until 60 grep -q 'clawback is up' "$API_FUZZ/clawback.log" || { tail -n 20 "$API_FUZZ/clawback.log" >&2; die "Clawback did not start"; }

@@ -44,9 +44,6 @@ run_checks() {
   run_deny
   # shellcheck disable=SC2119
   run_tests
-  step "the API, driven by Schemathesis from its own document (a short run; ./dev api-fuzz is the whole one)"
-  if have python3; then (run_api_fuzz --max-examples 15)
-  else say "LEFT OUT: python3 is not installed, which ./dev api-fuzz needs"; fi
 }
 
 # Licenses, sources and bans need only the tree; the advisories need RustSec's database, which is fetched where it can be reached.

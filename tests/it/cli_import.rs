@@ -148,7 +148,7 @@ async fn json_lines_are_what_the_api_takes(app: TestApp) {
         line("pi_2", "tr_2").replace("\"amount\":90", "\"amount\":\"90\""),
         line("pi_3", "tr_3").replace("\"seller_id\"", "\"seller\""),
         line("pi_4", "tr_4") + " x",
-        line("pi_5", "tr_1"),
+        String::new(),
         line("pi_6", "tr_6").replace("eur", "e"),
         line("pi_7", "tr_7"),
     ];
@@ -156,6 +156,8 @@ async fn json_lines_are_what_the_api_takes(app: TestApp) {
     insta::assert_snapshot!("import_json_lines", run.shown(&[]));
     assert_eq!(app.db.count("payments").await, 2);
     assert_eq!(app.payment("pi_7").await["transfers"][0]["stripe_transfer_id"], "tr_7");
+    let run = reading(&app, &["--input", "jsonl"], line("pi_5", "tr_1").as_bytes()).await;
+    assert_eq!((run.code, run.stderr.as_str()), (3, "line 1: transfer tr_1 is registered with another payment\n"));
 }
 
 async fn a_transfer_without_an_id_is_refused_unless_it_is_meant(app: TestApp) {

@@ -113,8 +113,10 @@ async fn told_to_stop_the_binary_ends_with_exit_code_0(mut app: TestApp) {
     app.is_up().await;
     app.sim.fault("tr_1", Fault::Slow { delay_ms: 500 }, 1);
     app.refund(5_000).await;
-    let called = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() == 1;
-    app.sim.wait_for(called, DEADLINE).await.expect("Stripe is called");
+    let called = |ledger: &stripe_sim::Ledger| {
+        ["tr_1", "tr_2"].iter().all(|transfer| ledger.reversal_posts(transfer).count() == 1)
+    };
+    app.sim.wait_for(called, DEADLINE).await.expect("Stripe is called for both");
     assert_eq!(process.terminate().await, Some(0));
     assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, 2, "what was in flight was not finished");
 }

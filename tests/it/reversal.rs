@@ -306,8 +306,10 @@ async fn a_payment_and_its_refund_at_the_same_moment_always_meet(app: TestApp) {
 async fn stopping_in_the_middle_of_a_call_finishes_it(mut app: TestApp) {
     app.sim.fault("tr_1", Fault::Slow { delay_ms: 1_500 }, 1);
     app.refund(10_000).await;
-    let called = app.sim.wait_for(|ledger| ledger.reversal_posts("tr_1").count() == 1, crate::support::DEADLINE).await;
-    called.expect("Stripe is called");
+    let called = |ledger: &stripe_sim::Ledger| {
+        ["tr_1", "tr_2"].iter().all(|transfer| ledger.reversal_posts(transfer).count() == 1)
+    };
+    app.sim.wait_for(called, crate::support::DEADLINE).await.expect("Stripe is called for both");
     app.stop().await;
     assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, 2);
     let posts: Vec<_> = app.sim.ledger().reversal_posts("tr_1").map(|post| post.status).collect();
