@@ -2,13 +2,17 @@
 //! the ledger and the broker. It decides nothing.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sea_orm::{ActiveEnum, Iterable};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
 
-use super::output::Format;
+use super::output::{self, Format, wrap};
 use crate::app;
 use crate::config::Config;
 use crate::ledger::{Ledger, Note};
@@ -60,7 +64,7 @@ pub(super) fn hands(config: &Config, ledger: Ledger) -> Result<Operator> {
 }
 
 /// What there is to say about the parked messages of a row that is tried again.
-pub(super) fn about_leftovers(left: &Leftovers) -> String {
+fn about_leftovers(left: &Leftovers) -> String {
     match &left.problem {
         None if left.removed == 0 => "It had no parked message.".to_owned(),
         None => "Its parked message is taken away.".to_owned(),
@@ -69,6 +73,34 @@ pub(super) fn about_leftovers(left: &Leftovers) -> String {
              `clawback parked discard`."
         ),
     }
+}
+
+/// Says that `what` is tried again, what became of its parked messages, and what comes next.
+pub(super) fn begun_anew(
+    out: &mut impl Write,
+    format: Format,
+    (what, id): (&str, Uuid),
+    status: &impl Serialize,
+    left: &Leftovers,
+    asks_first: &str,
+) -> Result<()> {
+    let leftovers = about_leftovers(left);
+    match format {
+        Format::Table => {
+            let next = format!(
+                "{what} {id} begins anew. {leftovers} The relay brings its new job to the worker, which first asks {asks_first}."
+            );
+            wrap(out, "", "", &next)?;
+            writeln!(out, "Watch it with: clawback trace {id}")?;
+        }
+        Format::Json => {
+            output::json(out, &json!({"id": id, "status": status, "parked_messages_removed": left.removed}))?;
+            if left.problem.is_some() {
+                tracing::warn!("{leftovers}");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// For `--reason`.

@@ -32,6 +32,11 @@ pub(super) fn json(out: &mut impl Write, object: &impl Serialize) -> Result<()> 
     writeln!(out)
 }
 
+/// Says under a list of the newest `shown` that `--limit` has cut it off, if it has.
+pub(super) fn more(out: &mut impl Write, shown: usize, limit: u64) -> Result<()> {
+    if shown as u64 == limit { writeln!(out, "The newest {limit}; more with --limit.") } else { Ok(()) }
+}
+
 /// Writes `text` in lines of at most 80 columns. A longer word gets a line of its own.
 pub(super) fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) -> Result<()> {
     let mut line = first.to_owned();

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, Who, about_leftovers, parse_reason, parse_status};
-use super::output::{Format, json, wrap};
+use super::operator::{self, Output, Who, parse_reason, parse_status};
+use super::output::{Format, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
 use crate::ledger::{Ledger, ReversalStatus, ReversalView};
@@ -101,24 +101,8 @@ impl Reversals {
                 let id = find(&ledger, &id).await?.id;
                 let left = operator::hands(config, ledger.clone())?.replay_reversal(id, &who.note(&reason)?).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
-                match output.format {
-                    Format::Table => {
-                        let next = format!(
-                            "Reversal {id} begins anew. {} The relay brings its new job to the worker, which first asks \
-                             Stripe whether it has happened.",
-                            about_leftovers(&left)
-                        );
-                        wrap(&mut out, "", "", &next)?;
-                        writeln!(out, "Watch it with: clawback trace {id}")?;
-                    }
-                    Format::Json => {
-                        let done = json!({"id": id, "status": now, "parked_messages_removed": left.removed});
-                        json(&mut out, &done)?;
-                        if left.problem.is_some() {
-                            tracing::warn!("{}", about_leftovers(&left));
-                        }
-                    }
-                }
+                let next = "Stripe whether it has happened";
+                operator::begun_anew(&mut out, output.format, ("Reversal", id), &now, &left, next)?;
             }
         }
         Ok(print(&out)?)
@@ -139,18 +123,21 @@ fn table(out: &mut impl Write, found: &[ReversalView], limit: u64) -> IoResult<(
     if found.is_empty() {
         return writeln!(out, "No reversals.");
     }
+    rows(out, found)?;
+    more(out, found.len(), limit)
+}
+
+/// Each with what its status alone does not say, under a header.
+pub(super) fn rows(out: &mut impl Write, reversals: &[ReversalView]) -> IoResult<()> {
     writeln!(out, "{:<36} {:<18} {:>19} CUR", "REVERSAL", "STATUS", "AMOUNT")?;
-    for reversal in found {
+    for reversal in reversals {
         let ReversalView { id, amount, currency, .. } = reversal;
         writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", reversal.status.to_string())?;
         if let Some(more) = in_words(reversal) {
             wrap(out, "  ", "  ", &plain(&more))?;
         }
     }
-    match found.len() as u64 {
-        count if count == limit => writeln!(out, "The newest {limit}; more with --limit."),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, Who, about_leftovers, parse_reason, parse_status};
-use super::output::{Format, json, wrap};
-use super::reversals::in_words;
+use super::operator::{self, Output, Who, parse_reason, parse_status};
+use super::output::{Format, json, more, wrap};
+use super::reversals::rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
 use crate::ledger::{Ledger, TransferStatus, TransferView};
@@ -104,24 +104,8 @@ impl Transfers {
                 let id = find(&ledger, &id).await?.id;
                 let left = operator::hands(config, ledger.clone())?.retry_transfer(id, &who.note(&reason)?).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
-                match output.format {
-                    Format::Table => {
-                        let next = format!(
-                            "Transfer {id} begins anew. {} The relay brings its new job to the worker, which first asks \
-                             Stripe whether it exists.",
-                            about_leftovers(&left)
-                        );
-                        wrap(&mut out, "", "", &next)?;
-                        writeln!(out, "Watch it with: clawback trace {id}")?;
-                    }
-                    Format::Json => {
-                        let done = json!({"id": id, "status": now, "parked_messages_removed": left.removed});
-                        json(&mut out, &done)?;
-                        if left.problem.is_some() {
-                            tracing::warn!("{}", about_leftovers(&left));
-                        }
-                    }
-                }
+                let next = "Stripe whether it exists";
+                operator::begun_anew(&mut out, output.format, ("Transfer", id), &now, &left, next)?;
             }
         }
         Ok(print(&out)?)
@@ -153,10 +137,7 @@ fn table(out: &mut impl Write, found: &[TransferView], limit: u64) -> IoResult<(
         };
         wrap(out, "  ", "  ", &plain(&format!("{at_stripe}, seller {}{back}", transfer.seller_id)))?;
     }
-    match found.len() as u64 {
-        count if count == limit => writeln!(out, "The newest {limit}; more with --limit."),
-        _ => Ok(()),
-    }
+    more(out, found.len(), limit)
 }
 
 fn details(out: &mut impl Write, transfer: &TransferView) -> IoResult<()> {
@@ -170,13 +151,8 @@ fn details(out: &mut impl Write, transfer: &TransferView) -> IoResult<()> {
     }
     writeln!(out, "Amount        {amount} {currency} (minor units)\nBack          {amount_reversed} {currency}")?;
     if !transfer.reversals.is_empty() {
-        writeln!(out, "\n{:<36} {:<18} {:>19} CUR", "REVERSAL", "STATUS", "AMOUNT")?;
-    }
-    for reversal in &transfer.reversals {
-        writeln!(out, "{:<36} {:<18} {:>19} {}", reversal.id, reversal.status.to_string(), reversal.amount, currency)?;
-        if let Some(more) = in_words(reversal) {
-            wrap(out, "  ", "  ", &plain(&more))?;
-        }
+        writeln!(out)?;
+        rows(out, &transfer.reversals)?;
     }
     writeln!(out, "\nWhat happened to it: clawback trace {id}")
 }

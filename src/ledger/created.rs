@@ -100,12 +100,7 @@ impl Ledger {
             if row.status == ReversalStatus::PermanentlyFailed {
                 transition::reversal(txn, row.id, row.status, ReversalEvent::Replayed, also, &note).await?;
             } else {
-                let update = also
-                    .into_iter()
-                    .fold(reversal::Entity::update_many(), |update, (column, value)| update.col_expr(column, value));
-                update.filter(C::Id.eq(row.id)).exec(txn).await?;
-                let status = row.status.to_string();
-                history::append(txn, Entity::Reversal, row.id, Some(&status), &status, &note).await?;
+                transition::keep_reversal(txn, row, also, &note).await?;
             }
         }
         jobs::append(txn, owed.iter().map(|row| Job::reverse(row.id))).await?;

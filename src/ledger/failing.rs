@@ -6,7 +6,7 @@
 //! is in `called_at`, which the worker commits before its first call: see `reversals`. Nothing here undoes what Stripe has
 //! done.
 
-use sea_orm::sea_query::{Expr, SimpleExpr};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveEnum, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -113,7 +113,7 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
                 (reversal::Column::FailureMessage, Expr::value(Some(message))),
             ];
             if not_created {
-                rename_failure(txn, row, also, &note).await?;
+                transition::keep_reversal(txn, row, also, &note).await?;
             } else {
                 transition::reversal(txn, row.id, row.status, ReversalEvent::FailedForGood, also, &note).await?;
             }
@@ -127,21 +127,6 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
     }
     let attention = (!stay.is_empty()).then(|| attention(called_off, rows.len(), &stay));
     Ok(Failed { called_off, attention })
-}
-
-/// Writes another reason into a reversal that has ended already.
-async fn rename_failure(
-    txn: &DatabaseTransaction,
-    row: &reversal::Model,
-    columns: Vec<(reversal::Column, SimpleExpr)>,
-    note: &Note,
-) -> Result<(), LedgerError> {
-    let update = columns
-        .into_iter()
-        .fold(reversal::Entity::update_many(), |update, (column, value)| update.col_expr(column, value));
-    update.filter(reversal::Column::Id.eq(row.id)).exec(txn).await?;
-    let status = row.status.to_string();
-    history::append(txn, Entity::Reversal, row.id, Some(&status), &status, note).await
 }
 
 /// What an operator has to do about the reversals that could not be called off.

@@ -62,3 +62,18 @@ pub(super) async fn reversal<C: ConnectionTrait>(
     history::append(txn, Entity::Reversal, id, Some(&from.to_string()), &to.to_string(), note).await?;
     Ok(to)
 }
+
+/// Writes `also` into a reversal that `txn` has locked, and whose status stays, with a remark in its history.
+pub(super) async fn keep_reversal<C: ConnectionTrait>(
+    txn: &C,
+    row: &reversal::Model,
+    also: Vec<(reversal::Column, SimpleExpr)>,
+    note: &Note,
+) -> Result<(), LedgerError> {
+    let update = also
+        .into_iter()
+        .fold(reversal::Entity::update_many(), |update, (column, value)| update.col_expr(column, value));
+    update.filter(reversal::Column::Id.eq(row.id)).exec(txn).await?;
+    let status = row.status.to_string();
+    history::append(txn, Entity::Reversal, row.id, Some(&status), &status, note).await
+}
