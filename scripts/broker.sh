@@ -39,7 +39,7 @@ broker_start() { # DIR
     docker) broker_start_container "$dir" "$base" ;;
     *) broker_start_node "$dir" "$base" ;;
   esac
-  if ! wait_until "${DEV_BROKER_DEADLINE:-60}" broker_ready_or_dead "$dir" "$base" || ! broker_running "$dir"; then
+  if ! wait_until "${DEV_BROKER_DEADLINE:-60}" broker_ready_or_dead "$dir" "$base" || ! broker_ready "$dir" "$base"; then
     say "RabbitMQ in $dir did not start. The end of its log:"
     if [ "$(cat "$dir/kind")" = docker ]; then docker logs --tail 30 "$(broker_container "$dir")" >&2
     else tail -n 30 "$dir/node.log" >&2; fi
@@ -48,10 +48,14 @@ broker_start() { # DIR
   fi
 }
 
-broker_ready_or_dead() { # DIR BASE
-  broker_running "$1" || return 0
+broker_ready() { # DIR BASE
   [ "$(cat "$1/kind")" = docker ] || grep -q 'Server startup complete' "$1/node.log" || return 1
   speaks_amqp "$2" && accepts $(($2 + 1))
+}
+
+# A process that becomes another command has no command line for a moment: one look does not tell that it is dead.
+broker_ready_or_dead() { # DIR BASE
+  broker_ready "$@" || ! { broker_running "$1" || { sleep 0.5 && broker_running "$1"; }; }
 }
 
 broker_kind() {
@@ -123,6 +127,7 @@ spawn() {
   shift 2
   setsid "$@" >>"$log" 2>&1 </dev/null 9>&- 7>&- &
   echo $! >"$pidfile"
+  disown $! # or else bash tells of its end, as the last line of a benchmark
   # Until it has become the command: before that its command line is this script's, and it would not be known as ours.
   wait_until 5 has_become_a_command $! || true
 }

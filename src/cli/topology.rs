@@ -71,6 +71,10 @@ pub(super) fn remedy(difference: &Difference) -> &'static str {
         "existence" => "`clawback queues declare` declares what is missing",
         "consumers" => "start `clawback worker`",
         "version" => "use RabbitMQ 3.10 or newer",
+        "leader" => {
+            "bring back the broker's node that is away; if none is, the broker has lost the queue: delete it, then \
+             `clawback queues declare`, and its jobs are published again from the ledger"
+        }
         policy if policy.starts_with("policy ") => {
             "change the policy, or its pattern, so that it leaves this queue alone"
         }

@@ -1,18 +1,37 @@
-//! Compares a topology with the broker through AMQP alone: what is missing, and what a declaration would be refused for.
-//! Called by [`Broker::check`](super::Broker::check). It declares only what a passive declaration has just seen.
+//! Compares a topology with the broker through AMQP alone: what is missing, what a declaration would be refused for, and
+//! which queues have no leader. Called by [`Broker`]'s checks. It declares only what a passive declaration has just seen.
 
 use super::{
     Broker, BrokerError,
     connection::{reply_code, text},
-    declare::{arguments, look_at},
+    declare::{arguments, count_messages, look_at},
     report::{Difference, TopologyReport},
 };
 use crate::Topology;
+use futures_util::future::join_all;
 use lapin::{
     Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a queue's leader may take to say how full the queue is. Elections take about a second.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The queues that are declared, but for which nobody answers. Only asking them tells: `rabbitmqctl list_queues` of 3.10.8 shows
+/// such a queue as running, with a leader.
+pub(super) async fn without_leader(broker: &Broker, connection: &Connection, topology: &Topology) -> Vec<Difference> {
+    let asked = topology.queues().into_iter().map(async |queue| {
+        // An error, or a queue that is missing, is an answer: whoever compares finds that by himself.
+        let answered = timeout(LEADER_PATIENCE, count_messages(broker, connection, &queue.name)).await;
+        let silent = || format!("silent for {LEADER_PATIENCE:?}");
+        let object = || format!("queue `{}`", queue.name);
+        answered.err().map(|_| Difference::new(&object(), "leader", Some("an answer".to_owned()), Some(silent())))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
 
 pub(super) async fn compare(
     broker: &Broker,
@@ -45,6 +64,7 @@ pub(super) async fn compare(
             declared => differences.extend(refusal(broker, &object, declared)?),
         }
     }
+    differences.extend(without_leader(broker, connection, topology).await);
     Ok(TopologyReport { broker_version: None, differences })
 }
 

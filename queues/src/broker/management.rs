@@ -2,7 +2,8 @@
 //! the broker's version. Called by [`Broker::check_with_management`]. It only reads.
 
 use super::{
-    Broker,
+    Broker, BrokerError, close,
+    compare::without_leader,
     report::{Difference, TopologyReport},
 };
 use crate::{Argument, QueueSpec, Topology};
@@ -52,13 +53,16 @@ pub enum ManagementError {
         /// The HTTP status.
         status: u16,
     },
+    /// What only AMQP tells could not be asked.
+    #[error(transparent)]
+    Amqp(#[from] BrokerError),
 }
 
 impl Broker {
     /// Compares what is declared with what is wanted through RabbitMQ's management API at `management`
     /// (`http://USER:PASSWORD@HOST:15672`; user and password are those of the AMQP URL where it has none), in the vhost of
-    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, and the broker's version. It
-    /// changes nothing. When the API is not reachable, ask
+    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, and the broker's version; and,
+    /// through AMQP, whether every queue has a leader that answers. It changes nothing. When the API is not reachable, ask
     /// [`check`](Self::check).
     ///
     /// # Errors
@@ -88,6 +92,9 @@ impl Broker {
         if !bindings.any(|binding| binding["routing_key"] == topology.queue()) {
             differences.push(Difference::missing(&format!("binding `{}`", topology.queue())));
         }
+        let connection = self.connect("check").await?;
+        differences.extend(without_leader(self, &connection, topology).await);
+        close(&connection).await;
         Ok(TopologyReport { broker_version, differences })
     }
 

@@ -87,9 +87,10 @@ impl Broker {
     }
 
     /// Compares what is declared with what is wanted, as far as AMQP tells: which queues or which exchange are missing,
-    /// and which are declared otherwise, with the first argument that differs. It creates and changes nothing (a queue
-    /// that is deleted by somebody else at this very moment may be declared anew). `check_with_management`, with the
-    /// feature `management`, sees every argument, the policies and the binding.
+    /// which are declared otherwise, with the first argument that differs, and which have no leader that answers. It creates
+    /// and changes nothing (a queue that is deleted by somebody else at this very moment may be declared anew; a message that
+    /// comes into an empty queue at this very moment may be taken and given back). `check_with_management`, with the feature
+    /// `management`, sees every argument, the policies and the binding.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses us; a difference is no error.

@@ -44,7 +44,8 @@ async fn a_try_to_connect_to_a_silent_peer_ends_in_time_and_leaves_nothing_behin
     let mut before = None;
     for _ in 0..5 {
         let started = Instant::now();
-        let (declared, accepted) = tokio::join!(place.broker.declare(&place.topology), listener.accept());
+        let trying = async { tokio::join!(place.broker.declare(&place.topology), listener.accept()) };
+        let (declared, accepted) = timeout(PATIENCE, trying).await.expect("the try does not end");
         let error = declared.unwrap_err().to_string();
         assert!(error.contains("no answer within 300ms"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());

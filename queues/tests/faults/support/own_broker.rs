@@ -6,9 +6,11 @@ use std::{
     process::{Command, Output},
 };
 use tokio::task::spawn_blocking;
+use url::Url;
 
 pub(crate) struct OwnBroker {
     pub(crate) url: String,
+    pub(crate) management_url: Url,
     folder: PathBuf,
 }
 
@@ -16,8 +18,13 @@ impl OwnBroker {
     pub(crate) async fn start() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{}", uuid::Uuid::now_v7()));
         let printed = dev(&["broker", "start"], &folder).await;
-        let url = printed.lines().find_map(|line| line.strip_prefix("export AMQP_URL="));
-        Self { url: url.expect("./dev broker start prints AMQP_URL").to_owned(), folder }
+        let value = |name: &str| {
+            let of_name =
+                |line: &str| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+            printed.lines().find_map(of_name).unwrap_or_else(|| panic!("./dev broker start prints no {name}"))
+        };
+        let management_url = value("RABBITMQ_MANAGEMENT_URL").parse().unwrap();
+        Self { url: value("AMQP_URL"), management_url, folder }
     }
 
     /// Starts it again after [`kill`](Self::kill): the same data, the same ports.

@@ -84,11 +84,11 @@ impl Place {
         .await;
     }
 
-    /// Deletes the work queue, as an operator might.
-    pub(crate) async fn delete_work_queue(&self, options: QueueDeleteOptions) {
+    /// Deletes a queue, as an operator might.
+    pub(crate) async fn delete_queue(&self, name: &str) {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
-        channel.queue_delete(self.topology.queue().into(), options).await.unwrap();
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
     fn direct(&self) -> Broker {
