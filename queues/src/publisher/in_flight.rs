@@ -160,7 +160,12 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
 
     fn result(&mut self, entry: &Entry<F>) -> Result<(), PublishError> {
         let id = entry.route.id.clone();
-        if let Some(reply) = self.returned.get_mut(&entry.route).and_then(VecDeque::pop_front) {
+        if let Some(replies) = self.returned.get_mut(&entry.route)
+            && let Some(reply) = replies.pop_front()
+        {
+            if replies.is_empty() {
+                self.returned.remove(&entry.route);
+            }
             self.metrics.returned.increment(1);
             return Err(PublishError::Returned { id, reply });
         }
@@ -252,7 +257,7 @@ mod tests {
                 }
             }
             let _ = flights.poll_settle(&mut Context::from_waker(Waker::noop()));
-            prop_assert!(flights.is_empty());
+            prop_assert!(flights.is_empty() && flights.returned.is_empty(), "something is kept for ever");
             for (number, result) in results.iter_mut().enumerate() {
                 let failed = matches!(result.try_recv().unwrap(), Err(PublishError::Returned { .. }));
                 prop_assert_eq!(failed, messages[number].0, "message {}", number);

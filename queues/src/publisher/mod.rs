@@ -73,13 +73,15 @@ impl Publisher {
     }
 
     /// Publishes many messages, with hundreds in flight, and answers in the same order: one that fails does not stop the
-    /// others.
+    /// others. Only when nothing moves for 20 s, because the broker blocks us or is away, are those that wait behind not sent
+    /// either: their error is [`PublishError::TimedOut`] too.
     ///
     /// # Errors
     /// Each result is as from [`publish`](Self::publish).
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         let connected = self.connected().await;
         let mut pending = Vec::with_capacity(messages.len());
+        let mut stands_still = false;
         for message in messages {
             let outgoing = Outgoing::new(message, &self.shared.app_id);
             pending.push(match (outgoing, &connected) {
@@ -87,7 +89,12 @@ impl Publisher {
                 (Ok(outgoing), Err(reason)) => {
                     Err(PublishError::NotConnected { id: outgoing.id, reason: reason.clone() })
                 }
-                (Ok(outgoing), Ok(())) => self.enqueue(outgoing).await,
+                (Ok(outgoing), Ok(())) if stands_still => Err(PublishError::TimedOut { id: outgoing.id }),
+                (Ok(outgoing), Ok(())) => {
+                    let enqueued = self.enqueue(outgoing).await;
+                    stands_still = matches!(enqueued, Err(PublishError::TimedOut { .. }));
+                    enqueued
+                }
             });
         }
         let mut results = Vec::with_capacity(pending.len());

@@ -18,6 +18,9 @@ use std::sync::Arc;
 pub(crate) const PERSISTENT: u8 = 2;
 /// Quorum queues take 0 to 4 for normal and more for high.
 const HIGH_PRIORITY: u8 = 5;
+/// RabbitMQ 4's default for `max_message_size` (3.x: 128 MiB). A message that is larger costs the whole channel, with all
+/// that is in flight on it.
+const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// A W3C `traceparent` has 55 bytes; headers share one frame, which must not burst.
 const MAX_TRACEPARENT_BYTES: usize = 255;
 
@@ -42,6 +45,10 @@ impl Outgoing {
                 problem: format!("{field}: {error}; at most 255 bytes are allowed"),
             })
         };
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            let problem = format!("payload: it has {} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", payload.len());
+            return Err(PublishError::Invalid { id, problem });
+        }
         let mut headers = FieldTable::default();
         let now = Utc::now();
         headers.insert(headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));

@@ -110,11 +110,13 @@ impl Task {
         let mut opened_at = Instant::now();
         let mut events = pin!(connection.events_listener());
         let mut blocked = false;
+        let mut unblocked_at = opened_at;
         let mut stop_by: Option<Instant> = None;
         let mut more = true;
         let mut batch = Vec::new();
         while more || !flights.is_empty() {
-            let confirm_by = flights.oldest().filter(|_| !blocked).map(|written_at| written_at + CONFIRM_PATIENCE);
+            // What was written before an alarm is read only after it.
+            let confirm_by = flights.oldest().filter(|_| !blocked).map(|at| at.max(unblocked_at) + CONFIRM_PATIENCE);
             let now = Instant::now();
             let far = now + FAR;
             let replace_at = flights.was_refused().then(|| opened_at + REFUSING_CHANNEL_LIFE);
@@ -141,6 +143,7 @@ impl Task {
                     Some(Event::ConnectionUnblocked) => {
                         info!("the broker takes messages again");
                         blocked = false;
+                        unblocked_at = Instant::now();
                         self.state.send_replace(ConnectionState::Connected);
                     }
                     Some(Event::Error(error)) => return Err(text(&error)),

@@ -3,7 +3,10 @@
 use crate::support::{Count, Running, bench, eventually, scripted, wait_for};
 use queues::{Broker, ConnectionState, Message, Outcome, PublishError, Publisher};
 use serde_json::json;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 #[tokio::test]
 async fn a_confirmed_message_is_in_the_queue_with_its_properties() {
@@ -106,6 +109,40 @@ async fn a_text_that_amqp_cannot_carry_is_refused_by_field_and_the_others_are_pu
 }
 
 #[tokio::test]
+async fn a_payload_that_the_broker_might_refuse_is_refused_before_it_costs_its_neighbours() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let (mut large, mut largest) = (bench.job(1), bench.job(2));
+        large.payload = vec![b' '; 16 * 1024 * 1024 + 1];
+        largest.payload = vec![b' '; 16 * 1024 * 1024];
+        let results = publisher.publish_all(vec![large, largest]).await;
+        let error = results[0].as_ref().unwrap_err();
+        assert!(
+            matches!(error, PublishError::Invalid { problem, .. } if problem.contains("16777217 bytes")),
+            "{error}"
+        );
+        assert_eq!(results[1], Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_full_queue_refuses_is_an_error_with_its_id_and_the_publisher_goes_on() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        bench.management.set_policy(&bench.name, json!({ "max-length": 1 })).await;
+        // The queue learns of its policy, and the publisher's channel of the full queue, a moment later.
+        let publish = async || publisher.publish(bench.job(1)).await;
+        let refusal = eventually("a refusal", async || publish().await.err()).await;
+        assert_eq!(refusal, PublishError::Nacked { id: format!("{}-1", bench.name) });
+        bench.management.delete("policies", &bench.name).await;
+        eventually("room", async || publish().await.ok()).await;
+        assert!(publisher.state().borrow().is_connected());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_connection_that_the_broker_closes_is_renewed() {
     bench(&[500], async |bench| {
         let publisher = Publisher::start(&bench.broker);
@@ -134,16 +171,23 @@ async fn publishing_through_a_stream_of_lost_connections_loses_no_confirmed_mess
             }
         };
         let publishing = async {
-            let mut confirmed = 1;
-            for round in 0..60 {
-                let messages = bench.jobs(round * 100 + 1..round * 100 + 101);
-                confirmed += publisher.publish_all(messages).await.iter().filter(|result| result.is_ok()).count();
+            let mut confirmed = BTreeSet::from([0]);
+            for first in (1..6000).step_by(100) {
+                let results = publisher.publish_all(bench.jobs(first..first + 100)).await;
+                confirmed.extend((first..).zip(results).filter(|(_, result)| result.is_ok()).map(|(number, _)| number));
             }
             confirmed
         };
         let (confirmed, ()) = tokio::join!(publishing, breaking);
-        assert!(confirmed > 100, "{confirmed}");
-        assert!(bench.ready(&bench.name).await as usize >= confirmed, "a confirmed message is gone");
+        assert!(confirmed.len() > 100, "{}", confirmed.len());
+        let stored = bench.management.get_messages(&bench.name, 10_000).await;
+        let number = |message: &serde_json::Value| {
+            let payload: Count = serde_json::from_str(message["payload"].as_str().unwrap()).unwrap();
+            payload.number
+        };
+        let stored: BTreeSet<u32> = stored.iter().map(number).collect();
+        let gone: Vec<_> = confirmed.difference(&stored).collect();
+        assert!(gone.is_empty(), "confirmed, and gone: {gone:?}");
     })
     .await;
 }
