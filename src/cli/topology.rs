@@ -71,6 +71,7 @@ pub(super) fn remedy(difference: &Difference) -> &'static str {
         "existence" => "`clawback queues declare` declares what is missing",
         "consumers" => "start `clawback worker`",
         "version" => "use RabbitMQ 3.10 or newer",
+        flag if flag.starts_with("feature flag ") => "rabbitmqctl enable_feature_flag all",
         "leader" => {
             "bring back the broker's node that is away; if none is, the broker has lost the queue: delete it, then \
              `clawback queues declare`, and its jobs are published again from the ledger"

@@ -61,9 +61,9 @@ pub enum ManagementError {
 impl Broker {
     /// Compares what is declared with what is wanted through RabbitMQ's management API at `management`
     /// (`http://USER:PASSWORD@HOST:15672`; user and password are those of the AMQP URL where it has none), in the vhost of
-    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, and the broker's version; and,
-    /// through AMQP, whether every queue has a leader that answers. It changes nothing. When the API is not reachable, ask
-    /// [`check`](Self::check).
+    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, the broker's version and the feature
+    /// flag that dead-lettering needs, where it is told; and, through AMQP, whether every queue has a leader that answers. It
+    /// changes nothing. When the API is not reachable, ask [`check`](Self::check).
     ///
     /// # Errors
     /// [`ManagementError`]; a difference is no error.
@@ -80,6 +80,8 @@ impl Broker {
             let wanted = Some("3.10 or newer".to_owned());
             differences.push(Difference::new("broker", "version", wanted, broker_version.clone()));
         }
+        let flags = self.feature_flags(management).await.unwrap_or_default();
+        differences.extend(compare_flags(broker_version.as_deref().and_then(version), &flags));
         for queue in topology.queues() {
             let found = api.get(&["queues", &api.vhost, &queue.name]).await?;
             differences.extend(compare_queue(&queue, found.as_ref()));
@@ -117,6 +119,15 @@ impl Broker {
         }
         Ok(api)
     }
+}
+
+/// Without `stream_queue` RabbitMQ before 4.0 dead-letters at most once, whatever a queue's arguments say, and only logs it
+/// (`rabbit_quorum_queue` of 3.10.8). Flags that are not told are not judged.
+fn compare_flags(version: Option<(u32, u32)>, flags: &BTreeMap<String, bool>) -> Option<Difference> {
+    let is_off = flags.get("stream_queue") == Some(&false);
+    let (enabled, disabled) = (Some("enabled".to_owned()), Some("disabled".to_owned()));
+    (is_off && version.is_some_and(|version| version < (4, 0)))
+        .then(|| Difference::new("broker", "feature flag stream_queue", enabled, disabled))
 }
 
 fn compare_queue(wanted: &QueueSpec, found: Option<&Value>) -> Vec<Difference> {
@@ -250,4 +261,26 @@ fn text(error: reqwest::Error) -> String {
 /// A URL's user and password are percent-encoded.
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_without_which_expired_jobs_can_be_lost_is_found_where_it_counts() {
+        let flags = |enabled| BTreeMap::from([("stream_queue".to_owned(), enabled)]);
+        let found = compare_flags(Some((3, 10)), &flags(false)).map(|difference| difference.to_string());
+        assert_eq!(found.as_deref(), Some("broker: feature flag stream_queue is disabled, wanted enabled"));
+        assert_eq!(compare_flags(Some((3, 10)), &flags(true)), None);
+        assert_eq!(compare_flags(Some((3, 10)), &BTreeMap::new()), None);
+        assert_eq!(compare_flags(Some((4, 0)), &flags(false)), None);
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert_eq!(version("3.10.8"), Some((3, 10)));
+        assert!(version("3.9.29").unwrap() < OLDEST_VERSION && version("4.0.5").unwrap() > OLDEST_VERSION);
+        assert_eq!(version("unknown"), None);
+    }
 }

@@ -17,7 +17,7 @@ pub struct Difference {
     /// ``queue `NAME` ``, ``exchange `NAME` ``, ``binding `NAME` `` or `broker`.
     pub object: String,
     /// An argument's or a policy's name (`x-message-ttl`, `policy message-ttl`), or `type`, `durable`, `declaration`,
-    /// `existence`, `leader`, `version`.
+    /// `existence`, `leader`, `version`, `feature flag stream_queue`.
     pub property: String,
     /// The wanted value; `None` for something that should not be set.
     pub wanted: Option<String>,

@@ -109,8 +109,9 @@ async fn an_idle_worker_has_a_job_within_milliseconds() {
             delays.push(heard.next().await.2 - started);
         }
         delays.sort_unstable();
-        // The median, because other tests run on the same machine; any interval of polling would show.
-        assert!(delays[10] < Duration::from_millis(50), "{delays:?}");
+        // The median, because other tests run on the same machine; any interval of polling would show, and so would the 40 ms
+        // of a TCP acknowledgement that is put off.
+        assert!(delays[10] < Duration::from_millis(30), "{delays:?}");
         worker.stop().await;
     })
     .await;

@@ -146,7 +146,7 @@ async fn a_check_says_queue_by_queue_what_differs_and_changes_nothing() {
         bench.management.declare(&parked, json!({ "x-queue-type": "classic", "x-expires": 3_600_000 })).await;
         let arguments = json!({
             "x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "elsewhere",
-            "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish", "x-message-ttl": 500,
+            "x-overflow": "drop-head", "x-message-ttl": 700, "x-max-length": 9,
         });
         bench.management.declare(&retry, arguments).await;
 
@@ -165,6 +165,10 @@ async fn a_check_says_queue_by_queue_what_differs_and_changes_nothing() {
             format!("{parked}: x-expires is 3600000, wanted nothing"),
             format!("{work}: existence is nothing, wanted declared"),
             format!("{retry}: x-dead-letter-routing-key is elsewhere, wanted {name}"),
+            format!("{retry}: x-dead-letter-strategy is nothing, wanted at-least-once"),
+            format!("{retry}: x-message-ttl is 700, wanted 500"),
+            format!("{retry}: x-overflow is drop-head, wanted reject-publish"),
+            format!("{retry}: x-max-length is 9, wanted nothing"),
             format!("binding `{name}`: existence is nothing, wanted declared"),
         ];
         assert_eq!(lines, expected);
