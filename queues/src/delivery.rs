@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The message's id: the job's identity. Deliveries of one job share it, duplicates included.
+    /// The message's id: the job's identity. Deliveries of one job share it, duplicates included. A message that another program
+    /// has published without one gets another id with each delivery.
     pub message_id: String,
     /// The job's kind: the message's `type` property.
     pub kind: String,

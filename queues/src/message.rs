@@ -95,7 +95,8 @@ impl Message {
         self
     }
 
-    /// Sets the W3C trace context, which then travels through every retry.
+    /// Sets the W3C trace context, which then travels through every retry. One of more than 255 bytes, which is none (they have
+    /// 55), is left out.
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());

@@ -7,6 +7,11 @@ use crate::support::{Management, amqp_url};
 mod example;
 
 #[test]
+fn the_first_program_has_at_most_60_lines() {
+    assert!(include_str!("../../examples/first_job.rs").lines().count() <= 60);
+}
+
+#[test]
 fn the_first_program_ends_with_its_job_done_after_a_replay() {
     let url = amqp_url();
     example::main().unwrap();
