@@ -26,9 +26,10 @@ pub(super) async fn without_leader(broker: &Broker, connection: &Connection, top
     let asked = topology.queues().into_iter().map(async |queue| {
         // An error, or a queue that is missing, is an answer: whoever compares finds that by himself.
         let answered = timeout(LEADER_PATIENCE, count_messages(broker, connection, &queue.name)).await;
-        let silent = || format!("silent for {LEADER_PATIENCE:?}");
-        let object = || format!("queue `{}`", queue.name);
-        answered.err().map(|_| Difference::new(&object(), "leader", Some("an answer".to_owned()), Some(silent())))
+        answered.err().map(|_| {
+            let (wanted, found) = ("an answer".to_owned(), format!("silent for {LEADER_PATIENCE:?}"));
+            Difference::new(&format!("queue `{}`", queue.name), "leader", Some(wanted), Some(found))
+        })
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
