@@ -2,10 +2,11 @@
 //! becomes ready while it writes is its next batch, so that nothing ever waits to be batched. Used by the session and its
 //! jobs. It never acknowledges a message that is not settled: only up to the oldest one that is still open.
 
+use super::settled::Settled;
 use crate::acknowledge::{Acknowledgement, ChannelEnded};
 use futures_util::future::join_all;
 use lapin::Acker;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
@@ -112,86 +113,6 @@ async fn write(mut entries: mpsc::UnboundedReceiver<Entry>, enough: usize) {
         }
         for done in flushed {
             let _ = done.send(());
-        }
-    }
-}
-
-/// The settled messages beyond the oldest open one, by delivery tag; `None` when there is nothing left to write.
-struct Settled<A> {
-    /// Tags count from 1, without gaps, on each channel.
-    oldest_open: u64,
-    beyond: BTreeMap<u64, Option<A>>,
-}
-
-impl<A> Settled<A> {
-    fn new() -> Self {
-        Self { oldest_open: 1, beyond: BTreeMap::new() }
-    }
-
-    fn add(&mut self, tag: u64, acknowledgement: Option<A>) {
-        self.beyond.insert(tag, acknowledgement);
-    }
-
-    /// Of the messages before the oldest open one, the youngest that is not acknowledged: for it and all before it.
-    fn take_prefix(&mut self) -> Option<A> {
-        let mut youngest = None;
-        while let Some(acknowledgement) = self.beyond.remove(&self.oldest_open) {
-            youngest = acknowledgement.or(youngest);
-            self.oldest_open += 1;
-        }
-        youngest
-    }
-
-    /// Those behind an open message cannot wait for it, which may take its time: each by itself.
-    fn take_rest(&mut self) -> Vec<A> {
-        self.beyond.values_mut().filter_map(Option::take).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    proptest! {
-        /// Against a broker in miniature, which knows the messages that are out, and refuses an unknown tag.
-        #[test]
-        fn exactly_the_settled_messages_are_acknowledged_whatever_their_order(
-            settlements in proptest::collection::vec((any::<u16>(), any::<bool>(), any::<bool>()), 1..60),
-            left_open in 0..5_usize,
-        ) {
-            let mut order: Vec<usize> = (0..settlements.len()).collect();
-            order.sort_by_key(|number| settlements[*number].0);
-            order.truncate(settlements.len().saturating_sub(left_open));
-            let mut out: BTreeSet<u64> = (1..=settlements.len() as u64).collect();
-            let (mut settled, mut acked, mut given_back) = (Settled::new(), BTreeSet::new(), BTreeSet::new());
-            for (position, &number) in order.iter().enumerate() {
-                let (tag, (_, is_done, flush)) = (number as u64 + 1, settlements[number]);
-                if is_done {
-                    settled.add(tag, Some(tag));
-                } else {
-                    prop_assert!(out.remove(&tag));
-                    given_back.insert(tag);
-                    settled.add(tag, None);
-                }
-                if flush || position + 1 == order.len() {
-                    if let Some(tag) = settled.take_prefix() {
-                        prop_assert!(out.contains(&tag), "unknown delivery tag {tag}");
-                        let younger = out.split_off(&(tag + 1));
-                        acked.append(&mut out);
-                        out = younger;
-                    }
-                    for tag in settled.take_rest() {
-                        prop_assert!(out.remove(&tag), "unknown delivery tag {tag}");
-                        acked.insert(tag);
-                    }
-                }
-            }
-            let done: BTreeSet<u64> =
-                order.iter().filter(|number| settlements[**number].1).map(|number| *number as u64 + 1).collect();
-            prop_assert_eq!(acked, done);
-            prop_assert_eq!(out.len(), settlements.len() - order.len());
         }
     }
 }

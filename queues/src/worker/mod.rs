@@ -7,6 +7,7 @@ mod error;
 mod job;
 mod session;
 mod settle;
+mod settled;
 mod supervisor;
 
 pub use {control::WorkerControl, error::WorkerError};

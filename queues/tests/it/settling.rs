@@ -1,10 +1,13 @@
 //! What becomes of a message after each outcome.
 
 use crate::support::{Count, Running, bench, eventually, publish, scripted};
-use queues::{Delivery, Job, Message, Outcome};
+use queues::{Delivery, Job, Message, Outcome, Publisher};
 use serde_json::json;
-use std::time::Duration;
-use tokio::{sync::mpsc, time::Instant};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 fn retry(reason: &str) -> Outcome {
     Outcome::Retry { reason: reason.to_owned() }
@@ -200,6 +203,41 @@ async fn a_job_that_is_given_back_comes_again_at_once() {
         let (_, delivery, _) = heard.next().await;
         assert!(delivery.redelivered && delivery.attempt == 1, "{delivery:?}");
         worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn thousands_that_are_done_behind_one_that_is_not_are_acknowledged_once_and_without_it() {
+    const JOBS: u32 = 20_000;
+    bench(&[100], async |bench| {
+        let (tell, mut started) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let open = Arc::clone(&gate);
+        let handler = move |job: Count, _: Delivery| {
+            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            async move {
+                let _ = tell.send(job.number);
+                if job.number == 0 {
+                    gate.acquire().await.unwrap().forget();
+                }
+                Outcome::Done
+            }
+        };
+        for result in Publisher::start(&bench.broker).publish_all(bench.jobs(0..JOBS)).await {
+            result.unwrap();
+        }
+        let worker = Running::start(bench.worker().register(handler)).await;
+        // Many times the prefetch: as fast as the others are acknowledged, and only because they are.
+        for number in 0..JOBS {
+            assert_eq!(started.recv().await, Some(number));
+        }
+        assert!(worker.state.borrow().is_connected());
+        open.add_permits(1);
+        worker.stop().await;
+        // The broker closes the channel of whoever acknowledges twice, and delivers again what is not acknowledged.
+        assert_eq!(started.recv().await, None, "a job came twice");
+        bench.drained().await;
     })
     .await;
 }
