@@ -2,7 +2,7 @@
 //! acknowledge. Spawned by the session. The order is the guarantee: a message is acknowledged only when its work is done
 //! or when its copy is known to be safe, so that whatever happens in between makes duplicates and no losses.
 
-use super::{acks::Unsettled, settle::Settlement};
+use super::{acks::Unsettled, holding, settle::Settlement};
 use crate::{
     Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology,
     handler::AnyHandler,
@@ -17,9 +17,6 @@ use lapin::BasicProperties;
 use std::{any::Any, collections::HashMap, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, info_span, warn};
-
-/// How long a copy that cannot be published is tried again before the message is given back.
-const COPY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What all jobs of a worker share.
 pub(super) struct Desk {
@@ -72,7 +69,7 @@ impl Desk {
                 Settlement::Copy(copy) => {
                     warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked");
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
-                    if Box::pin(self.publish_copy(outgoing, &unsettled)).await {
+                    if Box::pin(self.publish_copy(outgoing, &unsettled, started + holding::LONGEST)).await {
                         unsettled.ack();
                         if copy.parked_reason.is_some() {
                             metrics.parked.increment(1);
@@ -129,10 +126,11 @@ impl Desk {
         Outgoing { id, exchange: "".into(), routing_key, payload, properties }
     }
 
-    /// Whether the copy is safe in its queue. Tried again for a while: giving the message back means doing the job again.
-    async fn publish_copy(&self, outgoing: Outgoing, unsettled: &Unsettled) -> bool {
+    /// Whether the copy is safe in its queue. Tried again for as long as the message may be held: giving it back means
+    /// doing the job again, and the broker counts it. Meanwhile the job keeps its place among those that run at a time, so
+    /// that jobs whose copies have nowhere to go do not pile up.
+    async fn publish_copy(&self, outgoing: Outgoing, unsettled: &Unsettled, give_up: Instant) -> bool {
         let mut pauses = Reconnect::new();
-        let give_up = Instant::now() + COPY_PATIENCE;
         // Without a usable acknowledgement the broker delivers the original again: a copy would only be a duplicate.
         while unsettled.is_usable() && Instant::now() < give_up {
             let Err(error) = self.publisher.send(outgoing.clone()).await else { return true };
@@ -145,6 +143,7 @@ impl Desk {
             }
             sleep(pauses.delay_after(Duration::ZERO)).await;
         }
+        warn!("the job's copy could not be published as long as its message was ours; the job will run again");
         false
     }
 }

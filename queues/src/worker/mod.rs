@@ -4,10 +4,12 @@
 mod acks;
 mod control;
 mod error;
+mod holding;
 mod job;
 mod session;
 mod settle;
 mod settled;
+mod shown;
 mod supervisor;
 
 pub use {control::WorkerControl, error::WorkerError};
@@ -21,7 +23,8 @@ use crate::{
 use job::{Desk, OnSettled};
 use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use supervisor::Supervisor;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{select, sync::watch, task::JoinSet};
+use tracing::warn;
 
 /// Takes jobs from a work queue, runs their handlers and settles each message.
 ///
@@ -77,8 +80,11 @@ impl Worker {
     }
 
     /// How many messages the broker may hand over ahead of their acknowledgement (at least 1; AMQP's 0, "unlimited", is
-    /// taken as 1). It bounds the concurrency too. Messages that wait here are held: with `prefetch / concurrency`
-    /// times the job timeout, stay well below the broker's consumer timeout of 30 minutes.
+    /// taken as 1). It bounds the concurrency too.
+    ///
+    /// Messages that wait here are held, and the broker closes the channel of whoever holds one for 30 minutes (its consumer
+    /// timeout). So [`run`](Self::run) takes no more than can be worked off in 15 minutes, should every job run into the job
+    /// timeout: with one job at a time and 60 s for each, 15. It says so in the log. What can run at once it always takes.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.prefetch = prefetch.max(1);
         self
@@ -112,7 +118,10 @@ impl Worker {
         self
     }
 
-    /// The state of the consuming connection, to be read or awaited; take it before [`run`](Self::run).
+    /// The state of the consuming connection, to be read or awaited; take it before [`run`](Self::run). It is `Blocked`
+    /// while that is connected and the broker takes no copies from this worker: jobs that are to be retried or parked wait
+    /// for the end of the alarm, and keep their places among those that run at a time. The broker tells a connection of an
+    /// alarm when it publishes, so that a worker that puts nothing off stays `Connected`, and works on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
@@ -160,30 +169,49 @@ impl Worker {
             on_settled,
             ..
         } = self;
+        let wanted = prefetch;
+        let prefetch = holding::prefetch(wanted, concurrency, job_timeout);
+        if prefetch < wanted {
+            let queue = topology.queue();
+            warn!(
+                queue,
+                wanted,
+                prefetch,
+                concurrency,
+                ?job_timeout,
+                "took a smaller prefetch: the last of the wanted would have to be held for more than 15 minutes"
+            );
+        }
         // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
         let publisher = Publisher::start(&broker);
         let metrics = WorkerMetrics::new(topology.queue(), handlers.keys().copied());
         let publishing = publisher.clone();
         let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publishing, metrics, on_settled };
+        let consuming = watch::Sender::new(ConnectionState::starting());
         let mut supervisor = Supervisor {
             desk: Arc::new(desk),
             prefetch,
             concurrency,
             jobs: JoinSet::new(),
-            state: &state,
+            state: &consuming,
             paused: control.subscribe(),
             reconnect: Reconnect::new(),
         };
-        let worked = supervisor.work(pin!(shutdown)).await;
-        let ended = match worked {
-            Ok(session) => {
-                supervisor.stop(session, drain_timeout).await;
-                Ok(())
+        let working = async {
+            match supervisor.work(pin!(shutdown)).await {
+                Ok(session) => {
+                    supervisor.stop(session, drain_timeout).await;
+                    Ok(())
+                }
+                Err(error) => {
+                    supervisor.stop(None, drain_timeout).await;
+                    Err(WorkerError::Topology(error))
+                }
             }
-            Err(error) => {
-                supervisor.stop(None, drain_timeout).await;
-                Err(WorkerError::Topology(error))
-            }
+        };
+        let ended = select! {
+            ended = working => ended,
+            never = shown::show(&state, consuming.subscribe(), publisher.state()) => match never {},
         };
         publisher.close().await;
         state.send_replace(ConnectionState::Closed);

@@ -1,8 +1,12 @@
 //! A memory alarm: the broker reads nothing from those who publish.
 
-use crate::support::{Load, OwnBroker, PATIENCE, Place, handled_everything};
-use queues::{ConnectionState, PublishError, Publisher};
-use tokio::time::timeout;
+use crate::support::{Job, Load, OwnBroker, PATIENCE, Place, handled_everything, publish_until_confirmed};
+use queues::{ConnectionState, Delivery, Outcome, PublishError, Publisher};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
 
 /// Below what any broker uses.
 const NO_MEMORY: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "1MB"];
@@ -64,6 +68,50 @@ async fn during_an_alarm_jobs_are_still_handled_and_acknowledged_and_publishing_
         load.handled_all_of([2]).await;
         place.drained().await;
         assert!(load.stop().await.is_subset(&[1, 2].into()), "acknowledgements did not get through during the alarm");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_put_off_during_an_alarm_wait_for_its_end_and_do_not_run_again() {
+    const JOBS: u32 = 10;
+    /// A copy is tried anew after 20 seconds without a confirm.
+    const MORE_THAN_ONE_TRY: Duration = Duration::from_secs(25);
+    let broker = OwnBroker::start().await;
+    Place::run(&broker.url, &broker.url, async |place| {
+        publish_until_confirmed(&place, 0..JOBS).await;
+        broker.rabbitmqctl(&NO_MEMORY).await;
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        let worker = place.worker().register(move |job: Job, delivery: Delivery| {
+            let _ = tell.send((job.number, delivery.attempt));
+            std::future::ready(match delivery.attempt {
+                1 => Outcome::Retry { reason: "once".to_owned() },
+                _ => Outcome::Done,
+            })
+        });
+        let mut state = worker.state();
+        let (stop, stopped) = oneshot::channel();
+        let worker = tokio::spawn(worker.run(async { stopped.await.unwrap_or_default() }));
+        timeout(PATIENCE, state.wait_for(|state| *state == ConnectionState::Blocked)).await.unwrap().unwrap();
+        sleep(MORE_THAN_ONE_TRY).await;
+        assert_eq!(*state.borrow(), ConnectionState::Blocked);
+        broker.rabbitmqctl(&ENOUGH_MEMORY).await;
+        timeout(PATIENCE, state.wait_for(ConnectionState::is_connected)).await.unwrap().unwrap();
+        let (mut first, mut second) = (Vec::new(), BTreeSet::new());
+        while second.len() < JOBS as usize {
+            let heard = timeout(PATIENCE, heard.recv()).await;
+            let heard = heard.unwrap_or_else(|_| panic!("only {second:?} came again")).expect("the worker ended");
+            // A copy that was written and not confirmed in time may come beside its successor.
+            match heard {
+                (number, 1) => first.push(number),
+                (number, _) => _ = second.insert(number),
+            }
+        }
+        first.sort_unstable();
+        assert_eq!(first, (0..JOBS).collect::<Vec<_>>(), "a first attempt was repeated");
+        place.drained().await;
+        stop.send(()).unwrap();
+        worker.await.unwrap().unwrap();
     })
     .await;
 }

@@ -144,3 +144,14 @@ async fn no_more_jobs_run_at_a_time_than_allowed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn no_more_messages_are_held_than_can_be_worked_off_before_the_broker_loses_its_patience() {
+    bench(&[100], async |bench| {
+        let worker = bench.worker().prefetch(100).concurrency(1).job_timeout(Duration::from_secs(5 * 60));
+        let worker = Running::start(worker.register(|_: Count, _: Delivery| async { Outcome::Done })).await;
+        assert_eq!(bench.management.consumers(&bench.name, 1).await[0]["prefetch_count"], 3);
+        worker.stop().await;
+    })
+    .await;
+}
