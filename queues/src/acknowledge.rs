@@ -1,8 +1,8 @@
 //! The one place that acknowledges. Used when a job is settled, when waiting messages are given back, and when a parked
-//! job is replayed or discarded. It decides nothing.
+//! job is replayed, discarded or given back. It decides nothing.
 
 use lapin::{
-    Acker,
+    Acker, Channel,
     options::{BasicAckOptions, BasicNackOptions},
 };
 use std::{future::Future, time::Duration};
@@ -44,6 +44,13 @@ impl Acknowledgement {
     pub(crate) async fn give_back(&self) -> Result<(), ChannelEnded> {
         written(self.0.nack(BasicNackOptions { multiple: false, requeue: true })).await
     }
+}
+
+/// Back to the queue with all that a channel has out.
+pub(crate) async fn give_back_all(channel: &Channel) -> lapin::Result<()> {
+    /// AMQP's "every message so far".
+    const ALL: u64 = 0;
+    channel.basic_nack(ALL, BasicNackOptions { multiple: true, requeue: true }).await
 }
 
 /// lapin says `Ok(false)` when the channel was lost before.

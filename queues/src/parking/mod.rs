@@ -6,6 +6,8 @@ mod parked_job;
 mod replay;
 mod selection;
 mod taking;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod verdict;
 
 pub use {error::ParkingError, parked_job::ParkedJob, selection::Selection, verdict::Verdict};
@@ -20,8 +22,11 @@ use tracing::warn;
 ///
 /// Every operation has a connection of its own, and looks at the messages that are there when it begins, oldest first.
 /// While it looks it holds them: another operation at the same time does not see those. What it leaves goes back to its
-/// place. With a [`Selection`] that leaves many, it looks no further than 65,535 messages, which is as many as AMQP
-/// lets it hold.
+/// place. It ends when it holds 65,535 messages that stay, which is as many as AMQP lets it hold.
+///
+/// An operation that says `Ok` has looked at all of these messages, or as far as its [`Selection`] asked. When the broker
+/// has counted messages that do not come within 5 seconds, because somebody else holds them, it is
+/// [`Interrupted`](ParkingError::Interrupted).
 ///
 /// ```no_run
 /// # use queues::{Broker, Parking, Selection, Topology};
@@ -41,13 +46,15 @@ use tracing::warn;
 pub struct Parking {
     broker: Broker,
     topology: Topology,
+    /// For how long a judge's jobs are held.
+    round: Duration,
 }
 
 impl Parking {
     /// Opens nothing yet.
     #[must_use]
     pub fn new(broker: &Broker, topology: Topology) -> Self {
-        Self { broker: broker.clone(), topology }
+        Self { broker: broker.clone(), topology, round: replay::ROUND }
     }
 
     /// Looks at parked jobs; they stay.
@@ -57,14 +64,19 @@ impl Parking {
     pub async fn list(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
         let mut taking = Taking::open(&self.broker, &self.topology, selection.reach()).await?;
         let mut jobs = Vec::new();
-        while jobs.len() < selection.limit() {
-            let Some(message) = taking.next().await.map_err(|reason| interrupted(Vec::new(), reason))? else { break };
-            let job = ParkedJob::new(&message.properties, message.data);
-            if selection.matches(&job) {
-                jobs.push(job);
+        let ended = async {
+            while jobs.len() < selection.limit() {
+                let Some(message) = taking.next().await? else { break };
+                let job = ParkedJob::new(&message.properties, message.data);
+                if selection.matches(&job) {
+                    jobs.push(job);
+                }
             }
+            Ok(())
         }
-        taking.close().await.map_err(|reason| interrupted(Vec::new(), reason))?;
+        .await;
+        let closed = taking.close().await;
+        ended.and(closed).map_err(|reason| interrupted(Vec::new(), reason))?;
         Ok(jobs)
     }
 
@@ -77,7 +89,7 @@ impl Parking {
     }
 
     /// Sends jobs back to the work queue, one every `interval` (zero: as fast as the broker confirms), and answers their
-    /// ids. A replayed job has all its retries again, and its handler sees why it had been parked.
+    /// ids, oldest first. A replayed job has all its retries again, and its handler sees why it had been parked.
     ///
     /// A job leaves the parking queue only when the broker has confirmed its copy in the work queue: a crash on the way
     /// leaves some jobs in both, and none in neither. Dropping the future stops between two jobs, in the same way.
@@ -88,12 +100,14 @@ impl Parking {
         self.judge(selection, interval, async |_| Verdict::Replay).await
     }
 
-    /// Shows each selected job to `judge` and does as it says, one every `interval`; answers the ids of those that left
-    /// the parking queue. The job is held while `judge` runs, one at a time, so that what it writes elsewhere comes before
-    /// the job goes.
+    /// Shows each selected job to `judge`, oldest first, and does as it says; answers the ids of those that left the parking
+    /// queue. After one that leaves, the next is shown `interval` later; after one that stays, at once. The job is held
+    /// while `judge` runs, one at a time, so that what it writes elsewhere comes before the job goes.
     ///
-    /// A judge may be asked twice about a job: after a crash, or when the whole takes longer than ten minutes and jobs
-    /// that stay are taken anew.
+    /// A call asks about each job once, however long it takes, and however many stay. (Every ten minutes it gives back for a
+    /// moment what it holds, because the broker closes the channel of whoever holds a message for 30 minutes: so one
+    /// verdict must not take longer than 15.) A job that was to leave when a call was interrupted may still be parked: then
+    /// the next call asks again.
     ///
     /// # Errors
     /// [`ParkingError::Interrupted`] tells which jobs had left.
@@ -104,7 +118,7 @@ impl Parking {
         judge: impl AsyncFnMut(&ParkedJob) -> Verdict,
     ) -> Result<Vec<String>, ParkingError> {
         let publisher = Publisher::start(&self.broker);
-        let mut replay = Replay::new(&publisher, &self.topology, selection, interval, judge);
+        let mut replay = Replay::new(&publisher, &self.topology, selection, interval, self.round, judge);
         let ended = replay.run(&self.broker).await;
         let done = replay.into_done();
         publisher.close().await;
@@ -136,6 +150,7 @@ impl Parking {
                     warn!(id = job.id, kind = job.kind, parked_reason = job.reason, reason, "discarding a parked job");
                     let acked = Acknowledgement::new(message.acker).ack().await;
                     acked.map_err(|_| "the connection was lost".to_owned())?;
+                    taking.gone();
                     discarded.push(job);
                 }
             }

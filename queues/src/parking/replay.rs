@@ -4,9 +4,10 @@
 
 use super::{ParkedJob, ParkingError, Selection, Verdict, interrupted, taking::Taking};
 use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement, headers, publisher::Outgoing};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use lapin::message::Delivery;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tokio::{
     select,
     time::{Instant, sleep_until},
@@ -16,15 +17,24 @@ use tracing::info;
 /// How many copies await their confirm.
 const MAX_IN_FLIGHT: usize = 200;
 /// For how long messages are held before they are given back and taken anew: well below the broker's consumer timeout
-/// of 30 minutes, which would close the channel.
-const ROUND: Duration = Duration::from_secs(10 * 60);
+/// of 30 minutes, which would close the channel. A test's is shorter.
+pub(super) const ROUND: Duration = Duration::from_secs(10 * 60);
+
+/// How many there are of each parked job. The id alone does not tell two copies apart that were parked at different times.
+type Counts = HashMap<(String, Option<DateTime<Utc>>), u32>;
 
 pub(super) struct Replay<'a, J> {
     publisher: &'a Publisher,
     topology: &'a Topology,
     selection: &'a Selection,
     interval: Duration,
+    round: Duration,
     judge: J,
+    /// When the next job may go.
+    next_at: Instant,
+    judged: usize,
+    /// Of the judged ones, those that stay: they come again in the next round.
+    kept: Counts,
     done: Vec<String>,
 }
 
@@ -34,9 +44,11 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
         topology: &'a Topology,
         selection: &'a Selection,
         interval: Duration,
+        round: Duration,
         judge: J,
     ) -> Self {
-        Self { publisher, topology, selection, interval, judge, done: Vec::new() }
+        let (next_at, kept, done) = (Instant::now(), HashMap::new(), Vec::new());
+        Self { publisher, topology, selection, interval, round, judge, next_at, judged: 0, kept, done }
     }
 
     pub(super) fn into_done(self) -> Vec<String> {
@@ -44,46 +56,48 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
     }
 
     pub(super) async fn run(&mut self, broker: &Broker) -> Result<(), ParkingError> {
-        let mut reach = self.selection.reach();
-        loop {
-            let mut taking = Taking::open(broker, self.topology, reach).await?;
-            let before = (taking.left(), self.done.len());
-            let ended = self.round(&mut taking).await;
-            let closed = taking.close().await;
-            let all_seen = ended.and_then(|all_seen| closed.map(|()| all_seen));
-            if all_seen.map_err(|reason| interrupted(Vec::new(), reason))? {
-                return Ok(());
-            }
-            // Only what was there in the beginning: what is left of it stands in front of what was parked since.
-            reach = before.0.saturating_sub(u32::try_from(self.done.len() - before.1).unwrap_or(u32::MAX));
+        let mut taking = Taking::open(broker, self.topology, self.selection.reach()).await?;
+        let ended = self.rounds(&mut taking).await;
+        let closed = taking.close().await;
+        ended.and(closed).map_err(|reason| interrupted(Vec::new(), reason))
+    }
+
+    async fn rounds(&mut self, taking: &mut Taking) -> Result<(), String> {
+        while !self.one_round(taking).await? {
+            taking.begin_again().await?;
         }
+        Ok(())
     }
 
     /// Whether everything has been looked at, or the limit is reached; false when the round's time is over.
-    async fn round(&mut self, taking: &mut Taking) -> Result<bool, String> {
+    async fn one_round(&mut self, taking: &mut Taking) -> Result<bool, String> {
         let mut ways = FuturesOrdered::new();
-        let round_ends = Instant::now() + ROUND;
-        let mut next_at = Instant::now();
+        let round_ends = Instant::now() + self.round;
+        let mut known = self.kept.clone();
         let mut failure = None;
         let (mut all_seen, mut more) = (false, true);
         while more || !ways.is_empty() {
-            if more && self.done.len() + ways.len() >= self.selection.limit() {
+            if more && self.judged >= self.selection.limit() {
                 (all_seen, more) = (true, false);
                 continue;
             }
+            let next_at = self.next_at;
             let due = next_at <= Instant::now();
             select! {
                 biased;
                 Some(copied) = ways.next() => match copied {
-                    Ok(id) => self.done.push(id),
+                    Ok(id) => {
+                        self.done.push(id);
+                        taking.gone();
+                    }
                     Err(reason) => (failure, more) = (Some(reason), false),
                 },
                 () = sleep_until(round_ends), if more => more = false,
                 () = sleep_until(next_at), if more && !due => {}
                 taken = taking.next(), if more && due && ways.len() < MAX_IN_FLIGHT => match taken {
                     Ok(Some(message)) => {
-                        if let Some(way) = self.way(message).await {
-                            next_at = Instant::now() + self.interval;
+                        if let Some(way) = self.way(message, &mut known).await {
+                            self.next_at = Instant::now() + self.interval;
                             ways.push_back(way);
                         }
                     }
@@ -96,14 +110,28 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
     }
 
     /// The way of one job, if it is selected and does not stay; resolves with its id once it has left the parking queue.
-    async fn way(&mut self, message: Delivery) -> Option<impl Future<Output = Result<String, String>> + use<J>> {
+    /// What is known from an earlier round stays without being judged again.
+    async fn way(
+        &mut self,
+        message: Delivery,
+        known: &mut Counts,
+    ) -> Option<impl Future<Output = Result<String, String>> + use<J>> {
         let Delivery { properties, data, acker, .. } = message;
         let job = ParkedJob::new(&properties, data);
         if !self.selection.matches(&job) {
             return None;
         }
+        let key = (job.id.clone(), job.parked_at);
+        if let Some(count @ 1..) = known.get_mut(&key) {
+            *count -= 1;
+            return None;
+        }
+        self.judged += 1;
         let outgoing = match (self.judge)(&job).await {
-            Verdict::Keep => return None,
+            Verdict::Keep => {
+                *self.kept.entry(key).or_default() += 1;
+                return None;
+            }
             Verdict::Discard { reason } => {
                 // Before it is gone, so that no job can go without a word.
                 info!(id = job.id, kind = job.kind, parked_reason = job.reason, reason, "discarding a parked job");

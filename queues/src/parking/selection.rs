@@ -40,7 +40,8 @@ impl Selection {
         self
     }
 
-    /// No more than so many.
+    /// Only the oldest so many of those that match: so many are listed, replayed, discarded, or shown to a judge, whatever it
+    /// says of them.
     pub fn at_most(mut self, limit: usize) -> Self {
         self.at_most = Some(limit);
         self

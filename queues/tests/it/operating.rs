@@ -1,7 +1,13 @@
 //! What operators do with parked jobs.
 
-use crate::support::{Bench, Count, Running, bench, eventually, scripted};
+use crate::support::{Bench, Count, Running, amqp_url, bench, eventually, scripted};
 use chrono::Utc;
+use futures_util::StreamExt;
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
 use queues::{Message, Outcome, ParkedJob, ParkingError, Publisher, Selection, Verdict};
 use serde_json::json;
 use std::time::Duration;
@@ -228,6 +234,52 @@ async fn a_judge_decides_about_each_job_in_its_order_and_while_it_is_held() {
         assert_eq!(gone, ids(&bench, [0, 1, 3, 4]));
         assert_eq!(listed(&bench).await, ids(&bench, [2, 5]));
         assert_eq!(bench.ready(&bench.name).await, 2, "0 and 3 are back at work, 1 and 4 are gone");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_is_of_the_selected_jobs_whatever_the_judge_says_of_them() {
+    bench(&[100], async |bench| {
+        bench.put_into_parking(0..9).await;
+        for selection in [Selection::all(), Selection::all().kind("count")] {
+            let mut judged = Vec::new();
+            let judge = async |job: &ParkedJob| {
+                judged.push(job.id.clone());
+                Verdict::Keep
+            };
+            let gone = bench.parking().judge(&selection.at_most(4), Duration::ZERO, judge).await.unwrap();
+            assert_eq!((judged, gone), (ids(&bench, 0..4), Vec::new()));
+        }
+        assert_eq!(listed(&bench).await, ids(&bench, 0..9));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_operation_to_which_the_broker_gives_nothing_of_what_it_counted_says_so() {
+    bench(&[100], async |bench| {
+        let parked = bench.topology.parked_queue();
+        bench.management.delete("queues", &parked).await;
+        let alone = json!({ "x-queue-type": "quorum", "x-single-active-consumer": true });
+        bench.management.declare(&parked, alone).await;
+        bench.put_into_parking(0..3).await;
+        // Somebody else is the queue's only consumer, and holds one.
+        let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let mut other = channel.basic_consume(parked.as_str().into(), "".into(), options, none).await.unwrap();
+        let _held = other.next().await.unwrap().unwrap();
+        let (parking, all) = (bench.parking(), Selection::all());
+        let (listed, discarded) = tokio::join!(parking.list(&all), parking.discard(&all, "enough"));
+        let replayed = parking.replay(&all, Duration::ZERO).await;
+        for error in [listed.unwrap_err(), discarded.unwrap_err(), replayed.unwrap_err()] {
+            let text = error.to_string();
+            assert!(matches!(&error, ParkingError::Interrupted { done, .. } if done.is_empty()), "{error:?}");
+            assert!(text.contains("none of 2 more") && text.contains("run it again"), "{text}");
+        }
+        connection.close(200, "OK".into()).await.unwrap();
     })
     .await;
 }
