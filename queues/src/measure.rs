@@ -83,7 +83,11 @@ pub(crate) struct WorkerMetrics {
 impl WorkerMetrics {
     pub(crate) fn new(queue: &str, kinds: impl Iterator<Item = &'static str>) -> Self {
         metrics::describe_counter!("queues_jobs_delivered_total", Unit::Count, "Deliveries, duplicates included.");
-        metrics::describe_counter!("queues_jobs_done_total", Unit::Count, "Jobs done and acknowledged.");
+        metrics::describe_counter!(
+            "queues_jobs_done_total",
+            Unit::Count,
+            "Jobs done; their messages are acknowledged next."
+        );
         metrics::describe_counter!(
             "queues_jobs_retried_total",
             Unit::Count,

@@ -7,6 +7,7 @@ use std::time::Duration;
 ///
 /// Everything but the payload and the trace context must fit in 255 bytes each, which AMQP demands.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message {
     /// The job's identity: the `message_id` property. Errors name it.
     pub id: String,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// How a job ended, and so what becomes of its message.
+// Exhaustive: whoever wraps a handler wants to hear from the compiler of an outcome that it forgot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The work is done, or there is nothing left to do: the message is acknowledged.

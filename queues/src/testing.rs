@@ -69,6 +69,7 @@ pub struct TestQueue {
 
 /// What went wrong around a test's queue.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TestQueueError {
     /// The policy has a delay that no queue can have.
     #[error(transparent)]

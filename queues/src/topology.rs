@@ -120,6 +120,7 @@ impl Topology {
 
 /// A name or a delay that RabbitMQ would not take, or that this topology could not tell apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TopologyError {
     /// A name is empty, too long or reserved.
     #[error("the {object} name {name:?} is not allowed: 1 to 255 bytes, not beginning with `amq.`")]

@@ -4,6 +4,7 @@ use crate::BrokerError;
 
 /// An operation on the parking queue that did not end well.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParkingError {
     /// The broker cannot be used; nothing was done.
     #[error(transparent)]

@@ -4,6 +4,7 @@ use crate::BrokerError;
 
 /// A worker that ended, or did not begin, although nobody asked it to stop.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// No handler was registered, so every message would be parked as unknown.
     #[error("the worker for queue {queue:?} has no handler: register one before running it")]
