@@ -14,7 +14,7 @@ fn is_lost(state: &ConnectionState) -> bool {
 async fn a_worker_whose_connection_is_closed_consumes_again_with_the_same_prefetch() {
     bench(&[100], async |bench| {
         let (handler, mut heard) = scripted::<Count>(|_| Outcome::Done);
-        let mut worker = Running::start(bench.worker().prefetch(37).concurrency(2).register(handler)).await;
+        let mut worker = Running::start(bench.worker().prefetch(37).concurrency(3).register(handler)).await;
         let publisher = Publisher::start(&bench.broker);
         publisher.publish(bench.job(1)).await.unwrap();
         heard.next().await;
