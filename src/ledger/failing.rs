@@ -1,17 +1,20 @@
-//! A refund that its provider reports as failed, most often after it had succeeded. Called by the intake, inside its
-//! transaction, under the payment's lock.
+//! A refund that takes nothing after all: its provider reports that it has failed, most often after it had succeeded, or that
+//! the transfer was reversed together with it. Called by the intake, inside its transaction, under the payment's lock.
 //!
 //! A reversal for which Stripe has not been asked is called off: it ends, and is never asked for. What Stripe has been asked
 //! for goes on as it is, and the refund's `attention` says what an operator has to do about it. Whether Stripe has been asked
-//! is in `called_at`, which the worker commits before its first call: see `reversals`. Nothing here undoes what Stripe has
-//! done.
+//! is in `called_at`, which the worker commits before its first call: see `reversals`. What ends without having taken
+//! anything is asked for no more, and not replayed. Nothing here undoes what Stripe has done.
 
-use sea_orm::sea_query::Expr;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ActiveEnum, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveEnum, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
+use uuid::Uuid;
 
-use super::created::TRANSFER_NOT_CREATED;
+use super::attention::{self, reversed_by_the_provider};
 use super::entities::{refund, reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::settling::{none_time, settle_transfer};
@@ -19,10 +22,22 @@ use super::state::{RefundStatus, ReversalEvent, ReversalStatus, TransferStatus};
 use super::time::now;
 use super::{LedgerError, ReversalTask, transition};
 
-/// The failure code of a reversal that was called off.
-pub(super) const CALLED_OFF: &str = "refund_failed";
+/// Why reversals are called off.
+struct Because {
+    /// The failure code that they get.
+    code: &'static str,
+    /// For the refund's attention.
+    what: &'static str,
+}
 
-/// What a refund's failure led to.
+const REFUND_FAILED: Because = Because { code: "refund_failed", what: "the refund failed" };
+const REVERSED_BY_PROVIDER: Because =
+    Because { code: "reversed_by_provider", what: "the provider had reversed the transfer together with the refund" };
+
+/// The failure codes of reversals that were called off.
+pub(super) const CALLED_OFF: [&str; 2] = [REFUND_FAILED.code, REVERSED_BY_PROVIDER.code];
+
+/// What became of the reversals of a refund that takes nothing after all.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
     pub(super) called_off: usize,
@@ -48,9 +63,10 @@ pub(super) async fn fail(
     actor: &str,
 ) -> Result<Failed, LedgerError> {
     let failed = match refund.status {
-        RefundStatus::Matched => call_off(txn, refund, actor).await?,
+        RefundStatus::Matched => call_off(txn, refund, &REFUND_FAILED, actor).await?,
         RefundStatus::NothingToReverse => {
-            Failed { called_off: 0, attention: Some(reversed_by_the_provider(&refund.refund_ref)) }
+            let so_far = Failed { called_off: 0, attention: refund.attention.clone() };
+            so_far.and(Failed { called_off: 0, attention: Some(reversed_by_the_provider(&refund.refund_ref)) })
         }
         RefundStatus::Unmatched | RefundStatus::Conflicting => Failed::default(),
     };
@@ -74,8 +90,7 @@ pub(super) async fn fail(
         .exec(txn)
         .await?;
     if updated.rows_affected != 1 {
-        let expected = format!("{} and not failed", refund.status);
-        return Err(LedgerError::Stale { entity: "refund", id: refund.id, expected });
+        return Err(stale(refund));
     }
     let note = Note::new(actor, reason);
     let (from, to) = (refund.status.to_string(), status.to_string());
@@ -83,10 +98,20 @@ pub(super) async fn fail(
     Ok(failed)
 }
 
-/// Calls off what Stripe has not been asked for.
-async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str) -> Result<Failed, LedgerError> {
+fn stale(refund: &refund::Model) -> LedgerError {
+    let expected = format!("{} and not failed", refund.status);
+    LedgerError::Stale { entity: "refund", id: refund.id, expected }
+}
+
+/// Calls off what Stripe has not been asked for: what is pending, and what was given up before it could be asked for.
+async fn call_off(
+    txn: &DatabaseTransaction,
+    refund: &refund::Model,
+    because: &Because,
+    actor: &str,
+) -> Result<Failed, LedgerError> {
     let of_the_refund = || reversal::Entity::find().filter(reversal::Column::RefundId.eq(refund.id));
-    let transfer_ids: Vec<uuid::Uuid> =
+    let transfer_ids: Vec<Uuid> =
         of_the_refund().select_only().column(reversal::Column::TransferId).into_tuple().all(txn).await?;
     // Locked in the order of their ids, as everywhere, and before the reversals. Then neither a worker's report nor the mark
     // that it is about to call can come in between.
@@ -102,97 +127,83 @@ async fn call_off(txn: &DatabaseTransaction, refund: &refund::Model, actor: &str
     let mut stay = Vec::new();
     for row in &rows {
         let Some(parent) = transfers.iter().find(|transfer| transfer.id == row.transfer_id) else { continue };
-        // One that ended with its transfer's creation would come back with it.
-        let not_created = row.failure_code.as_deref() == Some(TRANSFER_NOT_CREATED);
-        if row.called_at.is_none() && (row.status == ReversalStatus::Pending || not_created) {
-            let message = format!("called off: refund {} failed before Stripe was asked", refund.refund_ref);
-            let note = Note::new(actor, &message);
-            let also = vec![
-                (reversal::Column::NextRetryAt, none_time()),
-                (reversal::Column::FailureCode, Expr::value(Some(CALLED_OFF))),
-                (reversal::Column::FailureMessage, Expr::value(Some(message))),
-            ];
-            if not_created {
-                transition::keep_reversal(txn, row, also, &note).await?;
-            } else {
-                transition::reversal(txn, row.id, row.status, ReversalEvent::FailedForGood, also, &note).await?;
-            }
-            if parent.status == TransferStatus::ReversalPending {
-                settle_transfer(txn, parent, parent.amount_reversed, &note).await?;
-            }
-            called_off += 1;
-        } else {
+        if row.called_at.is_some() || row.status == ReversalStatus::Reversed {
             stay.push((row, parent));
+            continue;
         }
+        let message = format!("called off before Stripe was asked: {} ({})", because.what, refund.refund_ref);
+        let note = Note::new(actor, &message);
+        let also = vec![
+            (reversal::Column::NextRetryAt, none_time()),
+            (reversal::Column::FailureCode, Expr::value(Some(because.code))),
+            (reversal::Column::FailureMessage, Expr::value(Some(message))),
+        ];
+        if row.status == ReversalStatus::PermanentlyFailed {
+            transition::keep_reversal(txn, row, also, &note).await?;
+        } else {
+            transition::reversal(txn, row.id, row.status, ReversalEvent::FailedForGood, also, &note).await?;
+        }
+        if parent.status == TransferStatus::ReversalPending {
+            settle_transfer(txn, parent, parent.amount_reversed, &note).await?;
+        }
+        called_off += 1;
     }
-    let attention = (!stay.is_empty()).then(|| attention(called_off, rows.len(), &stay));
+    let attention = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay));
     Ok(Failed { called_off, attention })
 }
 
-/// What an operator has to do about the reversals that could not be called off.
-fn attention(called_off: usize, of: usize, stay: &[(&reversal::Model, &transfer::Model)]) -> String {
-    let each: Vec<String> = stay.iter().map(|(row, parent)| about(row, parent)).collect();
-    format!(
-        "the refund failed, and {called_off} of its {of} reversals could be called off. {} (amounts in minor units). What was \
-         taken back counts towards the same seller's part of the payment's next refund by ratio; if none will follow, pay \
-         the seller back with a new transfer",
-        each.join("; "),
-    )
-}
-
-fn about(row: &reversal::Model, parent: &transfer::Model) -> String {
-    let (id, amount, currency) = (row.id, row.amount, &row.currency);
-    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
-    match row.status {
-        ReversalStatus::Reversed => {
-            let at_stripe = row.stripe_reversal_id.as_deref().unwrap_or("without an id");
-            format!(
-                "{amount} {currency} were taken back from transfer {transfer} (reversal {id}, {at_stripe} at Stripe)"
-            )
-        }
-        ReversalStatus::Pending => {
-            format!(
-                "{amount} {currency} are being taken back from transfer {transfer}: Stripe was asked (reversal {id})"
-            )
-        }
-        ReversalStatus::PermanentlyFailed => {
-            let code = row.failure_code.as_deref().unwrap_or("no code");
-            format!(
-                "{amount} {currency} of transfer {transfer} had been given up ({code}): do not replay reversal {id}"
-            )
-        }
-    }
-}
-
-/// What an operator has to do when the provider had reversed the transfer itself.
-pub(super) fn reversed_by_the_provider(refund_ref: &str) -> String {
-    format!(
-        "refund {refund_ref} failed after its provider had reversed the transfer together with it: look there whether the \
-         seller has the money again, and pay it back with a new transfer if not"
-    )
-}
-
 impl ReversalTask {
-    /// Whether it ended because its refund failed before Stripe was asked. Then nothing is owed, and nothing to be parked.
+    /// Whether it ended before Stripe was asked, because its refund takes nothing after all. Then nothing is owed, and
+    /// nothing to be parked.
     #[must_use]
     pub fn was_called_off(&self) -> bool {
-        self.failure_code.as_deref() == Some(CALLED_OFF) && self.called_at.is_none()
+        is_called_off(self.failure_code.as_deref(), self.called_at)
     }
 }
 
-/// Errors if the reversal was called off: it is not replayed, since nothing is owed for a refund that failed.
+fn is_called_off(failure_code: Option<&str>, called_at: Option<DateTime<Utc>>) -> bool {
+    failure_code.is_some_and(|code| CALLED_OFF.contains(&code)) && called_at.is_none()
+}
+
+/// Errors if the reversal was called off: it is not replayed, since nothing is owed for it.
 pub(super) fn refuse_if_called_off(row: &reversal::Model) -> Result<(), LedgerError> {
-    if row.failure_code.as_deref() != Some(CALLED_OFF) || row.called_at.is_some() {
+    if !is_called_off(row.failure_code.as_deref(), row.called_at) {
         return Ok(());
     }
-    let why = "was called off, since its refund failed: nothing is owed for it, so that it is not replayed";
-    Err(LedgerError::Conflict(format!("reversal {} {why}", row.id)))
+    let why = row.failure_message.as_deref().unwrap_or("called off");
+    Err(LedgerError::Conflict(format!(
+        "reversal {}: {why}; nothing is owed for it, so that it is not replayed",
+        row.id
+    )))
 }
 
-/// Reversals that ask for money, or have.
+/// Why nothing is owed for `refund_id` any more, if so. The caller holds the lock of the reversal's transfer, so that a
+/// failure of the refund comes either before this or after its transaction.
+pub(super) async fn nothing_owed(txn: &DatabaseTransaction, refund_id: Uuid) -> Result<Option<String>, LedgerError> {
+    let Some(refund) = refund::Entity::find_by_id(refund_id).one(txn).await? else { return Ok(None) };
+    let because = match refund.status {
+        _ if refund.failed_at.is_some() => REFUND_FAILED,
+        RefundStatus::NothingToReverse => REVERSED_BY_PROVIDER,
+        RefundStatus::Matched | RefundStatus::Unmatched | RefundStatus::Conflicting => return Ok(None),
+    };
+    Ok(Some(format!("{} ({})", because.what, refund.refund_ref)))
+}
+
+/// Reversals that ask for money, or have. Not those that were called off, nor those that were given up and whose refund
+/// takes nothing after all: they are never asked for again.
 pub(super) fn not_called_off() -> Condition {
-    Condition::any()
+    let takes_nothing = Query::select()
+        .expr(Expr::value(1))
+        .from(refund::Entity)
+        .and_where(
+            Expr::col((refund::Entity, refund::Column::Id)).equals((reversal::Entity, reversal::Column::RefundId)),
+        )
+        .and_where(refund::Column::FailedAt.is_not_null().or(refund::Column::Status.eq(RefundStatus::NothingToReverse)))
+        .to_owned();
+    let not_by_its_code = Condition::any()
         .add(reversal::Column::FailureCode.is_null())
-        .add(reversal::Column::FailureCode.ne(CALLED_OFF))
-        .add(reversal::Column::CalledAt.is_not_null())
+        .add(reversal::Column::FailureCode.is_not_in(CALLED_OFF))
+        .add(reversal::Column::CalledAt.is_not_null());
+    let owed = Condition::all().add(not_by_its_code).add(Expr::exists(takes_nothing).not());
+    Condition::any().add(reversal::Column::Status.ne(ReversalStatus::PermanentlyFailed)).add(owed)
 }

@@ -5,6 +5,7 @@
 //! to the broker.
 
 mod allocation;
+mod attention;
 mod created;
 mod creation;
 mod database;

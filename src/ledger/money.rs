@@ -9,15 +9,14 @@ use std::fmt::Display;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect,
+    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect,
 };
 
 use super::created::TRANSFER_NOT_CREATED;
 use super::entities::{outbox, refund, reversal, transfer};
-use super::failing::CALLED_OFF;
 use super::state::{RefundStatus, ReversalStatus, TransferStatus};
 use super::time::now;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, failing};
 
 /// The ledger in numbers. Every status is there, also with 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,9 +80,15 @@ impl Ledger {
     }
 }
 
-/// Failure codes of reversals that ended, without Stripe having been asked, because nothing is owed: the refund failed, or
-/// the transfer was never created.
-pub(super) const NOTHING_OWED: [&str; 2] = [CALLED_OFF, TRANSFER_NOT_CREATED];
+/// Reversals for which something is owed, or was taken: not those whose refund takes nothing after all, nor those whose
+/// transfer was never created.
+pub(super) fn is_owed() -> Condition {
+    let created = Condition::any()
+        .add(reversal::Column::FailureCode.is_null())
+        .add(reversal::Column::FailureCode.ne(TRANSFER_NOT_CREATED))
+        .add(reversal::Column::CalledAt.is_not_null());
+    Condition::all().add(failing::not_called_off()).add(created)
+}
 
 /// Reversals that have everything in common that the totals tell apart.
 #[derive(FromQueryResult)]
@@ -123,7 +128,7 @@ async fn reversals(db: &DatabaseConnection) -> Result<Vec<ReversalGroup>, DbErr>
         .select_only()
         .columns([C::Status, C::Currency])
         .expr_as(one_if(C::NextRetryAt.gt(now())), "waits")
-        .expr_as(one_if(C::FailureCode.is_in(NOTHING_OWED).and(C::CalledAt.is_null())), "nothing_owed")
+        .expr_as(Expr::case(is_owed(), 0).finally(1), "nothing_owed")
         .column_as(C::Id.count(), "number")
         .expr_as(Expr::col(C::Amount).cast_as("double precision").sum(), "amount")
         .column_as(C::CreatedAt.min(), "oldest")

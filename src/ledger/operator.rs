@@ -11,7 +11,7 @@ use super::history::Note;
 use super::jobs::Job;
 use super::state::{ReversalStatus, TransferStatus};
 use super::time::in_future;
-use super::{Ledger, LedgerError, created, jobs, settling};
+use super::{Ledger, LedgerError, ReversalTask, created, failing, jobs, settling};
 
 impl Ledger {
     /// Has a reversal that was given up tried again, with fresh retries and a new job. Before it calls Stripe, the worker
@@ -19,7 +19,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was not given up, when its transfer was never created, or
-    /// when it was called off since its refund failed; [`LedgerError::Stale`] when somebody else was faster;
+    /// when its refund takes nothing after all; [`LedgerError::Stale`] when somebody else was faster;
     /// [`LedgerError::Database`].
     pub async fn replay_reversal(&self, id: Uuid, note: &Note) -> Result<(), LedgerError> {
         let found = reversal::Entity::find_by_id(id).one(&self.db).await?;
@@ -29,9 +29,31 @@ impl Ledger {
             return Err(LedgerError::Conflict(problem));
         }
         let txn = self.begin().await?;
+        settling::lock_transfer(&txn, row.transfer_id).await?;
+        if let Some(why) = failing::nothing_owed(&txn, row.refund_id).await? {
+            let problem = format!("reversal {id} is not replayed, since nothing is owed for it any more: {why}");
+            return Err(LedgerError::Conflict(problem));
+        }
         settling::replay(&txn, id, row.transfer_id, in_future(self.sweep_grace), note).await?;
         jobs::append(&txn, [Job::reverse(id)]).await?;
         self.commit(txn, 1).await
+    }
+
+    /// The same for the worker, which holds the job: none is put into the outbox. `None` when nothing is owed any more,
+    /// and so nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::replay_reversal`].
+    pub async fn replay_if_owed(&self, task: &ReversalTask, note: &Note) -> Result<Option<ReversalTask>, LedgerError> {
+        let txn = self.begin().await?;
+        settling::lock_transfer(&txn, task.transfer_id).await?;
+        if let Some(why) = failing::nothing_owed(&txn, task.refund_id).await? {
+            tracing::info!(reversal_id = %task.id, why, "not replayed: nothing is owed any more");
+            return Ok(None);
+        }
+        settling::replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
+        self.commit(txn, 0).await?;
+        self.reversal_task(task.id).await
     }
 
     /// Has the creation of a transfer that was given up tried again, with fresh retries and a new job. Before it calls

@@ -7,9 +7,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::attention::reversed_by_the_provider;
 use super::database::lock_payment_ref;
 use super::entities::{payment, refund};
-use super::failing::reversed_by_the_provider;
 use super::history::{self, Entity, Note};
 use super::state::RefundStatus;
 use super::time::now;

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement,
 };
 
 use super::entities::{outbox, refund, reversal};
-use super::money::NOTHING_OWED;
+use super::money::is_owed;
 use super::state::ReversalStatus;
 use super::{Ledger, LedgerError};
 
@@ -66,13 +66,9 @@ impl Ledger {
     pub async fn backlog(&self) -> Result<Backlog, LedgerError> {
         let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
         let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.db).await?;
-        let is_owed = Condition::any()
-            .add(reversal::Column::FailureCode.is_null())
-            .add(reversal::Column::FailureCode.is_not_in(NOTHING_OWED))
-            .add(reversal::Column::CalledAt.is_not_null());
         let given_up = reversal::Entity::find()
             .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
-            .filter(is_owed);
+            .filter(is_owed());
         let attention = refund::Entity::find().filter(refund::Column::Attention.is_not_null());
         let shown = attention.clone().order_by_asc(refund::Column::Id).limit(Backlog::SHOWN).all(&self.db).await?;
         Ok(Backlog {

@@ -46,7 +46,8 @@ impl ReverseTransfer {
         // Somebody moved the message back from the parking queue: that is an operator's replay.
         if task.status == ReversalStatus::PermanentlyFailed && was_parked_for(task.updated_at, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
-            task = ledger.replay(&task, &note).await?;
+            let Some(anew) = ledger.replay_if_owed(&task, &note).await? else { return Ok(Outcome::Done) };
+            task = anew;
         }
         match task.status {
             ReversalStatus::Reversed => return Ok(Outcome::Done),
