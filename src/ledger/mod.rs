@@ -26,6 +26,7 @@ mod reads;
 mod reconciliation;
 mod refunds;
 mod remarks;
+mod repeating;
 mod reports;
 mod reversals;
 mod settling;

@@ -12,6 +12,7 @@ use super::database::lock_payment_ref;
 use super::entities::{payment, refund, transfer};
 use super::history::{self, Entity, Note};
 use super::jobs::{self, Job};
+use super::repeating::repeated;
 use super::state::{RefundStatus, TransferStatus};
 use super::time::{in_future, now};
 use super::{Ledger, LedgerError, NewPayment, NewTransfer, PaymentView, matching, reads};
@@ -41,8 +42,12 @@ impl Ledger {
     /// [`LedgerError::Database`]: nothing was changed.
     pub async fn register_payment(&self, new: NewPayment) -> Result<Registered, LedgerError> {
         let new = normalized(new)?;
+        repeated(|| self.try_to_register(&new)).await
+    }
+
+    async fn try_to_register(&self, new: &NewPayment) -> Result<Registered, LedgerError> {
         let txn = self.begin().await?;
-        let (created, jobs) = self.register(&txn, &new, API).await?;
+        let (created, jobs) = self.register(&txn, new, API).await?;
         let payment = reads::payment(&txn, &new.payment_ref).await?.ok_or_else(|| {
             LedgerError::Database(sea_orm::DbErr::RecordNotFound(format!("payment {}", new.payment_ref)))
         })?;
@@ -57,8 +62,12 @@ impl Ledger {
     /// As [`Self::register_payment`].
     pub async fn import_payment(&self, new: NewPayment, dry_run: bool) -> Result<bool, LedgerError> {
         let new = normalized(new)?;
+        repeated(|| self.try_to_import(&new, dry_run)).await
+    }
+
+    async fn try_to_import(&self, new: &NewPayment, dry_run: bool) -> Result<bool, LedgerError> {
         let txn = self.begin().await?;
-        let (created, jobs) = self.register(&txn, &new, IMPORT).await?;
+        let (created, jobs) = self.register(&txn, new, IMPORT).await?;
         if dry_run {
             txn.rollback().await?;
         } else {

@@ -17,6 +17,7 @@ both_databases! {
     a_payment_is_registered_and_shown_with_its_transfers,
     the_same_registration_again_is_answered_like_the_first_and_changes_nothing,
     two_registrations_of_one_payment_at_once_make_one,
+    of_payments_that_want_the_same_transfers_at_once_one_gets_them,
     a_contradicting_registration_is_refused_and_changes_nothing,
     each_unusable_field_is_refused_by_its_path_and_nothing_is_registered,
     a_body_that_is_no_json_is_refused_with_line_and_column,
@@ -142,6 +143,31 @@ async fn two_registrations_of_one_payment_at_once_make_one(app: TestApp) {
     statuses.sort();
     assert_eq!(statuses, [StatusCode::OK, StatusCode::CREATED]);
     assert_eq!(json(one).await, json(other).await);
+}
+
+/// In both orders, so that the database sees them lock each other out.
+async fn of_payments_that_want_the_same_transfers_at_once_one_gets_them(app: TestApp) {
+    for round in 0..5 {
+        let requests = (0..8).map(|n| {
+            let mut payment = two_sellers(&format!("pi_{round}_{n}"));
+            for transfer in [0, 1] {
+                payment["transfers"][transfer]["stripe_transfer_id"] =
+                    json!(format!("tr_{round}_{}", (n + transfer) % 2));
+            }
+            app.register(payment)
+        });
+        let mut created = 0;
+        for answer in futures_util::future::join_all(requests).await {
+            if answer.status() == StatusCode::CREATED {
+                created += 1;
+            } else {
+                let problem = problem(answer, StatusCode::CONFLICT, "conflict").await;
+                assert!(problem["detail"].as_str().unwrap().contains("registered with another payment"), "{problem}");
+            }
+        }
+        assert_eq!(created, 1, "round {round}");
+    }
+    assert_eq!((app.db.count("payments").await, app.db.count("seller_transfers").await), (5, 10));
 }
 
 async fn a_contradicting_registration_is_refused_and_changes_nothing(app: TestApp) {

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::item::{BadLine, Item, Sourced};
+use super::item::{BadLine, Item};
 use super::progress::Progress;
 use super::report::{Counts, End, Report};
 use super::source::{Input, Source};
@@ -30,8 +30,6 @@ use crate::ledger::{Ledger, LedgerError};
 const BAD_LINES: u8 = 3;
 /// Payments that are registered at the same time. SQLite has one writer.
 const IN_FLIGHT: usize = 8;
-/// Two payments of one file may name the same transfer: the one that loses is told so only when it asks again.
-const TRIES: u32 = 3;
 
 pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE this transfer and pay the seller, who would be paid twice for \
      a payment of the past; allowed: Stripe's id (tr_…), or --create-missing if Stripe has no such transfer yet";
@@ -186,7 +184,7 @@ async fn register(ledger: Ledger, item: Result<Item>, dry_run: bool) -> Result<D
     let Item { payment, mut bad, last_line, bytes } = item?;
     let outcome = match payment {
         None => Outcome::Refused,
-        Some(sourced) => match try_to_register(&ledger, &sourced, dry_run).await {
+        Some(sourced) => match ledger.import_payment(sourced.payment.clone(), dry_run).await {
             Ok(true) => Outcome::New,
             Ok(false) => Outcome::AlreadyThere,
             Err(LedgerError::Invalid { field, problem }) => {
@@ -204,17 +202,4 @@ async fn register(ledger: Ledger, item: Result<Item>, dry_run: bool) -> Result<D
         },
     };
     Ok(Done { outcome, bad, last_line, bytes })
-}
-
-async fn try_to_register(ledger: &Ledger, sourced: &Sourced, dry_run: bool) -> Result<bool, LedgerError> {
-    let mut tries = 1;
-    loop {
-        match ledger.import_payment(sourced.payment.clone(), dry_run).await {
-            Err(LedgerError::Database(error)) if tries < TRIES => {
-                tracing::warn!(%error, payment_ref = sourced.payment.payment_ref, "not registered; trying again");
-                tries += 1;
-            }
-            result => return result,
-        }
-    }
 }
