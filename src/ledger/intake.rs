@@ -4,9 +4,11 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, TryInsertResult};
 use uuid::Uuid;
 
-use super::entities::webhook_event;
+use super::entities::{refund, webhook_event};
 use super::failing::{self, Failed};
 use super::refunds::{self, Recorded};
+use super::repeating::repeated;
+use super::state::RefundStatus;
 use super::time::now;
 use super::{EventContent, Ledger, LedgerError, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent, matching};
 
@@ -25,13 +27,17 @@ enum Taken {
 impl Ledger {
     /// Takes in a verified webhook. When this returns, what it said is committed.
     ///
-    /// An event that was seen before changes nothing, nor does a second event about a refund that is recorded already.
+    /// An event that was seen before changes nothing, nor does a second event about a refund that is matched already.
     ///
     /// # Errors
     /// [`LedgerError::Database`]: nothing was recorded, and the sender should send it again.
     pub async fn receive(&self, event: WebhookEvent) -> Result<Receipt, LedgerError> {
+        repeated(|| self.try_to_receive(&event)).await
+    }
+
+    async fn try_to_receive(&self, event: &WebhookEvent) -> Result<Receipt, LedgerError> {
         let txn = self.begin().await?;
-        let Some(inbox_id) = record_event(&txn, &event).await? else {
+        let Some(inbox_id) = record_event(&txn, event).await? else {
             txn.rollback().await?;
             return Ok(Receipt::Duplicate);
         };
@@ -61,7 +67,6 @@ impl Ledger {
         if let RefundProgress::Other(status) = &event.progress {
             return Ok(Taken::NoEffect(format!("the refund is {status}; only succeeded refunds count")));
         }
-        refunds::lock(txn, event).await?;
         match (refunds::record(txn, source, event, ACTOR).await?, &event.progress) {
             (Recorded::New(_), RefundProgress::Failed(status)) => {
                 // Events come in any order: an older one that says "succeeded" may follow.
@@ -74,18 +79,23 @@ impl Ledger {
             (Recorded::Known(refund), _) if refund.failed_at.is_some() => {
                 Ok(Taken::NoEffect("the refund has failed since; nothing is taken back for it".to_owned()))
             }
+            (Recorded::Known(refund), _) if refund.status == RefundStatus::Unmatched => {
+                let refund = refunds::with_names(txn, refund, event).await?;
+                Ok(self.matched(txn, &refund).await?.unwrap_or(Taken::Known))
+            }
             (Recorded::Known(_), _) => Ok(Taken::Known),
             (Recorded::New(_), _) if event.transfer_already_reversed => {
                 Ok(Taken::NoEffect("the provider reversed the transfer together with the refund".to_owned()))
             }
-            (Recorded::New(refund), _) => match refunds::payment(txn, event).await? {
-                None => Ok(Taken::Unmatched),
-                Some(payment) => {
-                    let reversals = matching::match_refund(txn, &payment, &refund, self.sweep_grace, ACTOR).await?;
-                    Ok(Taken::Matched { reversals })
-                }
-            },
+            (Recorded::New(refund), _) => Ok(self.matched(txn, &refund).await?.unwrap_or(Taken::Unmatched)),
         }
+    }
+
+    /// `None` while no payment of the refund's is registered.
+    async fn matched(&self, txn: &DatabaseTransaction, refund: &refund::Model) -> Result<Option<Taken>, LedgerError> {
+        let Some(payment) = refunds::payment(txn, refund).await? else { return Ok(None) };
+        let reversals = matching::match_refund(txn, &payment, refund, self.sweep_grace, ACTOR).await?;
+        Ok(Some(Taken::Matched { reversals }))
     }
 }
 

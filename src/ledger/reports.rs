@@ -9,9 +9,11 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 use super::entities::refund;
 use super::payments::{check_amount, check_currency, check_ref};
 use super::refunds::{self, Recorded, to_json};
+use super::repeating::repeated;
 use super::state::RefundStatus;
 use super::{
-    Ledger, LedgerError, NamedShare, NewRefund, NewShare, RefundEvent, RefundProgress, RefundView, matching, reads,
+    Ledger, LedgerError, NamedShare, NewRefund, NewShare, RefundEvent, RefundProgress, RefundView, Source, matching,
+    reads,
 };
 
 /// Who the history names.
@@ -31,7 +33,7 @@ pub struct Reported {
 impl Ledger {
     /// Takes in a refund that has succeeded, shares it out if its payment is registered, and keeps it until then if not.
     /// Reporting the same again changes nothing. A refund that is known and has not been shared out, because its payment
-    /// or its shares did not fit, takes the shares that the report names.
+    /// or its shares did not fit, takes the shares that the report names, and is tried again.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] names the field, also of a share that does not fit the payment; [`LedgerError::Conflict`]
@@ -39,15 +41,20 @@ impl Ledger {
     pub async fn report_refund(&self, new: NewRefund) -> Result<Reported, LedgerError> {
         let source = new.source;
         let event = checked(new)?;
+        repeated(|| self.try_to_report(source, &event)).await
+    }
+
+    async fn try_to_report(&self, source: Source, event: &RefundEvent) -> Result<Reported, LedgerError> {
         let txn = self.begin().await?;
-        refunds::lock(&txn, &event).await?;
-        let (created, row, as_before) = match refunds::record(&txn, source, &event, ACTOR).await? {
-            Recorded::New(row) => (true, row, false),
-            Recorded::Known(row) if same_as_known(&row, &event)? => (false, row, true),
-            Recorded::Known(row) => (false, with_shares(&txn, row, &event).await?, false),
+        let (created, row) = match refunds::record(&txn, source, event, ACTOR).await? {
+            Recorded::New(row) => (true, row),
+            Recorded::Known(row) if same_as_known(&row, event)? => (false, row),
+            Recorded::Known(row) => (false, with_shares(&txn, row, event).await?),
         };
         let mut jobs = 0;
-        if !as_before && let Some(payment) = refunds::payment(&txn, &event).await? {
+        if is_open(&row)
+            && let Some(payment) = refunds::payment(&txn, &row).await?
+        {
             jobs = matching::try_match(&txn, &payment, &row, self.sweep_grace, ACTOR).await??.len();
         }
         let row = refund::Entity::find_by_id(row.id).one(&txn).await?.unwrap_or(row);
@@ -56,6 +63,11 @@ impl Ledger {
         tracing::info!(refund_ref = event.refund_ref, created, reversals = jobs, "refund reported");
         Ok(Reported { created, refund })
     }
+}
+
+/// Whether it may still be shared out.
+fn is_open(row: &refund::Model) -> bool {
+    row.failed_at.is_none() && matches!(row.status, RefundStatus::Unmatched | RefundStatus::Conflicting)
 }
 
 fn checked(new: NewRefund) -> Result<RefundEvent, LedgerError> {

@@ -31,6 +31,7 @@ mod parked;
 mod partial_refunds;
 mod reconcile;
 mod refund_failures;
+mod refunds_by_charge;
 mod relay;
 mod requests;
 mod reversal;
