@@ -98,6 +98,35 @@ pub(super) async fn fail(
     Ok(failed)
 }
 
+/// Records that the provider has reversed the transfer together with `refund`, which was recorded without that mark.
+///
+/// What Clawback has taken nevertheless stays the payment's, as what a failed refund has taken does: the next refund by
+/// ratio takes that much less.
+pub(super) async fn provider_reversed(
+    txn: &DatabaseTransaction,
+    refund: &refund::Model,
+    actor: &str,
+) -> Result<Failed, LedgerError> {
+    let outcome = call_off(txn, refund, &REVERSED_BY_PROVIDER, actor).await?;
+    let reason = format!("the provider reversed the transfer itself; {} reversals were called off", outcome.called_off);
+    let updated = refund::Entity::update_many()
+        .col_expr(refund::Column::Status, Expr::value(RefundStatus::NothingToReverse.to_value()))
+        .col_expr(refund::Column::StatusReason, Expr::value(Some(reason.clone())))
+        .col_expr(refund::Column::MatchedAt, none_time())
+        .col_expr(refund::Column::Attention, Expr::value(outcome.attention.clone()))
+        .filter(refund::Column::Id.eq(refund.id))
+        .filter(refund::Column::Status.eq(refund.status))
+        .filter(refund::Column::FailedAt.is_null())
+        .exec(txn)
+        .await?;
+    if updated.rows_affected != 1 {
+        return Err(stale(refund));
+    }
+    let (from, to) = (refund.status.to_string(), RefundStatus::NothingToReverse.to_string());
+    history::append(txn, Entity::Refund, refund.id, Some(&from), &to, &Note::new(actor, reason)).await?;
+    Ok(outcome)
+}
+
 fn stale(refund: &refund::Model) -> LedgerError {
     let expected = format!("{} and not failed", refund.status);
     LedgerError::Stale { entity: "refund", id: refund.id, expected }

@@ -14,6 +14,7 @@ use super::{EventContent, Ledger, LedgerError, Receipt, RefundEvent, RefundProgr
 
 /// Who the history names for what a webhook brought about.
 const ACTOR: &str = "ingress";
+const BY_THE_PROVIDER: &str = "the provider reversed the transfer together with the refund";
 
 /// What became of one refund of an event.
 enum Taken {
@@ -79,14 +80,20 @@ impl Ledger {
             (Recorded::Known(refund), _) if refund.failed_at.is_some() => {
                 Ok(Taken::NoEffect("the refund has failed since; nothing is taken back for it".to_owned()))
             }
+            (Recorded::Known(refund), _) if refund.status == RefundStatus::NothingToReverse => Ok(Taken::Known),
+            (Recorded::Known(refund), _) if event.transfer_already_reversed => {
+                // Whoever told of the refund first did not know, or did not say.
+                let Failed { called_off, attention } = failing::provider_reversed(txn, &refund, ACTOR).await?;
+                tracing::warn!(refund_ref = refund.refund_ref, called_off, attention, "{BY_THE_PROVIDER}");
+                let reason = format!("{BY_THE_PROVIDER}; {called_off} reversals were called off");
+                Ok(Taken::NoEffect([Some(reason), attention].into_iter().flatten().collect::<Vec<_>>().join(". ")))
+            }
             (Recorded::Known(refund), _) if refund.status == RefundStatus::Unmatched => {
                 let refund = refunds::with_names(txn, refund, event).await?;
                 Ok(self.matched(txn, &refund).await?.unwrap_or(Taken::Known))
             }
             (Recorded::Known(_), _) => Ok(Taken::Known),
-            (Recorded::New(_), _) if event.transfer_already_reversed => {
-                Ok(Taken::NoEffect("the provider reversed the transfer together with the refund".to_owned()))
-            }
+            (Recorded::New(_), _) if event.transfer_already_reversed => Ok(Taken::NoEffect(BY_THE_PROVIDER.to_owned())),
             (Recorded::New(refund), _) => Ok(self.matched(txn, &refund).await?.unwrap_or(Taken::Unmatched)),
         }
     }

@@ -165,8 +165,8 @@ async fn owe(
     Ok((id, (!is_uncreated).then(|| Job::reverse(id))))
 }
 
-/// What each transfer has been asked for so far, whatever became of it, unless it was called off. What a refund that failed
-/// has taken all the same counts as taken by ratio: the next refund does not take it again.
+/// What each transfer has been asked for so far, whatever became of it, unless it is not owed any more. What a refund that
+/// failed has taken all the same counts as taken by ratio: the next refund does not take it again.
 async fn shares(
     txn: &DatabaseTransaction,
     transfers: &[transfer::Model],

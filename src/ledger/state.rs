@@ -46,7 +46,8 @@ pub enum TransferEvent {
     PartReversed,
     /// The last pending reversal has ended, and at least one has failed for good.
     ReversalFailedForGood,
-    /// The last pending reversal was called off, since its refund failed, and no money is back.
+    /// The last pending reversal has ended, nothing is owed any more, since the refunds took nothing after all, and no money
+    /// is back.
     CalledOff,
     /// An operator replays a reversal that had failed for good.
     ReversalReplayed,
@@ -87,8 +88,8 @@ pub enum ReversalStatus {
     Pending,
     /// Stripe has reversed it. The end.
     Reversed,
-    /// Given up, parked with a reason; only an operator's replay leads out. Or called off, since its refund failed before
-    /// Stripe was asked; nothing leads out.
+    /// Given up, parked with a reason; only an operator's replay leads out. Or not owed any more, since its refund takes
+    /// nothing after all; then no replay is taken.
     PermanentlyFailed,
 }
 

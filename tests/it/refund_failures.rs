@@ -2,6 +2,7 @@
 //! told. In whatever order the events and the worker's steps come.
 
 mod given_up;
+mod reversed_by_provider;
 
 use clawback::ledger::{LedgerError, Note};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
