@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, SimpleExpr};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::entities::{payment, transfer};
@@ -133,6 +133,28 @@ impl Ledger {
         self.commit(txn, 0).await
     }
 
+    /// Makes sure, directly before every call, that Stripe is still to be asked under the key of `task`'s epoch. The worker
+    /// may have waited long since it read the row, and another one may have gone on with it: an old key that Stripe has
+    /// never carried out, or has forgotten, would pay the seller a second time.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says, when what Stripe has of it is in doubt, or when
+    /// its epoch began before `oldest_epoch`; [`LedgerError::Database`].
+    pub async fn begin_creating(&self, task: &CreationTask, oldest_epoch: DateTime<Utc>) -> Result<(), LedgerError> {
+        use transfer::Column as C;
+        // The lock makes it wait for whoever is writing the row.
+        let row = transfer::Entity::find_by_id(task.id)
+            .filter(C::Status.eq(task.status))
+            .filter(C::RetryCount.eq(task.retry_count))
+            .filter(C::Epoch.eq(task.epoch))
+            .filter(C::DoubtfulSince.is_null())
+            .filter(C::EpochStartedAt.gte(oldest_epoch))
+            .lock_shared()
+            .one(&self.db)
+            .await?;
+        row.map(drop).ok_or_else(|| stale(task))
+    }
+
     /// Starts a new epoch, committed before its key is first used: nobody found the transfer at Stripe, and the old key
     /// can't be trusted any more.
     ///
@@ -155,8 +177,12 @@ pub(super) async fn as_read(txn: &DatabaseTransaction, task: &CreationTask) -> R
     if (row.status, row.retry_count, row.epoch) == (task.status, task.retry_count, task.epoch) {
         return Ok(row);
     }
+    Err(stale(task))
+}
+
+fn stale(task: &CreationTask) -> LedgerError {
     let expected = format!("{} at retry {} and epoch {}", task.status, task.retry_count, task.epoch);
-    Err(LedgerError::Stale { entity: "transfer", id: task.id, expected })
+    LedgerError::Stale { entity: "transfer", id: task.id, expected }
 }
 
 fn new_epoch(task: &CreationTask, at: DateTime<Utc>) -> [(transfer::Column, SimpleExpr); 4] {

@@ -1,16 +1,17 @@
 //! What the worker reads of a reversal, and reports of it while it is still pending. How a reversal ends is in
 //! `settling`.
 //!
-//! Stripe is asked for nothing before `begin_calling` has committed, and a refund that fails calls off only reversals for
-//! which it has not: both write the reversal's row only while it is pending, so that the database lets one of them win.
-//! A lost answer of that commit leaves a reversal marked that was never asked for, which errs on the safe side.
+//! Directly before each call, however long a worker was held up since it read the row, `begin_calling` asks the row
+//! whether that call is still the one to make, and marks it. A refund that fails calls off only reversals that are not
+//! marked: both write the row only while it is pending, so that the database lets one of them win. A lost answer of that
+//! commit leaves a reversal marked that was never asked for, which errs on the safe side.
 //!
 //! Every report is guarded by what the worker had read (status, retry count, epoch): of two workers that hold the same
 //! job, one report counts and the other is [`LedgerError::Stale`].
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, Func};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::entities::{reversal, transfer};
@@ -175,8 +176,7 @@ impl Ledger {
             }
         };
         let txn = self.begin().await?;
-        let updated = as_read(update, task).exec(&txn).await?;
-        if updated.rows_affected != 1 {
+        if update.filter(as_read(task)).exec(&txn).await?.rows_affected != 1 {
             return Err(stale(task));
         }
         let pending = ReversalStatus::Pending.to_string();
@@ -184,18 +184,28 @@ impl Ledger {
         self.commit(txn, 0).await
     }
 
-    /// Records that Stripe is about to be asked, committed before the first call of a reversal and skipped before all
-    /// others. From here on a refund that fails does not call the reversal off any more; one that was called off by then
-    /// is never asked for.
+    /// Records that Stripe is about to be asked under the key of `task`'s epoch: committed directly before every call. From
+    /// here on a refund that fails does not call the reversal off any more; one that was called off by then is never asked
+    /// for.
+    ///
+    /// The worker may have waited long since it read the row, and another one may have gone on with it: an old key that
+    /// Stripe has never carried out, or has forgotten, would reverse a second time.
     ///
     /// # Errors
-    /// [`LedgerError::Stale`] when the row is no longer what `task` says; [`LedgerError::Database`].
-    pub async fn begin_calling(&self, task: &ReversalTask) -> Result<(), LedgerError> {
-        if task.called_at.is_some() {
-            return Ok(());
-        }
-        let update = reversal::Entity::update_many().col_expr(reversal::Column::CalledAt, Expr::value(Some(now())));
-        if as_read(update, task).exec(&self.db).await?.rows_affected != 1 {
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says, when what Stripe has of it is in doubt, or when
+    /// its epoch began before `oldest_epoch`; [`LedgerError::Database`].
+    pub async fn begin_calling(&self, task: &ReversalTask, oldest_epoch: DateTime<Utc>) -> Result<(), LedgerError> {
+        use reversal::Column as C;
+        let first_call = Func::coalesce([Expr::col(C::CalledAt), Expr::value(now())]);
+        let marked = reversal::Entity::update_many()
+            .col_expr(C::CalledAt, first_call.into())
+            .filter(as_read(task))
+            .filter(C::DoubtfulSince.is_null())
+            .filter(C::PendingReversalId.is_null())
+            .filter(C::EpochStartedAt.gte(oldest_epoch))
+            .exec(&self.db)
+            .await?;
+        if marked.rows_affected != 1 {
             return Err(stale(task));
         }
         Ok(())
@@ -216,7 +226,7 @@ impl Ledger {
             .col_expr(C::AbsentSince, Expr::value(None::<DateTime<Utc>>))
             .col_expr(C::UpdatedAt, Expr::value(at));
         let txn = self.begin().await?;
-        if as_read(update, task).exec(&txn).await?.rows_affected != 1 {
+        if update.filter(as_read(task)).exec(&txn).await?.rows_affected != 1 {
             return Err(stale(task));
         }
         let pending = ReversalStatus::Pending.to_string();
@@ -233,15 +243,13 @@ impl Ledger {
 }
 
 /// The guard: only if the row is still pending and as `task` was read.
-fn as_read(
-    update: sea_orm::UpdateMany<reversal::Entity>,
-    task: &ReversalTask,
-) -> sea_orm::UpdateMany<reversal::Entity> {
-    update
-        .filter(reversal::Column::Id.eq(task.id))
-        .filter(reversal::Column::Status.eq(ReversalStatus::Pending))
-        .filter(reversal::Column::RetryCount.eq(task.retry_count))
-        .filter(reversal::Column::Epoch.eq(task.epoch))
+fn as_read(task: &ReversalTask) -> Condition {
+    use reversal::Column as C;
+    Condition::all()
+        .add(C::Id.eq(task.id))
+        .add(C::Status.eq(ReversalStatus::Pending))
+        .add(C::RetryCount.eq(task.retry_count))
+        .add(C::Epoch.eq(task.epoch))
 }
 
 fn stale(task: &ReversalTask) -> LedgerError {

@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 use uuid::Uuid;
 
 use super::entities::{reversal, transfer};
-use super::history::Note;
+use super::history::{self, Entity, Note};
 use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
 use super::{Failure, Ledger, LedgerError, ReversalTask, created, failing, transition};
@@ -17,7 +17,9 @@ use super::{Failure, Ledger, LedgerError, ReversalTask, created, failing, transi
 pub const REVERSAL_ENDED: &str = "reversal_ended";
 
 impl Ledger {
-    /// Records that Stripe has reversed: under `stripe_reversal_id`, which somebody else made if `externally`.
+    /// Records that Stripe has reversed: under `stripe_reversal_id`, which somebody else made if `externally`. When a
+    /// reversal of ours is recorded already under another id, the seller has been taken from twice: that goes into the
+    /// history and the log, and changes nothing else.
     ///
     /// # Errors
     /// [`LedgerError::Stale`] when the reversal is not pending any more; [`LedgerError::Database`].
@@ -31,6 +33,18 @@ impl Ledger {
         use reversal::Column as C;
         let txn = self.begin().await?;
         let parent = lock_transfer(&txn, task.transfer_id).await?;
+        let row = reversal::Entity::find_by_id(task.id).one(&txn).await?;
+        if let Some((row, known)) = row.and_then(|row| row.stripe_reversal_id.clone().map(|known| (row, known)))
+            && known != stripe_reversal_id
+            && !externally
+        {
+            tracing::error!(reversal_id = %row.id, known, stripe_reversal_id, "reversed twice: Stripe has two reversals");
+            let reason = format!("reversed twice: Stripe has {stripe_reversal_id} beside {known}");
+            let (status, note) = (row.status.to_string(), Note { reason, ..note.clone() });
+            history::append(&txn, Entity::Reversal, row.id, Some(&status), &status, &note).await?;
+            self.commit(txn, 0).await?;
+            return Err(LedgerError::Stale { entity: "reversal", id: row.id, expected: "pending".to_owned() });
+        }
         let also = vec![
             (C::StripeReversalId, Expr::value(Some(stripe_reversal_id.to_owned()))),
             (C::ExternallyReversed, Expr::value(externally)),

@@ -16,7 +16,7 @@ pub(super) const ACTOR: &str = "worker";
 /// How often a job that another worker overtook reads its row again before it lets some time pass.
 const MAX_OVERTAKEN: usize = 3;
 /// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
-const TRUSTED_KEY_AGE: Duration = Duration::from_secs(23 * 60 * 60);
+const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
 /// The broker counts the time of its own parking in whole seconds.
 const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
@@ -90,16 +90,16 @@ impl JobContext {
         }
     }
 
-    /// Whether Stripe has surely not forgotten a key whose epoch began then.
-    pub(super) fn is_trusted(&self, epoch_started_at: DateTime<Utc>) -> bool {
-        (now() - epoch_started_at).to_std().unwrap_or_default() < TRUSTED_KEY_AGE
-    }
-
     /// Whether it was absent from Stripe's list so long ago that a call on its way then must be in the list by now.
     pub(super) fn has_settled(&self, absent_since: Option<DateTime<Utc>>) -> bool {
         let ago = absent_since.and_then(|since| (now() - since).to_std().ok());
         ago.is_some_and(|ago| ago >= self.timing.settling)
     }
+}
+
+/// When an epoch must have begun for Stripe to have surely not forgotten its key: then, or later.
+pub(super) fn oldest_trusted_epoch() -> DateTime<Utc> {
+    now() - TRUSTED_KEY_AGE
 }
 
 /// Whether the message was parked because of the row's present failure, of that time. One that was parked earlier,

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
-use super::context::{ACTOR, JobContext, given_up_because, was_parked_for};
+use super::context::{ACTOR, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
 use super::decision::{Decision, Pace, decide};
 use super::waiting::{PutOff, failure, wait};
 use crate::ledger::{Aftermath, CreateTransferJob, CreationTask, Failure, LedgerError, Note, TransferStatus};
@@ -63,7 +63,7 @@ impl CreateTransfer {
 
     /// Takes the next step towards the end: looks at what Stripe has where that is in doubt, calls where it is not.
     async fn advance(&self, task: CreationTask) -> Result<Outcome, LedgerError> {
-        if task.doubtful_since.is_none() && self.context.is_trusted(task.epoch_started_at) {
+        if task.doubtful_since.is_none() && task.epoch_started_at >= oldest_trusted_epoch() {
             return self.call(&task).await;
         }
         match self.look(&task).await {
@@ -84,6 +84,7 @@ impl CreateTransfer {
     /// Asks Stripe to create it, and does what its answer asks for.
     async fn call(&self, task: &CreationTask) -> Result<Outcome, LedgerError> {
         self.context.limiter.turn().await;
+        self.context.ledger.begin_creating(task, oldest_trusted_epoch()).await?;
         let report = self.context.stripe.create_transfer(&command(task)).await;
         self.follow(task, report).await
     }

@@ -6,7 +6,7 @@
 use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
-use super::context::{ACTOR, JobContext, given_up_because, was_parked_for};
+use super::context::{ACTOR, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
 use super::decision::{Decision, Otherwise, Pace, decide};
 use super::reconcile::{self, Sight};
 use super::waiting::{failure, wait};
@@ -72,7 +72,7 @@ impl ReverseTransfer {
     /// Takes the next step towards the end: looks at what Stripe has where that is in doubt, calls where it is not.
     async fn advance(&self, task: ReversalTask, transfer_id: &str) -> Result<Outcome, LedgerError> {
         let in_doubt = task.pending_reversal_id.is_some() || task.doubtful_since.is_some();
-        if !in_doubt && self.context.is_trusted(task.epoch_started_at) {
+        if !in_doubt && task.epoch_started_at >= oldest_trusted_epoch() {
             return self.call(&task, transfer_id).await;
         }
         let sight = match self.look(&task, transfer_id).await {
@@ -109,7 +109,7 @@ impl ReverseTransfer {
             epoch: task.epoch,
         };
         self.context.limiter.turn().await;
-        self.context.ledger.begin_calling(task).await?;
+        self.context.ledger.begin_calling(task, oldest_trusted_epoch()).await?;
         let report = self.context.stripe.reverse_transfer(&command).await;
         self.follow(task, transfer_id, report).await
     }

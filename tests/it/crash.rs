@@ -40,7 +40,7 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
     for row in app.payment("pi_1").await["transfers"].as_array().unwrap() {
         let id = row["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
         let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-        app.ledger().begin_calling(&task).await.unwrap();
+        app.ledger().begin_calling(&task, task.epoch_started_at).await.unwrap();
     }
     // While this is held the worker can read, and call Stripe, but not commit what Stripe answered.
     let lock = app.db.connect().await;

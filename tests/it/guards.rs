@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use clawback::ledger::{Aftermath, Failure, LedgerError, Note, Postponement, ReversalTask};
+use clawback::ledger::{Aftermath, CreationTask, Failure, LedgerError, Note, Postponement, ReversalTask};
 use uuid::Uuid;
 
-use crate::support::{TestApp, both_databases};
+use crate::support::{TestApp, both_databases, to_create};
 
 both_databases! {
     of_two_workers_that_postpone_the_same_try_one_counts,
     of_two_workers_that_begin_an_epoch_one_does,
     a_reversal_that_has_ended_takes_no_more_reports,
+    a_second_reversal_at_stripe_is_told_and_changes_nothing,
+    nobody_calls_with_a_row_that_is_no_longer_as_it_was_read,
+    nobody_creates_with_a_row_that_is_no_longer_as_it_was_read,
 }
 
 async fn of_two_workers_that_postpone_the_same_try_one_counts(app: TestApp) {
@@ -46,6 +49,66 @@ async fn a_reversal_that_has_ended_takes_no_more_reports(app: TestApp) {
         assert!(matches!(late, Err(LedgerError::Stale { .. })), "{late:?}");
     }
     assert_eq!(app.payment("pi_1").await["transfers"][0]["reversals"][0]["stripe_reversal_id"], "trr_1");
+}
+
+async fn a_second_reversal_at_stripe_is_told_and_changes_nothing(app: TestApp) {
+    let (app, task) = open_reversal(app).await;
+    app.ledger().succeed(&task, "trr_1", false, &note()).await.unwrap();
+    let told = "history WHERE reason = 'reversed twice: Stripe has trr_2 beside trr_1' AND to_status = 'reversed'";
+    // The same answer once more, and somebody else's reversal, are no second one of ours.
+    for (id, externally, expected) in [("trr_1", false, 0), ("trr_9", true, 0), ("trr_2", false, 1)] {
+        let again = app.ledger().succeed(&task, id, externally, &note()).await;
+        assert!(matches!(again, Err(LedgerError::Stale { .. })), "{again:?}");
+        assert_eq!(app.db.count(told).await, expected, "{id}");
+    }
+    let transfer = app.payment("pi_1").await["transfers"][0].clone();
+    assert_eq!(
+        (&transfer["amount_reversed"], &transfer["reversals"][0]["stripe_reversal_id"]),
+        (&6_000.into(), &"trr_1".into())
+    );
+}
+
+async fn nobody_calls_with_a_row_that_is_no_longer_as_it_was_read(app: TestApp) {
+    let (app, first) = open_reversal(app).await;
+    let ledger = app.ledger();
+    let began = |task: &ReversalTask| task.epoch_started_at;
+    ledger.begin_calling(&first, began(&first)).await.unwrap();
+    ledger.begin_calling(&first, began(&first)).await.unwrap();
+    is_stale(ledger.begin_calling(&first, began(&first) + Duration::from_secs(1)).await, "its epoch is too old");
+
+    ledger.postpone(&first, &retry(Aftermath::Doubtful), &note()).await.unwrap();
+    is_stale(ledger.begin_calling(&first, began(&first)).await, "another worker has used up a retry");
+    let doubtful = ledger.reversal_task(first.id).await.unwrap().unwrap();
+    is_stale(ledger.begin_calling(&doubtful, began(&doubtful)).await, "Stripe may have done it");
+    let second = ledger.begin_epoch(&doubtful, &note()).await.unwrap();
+    is_stale(ledger.begin_calling(&doubtful, began(&doubtful)).await, "another worker has begun an epoch");
+    ledger.begin_calling(&second, began(&second)).await.unwrap();
+}
+
+async fn nobody_creates_with_a_row_that_is_no_longer_as_it_was_read(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    let registered: serde_json::Value = app.register(to_create("pi_1")).await.json().await.unwrap();
+    let id: Uuid = registered["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
+    let ledger = app.ledger();
+    let read = || async { ledger.creation_task(id).await.unwrap().unwrap() };
+    let began = |task: &CreationTask| task.epoch_started_at;
+    let first = read().await;
+    ledger.begin_creating(&first, began(&first)).await.unwrap();
+    is_stale(ledger.begin_creating(&first, began(&first) + Duration::from_secs(1)).await, "its epoch is too old");
+
+    ledger.postpone_creation(&first, &retry(Aftermath::Doubtful), &note()).await.unwrap();
+    is_stale(ledger.begin_creating(&first, began(&first)).await, "another worker has used up a retry");
+    let doubtful = read().await;
+    is_stale(ledger.begin_creating(&doubtful, began(&doubtful)).await, "Stripe may have done it");
+    let second = ledger.begin_creation_epoch(&doubtful, &note()).await.unwrap();
+    is_stale(ledger.begin_creating(&doubtful, began(&doubtful)).await, "another worker has begun an epoch");
+    ledger.begin_creating(&second, began(&second)).await.unwrap();
+    ledger.created(id, "tr_new", &note()).await.unwrap();
+    is_stale(ledger.begin_creating(&second, began(&second)).await, "it is created");
+}
+
+fn is_stale(result: Result<(), LedgerError>, why: &str) {
+    assert!(matches!(result, Err(LedgerError::Stale { .. })), "{why}: {result:?}");
 }
 
 /// The reversal of `tr_1`, with nobody else working on it.

@@ -27,6 +27,7 @@ mod ingress;
 mod kill_switch;
 mod metrics;
 mod openapi;
+mod overtaken;
 mod parked;
 mod partial_refunds;
 mod reconcile;

@@ -74,7 +74,7 @@ async fn reversal_id(app: &TestApp, index: usize, nth: usize) -> Uuid {
 /// Records that Stripe is about to be asked, as the worker does.
 async fn stripe_is_asked(app: &TestApp, id: Uuid) {
     let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    app.ledger().begin_calling(&task).await.unwrap();
+    app.ledger().begin_calling(&task, task.epoch_started_at).await.unwrap();
 }
 
 /// Has the worker do all jobs that wait, and stops it in order.
