@@ -129,8 +129,8 @@ impl Ledger {
         self.commit(txn, 0).await
     }
 
-    /// Makes a transfer whose creation was given up pending again, with fresh retries. Stripe's list is read before the
-    /// first call, since an earlier try may have had an effect after all.
+    /// Makes a transfer whose creation was given up pending again, with fresh retries and in an epoch of its own. Stripe's
+    /// list is read before the first call, since an earlier try may have had an effect after all.
     ///
     /// The caller holds the job; none is put into the outbox.
     ///
@@ -141,13 +141,20 @@ impl Ledger {
         let row = creation::as_read(&txn, task).await?;
         let at = replay(&txn, &row, in_future(self.creation_grace), note).await?;
         self.commit(txn, 0).await?;
-        let status = TransferStatus::Pending;
-        Ok(CreationTask { status, retry_count: 0, doubtful_since: Some(at), absent_since: None, ..task.clone() })
+        Ok(CreationTask {
+            status: TransferStatus::Pending,
+            retry_count: 0,
+            epoch: row.epoch + 1,
+            epoch_started_at: at,
+            doubtful_since: Some(at),
+            absent_since: None,
+            ..task.clone()
+        })
     }
 }
 
-/// Makes a transfer whose creation was given up pending again inside `txn`, which holds its lock, and returns since when
-/// it is in doubt.
+/// Makes a transfer whose creation was given up pending again inside `txn`, which holds its lock, in the next epoch, and
+/// returns since when that is, and it is in doubt. The doubt keeps the new key from being used before Stripe's list was read.
 pub(super) async fn replay(
     txn: &DatabaseTransaction,
     row: &transfer::Model,
@@ -158,6 +165,8 @@ pub(super) async fn replay(
     let at = now();
     let also = vec![
         (C::RetryCount, Expr::value(0)),
+        (C::Epoch, Expr::value(row.epoch + 1)),
+        (C::EpochStartedAt, Expr::value(Some(at))),
         (C::DoubtfulSince, Expr::value(Some(at))),
         (C::AbsentSince, none_time()),
         (C::SweepAfter, Expr::value(Some(sweep_after))),

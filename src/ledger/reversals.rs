@@ -11,7 +11,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::entities::{reversal, transfer};
@@ -250,6 +250,12 @@ fn as_read(task: &ReversalTask) -> Condition {
         .add(C::Status.eq(ReversalStatus::Pending))
         .add(C::RetryCount.eq(task.retry_count))
         .add(C::Epoch.eq(task.epoch))
+}
+
+/// Locks the row in `txn`, if it is still pending and as `task` was read.
+pub(super) async fn lock_as_read(txn: &DatabaseTransaction, task: &ReversalTask) -> Result<(), LedgerError> {
+    let row = reversal::Entity::find().filter(as_read(task)).lock_exclusive().one(txn).await?;
+    row.map(drop).ok_or_else(|| stale(task))
 }
 
 fn stale(task: &ReversalTask) -> LedgerError {

@@ -11,7 +11,7 @@ use super::entities::{reversal, transfer};
 use super::history::{self, Entity, Note};
 use super::state::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::{in_future, now};
-use super::{Failure, Ledger, LedgerError, ReversalTask, created, failing, transition};
+use super::{Failure, Ledger, LedgerError, ReversalTask, created, failing, reversals, transition};
 
 /// The failure code of a reversal that Stripe has accepted and then ended without taking the money back.
 pub const REVERSAL_ENDED: &str = "reversal_ended";
@@ -62,11 +62,13 @@ impl Ledger {
     /// Records that the reversal is given up.
     ///
     /// # Errors
-    /// [`LedgerError::Stale`] when the reversal is not pending any more; [`LedgerError::Database`].
+    /// [`LedgerError::Stale`] when the row is no longer what `task` says: it may have been replayed since, or be on its way
+    /// with another worker; [`LedgerError::Database`].
     pub async fn fail(&self, task: &ReversalTask, failure: &Failure, note: &Note) -> Result<(), LedgerError> {
         use reversal::Column as C;
         let txn = self.begin().await?;
         let parent = lock_transfer(&txn, task.transfer_id).await?;
+        reversals::lock_as_read(&txn, task).await?;
         let mut also = vec![
             (C::NextRetryAt, none_time()),
             (C::FailureCode, Expr::value(Some(failure.code.clone()))),
@@ -81,8 +83,9 @@ impl Ledger {
         self.commit(txn, 0).await
     }
 
-    /// Makes a reversal that was given up pending again, with fresh retries. Stripe's list is read before the first
-    /// call, since the earlier tries may have had an effect after all.
+    /// Makes a reversal that was given up pending again, with fresh retries and in an epoch of its own, by which it differs
+    /// from what workers have read before. Stripe's list is read before the first call, since the earlier tries may have had
+    /// an effect after all.
     ///
     /// The caller holds the job; none is put into the outbox.
     ///
@@ -92,11 +95,13 @@ impl Ledger {
     /// [`LedgerError::Illegal`] when its transfer is not in a state to be reversed; [`LedgerError::Database`].
     pub async fn replay(&self, task: &ReversalTask, note: &Note) -> Result<ReversalTask, LedgerError> {
         let txn = self.begin().await?;
-        let at = replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
+        let (epoch, at) = replay(&txn, task.id, task.transfer_id, in_future(self.sweep_grace), note).await?;
         self.commit(txn, 0).await?;
         Ok(ReversalTask {
             status: ReversalStatus::Pending,
             retry_count: 0,
+            epoch,
+            epoch_started_at: at,
             doubtful_since: Some(at),
             absent_since: None,
             ..task.clone()
@@ -104,25 +109,28 @@ impl Ledger {
     }
 }
 
-/// Makes a reversal that was given up pending again inside `txn`, and returns since when it is in doubt.
+/// Makes a reversal that was given up pending again inside `txn`, and returns its new epoch, and since when that is and
+/// what Stripe has is in doubt. The doubt keeps the new key from being used before Stripe's list was read.
 pub(super) async fn replay(
     txn: &DatabaseTransaction,
     reversal_id: Uuid,
     transfer_id: Uuid,
     sweep_after: DateTime<Utc>,
     note: &Note,
-) -> Result<DateTime<Utc>, LedgerError> {
+) -> Result<(i32, DateTime<Utc>), LedgerError> {
     use reversal::Column as C;
     let parent = lock_transfer(txn, transfer_id).await?;
     if created::is_uncreated(&parent) {
         return Err(LedgerError::Conflict(created::not_created(transfer_id)));
     }
-    if let Some(row) = reversal::Entity::find_by_id(reversal_id).one(txn).await? {
-        failing::refuse_if_called_off(&row)?;
-    }
-    let at = now();
+    let row = reversal::Entity::find_by_id(reversal_id).one(txn).await?;
+    let row = row.ok_or(LedgerError::NotFound { entity: "reversal", id: reversal_id })?;
+    failing::refuse_if_called_off(&row)?;
+    let (epoch, at) = (row.epoch + 1, now());
     let also = vec![
         (C::RetryCount, Expr::value(0)),
+        (C::Epoch, Expr::value(epoch)),
+        (C::EpochStartedAt, Expr::value(at)),
         (C::DoubtfulSince, Expr::value(Some(at))),
         (C::AbsentSince, none_time()),
         (C::SweepAfter, Expr::value(Some(sweep_after))),
@@ -141,7 +149,7 @@ pub(super) async fn replay(
             transition::transfer(txn, parent.id, from, event, vec![], note).await?;
         }
     }
-    Ok(at)
+    Ok((epoch, at))
 }
 
 pub(super) async fn lock_transfer(txn: &DatabaseTransaction, id: Uuid) -> Result<transfer::Model, DbErr> {

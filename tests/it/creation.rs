@@ -323,7 +323,7 @@ async fn an_operators_retry_creates_it_after_all(mut app: TestApp) {
     let asked = "history WHERE actor = 'ada' AND reason = 'Stripe is back' AND from_status = 'permanently_failed'
         AND to_status = 'pending'";
     assert_eq!(app.db.count(asked).await, 1);
-    assert!(keys(&app, "acct_3").last().unwrap().ends_with("-1"), "a retry looks first, then calls under a new key");
+    assert!(keys(&app, "acct_3").last().unwrap().ends_with("-2"), "a retry looks first, then calls under a new key");
 }
 
 async fn only_what_was_given_up_is_retried(app: TestApp) {

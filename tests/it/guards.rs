@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use clawback::ledger::{Aftermath, CreationTask, Failure, LedgerError, Note, Postponement, ReversalTask};
+use clawback::ledger::{
+    Aftermath, CreationTask, Failure, LedgerError, Note, Postponement, ReversalStatus, ReversalTask,
+};
 use uuid::Uuid;
 
 use crate::support::{TestApp, both_databases, to_create};
@@ -12,6 +14,8 @@ both_databases! {
     of_two_workers_that_begin_an_epoch_one_does,
     a_reversal_that_has_ended_takes_no_more_reports,
     a_second_reversal_at_stripe_is_told_and_changes_nothing,
+    whoever_read_a_reversal_before_its_replay_does_not_end_it,
+    whoever_read_a_transfer_before_its_retry_does_not_end_it,
     nobody_calls_with_a_row_that_is_no_longer_as_it_was_read,
     nobody_creates_with_a_row_that_is_no_longer_as_it_was_read,
 }
@@ -66,6 +70,46 @@ async fn a_second_reversal_at_stripe_is_told_and_changes_nothing(app: TestApp) {
         (&transfer["amount_reversed"], &transfer["reversals"][0]["stripe_reversal_id"]),
         (&6_000.into(), &"trr_1".into())
     );
+}
+
+async fn whoever_read_a_reversal_before_its_replay_does_not_end_it(app: TestApp) {
+    let (app, late) = open_reversal(app).await;
+    let (ledger, failure) = (app.ledger(), Failure { code: "late".into(), message: "late".into() });
+    // One that failed at its first try has used no retries up: the row looks as it did.
+    ledger.fail(&late, &failure, &note()).await.unwrap();
+    ledger.replay_reversal(late.id, &note()).await.unwrap();
+    is_stale(ledger.fail(&late, &failure, &note()).await, "it was replayed");
+    is_stale(ledger.postpone(&late, &retry(Aftermath::SameEpoch), &note()).await, "it was replayed");
+    is_stale(ledger.begin_calling(&late, late.epoch_started_at).await, "it was replayed");
+    let replayed = ledger.reversal_task(late.id).await.unwrap().unwrap();
+    assert_eq!((replayed.status, replayed.retry_count, replayed.epoch), (ReversalStatus::Pending, 0, 1));
+    assert!(replayed.doubtful_since.is_some(), "Stripe's list is to be read before the new key is used");
+
+    // Another retry, too, is another worker's report.
+    ledger.postpone(&replayed, &retry(Aftermath::SameEpoch), &note()).await.unwrap();
+    is_stale(ledger.fail(&replayed, &failure, &note()).await, "another worker has used up a retry");
+    let current = ledger.reversal_task(late.id).await.unwrap().unwrap();
+    ledger.fail(&current, &failure, &note()).await.unwrap();
+    let replayed = ledger.replay(&current, &note()).await.unwrap();
+    ledger.fail(&replayed, &failure, &note()).await.unwrap();
+}
+
+async fn whoever_read_a_transfer_before_its_retry_does_not_end_it(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    let registered: serde_json::Value = app.register(to_create("pi_1")).await.json().await.unwrap();
+    let id: Uuid = registered["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
+    let (ledger, failure) = (app.ledger(), Failure { code: "late".into(), message: "late".into() });
+    let late = ledger.creation_task(id).await.unwrap().unwrap();
+    ledger.fail_creation(&late, &failure, &note()).await.unwrap();
+    ledger.retry_transfer(id, &note()).await.unwrap();
+    is_stale(ledger.fail_creation(&late, &failure, &note()).await, "it was retried");
+    is_stale(ledger.postpone_creation(&late, &retry(Aftermath::SameEpoch), &note()).await, "it was retried");
+    let retried = ledger.creation_task(id).await.unwrap().unwrap();
+    assert_eq!((retried.epoch, retried.doubtful_since.is_some()), (1, true));
+    ledger.fail_creation(&retried, &failure, &note()).await.unwrap();
+    let given_up = ledger.creation_task(id).await.unwrap().unwrap();
+    let retried = ledger.replay_creation(&given_up, &note()).await.unwrap();
+    ledger.fail_creation(&retried, &failure, &note()).await.unwrap();
 }
 
 async fn nobody_calls_with_a_row_that_is_no_longer_as_it_was_read(app: TestApp) {
