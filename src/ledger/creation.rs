@@ -108,10 +108,8 @@ impl Ledger {
             (C::FailureMessage, Expr::value(Some(how.failure.message.clone()))),
             (C::SweepAfter, Expr::value(Some(how.until + self.creation_grace))),
             (C::SweepCount, Expr::value(0)),
+            (C::RetryCount, Expr::value(how.retry_count(task.retry_count))),
         ];
-        if how.counted {
-            also.push((C::RetryCount, Expr::value(task.retry_count.saturating_add(1))));
-        }
         let doubtful = (C::DoubtfulSince, Expr::value(Some(task.doubtful_since.unwrap_or(at))));
         match &how.aftermath {
             Aftermath::SameEpoch => {}

@@ -6,8 +6,8 @@
 //! marked: both write the row only while it is pending, so that the database lets one of them win. A lost answer of that
 //! commit leaves a reversal marked that was never asked for, which errs on the safe side.
 //!
-//! Every report is guarded by what the worker had read (status, retry count, epoch): of two workers that hold the same
-//! job, one report counts and the other is [`LedgerError::Stale`].
+//! Every report is guarded by what the worker had read (status, retry count, epoch, what Stripe has accepted): of two
+//! workers that hold the same job, one report counts and the other is [`LedgerError::Stale`].
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Func};
@@ -81,7 +81,7 @@ pub struct Failure {
 pub struct Postponement {
     /// Stripe is not asked before.
     pub until: DateTime<Utc>,
-    /// Whether this used up a retry.
+    /// Whether this used up a retry, where Stripe has given no definite answer.
     pub counted: bool,
     /// What the next try has to know.
     pub aftermath: Aftermath,
@@ -94,17 +94,30 @@ pub struct Postponement {
 pub enum Aftermath {
     /// Nothing: the same call, under the same key.
     SameEpoch,
-    /// Stripe refused, definitely, and may agree later: a new key, since the old one replays the refusal.
+    /// Stripe refused, definitely, and may agree later: a new key, since the old one replays the refusal; and all retries,
+    /// since what went wrong before is over.
     NewEpoch,
     /// Stripe may have done it: look before calling again.
     Doubtful,
     /// Looked, and it was not there: look once more after a settling time.
     Absent,
-    /// Stripe has accepted it and is not done: look again, never call again.
+    /// Stripe has accepted it and is not done: look again, with all retries, and never call again.
     AcceptedByStripe {
         /// Stripe's id of the reversal.
         reversal_id: String,
     },
+}
+
+impl Postponement {
+    /// The retries that are used up after it, when `before` were before it. Where they begin anew, the row differs in
+    /// something else from all that it has been.
+    pub(super) fn retry_count(&self, before: i32) -> i32 {
+        match self.aftermath {
+            Aftermath::NewEpoch | Aftermath::AcceptedByStripe { .. } => 0,
+            Aftermath::SameEpoch | Aftermath::Doubtful | Aftermath::Absent if self.counted => before.saturating_add(1),
+            Aftermath::SameEpoch | Aftermath::Doubtful | Aftermath::Absent => before,
+        }
+    }
 }
 
 impl Ledger {
@@ -154,10 +167,8 @@ impl Ledger {
             .col_expr(C::FailureMessage, Expr::value(Some(how.failure.message.clone())))
             .col_expr(C::SweepAfter, Expr::value(Some(how.until + self.sweep_grace)))
             .col_expr(C::SweepCount, Expr::value(0))
+            .col_expr(C::RetryCount, Expr::value(how.retry_count(task.retry_count)))
             .col_expr(C::UpdatedAt, Expr::value(at));
-        if how.counted {
-            update = update.col_expr(C::RetryCount, Expr::value(task.retry_count.saturating_add(1)));
-        }
         update = match &how.aftermath {
             Aftermath::SameEpoch => update,
             Aftermath::NewEpoch => update
@@ -245,11 +256,16 @@ impl Ledger {
 /// The guard: only if the row is still pending and as `task` was read.
 fn as_read(task: &ReversalTask) -> Condition {
     use reversal::Column as C;
+    let accepted = match &task.pending_reversal_id {
+        Some(id) => C::PendingReversalId.eq(id),
+        None => C::PendingReversalId.is_null(),
+    };
     Condition::all()
         .add(C::Id.eq(task.id))
         .add(C::Status.eq(ReversalStatus::Pending))
         .add(C::RetryCount.eq(task.retry_count))
         .add(C::Epoch.eq(task.epoch))
+        .add(accepted)
 }
 
 /// Locks the row in `txn`, if it is still pending and as `task` was read.

@@ -16,6 +16,7 @@ both_databases! {
     a_second_reversal_at_stripe_is_told_and_changes_nothing,
     whoever_read_a_reversal_before_its_replay_does_not_end_it,
     whoever_read_a_transfer_before_its_retry_does_not_end_it,
+    a_definite_answer_gives_the_retries_back_and_outdates_earlier_reports,
     nobody_calls_with_a_row_that_is_no_longer_as_it_was_read,
     nobody_creates_with_a_row_that_is_no_longer_as_it_was_read,
 }
@@ -26,7 +27,7 @@ async fn of_two_workers_that_postpone_the_same_try_one_counts(app: TestApp) {
     let second = app.ledger().postpone(&task, &retry(Aftermath::NewEpoch), &note()).await;
     assert!(matches!(second, Err(LedgerError::Stale { .. })), "{second:?}");
     let now = app.ledger().reversal_task(task.id).await.unwrap().unwrap();
-    assert_eq!((now.retry_count, now.epoch), (1, 1));
+    assert_eq!((now.retry_count, now.epoch), (0, 1));
 }
 
 async fn of_two_workers_that_begin_an_epoch_one_does(app: TestApp) {
@@ -110,6 +111,25 @@ async fn whoever_read_a_transfer_before_its_retry_does_not_end_it(mut app: TestA
     let given_up = ledger.creation_task(id).await.unwrap().unwrap();
     let retried = ledger.replay_creation(&given_up, &note()).await.unwrap();
     ledger.fail_creation(&retried, &failure, &note()).await.unwrap();
+}
+
+async fn a_definite_answer_gives_the_retries_back_and_outdates_earlier_reports(app: TestApp) {
+    let (app, first) = open_reversal(app).await;
+    let ledger = app.ledger();
+    let read = || async { ledger.reversal_task(first.id).await.unwrap().unwrap() };
+    let accepted = || Aftermath::AcceptedByStripe { reversal_id: "trr_1".into() };
+    for (answer, epoch) in [(Aftermath::NewEpoch, 1), (accepted(), 1), (accepted(), 1)] {
+        let early = read().await;
+        ledger.postpone(&early, &retry(Aftermath::SameEpoch), &note()).await.unwrap();
+        let waits = Postponement { counted: false, ..retry(answer) };
+        ledger.postpone(&read().await, &waits, &note()).await.unwrap();
+        let now = read().await;
+        assert_eq!((now.retry_count, now.epoch), (0, epoch), "{waits:?}");
+        if now.pending_reversal_id != early.pending_reversal_id || now.epoch != early.epoch {
+            is_stale(ledger.postpone(&early, &retry(Aftermath::Doubtful), &note()).await, "Stripe has answered since");
+        }
+        is_stale(ledger.begin_calling(&early, early.epoch_started_at).await, "Stripe has answered since");
+    }
 }
 
 async fn nobody_calls_with_a_row_that_is_no_longer_as_it_was_read(app: TestApp) {

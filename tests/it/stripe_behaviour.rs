@@ -15,6 +15,7 @@ both_databases! {
     a_pending_reversal_that_stripe_gives_up_is_given_up,
     each_try_against_a_short_balance_has_a_new_key,
     a_balance_that_stays_short_is_given_up_at_its_deadline,
+    what_went_wrong_before_a_definite_answer_counts_no_more,
     the_amount_never_shrinks_to_what_somebody_else_left,
     a_key_that_stripe_may_have_forgotten_is_not_used_again,
     a_partly_reversed_transfer_gives_back_what_is_asked,
@@ -73,6 +74,20 @@ async fn a_balance_that_stays_short_is_given_up_at_its_deadline(mut app: TestApp
     let reversal = &transfer["reversals"][0];
     assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"balance_insufficient".into(), &0.into()));
     app.transfer_becomes(1, "reversed").await;
+}
+
+async fn what_went_wrong_before_a_definite_answer_counts_no_more(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_MAX_RETRIES", "2")]).await;
+    app.sim.set_balance("acct_1", Some(0));
+    app.sim.fault("tr_1", Fault::UnavailableHtml, 2);
+    app.refund(10_000).await;
+    let waits = |reversal: &Value| reversal["failure_code"] == "balance_insufficient";
+    let waiting = app.reversal_when(0, "it waits for balance, after two retries", waits).await;
+    assert_eq!(waiting["retry_count"], 0);
+    app.sim.fault("tr_1", Fault::UnavailableHtml, 2);
+    app.sim.set_balance("acct_1", None);
+    let transfer = app.transfer_becomes(0, "reversed").await;
+    assert_eq!(transfer["reversals"][0]["retry_count"], 2);
 }
 
 async fn the_amount_never_shrinks_to_what_somebody_else_left(app: TestApp) {
