@@ -29,8 +29,9 @@ use parts::{check_queues, listen, open_ledger, server, watching_server, workers}
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
-/// A job that takes longer is cut off and retried: three calls to Stripe at its client's timeout, and some waiting.
-const JOB_TIMEOUT: Duration = Duration::from_secs(120);
+/// A job that takes longer is cut off and retried: a look, a call and another look, which are five requests at the Stripe
+/// client's timeout, and three turns at the longest that is waited for.
+const JOB_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Which parts run in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

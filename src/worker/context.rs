@@ -17,6 +17,8 @@ pub(super) const ACTOR: &str = "worker";
 const MAX_OVERTAKEN: usize = 3;
 /// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
 const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
+/// A job waits no longer than this for a turn to call: the time counts as the job's, and the job timeout cuts it off.
+const LONGEST_WAIT_FOR_A_TURN: Duration = Duration::from_secs(30);
 /// The broker counts the time of its own parking in whole seconds.
 const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
@@ -28,6 +30,21 @@ pub struct Timing {
     pub balance_deadline: Duration,
     /// Between two looks at Stripe's list that must both find nothing: longer than a call can be on its way.
     pub settling: Duration,
+}
+
+/// Why a job stops in the middle, with nothing to report of it.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The ledger did not take a report, or could not be read.
+    Ledger(LedgerError),
+    /// The limiter lets this worker call only after that long.
+    NoTurn(Duration),
+}
+
+impl From<LedgerError> for Halt {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
 }
 
 /// What a job works with. Cheap to clone.
@@ -49,19 +66,20 @@ pub struct JobContext {
 
 impl JobContext {
     /// Runs a job, again where another worker with a duplicate was faster: the row then says what is left to do.
-    pub(super) async fn run<F: Future<Output = Result<Outcome, LedgerError>>>(
-        &self,
-        converge: impl Fn() -> F,
-    ) -> Outcome {
+    pub(super) async fn run<F: Future<Output = Result<Outcome, Halt>>>(&self, converge: impl Fn() -> F) -> Outcome {
         if self.kill_switch.is_off() {
             return Outcome::GiveBack;
         }
         for _ in 0..MAX_OVERTAKEN {
             match converge().await {
                 Ok(outcome) => return outcome,
-                Err(LedgerError::Stale { .. }) => {}
-                Err(error @ LedgerError::Database(_)) => return self.not_now(error.to_string()),
-                Err(error) => return Outcome::Retry { reason: error.to_string() },
+                Err(Halt::NoTurn(delay)) => {
+                    let reason = format!("calls to Stripe are slowed down: the next turn is {delay:.0?} away");
+                    return Outcome::Snooze { delay, reason };
+                }
+                Err(Halt::Ledger(LedgerError::Stale { .. })) => {}
+                Err(Halt::Ledger(error @ LedgerError::Database(_))) => return self.not_now(error.to_string()),
+                Err(Halt::Ledger(error)) => return Outcome::Retry { reason: error.to_string() },
             }
         }
         self.not_now("another worker holds the same job".to_owned())
@@ -78,6 +96,11 @@ impl JobContext {
         let delay = (next_retry_at? - now()).to_std().ok()?;
         let tolerance = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
         (delay > tolerance).then(|| Outcome::Snooze { delay, reason: "its next try lies ahead".to_owned() })
+    }
+
+    /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
+    pub(super) async fn turn(&self) -> Result<(), Halt> {
+        self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Halt::NoTurn)
     }
 
     /// Learns from an answer of Stripe's how fast, and whether, to go on calling.

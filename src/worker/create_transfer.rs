@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
-use super::context::{ACTOR, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
+use super::context::{ACTOR, Halt, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
 use super::decision::{Decision, Pace, decide};
 use super::waiting::{PutOff, failure, wait};
 use crate::ledger::{Aftermath, CreateTransferJob, CreationTask, Failure, LedgerError, Note, TransferStatus};
@@ -38,7 +38,7 @@ impl CreateTransfer {
         Self { context }
     }
 
-    async fn converge(&self, job: CreateTransferJob, delivery: &Delivery) -> Result<Outcome, LedgerError> {
+    async fn converge(&self, job: CreateTransferJob, delivery: &Delivery) -> Result<Outcome, Halt> {
         let ledger = &self.context.ledger;
         let Some(mut task) = ledger.creation_task(job.transfer_id).await? else {
             return Ok(Outcome::Park { reason: format!("the ledger has no transfer {} to create", job.transfer_id) });
@@ -62,11 +62,11 @@ impl CreateTransfer {
     }
 
     /// Takes the next step towards the end: looks at what Stripe has where that is in doubt, calls where it is not.
-    async fn advance(&self, task: CreationTask) -> Result<Outcome, LedgerError> {
+    async fn advance(&self, task: CreationTask) -> Result<Outcome, Halt> {
         if task.doubtful_since.is_none() && task.epoch_started_at >= oldest_trusted_epoch() {
             return self.call(&task).await;
         }
-        match self.look(&task).await {
+        match self.look(&task).await? {
             Ok(Some(found)) => return self.report_seen(&task, &found).await,
             Ok(None) => {}
             Err(report) => return self.follow(&task, report).await,
@@ -82,22 +82,26 @@ impl CreateTransfer {
     }
 
     /// Asks Stripe to create it, and does what its answer asks for.
-    async fn call(&self, task: &CreationTask) -> Result<Outcome, LedgerError> {
-        self.context.limiter.turn().await;
+    async fn call(&self, task: &CreationTask) -> Result<Outcome, Halt> {
+        self.context.turn().await?;
         self.context.ledger.begin_creating(task, oldest_trusted_epoch()).await?;
         let report = self.context.stripe.create_transfer(&command(task)).await;
         self.follow(task, report).await
     }
 
     /// The transfer at Stripe that carries our id, if there is one. The oldest, should there be two.
-    async fn look(&self, task: &CreationTask) -> Result<Option<Transfer>, Report> {
-        self.context.limiter.turn().await;
-        let list = self.context.stripe.list_transfers(&command(task), task.created_at - CLOCKS_DIFFER).await?;
+    async fn look(&self, task: &CreationTask) -> Result<Result<Option<Transfer>, Report>, Halt> {
+        self.context.turn().await?;
+        let since = task.created_at - CLOCKS_DIFFER;
+        let list = match self.context.stripe.list_transfers(&command(task), since).await {
+            Ok(list) => list,
+            Err(report) => return Ok(Err(report)),
+        };
         self.context.limiter.raise();
-        Ok(list.into_iter().rfind(|transfer| transfer.transfer_id() == Some(task.id)))
+        Ok(Ok(list.into_iter().rfind(|transfer| transfer.transfer_id() == Some(task.id))))
     }
 
-    async fn report_seen(&self, task: &CreationTask, found: &Transfer) -> Result<Outcome, LedgerError> {
+    async fn report_seen(&self, task: &CreationTask, found: &Transfer) -> Result<Outcome, Halt> {
         match found.difference(&command(task)) {
             None => self.succeed(task, &found.id, None).await,
             Some(difference) => self.give_up(task, failure("transfer_mismatch", &difference), None).await,
@@ -105,7 +109,7 @@ impl CreateTransfer {
     }
 
     /// Does what follows from an answer of Stripe's.
-    async fn follow(&self, task: &CreationTask, report: Report) -> Result<Outcome, LedgerError> {
+    async fn follow(&self, task: &CreationTask, report: Report) -> Result<Outcome, Halt> {
         self.context.note(&report);
         match decide(&report.meaning) {
             Decision::Succeed { id } => self.succeed(task, &id, report.request_id).await,
@@ -132,11 +136,11 @@ impl CreateTransfer {
         aftermath: Aftermath,
         pace: Pace,
         report: Report,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         match self.context.retry(task.retry_count, aftermath, pace, &report) {
             Ok(put_off) => self.put_off(task, put_off).await,
             // It may have happened all the same, with its answers lost: one look before giving up.
-            Err(exhausted) => match self.look(task).await {
+            Err(exhausted) => match self.look(task).await? {
                 Ok(Some(found)) => self.report_seen(task, &found).await,
                 _ => self.give_up(task, exhausted, report.request_id).await,
             },
@@ -148,7 +152,7 @@ impl CreateTransfer {
         task: &CreationTask,
         stripe_transfer_id: &str,
         request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         let note = Note::new(ACTOR, "Stripe has created it").with_request_id(request_id.clone());
         match self.context.ledger.created(task.id, stripe_transfer_id, &note).await {
             Err(LedgerError::Conflict(problem)) => {
@@ -160,12 +164,7 @@ impl CreateTransfer {
         Ok(Outcome::Done)
     }
 
-    async fn give_up(
-        &self,
-        task: &CreationTask,
-        why: Failure,
-        request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
+    async fn give_up(&self, task: &CreationTask, why: Failure, request_id: Option<String>) -> Result<Outcome, Halt> {
         let reason = format!("{}: {}", why.code, why.message);
         let note = Note::new(ACTOR, format!("given up, its message is parked: {reason}")).with_request_id(request_id);
         self.context.ledger.fail_creation(task, &why, &note).await?;
@@ -173,7 +172,7 @@ impl CreateTransfer {
         Ok(Outcome::Park { reason })
     }
 
-    async fn put_off(&self, task: &CreationTask, put_off: PutOff) -> Result<Outcome, LedgerError> {
+    async fn put_off(&self, task: &CreationTask, put_off: PutOff) -> Result<Outcome, Halt> {
         self.context.ledger.postpone_creation(task, &put_off.how, &put_off.note).await?;
         Ok(put_off.outcome)
     }

@@ -48,15 +48,32 @@ impl Limiter {
         self.lock().per_second
     }
 
-    /// Waits for this call's turn.
+    /// Waits for this call's turn, however long.
     pub async fn turn(&self) {
-        let slot = {
-            let mut state = self.lock();
-            let slot = state.next_slot.max(Instant::now());
-            state.next_slot = slot + Duration::from_secs_f64(1.0 / state.per_second);
-            slot
-        };
-        tokio::time::sleep_until(slot).await;
+        if let Ok(slot) = self.take(Duration::MAX) {
+            tokio::time::sleep_until(slot).await;
+        }
+    }
+
+    /// Waits for this call's turn, unless it is further away than `patience`.
+    ///
+    /// # Errors
+    /// How far away it is. It is then left to others.
+    pub async fn turn_within(&self, patience: Duration) -> Result<(), Duration> {
+        tokio::time::sleep_until(self.take(patience)?).await;
+        Ok(())
+    }
+
+    fn take(&self, patience: Duration) -> Result<Instant, Duration> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let slot = state.next_slot.max(now);
+        let wait = slot.duration_since(now);
+        if wait > patience {
+            return Err(wait);
+        }
+        state.next_slot = slot + Duration::from_secs_f64(1.0 / state.per_second);
+        Ok(slot)
     }
 
     /// Stripe took the call.
@@ -116,6 +133,17 @@ mod tests {
             limiter.raise();
         }
         assert!((limiter.lock().per_second - 40.0).abs() < 1e-9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_too_far_away_is_left_to_others() {
+        let limiter = Limiter::new(1);
+        limiter.turn().await;
+        assert_eq!(limiter.turn_within(Duration::from_secs(3)).await, Err(Duration::from_secs(4)));
+        assert_eq!(limiter.turn_within(Duration::from_secs(3)).await, Err(Duration::from_secs(4)));
+        let start = Instant::now();
+        assert_eq!(limiter.turn_within(Duration::from_secs(4)).await, Ok(()));
+        assert_eq!(start.elapsed().as_secs(), 4);
     }
 
     #[tokio::test(start_paused = true)]

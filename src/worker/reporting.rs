@@ -4,7 +4,7 @@
 
 use queues::Outcome;
 
-use super::context::ACTOR;
+use super::context::{ACTOR, Halt};
 use super::decision::{Pace, WaitFor};
 use super::reverse_transfer::ReverseTransfer;
 use super::waiting::PutOff;
@@ -18,7 +18,7 @@ impl ReverseTransfer {
         stripe_reversal_id: &str,
         externally: bool,
         request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         let ledger = &self.context.ledger;
         let by = if externally { "somebody else has reversed it at Stripe" } else { "Stripe has reversed it" };
         let attempt = task.retry_count.saturating_add(1);
@@ -49,7 +49,7 @@ impl ReverseTransfer {
         task: &ReversalTask,
         why: Failure,
         request_id: Option<String>,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         let reason = format!("{}: {}", why.code, why.message);
         let note = Note::new(ACTOR, format!("given up, its message is parked: {reason}")).with_request_id(request_id);
         self.context.ledger.fail(task, &why, &note).await?;
@@ -65,12 +65,12 @@ impl ReverseTransfer {
         aftermath: Aftermath,
         pace: Pace,
         report: Report,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         match self.context.retry(task.retry_count, aftermath, pace, &report) {
             Ok(put_off) => self.put_off(task, put_off).await,
             Err(exhausted) => {
                 // It may have happened all the same, with its answers lost: one look before giving up.
-                if let Ok(sight) = self.look(task, transfer_id).await
+                if let Ok(sight) = self.look(task, transfer_id).await?
                     && let Some(outcome) = self.report_if_seen(task, &sight).await?
                 {
                     return Ok(outcome);
@@ -87,14 +87,14 @@ impl ReverseTransfer {
         aftermath: Aftermath,
         reason: WaitFor,
         report: Report,
-    ) -> Result<Outcome, LedgerError> {
+    ) -> Result<Outcome, Halt> {
         match self.context.wait_for(task.created_at, aftermath, reason, &report) {
             Ok(put_off) => self.put_off(task, put_off).await,
             Err(too_long) => self.give_up(task, too_long, report.request_id).await,
         }
     }
 
-    pub(super) async fn put_off(&self, task: &ReversalTask, put_off: PutOff) -> Result<Outcome, LedgerError> {
+    pub(super) async fn put_off(&self, task: &ReversalTask, put_off: PutOff) -> Result<Outcome, Halt> {
         self.context.ledger.postpone(task, &put_off.how, &put_off.note).await?;
         Ok(put_off.outcome)
     }

@@ -6,11 +6,11 @@
 use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
-use super::context::{ACTOR, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
+use super::context::{ACTOR, Halt, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
 use super::decision::{Decision, Otherwise, Pace, decide};
 use super::reconcile::{self, Sight};
 use super::waiting::{failure, wait};
-use crate::ledger::{Aftermath, LedgerError, Note, REVERSAL_ENDED, ReversalStatus, ReversalTask, ReverseTransferJob};
+use crate::ledger::{Aftermath, Note, REVERSAL_ENDED, ReversalStatus, ReversalTask, ReverseTransferJob};
 use crate::stripe::{self, Report};
 use crate::trace_context;
 
@@ -35,7 +35,7 @@ impl ReverseTransfer {
         Self { context }
     }
 
-    async fn converge(&self, job: ReverseTransferJob, delivery: &Delivery) -> Result<Outcome, LedgerError> {
+    async fn converge(&self, job: ReverseTransferJob, delivery: &Delivery) -> Result<Outcome, Halt> {
         let ledger = &self.context.ledger;
         let Some(mut task) = ledger.reversal_task(job.reversal_id).await? else {
             return Ok(Outcome::Park { reason: format!("the ledger has no reversal {}", job.reversal_id) });
@@ -70,12 +70,12 @@ impl ReverseTransfer {
     }
 
     /// Takes the next step towards the end: looks at what Stripe has where that is in doubt, calls where it is not.
-    async fn advance(&self, task: ReversalTask, transfer_id: &str) -> Result<Outcome, LedgerError> {
+    async fn advance(&self, task: ReversalTask, transfer_id: &str) -> Result<Outcome, Halt> {
         let in_doubt = task.pending_reversal_id.is_some() || task.doubtful_since.is_some();
         if !in_doubt && task.epoch_started_at >= oldest_trusted_epoch() {
             return self.call(&task, transfer_id).await;
         }
-        let sight = match self.look(&task, transfer_id).await {
+        let sight = match self.look(&task, transfer_id).await? {
             Ok(sight) => sight,
             Err(report) => return self.follow(&task, transfer_id, report).await,
         };
@@ -99,7 +99,7 @@ impl ReverseTransfer {
     }
 
     /// Asks Stripe to reverse, and does what its answer asks for.
-    async fn call(&self, task: &ReversalTask, transfer_id: &str) -> Result<Outcome, LedgerError> {
+    async fn call(&self, task: &ReversalTask, transfer_id: &str) -> Result<Outcome, Halt> {
         let command = stripe::ReverseTransfer {
             transfer_id: transfer_id.to_owned(),
             amount: task.amount,
@@ -108,21 +108,23 @@ impl ReverseTransfer {
             refund_id: task.refund_id,
             epoch: task.epoch,
         };
-        self.context.limiter.turn().await;
+        self.context.turn().await?;
         self.context.ledger.begin_calling(task, oldest_trusted_epoch()).await?;
         let report = self.context.stripe.reverse_transfer(&command).await;
         self.follow(task, transfer_id, report).await
     }
 
-    pub(super) async fn look(&self, task: &ReversalTask, transfer_id: &str) -> Result<Sight, Report> {
-        self.context.limiter.turn().await;
-        let sight = reconcile::look(&self.context.stripe, transfer_id, task.id).await?;
-        self.context.limiter.raise();
+    pub(super) async fn look(&self, task: &ReversalTask, transfer_id: &str) -> Result<Result<Sight, Report>, Halt> {
+        self.context.turn().await?;
+        let sight = reconcile::look(&self.context.stripe, transfer_id, task.id).await;
+        if sight.is_ok() {
+            self.context.limiter.raise();
+        }
         Ok(sight)
     }
 
     /// Does what follows from an answer of Stripe's.
-    async fn follow(&self, task: &ReversalTask, transfer_id: &str, report: Report) -> Result<Outcome, LedgerError> {
+    async fn follow(&self, task: &ReversalTask, transfer_id: &str, report: Report) -> Result<Outcome, Halt> {
         self.context.note(&report);
         match decide(&report.meaning) {
             Decision::Succeed { id } => self.succeed(task, &id, false, report.request_id).await,
@@ -143,8 +145,8 @@ impl ReverseTransfer {
         transfer_id: &str,
         otherwise: Otherwise,
         report: Report,
-    ) -> Result<Outcome, LedgerError> {
-        let sight = match self.look(task, transfer_id).await {
+    ) -> Result<Outcome, Halt> {
+        let sight = match self.look(task, transfer_id).await? {
             Ok(sight) => sight,
             // What stays for the next try is that a look is due.
             Err(failed) => {
@@ -170,11 +172,7 @@ impl ReverseTransfer {
     }
 
     /// Reports what Stripe's list says of our reversal, if it is in there.
-    pub(super) async fn report_if_seen(
-        &self,
-        task: &ReversalTask,
-        sight: &Sight,
-    ) -> Result<Option<Outcome>, LedgerError> {
+    pub(super) async fn report_if_seen(&self, task: &ReversalTask, sight: &Sight) -> Result<Option<Outcome>, Halt> {
         let Some(ours) = &sight.ours else { return Ok(None) };
         if ours.amount != task.amount {
             let message = format!("{} at Stripe takes back {}, not {}", ours.id, ours.amount, task.amount);

@@ -12,12 +12,13 @@ use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{TestApp, both_databases, eventually, to_create};
+use crate::support::{DEADLINE, TestApp, both_databases, eventually, to_create};
 
 both_databases! {
     a_reversal_that_another_worker_went_on_with_is_not_called_under_the_old_key,
     a_creation_that_another_worker_went_on_with_is_not_called_under_the_old_key,
     a_key_that_grows_too_old_while_its_worker_waits_is_not_used,
+    a_turn_that_is_far_away_is_not_waited_for_and_costs_no_retry,
 }
 
 async fn a_reversal_that_another_worker_went_on_with_is_not_called_under_the_old_key(mut app: TestApp) {
@@ -71,6 +72,25 @@ async fn a_key_that_grows_too_old_while_its_worker_waits_is_not_used(mut app: Te
     assert!(matches!(outcome, Outcome::Snooze { .. }), "{outcome:?}");
     assert!(keys(&app).is_empty(), "the old key was used");
     assert!(app.sim.ledger().requests.iter().any(|request| request.method == "GET"), "Stripe's list is read instead");
+}
+
+async fn a_turn_that_is_far_away_is_not_waited_for_and_costs_no_retry(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.refund(4_000).await;
+    let reversal_id = id(&app.payment("pi_1").await["transfers"][0]["reversals"][0]);
+    let worker = slow_worker(&app);
+    // As after a 429 that says so.
+    worker.limiter.halve(Some(Duration::from_secs(600)));
+    let before = app.ledger().reversal_task(reversal_id).await.unwrap().unwrap();
+    let handler = ReverseTransfer::new(worker);
+    let handled = handler.handle(ReverseTransferJob { reversal_id }, Delivery::new("m", "reverse_transfer"));
+    let outcome = tokio::time::timeout(DEADLINE, handled).await.expect("it does not wait for its turn");
+    let Outcome::Snooze { delay, reason } = outcome else { panic!("{outcome:?}") };
+    assert!((Duration::from_secs(500)..=Duration::from_secs(600)).contains(&delay), "{delay:?}");
+    assert!(reason.contains("slowed down"), "{reason}");
+    let after = app.ledger().reversal_task(reversal_id).await.unwrap().unwrap();
+    assert_eq!((after.retry_count, after.updated_at), (before.retry_count, before.updated_at));
+    assert!(app.sim.ledger().requests.is_empty(), "Stripe was called out of turn");
 }
 
 /// A worker whose second call comes eight seconds after its first.
