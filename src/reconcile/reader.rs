@@ -35,7 +35,7 @@ impl Reader {
         };
         let reversals = match none_expected && transfer.amount_reversed == 0 {
             true => Vec::new(),
-            false => self.ask(|| self.stripe.list_reversals(id)).await.map_err(|report| failed(id, report))?,
+            false => self.ask(|| self.stripe.list_reversals(id)).await.map_err(|report| failed(id, report))?.items,
         };
         Ok(Some(AtStripe { transfer, reversals }))
     }

@@ -42,6 +42,10 @@ impl Answer {
         Ok(Answer { status, headers, body })
     }
 
+    pub(super) fn request_id(&self) -> Option<String> {
+        self.headers.request_id.clone()
+    }
+
     pub(super) fn classify(&self, asked: Asked<'_>) -> Report {
         counted(outcome::classify(self.status.as_u16(), &self.headers, &self.body, asked))
     }

@@ -141,16 +141,16 @@ impl Client {
         transfer.ok_or_else(|| answer.classify(Asked::Read))
     }
 
-    /// Reads all reversals of a transfer, newest first, over all pages.
+    /// Reads all reversals of a transfer, over all pages.
     ///
     /// # Errors
     /// The [`Report`] of the first page that failed: an incomplete list would look like an absent reversal.
-    pub async fn list_reversals(&self, transfer_id: &str) -> Result<Vec<TransferReversal>, Report> {
+    pub async fn list_reversals(&self, transfer_id: &str) -> Result<Listed<TransferReversal>, Report> {
         self.list(self.url(&[transfer_id, "reversals"]), &[], |reversal: &TransferReversal| &reversal.id).await
     }
 
-    /// Reads all transfers among which `command`'s must be if it was carried out, newest first, over all pages: those that
-    /// were created from `since` on.
+    /// Reads all transfers among which `command`'s must be if it was carried out, over all pages: those that were created
+    /// from `since` on.
     ///
     /// # Errors
     /// The [`Report`] of the first page that failed: an incomplete list would look like an absent transfer.
@@ -158,7 +158,7 @@ impl Client {
         &self,
         command: &CreateTransfer,
         since: DateTime<Utc>,
-    ) -> Result<Vec<Transfer>, Report> {
+    ) -> Result<Listed<Transfer>, Report> {
         let (name, value) = command.filter();
         let filter = [(name, value), ("created[gte]", &since.timestamp().to_string())];
         self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id).await
@@ -169,7 +169,7 @@ impl Client {
         url: Url,
         filter: &[(&str, &str)],
         id: impl Fn(&T) -> &String,
-    ) -> Result<Vec<T>, Report> {
+    ) -> Result<Listed<T>, Report> {
         let mut items: Vec<T> = Vec::new();
         let mut seen = HashSet::new();
         loop {
@@ -188,7 +188,7 @@ impl Client {
             }
             items.extend(page.data);
             if !page.has_more {
-                return Ok(items);
+                return Ok(Listed { items, request_id: answer.request_id() });
             }
         }
     }
@@ -207,6 +207,15 @@ impl Client {
         let response = request.timeout(self.timeout).send().await.map_err(|error| unanswered(error, None))?;
         Answer::of(response).await
     }
+}
+
+/// A whole list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// Newest first.
+    pub items: Vec<T>,
+    /// `Request-Id` of the last page.
+    pub request_id: Option<String>,
 }
 
 /// A page of a list. Without `has_more` it would be unknown whether the list is complete.

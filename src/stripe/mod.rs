@@ -11,6 +11,6 @@ pub mod outcome;
 mod report;
 mod types;
 
-pub use client::{API_VERSION, Client, ClientError};
+pub use client::{API_VERSION, Client, ClientError, Listed};
 pub use report::{MESSAGE_MAX_CHARS, Meaning, RETRY_AFTER_MAX, Report};
 pub use types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};

@@ -66,17 +66,20 @@ impl CreateTransfer {
         if task.doubtful_since.is_none() && task.epoch_started_at >= oldest_trusted_epoch() {
             return self.call(&task).await;
         }
-        match self.look(&task).await? {
-            Ok(Some(found)) => return self.report_seen(&task, &found).await,
-            Ok(None) => {}
+        let sight = match self.look(&task).await? {
+            Ok(sight) => sight,
             Err(report) => return self.follow(&task, report).await,
+        };
+        if let Some(found) = &sight.ours {
+            return self.report_seen(&task, found, sight.request_id).await;
         }
         if !self.context.has_settled(task.absent_since) {
             let why = failure("not_found_yet", "Stripe's list does not have it; looking once more before a new call");
             let settling = self.context.timing.settling;
-            return self.put_off(&task, wait(Aftermath::Absent, settling, why, None)).await;
+            return self.put_off(&task, wait(Aftermath::Absent, settling, why, sight.request_id)).await;
         }
-        let note = Note::new(ACTOR, "not at Stripe, looked twice: calling under a new key");
+        let note =
+            Note::new(ACTOR, "not at Stripe, looked twice: calling under a new key").with_request_id(sight.request_id);
         let task = self.context.ledger.begin_creation_epoch(&task, &note).await?;
         self.call(&task).await
     }
@@ -89,8 +92,7 @@ impl CreateTransfer {
         self.follow(task, report).await
     }
 
-    /// The transfer at Stripe that carries our id, if there is one. The oldest, should there be two.
-    async fn look(&self, task: &CreationTask) -> Result<Result<Option<Transfer>, Report>, Halt> {
+    async fn look(&self, task: &CreationTask) -> Result<Result<Sight, Report>, Halt> {
         self.context.turn().await?;
         let since = task.created_at - CLOCKS_DIFFER;
         let list = match self.context.stripe.list_transfers(&command(task), since).await {
@@ -98,13 +100,19 @@ impl CreateTransfer {
             Err(report) => return Ok(Err(report)),
         };
         self.context.limiter.raise();
-        Ok(Ok(list.into_iter().rfind(|transfer| transfer.transfer_id() == Some(task.id))))
+        let ours = list.items.into_iter().rfind(|transfer| transfer.transfer_id() == Some(task.id));
+        Ok(Ok(Sight { ours, request_id: list.request_id }))
     }
 
-    async fn report_seen(&self, task: &CreationTask, found: &Transfer) -> Result<Outcome, Halt> {
+    async fn report_seen(
+        &self,
+        task: &CreationTask,
+        found: &Transfer,
+        request_id: Option<String>,
+    ) -> Result<Outcome, Halt> {
         match found.difference(&command(task)) {
-            None => self.succeed(task, &found.id, None).await,
-            Some(difference) => self.give_up(task, failure("transfer_mismatch", &difference), None).await,
+            None => self.succeed(task, &found.id, request_id).await,
+            Some(difference) => self.give_up(task, failure("transfer_mismatch", &difference), request_id).await,
         }
     }
 
@@ -141,7 +149,7 @@ impl CreateTransfer {
             Ok(put_off) => self.put_off(task, put_off).await,
             // It may have happened all the same, with its answers lost: one look before giving up.
             Err(exhausted) => match self.look(task).await? {
-                Ok(Some(found)) => self.report_seen(task, &found).await,
+                Ok(Sight { ours: Some(found), request_id }) => self.report_seen(task, &found, request_id).await,
                 _ => self.give_up(task, exhausted, report.request_id).await,
             },
         }
@@ -176,6 +184,15 @@ impl CreateTransfer {
         self.context.ledger.postpone_creation(task, &put_off.how, &put_off.note).await?;
         Ok(put_off.outcome)
     }
+}
+
+/// What Stripe's list shows.
+#[derive(Debug)]
+struct Sight {
+    /// The transfer that carries our id. The oldest, should there be two.
+    ours: Option<Transfer>,
+    /// Stripe's `Request-Id` of the list.
+    request_id: Option<String>,
 }
 
 /// What Stripe is asked for: a function of what never changes in the row, and of the epoch.

@@ -86,14 +86,15 @@ impl ReverseTransfer {
             // Stripe had accepted it: whatever the list says, there is no second call.
             let why = failure("pending_at_stripe", &format!("{reversal_id} is not in Stripe's list; looking again"));
             let aftermath = Aftermath::AcceptedByStripe { reversal_id };
-            return self.put_off(&task, wait(aftermath, self.context.longest(), why, None)).await;
+            return self.put_off(&task, wait(aftermath, self.context.longest(), why, sight.request_id)).await;
         }
         if !sight.complete || !self.context.has_settled(task.absent_since) {
             let why = failure("not_found_yet", "Stripe's list does not have it; looking once more before a new call");
             let settling = self.context.timing.settling;
-            return self.put_off(&task, wait(Aftermath::Absent, settling, why, None)).await;
+            return self.put_off(&task, wait(Aftermath::Absent, settling, why, sight.request_id)).await;
         }
-        let note = Note::new(ACTOR, "not at Stripe, looked twice: calling under a new key");
+        let note =
+            Note::new(ACTOR, "not at Stripe, looked twice: calling under a new key").with_request_id(sight.request_id);
         let task = self.context.ledger.begin_epoch(&task, &note).await?;
         self.call(&task, transfer_id).await
     }
@@ -174,22 +175,23 @@ impl ReverseTransfer {
     /// Reports what Stripe's list says of our reversal, if it is in there.
     pub(super) async fn report_if_seen(&self, task: &ReversalTask, sight: &Sight) -> Result<Option<Outcome>, Halt> {
         let Some(ours) = &sight.ours else { return Ok(None) };
+        let request_id = sight.request_id.clone();
         if ours.amount != task.amount {
             let message = format!("{} at Stripe takes back {}, not {}", ours.id, ours.amount, task.amount);
-            return self.give_up(task, failure("amount_mismatch", &message), None).await.map(Some);
+            return self.give_up(task, failure("amount_mismatch", &message), request_id).await.map(Some);
         }
         match ours.status.as_deref() {
-            None | Some("succeeded") => self.succeed(task, &ours.id, false, None).await.map(Some),
+            None | Some("succeeded") => self.succeed(task, &ours.id, false, request_id).await.map(Some),
             // One that we had waited for. Any other that Stripe has ended was never done, so that it may be called anew.
             Some("failed" | "canceled") if task.pending_reversal_id.as_ref() != Some(&ours.id) => Ok(None),
             Some(ended @ ("failed" | "canceled")) => {
                 let message = format!("{} has {ended} at Stripe", ours.id);
-                self.give_up(task, failure(REVERSAL_ENDED, &message), None).await.map(Some)
+                self.give_up(task, failure(REVERSAL_ENDED, &message), request_id).await.map(Some)
             }
             Some(status) => {
                 let why = failure("pending_at_stripe", &format!("{} is {status} at Stripe", ours.id));
                 let aftermath = Aftermath::AcceptedByStripe { reversal_id: ours.id.clone() };
-                self.put_off(task, wait(aftermath, self.context.longest(), why, None)).await.map(Some)
+                self.put_off(task, wait(aftermath, self.context.longest(), why, request_id)).await.map(Some)
             }
         }
     }

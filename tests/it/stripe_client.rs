@@ -211,7 +211,7 @@ async fn reversals_are_listed_over_all_pages() {
         reversed_id(&client.reverse_transfer(&command).await);
         ids.push(Some(command.reversal_id));
     }
-    let reversals = client.list_reversals("tr_1").await.unwrap();
+    let reversals = client.list_reversals("tr_1").await.unwrap().items;
     let listed: Vec<_> = reversals.iter().rev().map(TransferReversal::reversal_id).collect();
     assert_eq!(listed, ids);
     let pages = sim.ledger().requests.iter().filter(|request| request.method == "GET").count();
@@ -230,12 +230,12 @@ async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
             made.push(transfer_id);
         }
         let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
-        let listed = client.list_transfers(&command, before).await.unwrap();
+        let listed = client.list_transfers(&command, before).await.unwrap().items;
         let ours: Vec<_> = listed.iter().filter(|of| of.transfer_id() == Some(command.transfer_id)).collect();
         assert_eq!(ours.len(), 150, "{payment_ref}");
         assert!(made.iter().all(|id| ours.iter().any(|of| of.id == *id)), "{payment_ref}");
         let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
-        assert_eq!(client.list_transfers(&command, later).await.unwrap(), []);
+        assert_eq!(client.list_transfers(&command, later).await.unwrap().items, []);
     }
     sim.fault_reads(Target::Any, Fault::BadGateway, 1);
     let failed = client.list_transfers(&creation("pi_1"), chrono::Utc::now()).await.unwrap_err();
