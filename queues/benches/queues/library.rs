@@ -41,6 +41,8 @@ pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16) -> f64 {
     let worker = Worker::new(&place.broker, place.topology.clone(), place.policy)
         .prefetch(prefetch)
         .concurrency(CONCURRENCY)
+        // So short that the prefetch is the one that is asked for.
+        .job_timeout(Duration::from_secs(10))
         .register(move |_: Note, _: Delivery| {
             first.get_or_init(Instant::now);
             if handled.fetch_add(1, Ordering::Relaxed) + 1 == count {
