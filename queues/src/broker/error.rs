@@ -2,6 +2,7 @@
 
 /// A broker that cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BrokerError {
     /// The URL is not one of a broker. The text says what is wrong with it, and does not repeat it: it may hold a password.
     #[error("the AMQP URL is not usable: {problem}; expected amqp://USER:PASSWORD@HOST:PORT/VHOST (or amqps://)")]

@@ -31,6 +31,7 @@ const POLICIES: [&str; 9] = [
 
 /// The management API did not answer what was asked. No text holds its password.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManagementError {
     /// There is no answer.
     #[error("RabbitMQ's management API at {address} cannot be reached: {reason}; is the plugin enabled?")]

@@ -3,6 +3,7 @@
 /// A message that the broker has not confirmed. Unless it says otherwise the message may have arrived all the same:
 /// publish it again, and let the handler cope with a duplicate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The message cannot be put into AMQP; it was not sent.
     #[error("message {id:?} cannot be published: {problem}")]
