@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use queues::{Delivery, Outcome, RetryPolicy};
+use uuid::Uuid;
 
+use super::decision::{Decision, WaitFor, decide};
 use super::{KillSwitch, Limiter};
-use crate::ledger::{Ledger, LedgerError, now};
+use crate::ledger::{Aftermath, Ledger, LedgerError, now};
 use crate::stripe::{self, Meaning, Report};
 
 /// Who the history names.
@@ -103,13 +105,17 @@ impl JobContext {
         self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Halt::NoTurn)
     }
 
-    /// Learns from an answer of Stripe's how fast, and whether, to go on calling.
-    pub(super) fn note(&self, report: &Report) {
-        self.kill_switch.note(report);
+    /// Learns from what a call of `job` met how fast, and whether, to go on calling, and decides what the job does.
+    pub(super) fn judge(&self, job: Uuid, report: &Report) -> Decision {
+        let spared = self.kill_switch.note(job, report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
             Meaning::Unreached | Meaning::TlsFailed => {}
             _ => self.limiter.raise(),
+        }
+        match spared {
+            true => Decision::Wait { aftermath: Aftermath::SameEpoch, reason: WaitFor::Recovery },
+            false => decide(&report.meaning),
         }
     }
 

@@ -8,7 +8,7 @@ use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
 use super::context::{ACTOR, Halt, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
-use super::decision::{Decision, Pace, decide};
+use super::decision::{Decision, Pace};
 use super::waiting::{PutOff, failure, wait};
 use crate::ledger::{Aftermath, CreateTransferJob, CreationTask, Failure, LedgerError, Note, TransferStatus};
 use crate::stripe::{self, Report, Transfer};
@@ -118,8 +118,7 @@ impl CreateTransfer {
 
     /// Does what follows from an answer of Stripe's.
     async fn follow(&self, task: &CreationTask, report: Report) -> Result<Outcome, Halt> {
-        self.context.note(&report);
-        match decide(&report.meaning) {
+        match self.context.judge(task.id, &report) {
             Decision::Succeed { id } => self.succeed(task, &id, report.request_id).await,
             Decision::GiveUp { code } => {
                 let why = failure(report.code.as_deref().unwrap_or(code), &report.message);

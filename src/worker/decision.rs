@@ -43,6 +43,8 @@ pub(super) enum WaitFor {
     Rate,
     /// An operator: the key or the connection to Stripe is wrong, for every job.
     Operator,
+    /// The end of an outage: the kill switch had let the job through to try Stripe out.
+    Recovery,
     /// The balance of whoever is to pay; has its own deadline.
     Balance,
     /// Stripe, which has accepted the reversal.

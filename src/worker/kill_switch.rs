@@ -1,29 +1,28 @@
 //! The kill switch: when Stripe can't be used, for every job alike, the worker takes no more of them, and Stripe is
 //! probed until it can be used again. The jobs' retries are spared.
 //!
+//! A probe is a read, and Stripe may answer reads while calls fail. So it is on trial after a probe, until Stripe answers a
+//! call: the first one that fails turns it off again, for longer.
+//!
 //! The jobs tell it what every call met; `app` runs it beside their consumers. It never settles a message and never
 //! writes to the ledger.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queues::WorkerControl;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::recent_calls::RecentCalls;
 use crate::ledger::{Ledger, now};
 use crate::stripe::{self, Meaning, Report};
 
-/// How many of the most recent calls are looked at.
-const WINDOW: usize = 20;
-/// So many of them must have failed.
-const MOST: usize = 16;
-/// Fewer calls than this, and all of them failed, are enough, too.
-const FIRST_FEW: usize = 8;
-/// So many unknown transfers, or accounts, in a row look like the wrong account or mode.
-const BURST: usize = 10;
+/// The pause before a probe doubles with every trial that fails, this many times at most: from 10 s to some minutes.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// Whether Stripe is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub enum Switch {
 #[derive(Debug)]
 pub struct KillSwitch {
     switch: watch::Sender<Switch>,
-    recent: Mutex<Recent>,
+    recent: Mutex<RecentCalls>,
 }
 
 impl KillSwitch {
@@ -65,12 +64,14 @@ impl KillSwitch {
         *self.switch.borrow() != Switch::On
     }
 
-    /// Learns what a call met, and turns off if Stripe can't be used.
-    pub fn note(&self, report: &Report) {
-        let verdict = self.recent.lock().unwrap_or_else(PoisonError::into_inner).add(&report.meaning);
-        if let Some(verdict) = verdict {
-            self.turn_off(format!("{verdict}: {}", report.message));
+    /// Learns what a call of `job` met, and turns off if Stripe can't be used. Whether the job is spared: it was let
+    /// through to try Stripe out, and that it failed uses up no retry.
+    pub fn note(&self, job: Uuid, report: &Report) -> bool {
+        let verdict = self.recent().add(job, &report.meaning, Instant::now());
+        if let Some(why) = verdict.unusable {
+            self.turn_off(format!("{why}: {}", report.message));
         }
+        verdict.spared
     }
 
     fn turn_off(&self, reason: String) {
@@ -85,12 +86,22 @@ impl KillSwitch {
     }
 
     fn turn_on(&self) {
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent::default();
+        self.recent().begin_trial();
         self.switch.send_replace(Switch::On);
-        tracing::info!("kill switch: Stripe can be used again");
+        tracing::info!("kill switch: Stripe answers again, jobs are taken");
     }
 
-    /// Pauses and resumes `workers`, all of them, with the switch, until `stop`. While it is off, Stripe is probed every `probe_every`.
+    // A panic while the lock is held can't leave it in a bad state.
+    fn recent(&self) -> MutexGuard<'_, RecentCalls> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pause(&self, probe_every: Duration) -> Duration {
+        probe_every.saturating_mul(2_u32.pow(self.recent().rounds().min(MAX_DOUBLINGS)))
+    }
+
+    /// Pauses and resumes `workers`, all of them, with the switch, until `stop`. While it is off, Stripe is probed every
+    /// `probe_every`, or less often when it answered probes before and calls failed all the same.
     pub async fn run(
         &self,
         workers: Vec<WorkerControl>,
@@ -109,7 +120,7 @@ impl KillSwitch {
             while self.is_off() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(probe_every) => {}
+                    () = tokio::time::sleep(self.pause(probe_every)) => {}
                 }
                 if probe(&stripe, &ledger).await {
                     self.turn_on();
@@ -149,73 +160,5 @@ async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
             tracing::info!(message = report.message, answered, "kill switch: probed Stripe");
             answered
         }
-    }
-}
-
-/// What the most recent calls met.
-#[derive(Debug, Default)]
-struct Recent {
-    failed: VecDeque<bool>,
-    unknown_in_a_row: usize,
-}
-
-impl Recent {
-    /// Adds a call, and says why Stripe can't be used, if it can't.
-    fn add(&mut self, meaning: &Meaning) -> Option<&'static str> {
-        match meaning {
-            Meaning::Denied => return Some("Stripe refuses the API key (check STRIPE_API_KEY)"),
-            Meaning::TlsFailed => return Some("Stripe's TLS certificate can't be verified (check STRIPE_API_BASE)"),
-            Meaning::NoSuchTransfer | Meaning::NoSuchAccount => self.unknown_in_a_row += 1,
-            _ => self.unknown_in_a_row = 0,
-        }
-        if self.unknown_in_a_row >= BURST {
-            return Some(
-                "Stripe knows none of the transfers or accounts (check that STRIPE_API_KEY is of this account and mode)",
-            );
-        }
-        let failed = matches!(meaning, Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError);
-        self.failed.push_back(failed);
-        if self.failed.len() > WINDOW {
-            self.failed.pop_front();
-        }
-        let failures = self.failed.iter().filter(|failed| **failed).count();
-        let all_of_the_first = self.failed.len() >= FIRST_FEW && failures == self.failed.len();
-        (failures >= MOST || all_of_the_first).then_some("most recent calls to Stripe failed")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verdicts(meanings: impl IntoIterator<Item = Meaning>) -> Vec<bool> {
-        let mut recent = Recent::default();
-        meanings.into_iter().map(|meaning| recent.add(&meaning).is_some()).collect()
-    }
-
-    #[test]
-    fn a_refused_key_turns_off_at_once() {
-        assert_eq!(verdicts([Meaning::Denied]), [true]);
-        assert_eq!(verdicts([Meaning::TlsFailed]), [true]);
-    }
-
-    #[test]
-    fn an_outage_turns_off_after_the_first_few_calls() {
-        let verdicts = verdicts(vec![Meaning::Unavailable; FIRST_FEW]);
-        assert_eq!(verdicts.iter().position(|off| *off), Some(FIRST_FEW - 1));
-    }
-
-    #[test]
-    fn half_of_the_calls_failing_does_not_turn_off() {
-        let calls = (0..200).map(|n| if n % 2 == 0 { Meaning::Unreached } else { Meaning::AlreadyReversed });
-        assert!(verdicts(calls).iter().all(|off| !off));
-    }
-
-    #[test]
-    fn unknown_transfers_turn_off_only_in_a_row() {
-        let mut calls = vec![Meaning::NoSuchTransfer; BURST - 1];
-        calls.push(Meaning::AlreadyReversed);
-        calls.extend(vec![Meaning::NoSuchTransfer; BURST]);
-        assert_eq!(verdicts(calls).iter().position(|off| *off), Some(2 * BURST - 1));
     }
 }

@@ -8,6 +8,7 @@ mod create_transfer;
 mod decision;
 mod kill_switch;
 mod limiter;
+mod recent_calls;
 mod reconcile;
 mod reporting;
 mod reverse_transfer;

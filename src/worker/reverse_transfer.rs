@@ -7,7 +7,7 @@ use queues::{Delivery, Handler, Outcome};
 use tracing::Instrument;
 
 use super::context::{ACTOR, Halt, JobContext, given_up_because, oldest_trusted_epoch, was_parked_for};
-use super::decision::{Decision, Otherwise, Pace, decide};
+use super::decision::{Decision, Otherwise, Pace};
 use super::reconcile::{self, Sight};
 use super::waiting::{failure, wait};
 use crate::ledger::{Aftermath, Note, REVERSAL_ENDED, ReversalStatus, ReversalTask, ReverseTransferJob};
@@ -126,8 +126,7 @@ impl ReverseTransfer {
 
     /// Does what follows from an answer of Stripe's.
     async fn follow(&self, task: &ReversalTask, transfer_id: &str, report: Report) -> Result<Outcome, Halt> {
-        self.context.note(&report);
-        match decide(&report.meaning) {
+        match self.context.judge(task.id, &report) {
             Decision::Succeed { id } => self.succeed(task, &id, false, report.request_id).await,
             Decision::GiveUp { code } => {
                 let why = failure(report.code.as_deref().unwrap_or(code), &report.message);

@@ -63,7 +63,7 @@ impl JobContext {
         let delay = match reason {
             WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
             // The kill switch has said so, and takes no more jobs.
-            WaitFor::Operator => self.policy.delay(0),
+            WaitFor::Operator | WaitFor::Recovery => self.policy.delay(0),
             WaitFor::Stripe => self.longest(),
             WaitFor::Balance => {
                 let waited = (now() - since).to_std().unwrap_or_default();

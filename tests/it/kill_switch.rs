@@ -8,6 +8,7 @@ use crate::support::{TestApp, both_databases, eventually, refund_event};
 both_databases! {
     a_refused_key_pauses_the_worker_until_stripe_takes_it_again,
     an_outage_with_a_thousand_open_reversals_parks_none_of_them,
+    an_outage_in_which_stripe_answers_reads_parks_nothing,
     a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
 }
 
@@ -51,6 +52,32 @@ async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: Te
     app.until_none_is_open().await;
     assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN);
     assert_eq!(app.db.count("seller_transfers WHERE status = 'reversed'").await, OPEN);
+}
+
+async fn an_outage_in_which_stripe_answers_reads_parks_nothing(mut app: TestApp) {
+    const OPEN: i64 = 60;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    let amount = app.many_sellers("pi_big", OPEN).await;
+    let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
+    assert_eq!(app.post_webhook(&event).await.status(), 200);
+    app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);
+    let changes = [("REVERSAL_MAX_RETRIES", "1"), ("REVERSAL_CONCURRENCY", "4"), ("REVERSAL_PREFETCH", "8")];
+    app.restart_with(&[&[("REVERSAL_WORKER_ENABLED", "true")], &changes[..]].concat()).await;
+    // Every probe is answered, and lets jobs through whose calls fail.
+    let tried = |ledger: &stripe_sim::Ledger| {
+        let probed = ledger.requests.iter().rposition(|call| call.method == "GET").unwrap_or_default();
+        let probes = ledger.requests.iter().filter(|call| call.method == "GET").count();
+        probes >= 5 && ledger.requests[probed..].iter().any(|call| call.method == "POST")
+    };
+    app.sim.wait_for(tried, crate::support::DEADLINE).await.unwrap();
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
+    let retries = app.db.count("reversals WHERE retry_count > 0").await;
+    assert!(retries <= 15, "{retries} jobs used up a retry, more than it takes to notice the outage");
+
+    app.sim.clear_faults();
+    app.until_none_is_open().await;
+    assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN);
+    stripe_is(&app, "ok").await;
 }
 
 async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut app: TestApp) {
