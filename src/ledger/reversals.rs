@@ -10,7 +10,7 @@
 //! workers that hold the same job, one report counts and the other is [`LedgerError::Stale`].
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, Func};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
@@ -195,9 +195,9 @@ impl Ledger {
         self.commit(txn, 0).await
     }
 
-    /// Records that Stripe is about to be asked under the key of `task`'s epoch: committed directly before every call. From
-    /// here on a refund that fails does not call the reversal off any more; one that was called off by then is never asked
-    /// for.
+    /// Makes sure, directly before every call, that Stripe is still to be asked under the key of `task`'s epoch; before the
+    /// first call it commits that Stripe is asked. From then on a refund that fails does not call the reversal off any more;
+    /// one that was called off by then is never asked for.
     ///
     /// The worker may have waited long since it read the row, and another one may have gone on with it: an old key that
     /// Stripe has never carried out, or has forgotten, would reverse a second time.
@@ -207,19 +207,19 @@ impl Ledger {
     /// its epoch began before `oldest_epoch`; [`LedgerError::Database`].
     pub async fn begin_calling(&self, task: &ReversalTask, oldest_epoch: DateTime<Utc>) -> Result<(), LedgerError> {
         use reversal::Column as C;
-        let first_call = Func::coalesce([Expr::col(C::CalledAt), Expr::value(now())]);
-        let marked = reversal::Entity::update_many()
-            .col_expr(C::CalledAt, first_call.into())
-            .filter(as_read(task))
-            .filter(C::DoubtfulSince.is_null())
-            .filter(C::PendingReversalId.is_null())
-            .filter(C::EpochStartedAt.gte(oldest_epoch))
-            .exec(&self.db)
-            .await?;
-        if marked.rows_affected != 1 {
-            return Err(stale(task));
-        }
-        Ok(())
+        let guard = as_read(task)
+            .add(C::DoubtfulSince.is_null())
+            .add(C::PendingReversalId.is_null())
+            .add(C::EpochStartedAt.gte(oldest_epoch));
+        let holds = match task.called_at {
+            None => {
+                let mark = reversal::Entity::update_many().col_expr(C::CalledAt, Expr::value(Some(now())));
+                mark.filter(guard).exec(&self.db).await?.rows_affected == 1
+            }
+            // The lock makes it wait for whoever is writing the row.
+            Some(_) => reversal::Entity::find().filter(guard).lock_shared().one(&self.db).await?.is_some(),
+        };
+        if holds { Ok(()) } else { Err(stale(task)) }
     }
 
     /// Starts a new epoch, committed before its key is first used: nobody found the reversal at Stripe, and the old key
