@@ -99,7 +99,7 @@ pub(crate) async fn show(
     request_body(content = OperatorRequest),
     responses(
         (status = 202, description = "It is pending again, and its job is on the way.", body = ReversalView),
-        (status = 409, description = "It was not given up, or somebody else was faster."),
+        (status = 409, description = "It was not given up, is not owed any more, or somebody else was faster."),
     ),
     security(("operate" = [])),
 )]

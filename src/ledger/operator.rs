@@ -31,7 +31,10 @@ impl Ledger {
         let txn = self.begin().await?;
         settling::lock_transfer(&txn, row.transfer_id).await?;
         if let Some(why) = failing::nothing_owed(&txn, row.refund_id).await? {
-            let problem = format!("reversal {id} is not replayed, since nothing is owed for it any more: {why}");
+            let problem = format!(
+                "reversal {id} is not replayed, since nothing is owed for it any more: {why}; should Stripe have done it all \
+                 the same, `clawback reconcile --fix` records that"
+            );
             return Err(LedgerError::Conflict(problem));
         }
         settling::replay(&txn, id, row.transfer_id, in_future(self.sweep_grace), note).await?;

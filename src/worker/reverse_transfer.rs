@@ -46,7 +46,7 @@ impl ReverseTransfer {
         // Somebody moved the message back from the parking queue: that is an operator's replay.
         if task.status == ReversalStatus::PermanentlyFailed && was_parked_for(task.updated_at, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
-            let Some(anew) = ledger.replay_if_owed(&task, &note).await? else { return Ok(Outcome::Done) };
+            let Some(anew) = ledger.replay_if_owed(&task, &note).await? else { return self.only_look(&task).await };
             task = anew;
         }
         match task.status {
@@ -113,6 +113,24 @@ impl ReverseTransfer {
         self.context.ledger.begin_calling(task, oldest_trusted_epoch()).await?;
         let report = self.context.stripe.reverse_transfer(&command).await;
         self.follow(task, transfer_id, report).await
+    }
+
+    /// Nothing is owed any more, and so nothing is called. What Stripe has done all the same is recorded.
+    async fn only_look(&self, task: &ReversalTask) -> Result<Outcome, Halt> {
+        let (Some(transfer_id), Some(_)) = (&task.stripe_transfer_id, task.called_at) else { return Ok(Outcome::Done) };
+        match self.look(task, transfer_id).await? {
+            Ok(Sight { ours: Some(ours), request_id, .. })
+                if ours.amount == task.amount && matches!(ours.status.as_deref(), None | Some("succeeded")) =>
+            {
+                self.succeed(task, &ours.id, false, request_id).await
+            }
+            Ok(_) => Ok(Outcome::Done),
+            Err(report) => {
+                self.context.judge(task.id, &report);
+                let reason = format!("not owed any more; whether Stripe has done it is unknown: {}", report.message);
+                Ok(Outcome::Park { reason })
+            }
+        }
     }
 
     pub(super) async fn look(&self, task: &ReversalTask, transfer_id: &str) -> Result<Result<Sight, Report>, Halt> {

@@ -12,6 +12,7 @@ both_databases! {
     the_next_refund_asks_for_what_a_failed_refund_had_given_up,
     a_replay_is_refused_whoever_asks_for_it,
     a_parked_message_that_is_moved_back_begins_nothing_anew,
+    a_parked_message_that_is_moved_back_records_what_stripe_had_done_all_the_same,
     what_is_given_up_after_its_refund_has_failed_is_not_owed_either,
     what_stripe_had_done_all_the_same_is_recorded_and_counts,
 }
@@ -113,6 +114,23 @@ async fn a_parked_message_that_is_moved_back_begins_nothing_anew(app: TestApp) {
     all_jobs_are_settled(&mut app).await;
     assert_eq!(app.ledger().reversal_task(id).await.unwrap().unwrap().status, ReversalStatus::PermanentlyFailed);
     assert_eq!(app.reversed_at_stripe("tr_gone"), 0);
+}
+
+async fn a_parked_message_that_is_moved_back_records_what_stripe_had_done_all_the_same(app: TestApp) {
+    let mut app = refunded_in_part(app).await;
+    let parked = app.vhost.take("reversals.parked").await;
+    app = without_worker(app).await;
+    fails(&app, 1, 10_000).await;
+    let id = reversal_id(&app, 0, 0).await.to_string();
+    app.sim.add_transfer("tr_gone", 6_000, "eur", "acct_1");
+    let url = format!("{}/v1/transfers/tr_gone/reversals", app.sim.base_url());
+    let form = [("amount", "6000"), ("metadata[reversal_id]", id.as_str())];
+    let answer = app.http.post(url).bearer_auth("sk_test_of_the_tests").form(&form).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    app.vhost.put("reversals", &parked).await;
+    with_worker(&mut app).await;
+    app.transfer_becomes(0, "reversed").await;
+    assert_eq!(app.reversed_at_stripe("tr_gone"), 6_000);
 }
 
 async fn what_is_given_up_after_its_refund_has_failed_is_not_owed_either(app: TestApp) {
