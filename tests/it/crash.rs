@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use stripe_sim::Fault;
 
-use crate::support::{DEADLINE, Process, TestApp, both_databases, free_address, to_create};
+use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, free_address, to_create};
 
 both_databases! {
     killed_between_commit_and_publish,
@@ -33,7 +33,8 @@ async fn killed_between_commit_and_publish(mut app: TestApp) {
 }
 
 async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    // A sweeper would wait for this test's lock, and hold the rows meanwhile.
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.refund(5_000).await;
     app.published(2).await;
     // An earlier try has written down that it asks Stripe, so that this one writes nothing before its call.
@@ -63,7 +64,7 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
 }
 
 async fn killed_between_the_creation_of_a_transfer_and_the_commit(mut app: TestApp) {
-    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    app.restart_with(&[NO_SWEEPER, ("TRANSFER_RETRY_CHECK_INTERVAL", "1h"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
     assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
     app.published(2).await;
     let lock = app.db.connect().await;

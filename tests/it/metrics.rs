@@ -6,16 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Process, TestApp, both_databases, eventually, refund_event};
+use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, eventually, refund_event};
 
 both_databases! {
     the_metrics_tell_what_is_owed_waits_is_parked_and_is_back,
     what_the_outbox_has_not_published_yet_shows_with_its_age,
     a_worker_alone_serves_health_and_metrics_only_where_it_is_told_to,
 }
-
-/// On a slow machine a sweeper would come in between, and make jobs of its own.
-const NO_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
 
 /// What one scrape says: samples by their name and labels as written.
 struct Scrape(BTreeMap<String, f64>);

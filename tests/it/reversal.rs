@@ -4,10 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use stripe_sim::{Fault, Target};
 
-use crate::support::{TestApp, both_databases, refund_event, two_sellers};
-
-/// Where calls are counted, no job is made anew while its first one is slow.
-const NO_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
+use crate::support::{NO_SWEEPER, TestApp, both_databases, refund_event, two_sellers};
 
 both_databases! {
     a_refund_reverses_every_transfer_at_stripe,

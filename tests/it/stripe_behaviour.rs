@@ -5,10 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stripe_sim::Fault;
 
-use crate::support::{Backend, DEADLINE, TestApp, both_databases, eventually, refund_event};
-
-/// Where calls are counted, no job is made anew while its first one is slow.
-const NO_SWEEPER: (&str, &str) = ("REVERSAL_CHECK_INTERVAL", "1h");
+use crate::support::{Backend, DEADLINE, NO_SWEEPER, TestApp, both_databases, eventually, refund_event};
 
 both_databases! {
     a_pending_reversal_is_looked_up_again_and_never_called_again,
