@@ -3,8 +3,9 @@
 use crate::support::{Load, OwnBroker, Place, handled_everything, publish_until_confirmed};
 
 /// RabbitMQ (up to 4.0.5 at least) writes down which quorum queues a node has when none was declared for half a second
-/// (`ra_directory`, a DETS table with `auto_save` 500), although it has said that they are declared.
-const WRITE_DOWN: &str = "ok = dets:sync(ra_directory_reverse).";
+/// (`ra_directory`, a DETS table with `auto_save` 500), although it has said that they are declared. Bindings, which Mnesia
+/// keeps, were seen to be lost in the same way.
+const WRITE_DOWN: &str = "_ = mnesia:sync_log(), ok = dets:sync(ra_directory_reverse).";
 
 #[tokio::test]
 async fn no_confirmed_job_is_lost_when_the_broker_is_killed_with_confirms_in_flight() {
