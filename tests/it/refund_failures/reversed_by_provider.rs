@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    all_jobs_are_settled, answered, fails, reversal_id, statuses, stripe_is_asked, with_worker, without_worker,
+    BUT_FOR_JOBS, all_jobs_are_settled, answered, fails, reversal_id, statuses, stripe_is_asked, with_worker,
+    without_worker,
 };
 use crate::support::{TestApp, both_databases, hyperswitch_event, refund_event, two_sellers};
 
@@ -44,9 +45,9 @@ async fn what_the_provider_has_reversed_is_called_off_though_the_refund_was_repo
         assert_eq!(reversal["failure_code"], "reversed_by_provider", "{reversal}");
     }
     assert_eq!(statuses(&app).await, ["completed", "completed"]);
-    let (refund, history) = (app.refund_view("re_1").await, app.db.count("history").await);
+    let (refund, history) = (app.refund_view("re_1").await, app.db.count(BUT_FOR_JOBS).await);
     assert_eq!(stripe_has_reversed(&app, "evt_2", 10_000).await["outcome"], "duplicate");
-    assert_eq!((app.refund_view("re_1").await, app.db.count("history").await), (refund, history));
+    assert_eq!((app.refund_view("re_1").await, app.db.count(BUT_FOR_JOBS).await), (refund, history));
 
     all_jobs_are_settled(&mut app).await;
     assert_eq!(app.sim.ledger().reversal_posts("tr_1").count() + app.sim.ledger().reversal_posts("tr_2").count(), 0);
