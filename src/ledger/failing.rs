@@ -9,14 +9,13 @@
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ActiveEnum, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
 use super::attention::{self, reversed_by_the_provider};
 use super::entities::{refund, reversal, transfer};
-use super::history::{self, Entity, Note};
+use super::history::Note;
 use super::settling::{none_time, settle_transfer};
 use super::state::{RefundStatus, ReversalEvent, ReversalStatus, TransferStatus};
 use super::time::now;
@@ -76,25 +75,14 @@ pub(super) async fn fail(
         as_it_was => as_it_was,
     };
     let reason = format!("{word} at its provider; {} reversals were called off", failed.called_off);
-    let mut update = refund::Entity::update_many()
-        .col_expr(refund::Column::Status, Expr::value(status.to_value()))
-        .col_expr(refund::Column::FailedAt, Expr::value(Some(now())))
-        .col_expr(refund::Column::Attention, Expr::value(failed.attention.clone()));
+    let mut also = vec![
+        (refund::Column::FailedAt, Expr::value(Some(now()))),
+        (refund::Column::Attention, Expr::value(failed.attention.clone())),
+    ];
     if status != refund.status {
-        update = update.col_expr(refund::Column::StatusReason, Expr::value(Some(reason.clone())));
+        also.push((refund::Column::StatusReason, Expr::value(Some(reason.clone()))));
     }
-    let updated = update
-        .filter(refund::Column::Id.eq(refund.id))
-        .filter(refund::Column::Status.eq(refund.status))
-        .filter(refund::Column::FailedAt.is_null())
-        .exec(txn)
-        .await?;
-    if updated.rows_affected != 1 {
-        return Err(stale(refund));
-    }
-    let note = Note::new(actor, reason);
-    let (from, to) = (refund.status.to_string(), status.to_string());
-    history::append(txn, Entity::Refund, refund.id, Some(&from), &to, &note).await?;
+    transition::refund(txn, refund, status, also, &Note::new(actor, reason)).await?;
     Ok(failed)
 }
 
@@ -109,27 +97,13 @@ pub(super) async fn provider_reversed(
 ) -> Result<Failed, LedgerError> {
     let outcome = call_off(txn, refund, &REVERSED_BY_PROVIDER, actor).await?;
     let reason = format!("the provider reversed the transfer itself; {} reversals were called off", outcome.called_off);
-    let updated = refund::Entity::update_many()
-        .col_expr(refund::Column::Status, Expr::value(RefundStatus::NothingToReverse.to_value()))
-        .col_expr(refund::Column::StatusReason, Expr::value(Some(reason.clone())))
-        .col_expr(refund::Column::MatchedAt, none_time())
-        .col_expr(refund::Column::Attention, Expr::value(outcome.attention.clone()))
-        .filter(refund::Column::Id.eq(refund.id))
-        .filter(refund::Column::Status.eq(refund.status))
-        .filter(refund::Column::FailedAt.is_null())
-        .exec(txn)
-        .await?;
-    if updated.rows_affected != 1 {
-        return Err(stale(refund));
-    }
-    let (from, to) = (refund.status.to_string(), RefundStatus::NothingToReverse.to_string());
-    history::append(txn, Entity::Refund, refund.id, Some(&from), &to, &Note::new(actor, reason)).await?;
+    let also = vec![
+        (refund::Column::StatusReason, Expr::value(Some(reason.clone()))),
+        (refund::Column::MatchedAt, none_time()),
+        (refund::Column::Attention, Expr::value(outcome.attention.clone())),
+    ];
+    transition::refund(txn, refund, RefundStatus::NothingToReverse, also, &Note::new(actor, reason)).await?;
     Ok(outcome)
-}
-
-fn stale(refund: &refund::Model) -> LedgerError {
-    let expected = format!("{} and not failed", refund.status);
-    LedgerError::Stale { entity: "refund", id: refund.id, expected }
 }
 
 /// Calls off what Stripe has not been asked for: what is pending, and what was given up before it could be asked for.

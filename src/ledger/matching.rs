@@ -228,19 +228,10 @@ async fn set_refund_status(
     to: RefundStatus,
     note: &Note,
 ) -> Result<(), LedgerError> {
-    let updated = refund::Entity::update_many()
-        .col_expr(refund::Column::Status, Expr::value(sea_orm::ActiveEnum::to_value(&to)))
-        .col_expr(refund::Column::StatusReason, Expr::value(Some(note.reason.clone())))
-        .col_expr(refund::Column::PaymentId, Expr::value(payment_id))
-        .col_expr(refund::Column::MatchedAt, Expr::value(payment_id.map(|_| now())))
-        .filter(refund::Column::Id.eq(refund.id))
-        .filter(refund::Column::Status.eq(refund.status))
-        .filter(refund::Column::FailedAt.is_null())
-        .exec(txn)
-        .await?;
-    if updated.rows_affected != 1 {
-        let expected = refund.status.to_string();
-        return Err(LedgerError::Stale { entity: "refund", id: refund.id, expected });
-    }
-    history::append(txn, Entity::Refund, refund.id, Some(&refund.status.to_string()), &to.to_string(), note).await
+    let also = vec![
+        (refund::Column::StatusReason, Expr::value(Some(note.reason.clone()))),
+        (refund::Column::PaymentId, Expr::value(payment_id)),
+        (refund::Column::MatchedAt, Expr::value(payment_id.map(|_| now()))),
+    ];
+    transition::refund(txn, refund, to, also, note).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stripe_sim::{Fault, PLATFORM, Target};
 
-use crate::support::{DEADLINE, TestApp, both_databases, eventually, to_create, two_sellers};
+use crate::support::{DEADLINE, NO_SWEEPER, TestApp, both_databases, eventually, to_create, two_sellers};
 
 both_databases! {
     a_transfer_without_a_stripe_id_is_created_at_stripe,
@@ -217,7 +217,7 @@ async fn a_platform_that_stays_short_is_given_up_at_the_deadline(mut app: TestAp
 
 async fn a_refused_key_pauses_both_consumers_and_uses_up_no_retries(mut app: TestApp) {
     let retries = [("TRANSFER_RETRY_MAX_RETRIES", "0"), ("REVERSAL_MAX_RETRIES", "0")];
-    let sweeps = [("TRANSFER_RETRY_CHECK_INTERVAL", "1h"), ("REVERSAL_CHECK_INTERVAL", "1h")];
+    let sweeps = [("TRANSFER_RETRY_CHECK_INTERVAL", "1h"), NO_SWEEPER];
     app.restart_with(&[retries, sweeps].concat()).await;
     app.sim.allow_keys(["sk_test_another"]);
     register(&app).await;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use stripe_sim::{Fault, Target};
 
-use crate::support::{TestApp, both_databases, eventually, refund_event};
+use crate::support::{NO_SWEEPER, TestApp, both_databases, eventually, refund_event};
 
 both_databases! {
     a_refused_key_pauses_the_worker_until_stripe_takes_it_again,
@@ -31,12 +31,17 @@ async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestAp
     stripe_is(&app, "ok").await;
 }
 
-async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: TestApp) {
-    const OPEN: i64 = 1_000;
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
-    let amount = app.many_sellers("pi_big", OPEN).await;
+/// A refund of `count` sellers' transfers, and no worker that takes up its reversals yet.
+async fn many_are_open(app: &mut TestApp, count: i64) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    let amount = app.many_sellers("pi_big", count).await;
     let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
     assert_eq!(app.post_webhook(&event).await.status(), 200);
+}
+
+async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: TestApp) {
+    const OPEN: i64 = 1_000;
+    many_are_open(&mut app, OPEN).await;
 
     app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);
     app.sim.fault_reads(Target::Any, Fault::UnavailableHtml, u32::MAX);
@@ -56,10 +61,7 @@ async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: Te
 
 async fn an_outage_in_which_stripe_answers_reads_parks_nothing(mut app: TestApp) {
     const OPEN: i64 = 60;
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
-    let amount = app.many_sellers("pi_big", OPEN).await;
-    let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
-    assert_eq!(app.post_webhook(&event).await.status(), 200);
+    many_are_open(&mut app, OPEN).await;
     app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);
     let changes = [("REVERSAL_MAX_RETRIES", "1"), ("REVERSAL_CONCURRENCY", "4"), ("REVERSAL_PREFETCH", "8")];
     app.restart_with(&[&[("REVERSAL_WORKER_ENABLED", "true")], &changes[..]].concat()).await;
@@ -85,10 +87,7 @@ async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut
     app.refund(10_000).await;
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
-    let amount = app.many_sellers("pi_big", OPEN).await;
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
-    let event = refund_event("evt_big", "re_big", "pi_big", amount).to_string();
-    assert_eq!(app.post_webhook(&event).await.status(), 200);
+    many_are_open(&mut app, OPEN).await;
 
     // The other account has none of them, not even those that were reversed.
     app.sim.reset();

@@ -12,7 +12,7 @@ use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, TestApp, both_databases, eventually, to_create};
+use crate::support::{DEADLINE, NO_SWEEPER, TestApp, both_databases, eventually, to_create};
 
 both_databases! {
     a_reversal_that_another_worker_went_on_with_is_not_called_under_the_old_key,
@@ -22,7 +22,7 @@ both_databases! {
 }
 
 async fn a_reversal_that_another_worker_went_on_with_is_not_called_under_the_old_key(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
     app.refund(4_000).await;
     let reversal_id = id(&app.payment("pi_1").await["transfers"][0]["reversals"][0]);
     looked_for_in_vain(&app, "reversals").await;
@@ -59,7 +59,7 @@ async fn a_creation_that_another_worker_went_on_with_is_not_called_under_the_old
 }
 
 async fn a_key_that_grows_too_old_while_its_worker_waits_is_not_used(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
     app.refund(4_000).await;
     let reversal_id = id(&app.payment("pi_1").await["transfers"][0]["reversals"][0]);
     let worker = slow_worker(&app);
@@ -75,7 +75,7 @@ async fn a_key_that_grows_too_old_while_its_worker_waits_is_not_used(mut app: Te
 }
 
 async fn a_turn_that_is_far_away_is_not_waited_for_and_costs_no_retry(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
     app.refund(4_000).await;
     let reversal_id = id(&app.payment("pi_1").await["transfers"][0]["reversals"][0]);
     let worker = slow_worker(&app);

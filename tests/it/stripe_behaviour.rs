@@ -136,7 +136,7 @@ async fn a_stripe_that_fails_at_random_reverses_everything_once(mut app: TestApp
 async fn four_workers_share_stripes_limit_without_talking_to_each_other() {
     const OPEN: i64 = 500;
     TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
-        let limits = [("STRIPE_MAX_RPS", "20"), ("REVERSAL_CHECK_INTERVAL", "1h"), ("REVERSAL_CONCURRENCY", "8")];
+        let limits = [("STRIPE_MAX_RPS", "20"), NO_SWEEPER, ("REVERSAL_CONCURRENCY", "8")];
         app.restart_with(&[limits[0], limits[1], limits[2], ("REVERSAL_WORKER_ENABLED", "false")]).await;
         let amount = app.many_sellers("pi_big", OPEN).await;
         app.sim.set_rate_limit(Some(25));

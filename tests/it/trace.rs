@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 
-use crate::support::{TestApp, both_databases, eventually, redacted, refund_event, refund_webhook};
+use crate::support::{NO_SWEEPER, TestApp, both_databases, eventually, redacted, refund_event, refund_webhook};
 
 both_databases! {
     one_timeline_from_webhook_to_reversal_with_its_failures_and_its_replay,
@@ -42,7 +42,7 @@ async fn one_timeline_from_webhook_to_reversal_with_its_failures_and_its_replay(
 }
 
 async fn every_id_that_belongs_to_it_leads_to_it(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.restart_with(&[NO_SWEEPER]).await;
     let payment = json!({"payment_ref": "pi_1", "amount": 6_000, "currency": "eur", "transfers": [
         {"seller_id": "s1", "stripe_transfer_id": "tr_1", "destination": "acct_1", "amount": 6_000, "currency": "eur"}]});
     assert_eq!(app.register(payment).await.status(), 201);
@@ -111,7 +111,7 @@ async fn what_waits_says_for_what(mut app: TestApp) {
 }
 
 async fn a_job_that_the_broker_has_confirmed_is_in_the_history(mut app: TestApp) {
-    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
     let amount = app.many_sellers("pi_many", 20).await;
     let event = refund_event("evt_1", "re_1", "pi_many", amount).to_string();
     assert_eq!(app.post_webhook(&event).await.status(), 200);
@@ -135,8 +135,7 @@ async fn an_id_that_nothing_has_is_an_error_that_says_what_is_understood(app: Te
 /// One transfer's reversal, which failed twice and was given up; its message is parked.
 async fn given_up_once(app: &mut TestApp) -> String {
     // Nothing is swept, and the worker works only after the relay has written, so that the order is always the same.
-    let settings =
-        [("REVERSAL_MAX_RETRIES", "1"), ("REVERSAL_WORKER_ENABLED", "false"), ("REVERSAL_CHECK_INTERVAL", "1h")];
+    let settings = [("REVERSAL_MAX_RETRIES", "1"), ("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER];
     app.restart_with(&settings).await;
     let payment = json!({"payment_ref": "pi_1", "amount": 6_000, "currency": "eur", "transfers": [
         {"seller_id": "s1", "stripe_transfer_id": "tr_1", "destination": "acct_1", "amount": 6_000, "currency": "eur"}]});
