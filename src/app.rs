@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiState, Tokens};
 use crate::config::Config;
+use crate::http::{ApiState, Tokens};
 use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
 use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;

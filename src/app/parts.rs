@@ -11,12 +11,12 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
-use crate::api::{self, ApiState};
 use crate::config::{AppEnv, Config};
-use crate::ingress::{self, IngressState};
+use crate::http::webhooks::{self, IngressState};
+use crate::http::{self, ApiState, openapi};
 use crate::ledger::Ledger;
+use crate::stripe;
 use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
-use crate::{openapi, stripe};
 
 /// Connects to the database that `config` names, without looking at its schema.
 ///
@@ -107,12 +107,12 @@ pub(super) fn server(config: &Config, api: ApiState) -> Router {
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
-    api::complete(ingress::routes(ingress).merge(api::routes(api)).merge(openapi::routes()))
+    http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()))
 }
 
 /// Health and metrics alone.
 pub(super) fn watching_server(api: ApiState) -> Router {
-    api::complete(api::watching_routes(api))
+    http::complete(http::watching_routes(api))
 }
 
 /// The consumers that this process is to run, and what watches them; none when all are switched off.

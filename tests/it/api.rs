@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clawback::api::{self, ApiState, Tokens};
+use clawback::http::{self, ApiState, Tokens};
 use clawback::ledger::Ledger;
 use clawback::telemetry::Recorder;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -348,6 +348,6 @@ fn state(ledger: Ledger) -> ApiState {
 async fn serve(state: ApiState) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, api::routes(state)).into_future());
+    tokio::spawn(axum::serve(listener, http::routes(state)).into_future());
     address
 }

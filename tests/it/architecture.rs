@@ -60,26 +60,19 @@ fn only_the_ledger_writes_a_status() {
 #[test]
 fn imports_run_one_way() {
     let forbidden = [
-        (
-            "src/ledger/",
-            &["crate::stripe", "crate::outbox", "crate::worker", "crate::ingress", "crate::api", "queues::"][..],
-        ),
+        ("src/ledger/", &["crate::stripe", "crate::outbox", "crate::worker", "crate::http", "queues::"][..]),
         ("src/stripe/", &["crate::ledger", "crate::outbox", "crate::worker", "crate::config", "queues::", "sea_orm"]),
-        ("src/ingress/", &["crate::outbox", "crate::worker", "crate::api", "crate::stripe::", "queues::"]),
-        ("src/outbox/", &["crate::stripe", "crate::worker", "crate::ingress", "crate::api"]),
+        (
+            "src/http/",
+            &["crate::outbox", "crate::relay", "crate::stripe::", "crate::cli", "crate::config", "sea_orm::"],
+        ),
+        ("src/http/webhooks/", &["crate::worker", "queues::"]),
+        ("src/outbox/", &["crate::stripe", "crate::worker", "crate::http"]),
         (
             "src/operator/",
-            &[
-                "crate::stripe",
-                "crate::outbox",
-                "crate::worker",
-                "crate::ingress",
-                "crate::api",
-                "crate::config",
-                "sea_orm",
-            ],
+            &["crate::stripe", "crate::outbox", "crate::worker", "crate::http", "crate::config", "sea_orm"],
         ),
-        ("src/worker/", &["crate::outbox", "crate::ingress", "crate::api", "crate::config"]),
+        ("src/worker/", &["crate::outbox", "crate::http", "crate::config"]),
     ];
     for (folder, names) in forbidden {
         for (file, text) in sources(folder) {

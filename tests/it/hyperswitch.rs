@@ -1,6 +1,6 @@
 //! Hyperswitch's webhooks over real HTTP: what is believed, what is recorded, and what is done once.
 
-use clawback::ingress::{self, IngressState};
+use clawback::http::webhooks::{self, IngressState};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -167,7 +167,7 @@ async fn without_a_secret_the_endpoint_is_not_there(app: TestApp) {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, ingress::routes(state)).into_future());
+    tokio::spawn(axum::serve(listener, webhooks::routes(state)).into_future());
     let body = event("evt_1", 10_000);
     let request = app.http.post(format!("http://{address}/webhooks/hyperswitch"));
     let response = request

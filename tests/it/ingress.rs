@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use chrono::Utc;
-use clawback::ingress::{self, IngressState};
+use clawback::http::webhooks::{self, IngressState};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -282,7 +282,7 @@ fn ingress_state(app: &TestApp, secret: Option<&str>) -> IngressState {
 async fn serve(state: IngressState) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, ingress::routes(state)).into_future());
+    tokio::spawn(axum::serve(listener, webhooks::routes(state)).into_future());
     address
 }
 

@@ -4,8 +4,8 @@ use std::io::{BufRead, Result};
 
 use super::item::{BadLine, Item, Sourced};
 use super::lines::{Line, Lines};
+use crate::http::problem::locate;
 use crate::ledger::NewPayment;
-use crate::problem::locate;
 
 /// What the API takes at most.
 const MAX_LINE_BYTES: usize = 1024 * 1024;

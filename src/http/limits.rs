@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 
-use crate::problem::Problem;
+use super::problem::Problem;
 
 /// Requests per second with one token, in the long run; and at once.
 const WITH_A_TOKEN: Quota = quota(500, 1_000);

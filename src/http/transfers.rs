@@ -9,9 +9,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::operator::OperatorRequest;
-use super::{ApiState, body, id, unknown};
+use super::problem::Problem;
+use super::{ApiState, extract, id, unknown};
 use crate::ledger::TransferView;
-use crate::problem::Problem;
 
 /// A transfer
 ///
@@ -56,7 +56,7 @@ pub(crate) async fn retry(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<TransferView>), Problem> {
-    let note = body::json::<OperatorRequest>(&headers, body)?.note()?;
+    let note = extract::json::<OperatorRequest>(&headers, body)?.note()?;
     let transfer = state.ledger.transfer(&id(path, "transfer")?).await?.ok_or_else(|| unknown("transfer"))?;
     state.ledger.retry_transfer(transfer.id, &note).await?;
     let retried = state.ledger.transfer(&transfer.id.to_string()).await?;

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 
 use super::ApiState;
 use super::exposition::{Exposition, labels};
+use super::problem::Problem;
 use crate::ledger::{Amounts, Totals, now};
-use crate::problem::Problem;
 use crate::worker::Switch;
 
 /// Below Prometheus' default scrape timeout of 10 s.

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::request_id;
 use crate::ledger::LedgerError;
-use crate::request_id;
 
 /// What every `type` begins with. RFC 9457 asks for the full path in a relative reference.
 pub(crate) const TYPE_BASE: &str = "/problems/";

@@ -4,8 +4,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::http::problem::locate;
 use crate::ledger::{EventContent, NamedShare};
-use crate::problem::locate;
 
 /// The providers' ids and types are shorter.
 const IDENTIFIER_MAX_BYTES: usize = 255;

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, ToSchema};
 
-use crate::problem::{ProblemBody, TYPE_BASE};
+use crate::http::problem::{ProblemBody, TYPE_BASE};
 
 const CONTENT_TYPE: &str = "application/problem+json";
 

@@ -19,8 +19,8 @@ use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::problem::Problem;
 use crate::ledger::{Ledger, Receipt};
-use crate::problem::Problem;
 
 pub use self::reading::MalformedEvent;
 use self::signature::SignatureError;

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::problem::Problem;
 use crate::ledger::Note;
-use crate::problem::Problem;
 
 const OPERATOR_MAX_CHARS: usize = 100;
 const REASON_MAX_CHARS: usize = 500;

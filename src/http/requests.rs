@@ -9,8 +9,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::{Instrument, info_span};
 
-use crate::problem::Problem;
-use crate::{request_id, trace_context};
+use super::problem::Problem;
+use super::request_id;
+use crate::trace_context;
 
 /// For the whole request, its body included: a client that never finishes sending must not hold a connection for ever.
 const TIME_LIMIT: Duration = Duration::from_secs(30);

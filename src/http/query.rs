@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use super::problem::Problem;
 
 /// Longer values are cut in errors, in characters.
 const SHOWN_CHARS: usize = 60;

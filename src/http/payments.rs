@@ -8,9 +8,9 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
-use super::{ApiState, body, id, unknown};
+use super::problem::Problem;
+use super::{ApiState, extract, id, unknown};
 use crate::ledger::{NewPayment, PaymentView};
-use crate::problem::Problem;
 
 /// Register a payment
 ///
@@ -39,7 +39,7 @@ pub(crate) async fn register(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<PaymentView>), Problem> {
-    let registered = state.ledger.register_payment(body::json(&headers, body)?).await?;
+    let registered = state.ledger.register_payment(extract::json(&headers, body)?).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(registered.payment)))
 }

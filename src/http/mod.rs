@@ -2,21 +2,25 @@
 //!
 //! `app` merges [`routes`] with the ingress and wraps both in [`complete`]. It decides nothing about money: it checks who
 //! asks, turns JSON into the ledger's types and the ledger's answers into HTTP. Every route is in the OpenAPI document,
-//! `crate::openapi`; a test compares.
+//! [`openapi`]; a test compares.
 
 mod auth;
-mod body;
 mod exposition;
+mod extract;
 pub(crate) mod health;
 mod limits;
 pub(crate) mod metrics;
+pub mod openapi;
 mod operator;
 pub(crate) mod payments;
+pub(crate) mod problem;
 mod query;
 pub(crate) mod refunds;
+mod request_id;
 mod requests;
 pub(crate) mod reversals;
 pub(crate) mod transfers;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -27,9 +31,10 @@ use axum::{Router, middleware};
 use tokio::sync::watch;
 
 use crate::ledger::Ledger;
-use crate::problem::Problem;
 use crate::telemetry::Recorder;
 use crate::worker::{Limiter, Switch};
+
+use self::problem::Problem;
 
 pub use self::auth::Tokens;
 

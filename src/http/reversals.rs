@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::operator::OperatorRequest;
+use super::problem::Problem;
 use super::query::Query;
-use super::{ApiState, body, id, unknown};
+use super::{ApiState, extract, id, unknown};
 use crate::ledger::{ReversalStatus, ReversalView};
-use crate::problem::Problem;
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -109,7 +109,7 @@ pub(crate) async fn replay(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
-    let note = body::json::<OperatorRequest>(&headers, body)?.note()?;
+    let note = extract::json::<OperatorRequest>(&headers, body)?.note()?;
     let id: Uuid = id(path, "reversal")?.parse().map_err(|_| unknown("reversal"))?;
     state.ledger.replay_reversal(id, &note).await?;
     let replayed = state.ledger.reversal(&id.to_string()).await?;

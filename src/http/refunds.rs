@@ -8,9 +8,9 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
-use super::{ApiState, body, id, unknown};
+use super::problem::Problem;
+use super::{ApiState, extract, id, unknown};
 use crate::ledger::{NewRefund, RefundView};
-use crate::problem::Problem;
 
 /// Report a refund
 ///
@@ -34,7 +34,7 @@ pub(crate) async fn report(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<RefundView>), Problem> {
-    let reported = state.ledger.report_refund(body::json(&headers, body)?).await?;
+    let reported = state.ledger.report_refund(extract::json(&headers, body)?).await?;
     let status = if reported.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(reported.refund)))
 }

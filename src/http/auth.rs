@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::limits::Limits;
-use crate::problem::Problem;
+use super::problem::Problem;
 
 type TokenDigest = [u8; 32];
 

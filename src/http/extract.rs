@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 
-use crate::problem::{Problem, locate};
+use super::problem::{Problem, locate};
 
 /// The body as a `T`, or the problem with it: 415 when it is not declared as JSON, 413 when it is too large, 400 when it is
 /// no JSON, 422 with the field's path when it is of another form.

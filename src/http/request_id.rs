@@ -1,6 +1,6 @@
 //! The id of the request that is being answered: taken from the caller's `x-request-id`, or made.
 //!
-//! `api` wraps every request in [`scope`]; [`crate::problem`] asks for [`current`]. It is for finding things again, in the
+//! `requests` wraps every request in [`scope`]; [`super::problem`] asks for [`current`]. It is for finding things again, in the
 //! log and with the caller: nothing is decided by it, and nobody needs to trust it.
 
 use std::future::Future;

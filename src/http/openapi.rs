@@ -13,8 +13,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 
 use self::problems::OfTheLayers;
-use crate::problem::ProblemBody;
-use crate::{api, ingress};
+use super::problem::ProblemBody;
+use super::{health, metrics, payments, refunds, reversals, transfers, webhooks};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -26,20 +26,20 @@ use crate::{api, ingress};
             characters of letters, digits and `-_.:/=+`, else a new one. Bodies may have 1 MiB.",
     ),
     paths(
-        api::payments::register,
-        api::payments::show,
-        api::transfers::show,
-        api::transfers::retry,
-        api::refunds::report,
-        api::refunds::show,
-        api::reversals::list,
-        api::reversals::show,
-        api::reversals::replay,
-        ingress::receive_stripe,
-        ingress::receive_hyperswitch,
-        api::health::live,
-        api::health::ready,
-        api::metrics::show,
+        payments::register,
+        payments::show,
+        transfers::show,
+        transfers::retry,
+        refunds::report,
+        refunds::show,
+        reversals::list,
+        reversals::show,
+        reversals::replay,
+        webhooks::receive_stripe,
+        webhooks::receive_hyperswitch,
+        health::live,
+        health::ready,
+        metrics::show,
         show,
     ),
     tags(
