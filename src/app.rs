@@ -22,7 +22,7 @@ use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
 use crate::outbox::{Relay, Route, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
-use crate::worker::{KillSwitch, Limiter};
+use crate::worker::{CircuitBreaker, Limiter};
 
 pub use parts::{broker, connect_ledger, retry_policy, topologies, transfer_retry_policy};
 use parts::{check_queues, listen, open_ledger, server, watching_server, workers};
@@ -74,7 +74,7 @@ pub struct App {
 #[derive(Debug)]
 struct Workers {
     consumers: Vec<Worker>,
-    kill_switch: Arc<KillSwitch>,
+    breaker: Arc<CircuitBreaker>,
     limiter: Arc<Limiter>,
     stripe: stripe::Client,
     probe_every: Duration,
@@ -146,7 +146,7 @@ impl App {
             ledger: self.ledger.clone(),
             tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
             broker: self.publisher.as_ref().map(Publisher::state),
-            stripe: workers.map(|workers| workers.kill_switch.state()),
+            stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
             recorder,
         }
@@ -197,12 +197,12 @@ impl App {
         if let Some((listener, router)) = self.http {
             parts.spawn(serve_http(listener, router, stopping.clone()));
         }
-        if let Some(Workers { consumers, kill_switch, stripe, probe_every, .. }) = self.workers {
+        if let Some(Workers { consumers, breaker, stripe, probe_every, .. }) = self.workers {
             let (stop, ledger) = (stopping.clone(), self.ledger.clone());
             let controls = consumers.iter().map(Worker::control).collect();
             parts.spawn(async move {
-                kill_switch.run(controls, stripe, ledger, probe_every, stop).await;
-                ("kill switch", Ok(()))
+                breaker.run(controls, stripe, ledger, probe_every, stop).await;
+                ("circuit breaker", Ok(()))
             });
             for consumer in consumers {
                 let stop = stopping.clone().cancelled_owned();

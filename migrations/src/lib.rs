@@ -11,11 +11,6 @@ pub use sea_orm_migration::{MigratorTrait, migrator};
 
 mod m20261101_000001_ledger;
 mod m20261101_000002_history_is_append_only;
-mod m20261123_000003_transfers_are_created;
-mod m20261123_000004_refunds_fail_and_name_shares;
-mod m20261123_000005_calls_are_marked;
-mod m20261123_000006_ids_are_looked_up;
-mod m20261123_000007_jobs_carry_their_trace;
 mod sql;
 
 /// All migrations, oldest first.
@@ -28,11 +23,6 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261101_000001_ledger::MIGRATION),
             Box::new(m20261101_000002_history_is_append_only::MIGRATION),
-            Box::new(m20261123_000003_transfers_are_created::MIGRATION),
-            Box::new(m20261123_000004_refunds_fail_and_name_shares::MIGRATION),
-            Box::new(m20261123_000005_calls_are_marked::MIGRATION),
-            Box::new(m20261123_000006_ids_are_looked_up::MIGRATION),
-            Box::new(m20261123_000007_jobs_carry_their_trace::MIGRATION),
         ]
     }
 }

@@ -13,10 +13,12 @@ const UP: &[&str] = &[
         currency text NOT NULL CHECK (length(currency) = 3),
         created_at timestamptz NOT NULL
     )",
-    // A transfer that Clawback has yet to create has no Stripe id; neither has one from before Clawback's time.
+    // `position` is the transfer's place in its payment, from 0: with `payment_ref` it names a transfer that has no Stripe
+    // id yet. A registered transfer without a Stripe id that Clawback does not create can only be a repaired legacy row.
     "CREATE TABLE seller_transfers (
         id uuid PRIMARY KEY,
         payment_id uuid NOT NULL REFERENCES payments (id),
+        position integer NOT NULL CHECK (position >= 0),
         seller_id text NOT NULL,
         stripe_transfer_id text UNIQUE,
         destination text NOT NULL,
@@ -25,67 +27,85 @@ const UP: &[&str] = &[
         currency text NOT NULL CHECK (length(currency) = 3),
         status text NOT NULL CHECK (status IN ('pending', 'completed', 'failed', 'permanently_failed',
             'reversal_pending', 'partially_reversed', 'reversed')),
-        retry_count integer NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
-        next_retry_at timestamptz,
-        failure_code text,
-        failure_message text,
+        created_by_us boolean NOT NULL,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
+        UNIQUE (payment_id, position),
         CHECK (status <> 'reversed' OR amount_reversed = amount)
     )",
-    "CREATE INDEX seller_transfers_by_payment ON seller_transfers (payment_id)",
-    // `refund_ref` is the provider's id. A charge's own id is kept beside the payment's, since a marketplace may have
-    // registered either as the payment's reference.
-    "CREATE TABLE refunds (
+    "CREATE INDEX seller_transfers_by_status ON seller_transfers (status, id)",
+    // `reference` is the provider's id. A charge's id is kept beside the payment's: a marketplace may have registered either.
+    // `shares` is JSON, what the claim asks of each transfer; null means by ratio. `attention` says what an operator must do.
+    "CREATE TABLE claims (
         id uuid PRIMARY KEY,
+        kind text NOT NULL CHECK (kind IN ('refund', 'dispute')),
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
-        refund_ref text NOT NULL,
+        reference text NOT NULL,
         payment_ref text NOT NULL,
         charge_ref text,
         payment_id uuid REFERENCES payments (id),
         amount bigint NOT NULL CHECK (amount > 0),
         currency text NOT NULL CHECK (length(currency) = 3),
-        status text NOT NULL CHECK (status IN ('unmatched', 'matched', 'nothing_to_reverse', 'conflicting')),
+        status text NOT NULL CHECK (status IN ('unmatched', 'held', 'matched', 'conflicting', 'nothing_to_reverse',
+            'failed')),
         status_reason text,
+        shares text,
+        failed_at timestamptz,
+        attention text,
         created_at timestamptz NOT NULL,
         matched_at timestamptz,
-        UNIQUE (source, refund_ref),
-        CHECK ((status = 'matched') = (payment_id IS NOT NULL AND matched_at IS NOT NULL))
+        UNIQUE (kind, source, reference),
+        CHECK (status <> 'matched' OR (payment_id IS NOT NULL AND matched_at IS NOT NULL))
     )",
-    "CREATE INDEX refunds_by_payment ON refunds (payment_id)",
-    "CREATE INDEX refunds_unmatched_by_payment_ref ON refunds (payment_ref) WHERE status = 'unmatched'",
-    "CREATE INDEX refunds_unmatched_by_charge_ref ON refunds (charge_ref) WHERE status = 'unmatched'",
-    // One reversal for each refund and transfer. A row says 'reversed' only with the id of Stripe's reversal.
+    "CREATE INDEX claims_by_payment ON claims (payment_id)",
+    "CREATE INDEX claims_by_reference ON claims (reference)",
+    "CREATE INDEX claims_by_payment_ref ON claims (payment_ref)",
+    "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
+    "CREATE INDEX claims_by_status ON claims (status, id)",
+    "CREATE INDEX claims_needing_attention ON claims (id) WHERE attention IS NOT NULL",
+    // One reversal for each claim and transfer. A row says 'reversed' only with the id of Stripe's reversal.
     "CREATE TABLE reversals (
         id uuid PRIMARY KEY,
-        refund_id uuid NOT NULL REFERENCES refunds (id),
+        claim_id uuid NOT NULL REFERENCES claims (id),
         transfer_id uuid NOT NULL REFERENCES seller_transfers (id),
         amount bigint NOT NULL CHECK (amount > 0),
         currency text NOT NULL CHECK (length(currency) = 3),
-        status text NOT NULL CHECK (status IN ('pending', 'reversed', 'permanently_failed')),
-        retry_count integer NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
-        next_retry_at timestamptz,
-        epoch integer NOT NULL DEFAULT 0 CHECK (epoch >= 0),
-        epoch_started_at timestamptz NOT NULL,
-        doubtful_since timestamptz,
-        absent_since timestamptz,
-        pending_reversal_id text,
+        status text NOT NULL CHECK (status IN ('pending', 'reversed', 'permanently_failed', 'called_off', 'closed')),
         stripe_reversal_id text,
         externally_reversed boolean NOT NULL DEFAULT FALSE,
+        created_at timestamptz NOT NULL,
+        updated_at timestamptz NOT NULL,
+        UNIQUE (claim_id, transfer_id),
+        CHECK ((status = 'reversed') = (stripe_reversal_id IS NOT NULL))
+    )",
+    "CREATE INDEX reversals_by_transfer ON reversals (transfer_id)",
+    "CREATE INDEX reversals_by_status ON reversals (status, id)",
+    // A reversal that another program made may settle two of our rows; one that we made settles exactly one.
+    "CREATE UNIQUE INDEX reversals_by_stripe_reversal ON reversals (stripe_reversal_id) WHERE NOT externally_reversed",
+    // What Stripe must do, and how far that is. A call has the id of the row that it is for.
+    "CREATE TABLE calls (
+        id uuid PRIMARY KEY,
+        kind text NOT NULL CHECK (kind IN ('reverse', 'create')),
+        version bigint NOT NULL CHECK (version > 0),
+        state text NOT NULL CHECK (state IN ('waiting', 'open', 'done', 'failed', 'called_off')),
+        attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+        next_attempt_at timestamptz,
+        generation integer NOT NULL DEFAULT 0 CHECK (generation >= 0),
+        generation_started_at timestamptz NOT NULL,
+        requested_at timestamptz,
+        outcome_unknown_since timestamptz,
+        absent_since timestamptz,
+        accepted_id text,
         failure_code text,
         failure_message text,
-        sweep_after timestamptz,
+        sweep_after timestamptz NOT NULL,
         sweep_count integer NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
-        UNIQUE (refund_id, transfer_id),
-        CHECK ((status = 'reversed') = (stripe_reversal_id IS NOT NULL)),
-        CHECK (status = 'pending' OR next_retry_at IS NULL)
+        CHECK (state = 'open' OR next_attempt_at IS NULL)
     )",
-    "CREATE INDEX reversals_by_transfer ON reversals (transfer_id)",
-    "CREATE INDEX reversals_to_sweep ON reversals (sweep_after) WHERE status = 'pending'",
-    // A reversal that somebody else made may settle two of our rows; one that we made settles exactly one.
-    "CREATE UNIQUE INDEX reversals_by_stripe_reversal ON reversals (stripe_reversal_id) WHERE NOT externally_reversed",
+    "CREATE INDEX calls_to_sweep ON calls (sweep_after) WHERE state = 'open'",
+    "CREATE INDEX calls_by_accepted_id ON calls (accepted_id) WHERE accepted_id IS NOT NULL",
     "CREATE TABLE webhook_events (
         id uuid PRIMARY KEY,
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
@@ -95,13 +115,16 @@ const UP: &[&str] = &[
         outcome text NOT NULL CHECK (outcome IN ('accepted', 'unmatched', 'duplicate', 'ignored')),
         detail text,
         received_at timestamptz NOT NULL,
-        UNIQUE (source, event_id)
+        UNIQUE (event_id, source)
     )",
+    "CREATE INDEX webhook_events_by_object ON webhook_events (object_id) WHERE object_id IS NOT NULL",
+    // `entity_id` is the call's id. `traceparent` is W3C's: the trace that the job belongs to.
     "CREATE TABLE outbox (
         id uuid PRIMARY KEY,
         kind text NOT NULL,
         payload text NOT NULL,
         entity_id uuid NOT NULL,
+        traceparent text,
         created_at timestamptz NOT NULL,
         claimed_until timestamptz,
         published_at timestamptz,
@@ -109,11 +132,11 @@ const UP: &[&str] = &[
         last_error text
     )",
     "CREATE INDEX outbox_unpublished ON outbox (id) WHERE published_at IS NULL",
-    "CREATE INDEX outbox_unpublished_by_entity ON outbox (entity_id) WHERE published_at IS NULL",
+    "CREATE INDEX outbox_by_entity ON outbox (entity_id)",
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
     "CREATE TABLE history (
         id uuid PRIMARY KEY,
-        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'reversal')),
+        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal')),
         entity_id uuid NOT NULL,
         from_status text,
         to_status text NOT NULL,
@@ -123,14 +146,16 @@ const UP: &[&str] = &[
         stripe_request_id text
     )",
     "CREATE INDEX history_by_entity ON history (entity_id, id)",
+    "CREATE INDEX history_by_request ON history (stripe_request_id) WHERE stripe_request_id IS NOT NULL",
 ];
 
 const DOWN: &[&str] = &[
     "DROP TABLE history",
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
+    "DROP TABLE calls",
     "DROP TABLE reversals",
-    "DROP TABLE refunds",
+    "DROP TABLE claims",
     "DROP TABLE seller_transfers",
     "DROP TABLE payments",
 ];

@@ -14,9 +14,12 @@ use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
-use crate::ledger::Ledger;
+use crate::ledger::{CallKind, Ledger, LedgerOptions};
 use crate::stripe;
-use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
+use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
+
+/// Connections to the database of one process. Batches need few.
+const MAX_CONNECTIONS: u32 = 20;
 
 /// Connects to the database that `config` names, without looking at its schema.
 ///
@@ -25,8 +28,12 @@ use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, Rever
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
     let what = "the database can't be reached; check DATABASE_URL";
-    let ledger = Ledger::connect(url, config.reversal.check_interval).await.context(what)?;
-    Ok(ledger.with_creation_grace(config.transfer_retry.check_interval))
+    let options = LedgerOptions {
+        reversal_grace: config.reversal.check_interval,
+        creation_grace: config.transfer_retry.check_interval,
+        max_connections: MAX_CONNECTIONS,
+    };
+    Ledger::connect(url, options).await.context(what)
 }
 
 pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
@@ -75,8 +82,8 @@ pub fn transfer_retry_policy(config: &Config) -> RetryPolicy {
 /// # Errors
 /// When a delay is one that no queue can have.
 pub fn topologies(config: &Config) -> Result<[Topology; 2]> {
-    let reversals = worker::reversal_topology(&retry_policy(config));
-    let transfers = worker::transfer_topology(&transfer_retry_policy(config));
+    let reversals = worker::topology(CallKind::Reverse, &retry_policy(config));
+    let transfers = worker::topology(CallKind::Create, &transfer_retry_policy(config));
     Ok([
         reversals.context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?,
         transfers.context("TRANSFER_RETRY_BACKOFF_BASE and _MAX can't be used")?,
@@ -131,12 +138,12 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
     let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
-    let kill_switch = Arc::new(KillSwitch::new());
-    let context = JobContext {
+    let breaker = Arc::new(CircuitBreaker::new());
+    let caller = Caller {
         ledger: ledger.clone(),
         stripe: stripe.clone(),
         limiter: Arc::new(Limiter::new(config.stripe.max_rps)),
-        kill_switch: Arc::clone(&kill_switch),
+        breaker: Arc::clone(&breaker),
         policy: retry_policy(config),
         timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
     };
@@ -148,16 +155,16 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
             .job_timeout(JOB_TIMEOUT)
             .drain_timeout(DRAIN))
     };
-    let limiter = Arc::clone(&context.limiter);
+    let limiter = Arc::clone(&caller.limiter);
     let mut consumers = Vec::new();
     if reversals {
-        let handler = ReverseTransfer::new(context.clone());
-        consumers.push(consumer(reversal_queues, context.policy)?.register(handler));
+        let worker = consumer(reversal_queues, caller.policy)?;
+        consumers.push(worker.register::<ReverseTransfer, _>(caller.clone()));
     }
     if creations {
         let policy = transfer_retry_policy(config);
-        consumers
-            .push(consumer(transfer_queues, policy)?.register(CreateTransfer::new(JobContext { policy, ..context })));
+        let worker = consumer(transfer_queues, policy)?;
+        consumers.push(worker.register::<CreateTransfer, _>(Caller { policy, ..caller }));
     }
-    Ok(Some(Workers { consumers, kill_switch, limiter, stripe, probe_every: patience.probe_every }))
+    Ok(Some(Workers { consumers, breaker, limiter, stripe, probe_every: patience.probe_every }))
 }

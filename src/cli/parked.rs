@@ -14,7 +14,7 @@ use super::operator::{self, Output, Who, parse_reason};
 use super::output::{Format, json};
 use super::terminal::print;
 use crate::config::Config;
-use crate::operator::{Deed, Filter, Handled, Operator, Parked, Sorted};
+use crate::operator::{ParkedAction, Filter, Handled, Operator, Parked, Sorted};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Every row that is given up has its job's message in a parking queue (reversals.parked, \
@@ -178,7 +178,7 @@ impl ParkedCommand {
             Self::Discard(Discard { order }) => {
                 let chosen = order.chosen(&hands).await?;
                 let sorted = match order.reason_to_act() {
-                    None => planned(chosen, |_| Deed::Discarded),
+                    None => planned(chosen, |_| ParkedAction::Discarded),
                     Some(reason) => hands.discard_parked(chosen, &order.who.note(reason)?).await,
                 };
                 return conclude(&order, sorted, "discarded");
@@ -224,7 +224,7 @@ async fn find(hands: &Operator, filter: Filter) -> Result<Vec<Parked>> {
     Ok(found)
 }
 
-fn planned(chosen: Vec<Parked>, deed: impl Fn(&Parked) -> Deed) -> Sorted {
+fn planned(chosen: Vec<Parked>, deed: impl Fn(&Parked) -> ParkedAction) -> Sorted {
     let handled = chosen.into_iter().map(|parked| Handled { deed: deed(&parked), parked }).collect();
     Sorted { handled, interrupted: None }
 }
@@ -239,6 +239,6 @@ fn conclude(order: &Order, sorted: Sorted, done: &str) -> Result<ExitCode> {
     if let Some(error) = sorted.interrupted {
         return Err(anyhow::Error::from(error).context("it ended early; the rest is still parked: run it again"));
     }
-    let skipped = sorted.handled.iter().any(|it| matches!(it.deed, Deed::Skipped { .. }));
+    let skipped = sorted.handled.iter().any(|it| matches!(it.deed, ParkedAction::Skipped { .. }));
     Ok(if skipped { ExitCode::from(STILL_PARKED) } else { ExitCode::SUCCESS })
 }

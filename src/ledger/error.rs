@@ -1,6 +1,7 @@
 //! What can go wrong in the ledger, told apart by what a caller must do about it.
 
-use super::state::IllegalTransition;
+use super::input::{FieldProblem, sentences};
+use super::status::IllegalTransition;
 
 /// An error of the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -11,31 +12,35 @@ pub enum LedgerError {
     /// Another writer was faster, or the caller knew an old state. Read again.
     #[error("{entity} {id} is no longer {expected}")]
     Stale {
-        /// `transfer` or `reversal`.
+        /// `call`, say.
         entity: &'static str,
         /// Clawback's id.
         id: uuid::Uuid,
         /// The status that the caller believed in.
         expected: String,
     },
+    /// Another transaction came first. The ledger itself tries again.
+    #[error("another transaction came first; try again")]
+    Retry,
+    /// The database is behind. Nothing is known to be changed, and the same call may be made again.
+    #[error("the database is behind; try again")]
+    Overloaded,
     /// The state machine has no such arrow.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
-    /// The input is not acceptable.
-    #[error("{field}: {problem}")]
-    Invalid {
-        /// Where in the input, as a JSON path.
-        field: String,
-        /// What is wrong, with the value and what is allowed.
-        problem: String,
-    },
+    /// The input can't be used.
+    #[error("{}", sentences(.0))]
+    Invalid(
+        /// Every field that is wrong, at least one.
+        Vec<FieldProblem>,
+    ),
     /// There is no such row.
     #[error("the ledger has no {entity} {id}")]
     NotFound {
         /// `transfer` or `reversal`.
         entity: &'static str,
         /// As asked for.
-        id: uuid::Uuid,
+        id: String,
     },
     /// It contradicts what is registered.
     #[error("{0}")]

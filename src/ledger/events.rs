@@ -4,10 +4,27 @@
 
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::Display;
 use utoipa::ToSchema;
 
 /// The payment provider that reported a refund.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Display,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+    ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -15,6 +32,20 @@ pub enum Source {
     Stripe,
     /// Juspay Hyperswitch.
     Hyperswitch,
+}
+
+/// What gave a buyer money back.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimKind {
+    /// A refund.
+    Refund,
+    /// A dispute that the buyer won.
+    Dispute,
 }
 
 /// A verified webhook.
@@ -110,4 +141,35 @@ pub enum Receipt {
         /// Why, for people.
         reason: String,
     },
+}
+
+impl RefundEvent {
+    /// The names under which the payment may be registered.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+    }
+}
+
+impl Receipt {
+    /// The inbox row's outcome and detail.
+    pub(super) fn in_inbox(&self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Accepted { .. } => ("accepted", None),
+            Self::Failed { called_off, attention: None } => ("accepted", Some(format!("{called_off} called off"))),
+            Self::Failed { attention: Some(attention), .. } => ("accepted", Some(attention.clone())),
+            Self::Unmatched => ("unmatched", None),
+            Self::Duplicate => ("duplicate", None),
+            Self::Ignored { reason } => ("ignored", Some(reason.clone())),
+        }
+    }
+}
+
+impl std::fmt::Display for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self, self.in_inbox()) {
+            (Self::Accepted { reversals }, _) => write!(f, "accepted, {reversals} reversals"),
+            (_, (outcome, None)) => f.write_str(outcome),
+            (_, (outcome, Some(detail))) => write!(f, "{outcome}: {detail}"),
+        }
+    }
 }

@@ -1,95 +1,85 @@
-//! The ledger: what was paid to sellers, what refunds ask back, and how far that is. The database's only writer.
+//! The ledger: what was paid to sellers, what claims ask back, and how far that is. The database's only writer.
 //!
-//! The ingress reports refunds here, the API registers payments, the worker reports what Stripe did. Every change is one
-//! transaction: the guarded transition, its history row, and the job in the outbox. The ledger never talks to Stripe or
-//! to the broker.
+//! Every change is one transaction: rows are loaded into a [`book::Book`] under their locks, pure functions change them, and
+//! they are written in sets together with history and jobs. The ledger never talks to Stripe or to the broker.
 
-mod allocation;
-mod attention;
-mod created;
-mod creation;
-mod database;
-pub(crate) mod entities;
+mod book;
+mod calls;
+mod claims;
+mod db;
 mod error;
 mod events;
-mod failing;
 mod history;
-mod intake;
-mod jobs;
-mod listing;
-mod matching;
-mod money;
-mod named_shares;
-mod operator;
+mod input;
+mod outbox;
 mod payments;
-mod reads;
-mod reconciliation;
-mod refunds;
-mod remarks;
-mod repeating;
-mod reports;
-mod reversals;
-mod settling;
-mod state;
-mod sweep;
+mod read;
+pub(crate) mod schema;
+mod status;
 mod time;
-mod trace;
-mod transition;
-mod views;
-mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tokio::sync::Notify;
 
-pub use creation::CreationTask;
-pub(crate) use database::begin;
-pub use error::LedgerError;
-pub use events::{EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
-pub use history::Note;
-pub(crate) use history::append_published;
-pub use jobs::{CREATE_TRANSFER, CreateTransferJob, OUTBOX_CHANNEL, REVERSE_TRANSFER, ReverseTransferJob};
-pub use money::{Amounts, Totals};
-pub(crate) use payments::MAX_TRANSFERS;
-pub use payments::Registered;
-pub use reads::TransferToProbe;
-pub use reports::Reported;
-pub use reversals::{Aftermath, Failure, Postponement, ReversalTask};
-pub use settling::REVERSAL_ENDED;
-pub use state::{IllegalTransition, RefundStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
-pub(crate) use time::{in_future, now};
-pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
-pub use views::{NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView};
-pub use vitals::{Backlog, DatabaseFacts};
+use calls::{Loader, Report};
+use claims::Received;
+use db::{Batcher, Graces, Store};
 
-/// The ledger on its database. Cheap to clone; clones share the connections and the wake-up.
+pub use calls::{Call, CreationTarget, Failure, NextStep, Postponement, Remainder, ReversalTarget, Target, Task, TryOutcome};
+pub use claims::Reported;
+pub(crate) use db::begin;
+pub use error::LedgerError;
+pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
+pub use history::Note;
+pub use input::FieldProblem;
+pub(crate) use input::{sentences, shown};
+pub(crate) use input::MAX_TRANSFERS;
+pub use outbox::{CREATE_TRANSFER, CallJob, OUTBOX_CHANNEL, REVERSE_TRANSFER};
+pub use payments::Registered;
+pub use read::{
+    Amounts, Backlog, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView,
+    Totals, Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferToProbe,
+    TransferView, claim_name,
+};
+pub use status::{
+    CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
+};
+pub(crate) use time::{after, in_future, now};
+
+/// The ledger on its database. Cheap to clone; clones share the connections, the batches and the wake-up.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    db: DatabaseConnection,
-    outbox_wake: Arc<Notify>,
-    sweep_grace: Duration,
-    creation_grace: Duration,
+    store: Store,
+    intake: Batcher<Received>,
+    reports: Batcher<Report>,
+    loader: Loader,
+}
+
+/// How the ledger is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerOptions {
+    /// How long after its due time a reversal may be without news before the sweeper suspects a lost job.
+    pub reversal_grace: Duration,
+    /// The same for transfers to create.
+    pub creation_grace: Duration,
+    /// The most connections to the database.
+    pub max_connections: u32,
 }
 
 impl Ledger {
     /// Connects to `url` (`postgres://…` or `sqlite://…`).
     ///
-    /// `sweep_grace` is how long after its due time a reversal may be without news before the sweeper suspects that its
-    /// job is lost.
-    ///
     /// # Errors
     /// [`LedgerError::Database`] when the database can't be reached.
-    pub async fn connect(url: &str, sweep_grace: Duration) -> Result<Self, LedgerError> {
-        let db = database::connect(url).await?;
-        Ok(Self { db, outbox_wake: Arc::new(Notify::new()), sweep_grace, creation_grace: sweep_grace })
-    }
-
-    /// The same, with a grace of their own for transfers that are to be created.
-    #[must_use]
-    pub fn with_creation_grace(self, creation_grace: Duration) -> Self {
-        Self { creation_grace, ..self }
+    pub async fn connect(url: &str, options: LedgerOptions) -> Result<Self, LedgerError> {
+        let db = db::connect(url, options.max_connections).await?;
+        let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
+        let store = Store { db, outbox_wake: Arc::new(Notify::new()), graces };
+        let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
+        Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.
@@ -97,7 +87,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`]; nothing is half applied.
     pub async fn migrate_up(&self) -> Result<usize, LedgerError> {
-        Ok(database::migrate_up(&self.db).await?)
+        Ok(db::migrate_up(&self.store.db).await?)
     }
 
     /// Takes back the newest `steps` migrations, and with them the data of their tables.
@@ -105,7 +95,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`]; nothing is half taken back.
     pub async fn migrate_down(&self, steps: u32) -> Result<(), LedgerError> {
-        Ok(database::migrate_down(&self.db, steps).await?)
+        Ok(db::migrate_down(&self.store.db, steps).await?)
     }
 
     /// Every migration's name and whether it is applied, oldest first.
@@ -113,7 +103,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>, LedgerError> {
-        Ok(database::migration_status(&self.db).await?)
+        Ok(db::migration_status(&self.store.db).await?)
     }
 
     /// How many migrations are still to be applied.
@@ -121,7 +111,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn pending_migrations(&self) -> Result<usize, LedgerError> {
-        Ok(database::pending_migrations(&self.db).await?)
+        Ok(db::pending_migrations(&self.store.db).await?)
     }
 
     /// Whether the database answers.
@@ -129,7 +119,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`] when it does not.
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        Ok(self.db.ping().await?)
+        Ok(self.store.db.ping().await?)
     }
 
     /// Closes the connections.
@@ -137,29 +127,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`] when they could not be closed cleanly.
     pub async fn close(self) -> Result<(), LedgerError> {
-        Ok(self.db.close().await?)
+        Ok(self.store.db.close().await?)
     }
 
     /// The connection, for the outbox's relay, which claims and marks the rows of its own table.
     pub(crate) fn db(&self) -> &DatabaseConnection {
-        &self.db
+        &self.store.db
     }
 
     /// Is woken after every commit in this process that put a job into the outbox.
     pub(crate) fn outbox_wake(&self) -> &Arc<Notify> {
-        &self.outbox_wake
-    }
-
-    async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
-        Ok(database::begin(&self.db).await?)
-    }
-
-    /// Commits, and wakes the relay if `jobs` were put into the outbox.
-    async fn commit(&self, txn: DatabaseTransaction, jobs: usize) -> Result<(), LedgerError> {
-        txn.commit().await?;
-        if jobs > 0 {
-            self.outbox_wake.notify_one();
-        }
-        Ok(())
+        &self.store.outbox_wake
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger's clock. Microseconds, which is what PostgreSQL keeps, so that what is written is what is read.
+//! The ledger's clock. Microseconds, which is what PostgreSQL keeps: what is written is what is read.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use std::time::Duration;
@@ -8,8 +8,13 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
-/// `after` from now. A duration that is too long for a date counts as a thousand years.
-pub(crate) fn in_future(after: Duration) -> DateTime<Utc> {
-    let after = TimeDelta::from_std(after).unwrap_or(TimeDelta::days(365_000)).min(TimeDelta::days(365_000));
-    now() + after
+/// `delay` from now.
+pub(crate) fn in_future(delay: Duration) -> DateTime<Utc> {
+    after(now(), delay)
+}
+
+/// `delay` after `start`. A duration that is too long for a date counts as a thousand years.
+pub(crate) fn after(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
+    let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::days(365_000)).min(TimeDelta::days(365_000));
+    start + delay.min(DateTime::<Utc>::MAX_UTC - start)
 }

@@ -13,11 +13,11 @@ mod subject;
 use queues::{Broker, Parking, ParkingError, Selection, Topology, Verdict};
 use uuid::Uuid;
 
-use crate::ledger::{Ledger, LedgerError, Note};
+use crate::ledger::{CallKind, Ledger, LedgerError, Note};
 
 pub use parked::{Filter, Parked};
-pub use sorting::{Deed, Handled, Sorted};
-pub use subject::{Standing, Subject};
+pub use sorting::{ParkedAction, Handled, Sorted};
+pub use subject::{JobTarget, RowState};
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -54,36 +54,29 @@ impl Operator {
         Self { ledger, broker, topologies }
     }
 
-    /// Has a reversal that was given up tried again, and takes its parked message away, whose place the new job takes.
+    /// [`Ledger::replay`], and takes the parked message away, whose place the new job takes.
     ///
     /// # Errors
-    /// As [`Ledger::replay_reversal`]. A broker that can't be reached is none: see [`Leftovers`].
-    pub async fn replay_reversal(&self, id: Uuid, note: &Note) -> Result<Leftovers, LedgerError> {
-        let stale = self.messages_about(Subject::Reversal(id)).await;
-        self.ledger.replay_reversal(id, note).await?;
-        Ok(self.take_away(stale).await)
-    }
-
-    /// Has the creation of a transfer that was given up tried again, and takes its parked message away.
-    ///
-    /// # Errors
-    /// As [`Ledger::retry_transfer`]. A broker that can't be reached is none: see [`Leftovers`].
-    pub async fn retry_transfer(&self, id: Uuid, note: &Note) -> Result<Leftovers, LedgerError> {
-        let stale = self.messages_about(Subject::Transfer(id)).await;
-        self.ledger.retry_transfer(id, note).await?;
-        Ok(self.take_away(stale).await)
+    /// As [`Ledger::replay`]. A broker that can't be reached is none: see [`Leftovers`].
+    pub async fn replay(&self, kind: CallKind, id: &str, note: &Note) -> Result<(Uuid, Leftovers), LedgerError> {
+        let stale = match id.parse() {
+            Ok(id) => self.messages_about(JobTarget { kind, id }).await,
+            Err(_) => Ok(Vec::new()),
+        };
+        let id = self.ledger.replay(kind, id, note).await?;
+        Ok((id, self.take_away(stale).await))
     }
 
     /// The parked messages about a row, as they are before its new job is made: that one may be parked anew at any time,
     /// under an id of its own, and must stay.
-    async fn messages_about(&self, subject: Subject) -> Result<Vec<(&Topology, String)>, ParkingError> {
+    async fn messages_about(&self, subject: JobTarget) -> Result<Vec<(&Topology, String)>, ParkingError> {
         let mut found = Vec::new();
         for topology in &self.topologies {
             let parked = match self.parking(topology).list(&Selection::all()).await {
                 Err(ParkingError::NoQueue { .. }) => continue,
                 parked => parked?,
             };
-            let about_it = parked.into_iter().filter(|job| Subject::of(job) == Some(subject));
+            let about_it = parked.into_iter().filter(|job| JobTarget::of(job) == Some(subject));
             found.extend(about_it.map(|job| (topology, job.id)));
         }
         Ok(found)

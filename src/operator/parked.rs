@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use queues::{ParkedJob, ParkingError, Selection};
 use uuid::Uuid;
 
-use super::{Operator, OperatorError, Standing, Subject};
-use crate::ledger::LedgerError;
+use super::{Operator, OperatorError, RowState, JobTarget};
+use crate::ledger::{Call, LedgerError};
 
 /// Which parked messages are meant: those that match every condition given.
 #[derive(Clone, Debug, Default)]
@@ -29,11 +29,11 @@ pub struct Parked {
     /// The message.
     pub job: ParkedJob,
     /// The row that it is about.
-    pub subject: Option<Subject>,
+    pub subject: Option<JobTarget>,
     /// That row's status.
     pub status: Option<String>,
     /// What that status means for the message.
-    pub standing: Standing,
+    pub standing: RowState,
 }
 
 impl Operator {
@@ -80,13 +80,13 @@ impl Operator {
     }
 
     async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<Parked>, LedgerError> {
-        let subjects: Vec<Subject> = found.iter().filter_map(|(_, job)| Subject::of(job)).collect();
+        let subjects: Vec<JobTarget> = found.iter().filter_map(|(_, job)| JobTarget::of(job)).collect();
         let rows = self.standings(&subjects).await?;
         let parked = |(queue, job): (String, ParkedJob)| {
-            let subject = Subject::of(&job);
+            let subject = JobTarget::of(&job);
             let row = subject.and_then(|subject| rows.get(&subject));
             let (status, standing) =
-                row.map_or((None, Standing::Unknown), |(status, standing)| (Some(status.clone()), *standing));
+                row.map_or((None, RowState::Unknown), |(status, standing)| (Some(status.clone()), *standing));
             Parked { queue, job, subject, status, standing }
         };
         Ok(found.into_iter().map(parked).collect())
@@ -95,26 +95,17 @@ impl Operator {
     /// How these rows stand now, in words and as what that means; those that the ledger has not are left out.
     pub(super) async fn standings(
         &self,
-        subjects: &[Subject],
-    ) -> Result<HashMap<Subject, (String, Standing)>, LedgerError> {
-        let (mut reversals, mut transfers): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
-        for subject in subjects {
-            match subject {
-                Subject::Reversal(id) => reversals.push(*id),
-                Subject::Transfer(id) => transfers.push(*id),
-            }
-        }
-        let reversals = self.ledger.reversal_statuses(&reversals).await?.into_iter();
-        let reversals =
-            reversals.map(|(id, status)| (Subject::Reversal(id), (status.to_string(), Standing::from(status))));
-        let transfers = self.ledger.transfer_statuses(&transfers).await?.into_iter();
-        let transfers = transfers.map(|(id, (status, at_stripe))| {
-            (Subject::Transfer(id), (status.to_string(), Standing::of_creation(status, at_stripe)))
-        });
-        Ok(reversals.chain(transfers).collect())
+        subjects: &[JobTarget],
+    ) -> Result<HashMap<JobTarget, (String, RowState)>, LedgerError> {
+        let ids: Vec<Uuid> = subjects.iter().map(|subject| subject.id).collect();
+        let calls = self.ledger.calls(&ids).await?;
+        let standing = |(id, (call, status)): (Uuid, (Call, String))| {
+            (JobTarget { kind: call.kind, id }, (status, RowState::from(call.state)))
+        };
+        Ok(calls.into_iter().map(standing).collect())
     }
 }
 
 fn is_about(job: &ParkedJob, id: &str) -> bool {
-    job.id == id || Subject::of(job).is_some_and(|subject| id.parse() == Ok(subject.id()))
+    job.id == id || JobTarget::of(job).is_some_and(|subject| id.parse() == Ok(subject.id))
 }

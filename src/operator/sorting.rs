@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use queues::{ParkedJob, Selection, Topology, Verdict};
 
-use super::{Operator, OperatorError, Parked, Standing, Subject};
+use super::{Operator, OperatorError, Parked, RowState, JobTarget};
 use crate::ledger::{LedgerError, Note};
 
 /// What is, or would be, done with a parked message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum ParkedAction {
     /// Its row begins anew, with a new job in the message's place.
     Replayed,
     /// Its row was still to be done: the message itself went back to the work queue.
@@ -32,7 +32,7 @@ pub struct Handled {
     /// As it was when it was selected.
     pub parked: Parked,
     /// What was done.
-    pub deed: Deed,
+    pub deed: ParkedAction,
 }
 
 /// How it went.
@@ -47,12 +47,12 @@ pub struct Sorted {
 impl Parked {
     /// What a replay would do with it.
     #[must_use]
-    pub fn on_replay(&self) -> Deed {
+    pub fn on_replay(&self) -> ParkedAction {
         match self.standing {
-            Standing::GivenUp => Deed::Replayed,
-            Standing::Open => Deed::SentBack,
-            Standing::Settled => Deed::TakenAway,
-            Standing::Unknown => Deed::Skipped { why: "the ledger has no row that it is about".to_owned() },
+            RowState::Failed => ParkedAction::Replayed,
+            RowState::Open => ParkedAction::SentBack,
+            RowState::Settled => ParkedAction::TakenAway,
+            RowState::Unknown => ParkedAction::Skipped { why: "the ledger has no row that it is about".to_owned() },
         }
     }
 }
@@ -61,7 +61,7 @@ impl Operator {
     /// Has the rows of these messages tried again, spread evenly over `spread` (zero: as fast as it goes).
     pub async fn replay_parked(&self, chosen: Vec<Parked>, spread: Duration, note: &Note) -> Sorted {
         let interval = spread / u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);
-        self.sort(chosen, interval, note, async |parked| self.replay(parked, note).await).await
+        self.sort(chosen, interval, note, async |parked| self.replay_one(parked, note).await).await
     }
 
     /// Throws these messages away. Their rows stay as they are, with operator and reason in their histories.
@@ -74,7 +74,7 @@ impl Operator {
         chosen: Vec<Parked>,
         interval: Duration,
         note: &Note,
-        deal_with: impl AsyncFn(&Parked) -> Result<Deed, LedgerError>,
+        deal_with: impl AsyncFn(&Parked) -> Result<ParkedAction, LedgerError>,
     ) -> Sorted {
         let mut sorted = Sorted::default();
         let mut of_queue: HashMap<String, Vec<Parked>> = HashMap::new();
@@ -98,7 +98,7 @@ impl Operator {
         chosen: Vec<Parked>,
         interval: Duration,
         note: &Note,
-        deal_with: &impl AsyncFn(&Parked) -> Result<Deed, LedgerError>,
+        deal_with: &impl AsyncFn(&Parked) -> Result<ParkedAction, LedgerError>,
         handled: &mut Vec<Handled>,
     ) -> Result<(), OperatorError> {
         let mut database_lost = None;
@@ -117,14 +117,14 @@ impl Operator {
                     database_lost = Some(error);
                     return Verdict::Keep;
                 }
-                Err(error) => Deed::Skipped { why: error.to_string() },
+                Err(error) => ParkedAction::Skipped { why: error.to_string() },
             };
             let verdict = match deed {
-                Deed::SentBack => Verdict::Replay,
-                Deed::Replayed | Deed::TakenAway | Deed::Discarded => {
+                ParkedAction::SentBack => Verdict::Replay,
+                ParkedAction::Replayed | ParkedAction::TakenAway | ParkedAction::Discarded => {
                     Verdict::Discard { reason: format!("{}: {}", note.actor, note.reason) }
                 }
-                Deed::Skipped { .. } => Verdict::Keep,
+                ParkedAction::Skipped { .. } => Verdict::Keep,
             };
             handled.push(Handled { parked, deed });
             verdict
@@ -135,46 +135,39 @@ impl Operator {
         }
         let why = "somebody else was faster: it is not parked any more";
         let gone = waiting.into_values().flatten();
-        handled.extend(gone.map(|parked| Handled { parked, deed: Deed::Skipped { why: why.to_owned() } }));
+        handled.extend(gone.map(|parked| Handled { parked, deed: ParkedAction::Skipped { why: why.to_owned() } }));
         Ok(())
     }
 
-    async fn replay(&self, parked: &Parked, note: &Note) -> Result<Deed, LedgerError> {
+    async fn replay_one(&self, parked: &Parked, note: &Note) -> Result<ParkedAction, LedgerError> {
         let Some(subject) = parked.subject else { return Ok(parked.on_replay()) };
         let now = self.standings(&[subject]).await?.remove(&subject);
-        match (now.map_or(Standing::Unknown, |(_, standing)| standing), subject) {
-            (Standing::GivenUp, Subject::Reversal(id)) => {
-                self.ledger.replay_reversal(id, note).await?;
-                Ok(Deed::Replayed)
+        match (now.map_or(RowState::Unknown, |(_, standing)| standing), subject) {
+            (RowState::Failed, JobTarget { kind, id }) => {
+                self.ledger.replay(kind, &id.to_string(), note).await?;
+                Ok(ParkedAction::Replayed)
             }
-            (Standing::GivenUp, Subject::Transfer(id)) => {
-                self.ledger.retry_transfer(id, note).await?;
-                Ok(Deed::Replayed)
-            }
-            (Standing::Open, _) => {
+            (RowState::Open, _) => {
                 self.remark(subject, "its parked message goes back to work", note).await?;
-                Ok(Deed::SentBack)
+                Ok(ParkedAction::SentBack)
             }
-            (Standing::Settled, _) => {
+            (RowState::Settled, _) => {
                 self.remark(subject, "its parked message is taken away, since it is done", note).await?;
-                Ok(Deed::TakenAway)
+                Ok(ParkedAction::TakenAway)
             }
-            (Standing::Unknown, _) => Ok(parked.on_replay()),
+            (RowState::Unknown, _) => Ok(parked.on_replay()),
         }
     }
 
-    async fn discard(&self, parked: &Parked, note: &Note) -> Result<Deed, LedgerError> {
-        if let Some(subject) = parked.subject.filter(|_| parked.standing != Standing::Unknown) {
+    async fn discard(&self, parked: &Parked, note: &Note) -> Result<ParkedAction, LedgerError> {
+        if let Some(subject) = parked.subject.filter(|_| parked.standing != RowState::Unknown) {
             self.remark(subject, &format!("its parked message {} is discarded", parked.job.id), note).await?;
         }
-        Ok(Deed::Discarded)
+        Ok(ParkedAction::Discarded)
     }
 
-    async fn remark(&self, subject: Subject, what: &str, note: &Note) -> Result<(), LedgerError> {
+    async fn remark(&self, subject: JobTarget, what: &str, note: &Note) -> Result<(), LedgerError> {
         let note = Note::new(&note.actor, format!("{what}: {}", note.reason));
-        match subject {
-            Subject::Reversal(id) => self.ledger.remark_on_reversal(id, &note).await,
-            Subject::Transfer(id) => self.ledger.remark_on_transfer(id, &note).await,
-        }
+        self.ledger.remark(subject.kind, subject.id, &note).await
     }
 }

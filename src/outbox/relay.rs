@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{announcements, store};
-use crate::ledger::entities::outbox;
+use crate::ledger::schema::outbox;
 use crate::ledger::{Ledger, now};
 
 /// Rows in one claim, all of them in flight on the broker together.
@@ -125,7 +125,8 @@ impl Relay {
 
         let results = self.publisher.publish_all(messages).await;
         let (confirmed, refused) = sort_out(known, results);
-        store::mark_published(&self.db, &confirmed).await?;
+        let ids: Vec<Uuid> = confirmed.iter().map(|row| row.id).collect();
+        store::mark_published(&self.db, &ids).await?;
         if let Some((_, error)) = refused.first() {
             let ids: Vec<Uuid> = refused.iter().map(|(row, _)| row.id).collect();
             let first = error.to_string();

@@ -10,8 +10,8 @@ use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use crate::ledger::entities::outbox::{Column, Entity, Model};
-use crate::ledger::{append_published, begin, in_future, now};
+use crate::ledger::schema::outbox::{Column, Entity, Model};
+use crate::ledger::{in_future, now};
 
 /// How long a claimed row stays with its relay: longer than the publisher waits for a connection and a confirm together.
 const LEASE: Duration = Duration::from_secs(40);
@@ -43,20 +43,18 @@ pub(super) async fn claim(db: &DatabaseConnection, limit: u64) -> Result<Vec<Mod
     Ok(claimed)
 }
 
-/// Marks rows that the broker has confirmed, and says so in the history of what they are about.
-pub(super) async fn mark_published(db: &DatabaseConnection, rows: &[Model]) -> Result<(), DbErr> {
-    if rows.is_empty() {
+/// Marks rows that the broker has confirmed.
+pub(super) async fn mark_published(db: &DatabaseConnection, ids: &[Uuid]) -> Result<(), DbErr> {
+    if ids.is_empty() {
         return Ok(());
     }
-    let txn = begin(db).await?;
     Entity::update_many()
         .col_expr(Column::PublishedAt, Expr::value(Some(now())))
         .col_expr(Column::LastError, Expr::value(None::<String>))
-        .filter(Column::Id.is_in(rows.iter().map(|row| row.id)))
-        .exec(&txn)
+        .filter(Column::Id.is_in(ids.iter().copied()))
+        .exec(db)
         .await?;
-    append_published(&txn, rows).await?;
-    txn.commit().await
+    Ok(())
 }
 
 /// Gives rows back that the broker did not take, to be claimed again after `pause`.

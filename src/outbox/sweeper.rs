@@ -7,7 +7,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{CallKind, Ledger, LedgerError};
 
 const BATCH: u64 = 500;
 
@@ -29,53 +29,38 @@ impl Sweeper {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
-            repeat(self.reversals_every, &stop, || self.sweep_reversals()),
-            repeat(self.creations_every, &stop, || self.sweep_creations()),
+            self.repeat(CallKind::Reverse, self.reversals_every, &stop),
+            self.repeat(CallKind::Create, self.creations_every, &stop),
         );
     }
 
-    async fn sweep_reversals(&self) -> Result<(), LedgerError> {
+    async fn repeat(&self, kind: CallKind, interval: Duration, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let swept = self.ledger.sweep(BATCH).await?;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.sweep(kind).await {
+                tracing::warn!(%error, "the sweep failed; trying again at the next interval");
+            }
+        }
+    }
+
+    async fn sweep(&self, kind: CallKind) -> Result<(), LedgerError> {
+        loop {
+            let swept = self.ledger.sweep(kind, BATCH).await?;
             if swept > 0 {
-                tracing::info!(reversals = swept, "no job was coming for due reversals: new jobs made");
+                tracing::warn!(%kind, calls = swept, "no job was coming for due calls: new jobs made");
             }
             if (swept as u64) < BATCH {
                 break;
             }
         }
-        store::prune(self.ledger.db()).await?;
+        if kind == CallKind::Reverse {
+            store::prune(self.ledger.db()).await?;
+        }
         Ok(())
-    }
-
-    async fn sweep_creations(&self) -> Result<(), LedgerError> {
-        loop {
-            let swept = self.ledger.sweep_creations(BATCH).await?;
-            if swept > 0 {
-                tracing::info!(transfers = swept, "no job was coming for transfers to create: new jobs made");
-            }
-            if (swept as u64) < BATCH {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Sweeps at every interval, until `stop`.
-async fn repeat<F: Future<Output = Result<(), LedgerError>>>(
-    interval: Duration,
-    stop: &CancellationToken,
-    sweep: impl Fn() -> F,
-) {
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = sweep().await {
-            tracing::warn!(%error, "the sweep failed; trying again at the next interval");
-        }
     }
 }

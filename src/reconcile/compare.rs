@@ -90,14 +90,14 @@ impl<'a> Comparing<'a> {
     }
 
     fn reversal(&self, row: &ReversalView, found: &mut Comparison) {
-        let mine: Vec<_> = self.counting().filter(|reversal| reversal.reversal_id() == Some(row.id)).collect();
+        let mine: Vec<_> = self.counting().filter(|reversal| reversal.claim() == Some(row.claim().as_str())).collect();
         let kept = match (row.status, row.externally_reversed) {
             (ReversalStatus::Reversed, true) => {
                 self.recorded_as_foreign(row, found);
                 None
             }
             (ReversalStatus::Reversed, false) => self.recorded(row, &mine, found),
-            (ReversalStatus::Pending | ReversalStatus::PermanentlyFailed, _) => self.open(row, &mine, found),
+            (_, _) => self.open(row, &mine, found),
         };
         for extra in mine.iter().filter(|reversal| kept.is_none_or(|kept| kept.id != reversal.id)) {
             let first = kept.map(|kept| kept.id.as_str()).or(row.stripe_reversal_id.as_deref()).unwrap_or_default();
@@ -121,8 +121,8 @@ impl<'a> Comparing<'a> {
                 Some(other) => format!("Stripe has {} for it instead", other.id),
                 None => "not in Stripe's list".to_owned(),
             },
-            Some(it) if it.reversal_id().is_some_and(|id| id != row.id) => {
-                "at Stripe it carries the id of another reversal".to_owned()
+            Some(it) if it.claim().is_some_and(|claim| claim != row.claim()) => {
+                "at Stripe it is about another claim".to_owned()
             }
             Some(it) if !it.is_done() => format!("{} at Stripe", it.status.as_deref().unwrap_or_default()),
             Some(it) if it.amount == row.amount && same_currency(&it.currency, &row.currency) => {
@@ -185,13 +185,13 @@ impl<'a> Comparing<'a> {
     /// Reversals with an id like ours that no row has.
     fn orphans(&self) -> impl Iterator<Item = Difference> {
         self.counting().filter_map(|reversal| {
-            let id = reversal.reversal_id()?;
-            if self.ours.reversals.iter().any(|row| row.id == id) {
+            let claim = reversal.claim()?;
+            if self.ours.reversals.iter().any(|row| row.claim() == claim) {
                 return None;
             }
-            let orphan = Difference::of(self.ours, Kind::Orphan, "the ledger has no such reversal on this transfer")
-                .with_amounts(None, Some(reversal.amount));
-            Some(Difference { reversal_id: Some(id), stripe_reversal_id: Some(reversal.id.clone()), ..orphan })
+            let detail = format!("the ledger has no reversal of this transfer for claim {claim}");
+            let orphan = Difference::of(self.ours, Kind::Orphan, detail).with_amounts(None, Some(reversal.amount));
+            Some(Difference { stripe_reversal_id: Some(reversal.id.clone()), ..orphan })
         })
     }
 
@@ -201,7 +201,7 @@ impl<'a> Comparing<'a> {
         let names = |row: &ReversalView, it: &TransferReversal| row.stripe_reversal_id.as_ref() == Some(&it.id);
         let is_ours = |it: &TransferReversal| rows().any(|row| !row.externally_reversed && names(row, it));
         let is_named = |it: &TransferReversal| rows().any(|row| row.externally_reversed && names(row, it));
-        let mut foreign: Vec<_> = self.counting().filter(|it| it.reversal_id().is_none() && !is_ours(it)).collect();
+        let mut foreign: Vec<_> = self.counting().filter(|it| it.claim().is_none() && !is_ours(it)).collect();
         foreign.sort_by_key(|it| !is_named(it));
         // A row whose reversal is not there at all is reported as missing already.
         let counted_on = |row: &&ReversalView| row.externally_reversed && foreign.iter().any(|it| names(row, it));

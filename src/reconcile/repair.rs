@@ -4,7 +4,7 @@
 //! pending reversal, which the worker looks up at Stripe before it calls.
 
 use super::difference::{Difference, Kind, Repair};
-use crate::ledger::{Ledger, LedgerError, Note, ReversalStatus};
+use crate::ledger::{CallState, Ledger, LedgerError, Note, TryOutcome};
 
 /// Who the history names.
 const ACTOR: &str = "reconcile";
@@ -34,13 +34,11 @@ async fn record(ledger: &Ledger, difference: &Difference) -> Result<(), LedgerEr
     let (Some(reversal_id), Some(stripe_reversal_id)) = (difference.reversal_id, &difference.stripe_reversal_id) else {
         return Ok(());
     };
-    let Some(mut task) = ledger.reversal_task(reversal_id).await? else { return Ok(()) };
-    if task.status == ReversalStatus::Reversed {
+    let Some(task) = ledger.task(reversal_id).await? else { return Ok(()) };
+    if task.call.state == CallState::Done {
         return Ok(()); // The worker was faster.
     }
     let note = Note::new(ACTOR, format!("found done at Stripe as {stripe_reversal_id}"));
-    if task.status == ReversalStatus::PermanentlyFailed {
-        task = ledger.replay(&task, &note).await?;
-    }
-    ledger.succeed(&task, stripe_reversal_id, false, &note).await
+    let outcome = TryOutcome::Done { stripe_id: stripe_reversal_id.clone(), externally: false };
+    ledger.report(&task, outcome, note).await.map(drop)
 }

@@ -164,10 +164,8 @@ fn difference(got: &TransferReversal, asked: &ReverseTransfer) -> Option<String>
         let (amount, currency) = (got.amount, &got.currency);
         return Some(format!("reversed were {amount} {currency}, not {} {}", asked.amount, asked.currency));
     }
-    match got.reversal_id() {
-        Some(other) if other != asked.reversal_id => {
-            Some(format!("the answer carries reversal id {other}, not {}", asked.reversal_id))
-        }
+    match got.claim() {
+        Some(other) if other != asked.claim => Some(format!("the answer is about claim {other}, not {}", asked.claim)),
         _ => None,
     }
 }

@@ -29,7 +29,7 @@ pub const MESSAGE_MAX_CHARS: usize = 500;
 /// The longest [`Report::retry_after`]: the limit that Stripe's own SDKs set to what a server may ask of them.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// What an outcome means. "Same key" is the same epoch; a new epoch is a new idempotency key.
+/// What an outcome means. "Same key" is the same generation; a new generation is a new idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning {
     /// The money is taken back. Leads to `reversed`, with this id stored.
@@ -118,6 +118,26 @@ impl Meaning {
             Self::KeyMisused => "key_misused",
             Self::Denied => "denied",
             Self::Rejected => "rejected",
+        }
+    }
+
+    /// A failure code of ours for an answer that carries none of Stripe's.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::KeyInUse => "idempotency_key_in_use",
+            Self::Locked => "lock_timeout",
+            Self::RateLimited => "rate_limit",
+            Self::Pending { .. } => "pending_at_stripe",
+            Self::Unreached
+            | Self::TlsFailed
+            | Self::Unreadable
+            | Self::ServerError
+            | Self::Unavailable
+            | Self::Denied
+            | Self::BalanceInsufficient
+            | Self::AlreadyReversed => self.label(),
+            _ => "rejected",
         }
     }
 }

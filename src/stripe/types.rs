@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use uuid::Uuid;
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
 
 /// The command to take back part or all of a transfer: everything that `POST /v1/transfers/{id}/reversals` is built
 /// from.
@@ -20,38 +20,34 @@ pub struct ReverseTransfer {
     pub amount: i64,
     /// ISO 4217, lower case. Not sent (a reversal has its transfer's currency); the answer is checked against it.
     pub currency: String,
-    /// Our id of the reversal. In the idempotency key, and in the metadata by which a reversal is found again.
-    pub reversal_id: Uuid,
-    /// Our id of the refund that causes it, for whoever reads the reversal in Stripe's dashboard.
-    pub refund_id: Uuid,
+    /// The claim that asks for it, `stripe:re_…`: what the provider gave, so a ledger that lost its last commits asks for
+    /// the same again. In the idempotency key, and in the metadata by which a reversal is found again.
+    pub claim: String,
     /// Counts the idempotency keys of this reversal. Raised only when an earlier key's answer is known not to be the
     /// last word.
-    pub epoch: i32,
+    pub generation: i32,
 }
 
 impl ReverseTransfer {
-    /// The key under which Stripe runs this command at most once in 24 hours: `clawback-{reversal_id}-{epoch}`.
+    /// The key under which Stripe runs this command at most once in 24 hours.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        format!("clawback-{}-{}", self.reversal_id, self.epoch)
+        key(&["reverse", &self.claim, &self.transfer_id], self.generation)
     }
 
-    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by epoch.
+    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by generation.
     #[must_use]
-    pub fn form(&self) -> [(&'static str, String); 3] {
-        [
-            ("amount", self.amount.to_string()),
-            (REVERSAL_ID_FIELD, self.reversal_id.to_string()),
-            ("metadata[refund_id]", self.refund_id.to_string()),
-        ]
+    pub fn form(&self) -> [(&'static str, String); 2] {
+        [("amount", self.amount.to_string()), (CLAIM_FIELD, self.claim.clone())]
     }
 }
 
 /// The command to transfer money to a seller: everything that `POST /v1/transfers` is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTransfer {
-    /// Our id of the transfer. In the idempotency key, and in the metadata by which a transfer is found again.
-    pub transfer_id: Uuid,
+    /// The payment and the transfer's place in it, `pi_…:0`: what the marketplace gave. In the idempotency key, and in the
+    /// metadata by which a transfer is found again.
+    pub name: String,
     /// The provider's id of the payment that the money is from.
     pub payment_ref: String,
     /// ISO 4217, lower case.
@@ -63,14 +59,14 @@ pub struct CreateTransfer {
     /// The seller's connected account, `acct_…`.
     pub destination: String,
     /// Counts the idempotency keys of this transfer.
-    pub epoch: i32,
+    pub generation: i32,
 }
 
 impl CreateTransfer {
-    /// The key under which Stripe runs this command at most once in 24 hours: `clawback-transfer-{transfer_id}-{epoch}`.
+    /// The key under which Stripe runs this command at most once in 24 hours.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        format!("clawback-transfer-{}-{}", self.transfer_id, self.epoch)
+        key(&["create", &self.name], self.generation)
     }
 
     /// The charge that the money comes from, where that is known: then it may be transferred before it is available.
@@ -81,7 +77,7 @@ impl CreateTransfer {
         (is_charge && self.payment_currency == self.currency).then_some(self.payment_ref.as_str())
     }
 
-    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by epoch.
+    /// The form to send, in a fixed order. It holds nothing that varies by attempt or by generation.
     ///
     /// With a `source_transaction` Stripe chooses the transfer's group itself, the charge's, so that none is sent
     /// (<https://docs.stripe.com/connect/separate-charges-and-transfers#transfer-availability>).
@@ -96,7 +92,7 @@ impl CreateTransfer {
             ("currency", self.currency.clone()),
             ("destination", self.destination.clone()),
             (name, value.to_owned()),
-            (TRANSFER_ID_FIELD, self.transfer_id.to_string()),
+            (NAME_FIELD, self.name.clone()),
             ("metadata[payment_ref]", self.payment_ref.clone()),
         ]
     }
@@ -112,12 +108,18 @@ impl CreateTransfer {
     }
 }
 
-const TRANSFER_ID_FIELD: &str = "metadata[clawback_transfer_id]";
-/// The metadata key that carries our transfer's id.
-const TRANSFER_ID: &str = "clawback_transfer_id";
-const REVERSAL_ID_FIELD: &str = "metadata[reversal_id]";
-/// The metadata key that carries our reversal's id.
-const REVERSAL_ID: &str = "reversal_id";
+const NAME_FIELD: &str = "metadata[clawback_transfer]";
+/// The metadata key that carries a transfer's name.
+const NAME: &str = "clawback_transfer";
+const CLAIM_FIELD: &str = "metadata[clawback_claim]";
+/// The metadata key that carries a reversal's claim.
+const CLAIM: &str = "clawback_claim";
+
+/// A hash, since what it is made of may be longer than the 255 characters that Stripe allows.
+fn key(parts: &[&str], generation: i32) -> String {
+    let digest = hex::encode(Sha256::digest(parts.join("\0")));
+    format!("clawback-{}-{generation}", &digest[..32])
+}
 
 /// A transfer as Stripe shows it, reduced to what Clawback looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -142,15 +144,15 @@ pub struct Transfer {
     #[serde(default)]
     pub created: i64,
     /// What whoever created it noted on it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Transfer {
-    /// Our id of the transfer; `None` for one that somebody else made.
+    /// The transfer's name; `None` for one that another program made.
     #[must_use]
-    pub fn transfer_id(&self) -> Option<Uuid> {
-        self.metadata.get(TRANSFER_ID)?.parse().ok()
+    pub fn name(&self) -> Option<&str> {
+        self.metadata.get(NAME).map(String::as_str)
     }
 
     /// What is not as `asked`, in words; none when all is. Missing metadata is no difference: the answer to a call is by
@@ -168,9 +170,9 @@ impl Transfer {
             let (id, to) = (&self.id, self.destination.as_deref().unwrap_or("nobody"));
             return Some(format!("{id} went to {to}, not to {}", asked.destination));
         }
-        match self.transfer_id() {
-            Some(other) if other != asked.transfer_id => {
-                Some(format!("{} carries transfer id {other}, not {}", self.id, asked.transfer_id))
+        match self.name() {
+            Some(other) if other != asked.name => {
+                Some(format!("{} is for transfer {other}, not {}", self.id, asked.name))
             }
             _ => None,
         }
@@ -205,15 +207,15 @@ pub struct TransferReversal {
     #[serde(default)]
     pub source_refund: Option<String>,
     /// What whoever created it noted on it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub metadata: BTreeMap<String, String>,
 }
 
 impl TransferReversal {
-    /// The id of our reversal that this one carries out; `None` for one that somebody else made.
+    /// The claim that asked for it; `None` for one that another program made.
     #[must_use]
-    pub fn reversal_id(&self) -> Option<Uuid> {
-        self.metadata.get(REVERSAL_ID)?.parse().ok()
+    pub fn claim(&self) -> Option<&str> {
+        self.metadata.get(CLAIM).map(String::as_str)
     }
 
     /// Whether the money is back.
@@ -229,49 +231,62 @@ impl TransferReversal {
     }
 }
 
+/// Stripe may send null where nothing was noted.
+fn or_empty<'de, D: Deserializer<'de>>(metadata: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(metadata)?.unwrap_or_default())
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_form_varies_neither_by_attempt_nor_by_epoch_and_the_key_only_by_epoch() {
+    fn the_form_varies_neither_by_attempt_nor_by_generation_and_the_key_only_by_generation() {
         let command = ReverseTransfer {
             transfer_id: "tr_1".to_owned(),
             amount: 700,
             currency: "eur".to_owned(),
-            reversal_id: Uuid::from_u128(1),
-            refund_id: Uuid::from_u128(2),
-            epoch: 3,
+            claim: "stripe:re_1".to_owned(),
+            generation: 3,
         };
-        let next = ReverseTransfer { epoch: 4, ..command.clone() };
+        let next = ReverseTransfer { generation: 4, ..command.clone() };
         assert_eq!(command.form(), next.form());
-        assert_eq!(command.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-3");
-        assert_eq!(next.idempotency_key(), "clawback-00000000-0000-0000-0000-000000000001-4");
+        assert_eq!(command.idempotency_key().replace("-3", "-4"), next.idempotency_key());
+        let others = [
+            ReverseTransfer { claim: "stripe:re_2".to_owned(), ..command.clone() },
+            ReverseTransfer { claim: "hyperswitch:re_1".to_owned(), ..command.clone() },
+            ReverseTransfer { transfer_id: "tr_2".to_owned(), ..command.clone() },
+        ];
+        for other in others {
+            assert_ne!(other.idempotency_key(), command.idempotency_key());
+        }
+        let long = ReverseTransfer { claim: "x".repeat(300), ..command };
+        assert!(long.idempotency_key().len() <= 255);
     }
 
     fn creation() -> CreateTransfer {
         CreateTransfer {
-            transfer_id: Uuid::from_u128(1),
+            name: "pi_1:0".to_owned(),
             payment_ref: "pi_1".to_owned(),
             payment_currency: "eur".to_owned(),
             amount: 700,
             currency: "eur".to_owned(),
             destination: "acct_1".to_owned(),
-            epoch: 3,
+            generation: 3,
         }
     }
 
     #[test]
-    fn the_form_of_a_creation_varies_neither_by_attempt_nor_by_epoch_and_the_key_only_by_epoch() {
+    fn the_form_of_a_creation_varies_neither_by_attempt_nor_by_generation_and_the_key_only_by_generation() {
         for payment_ref in ["pi_1", "ch_1"] {
             let command = CreateTransfer { payment_ref: payment_ref.to_owned(), ..creation() };
-            let next = CreateTransfer { epoch: 4, ..command.clone() };
+            let next = CreateTransfer { generation: 4, ..command.clone() };
             assert_eq!(command.form(), next.form());
             assert_eq!(command.filter(), next.filter());
             assert_ne!(command.idempotency_key(), next.idempotency_key());
         }
-        assert_eq!(creation().idempotency_key(), "clawback-transfer-00000000-0000-0000-0000-000000000001-3");
+        assert_ne!(CreateTransfer { name: "pi_1:1".to_owned(), ..creation() }.idempotency_key(), creation().idempotency_key());
     }
 
     #[test]
@@ -294,15 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reversal_is_ours_only_with_our_id_in_its_metadata() {
-        let reversal = |metadata: &str| {
+    fn a_reversal_is_ours_only_with_a_claim_in_its_metadata() {
+        let claim = |metadata: &str| {
             let body =
                 format!(r#"{{"id":"trr_1","amount":1,"currency":"eur","transfer":"tr_1","metadata":{metadata}}}"#);
-            serde_json::from_str::<TransferReversal>(&body).unwrap().reversal_id()
+            serde_json::from_str::<TransferReversal>(&body).unwrap().claim().map(ToOwned::to_owned)
         };
-        assert_eq!(reversal(r#"{"reversal_id":"00000000-0000-0000-0000-000000000001"}"#), Some(Uuid::from_u128(1)));
-        assert_eq!(reversal(r#"{"reversal_id":"somebody else's"}"#), None);
-        assert_eq!(reversal(r#"{"order":"1"}"#), None);
-        assert_eq!(reversal("{}"), None);
+        assert_eq!(claim(r#"{"clawback_claim":"stripe:re_1"}"#).as_deref(), Some("stripe:re_1"));
+        assert_eq!(claim(r#"{"order":"1"}"#), None);
+        assert_eq!(claim("{}"), None);
+        assert_eq!(claim("null"), None);
     }
 }

@@ -1,61 +1,65 @@
-//! The jobs: one file each, built on the queue library.
-//!
-//! A job converges on its row: it does what the row still needs, so that a duplicate, early or late delivery is harmless.
-//! Jobs read and report through the ledger and call Stripe; they never write a status themselves.
+//! The jobs: one saga for every kind of call, and a short file for what differs.
 
-mod context;
-mod create_transfer;
+mod circuit_breaker;
+mod create;
 mod decision;
-mod kill_switch;
 mod limiter;
 mod recent_calls;
-mod reconcile;
-mod reporting;
-mod reverse_transfer;
-mod waiting;
+mod reverse;
+mod saga;
+mod sight;
 
-use queues::{RetryPolicy, Topology, TopologyError};
+use queues::{Delivery, Handler, Job, Outcome, RetryPolicy, Topology, TopologyError};
+use serde::{Deserialize, Serialize};
 
-pub use context::{JobContext, Timing};
-pub use create_transfer::CreateTransfer;
-pub use kill_switch::{KillSwitch, Switch};
+pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
 pub use limiter::Limiter;
-pub use reverse_transfer::ReverseTransfer;
+pub use saga::{Caller, Timing};
 
-use crate::ledger::{CREATE_TRANSFER, CreateTransferJob, REVERSE_TRANSFER, ReverseTransferJob};
+use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, REVERSE_TRANSFER};
 
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
-/// The work queue of reversals; the others are named after it.
-const REVERSALS: &str = "reversals";
-/// The work queue of transfers to create; the others are named after it.
-const TRANSFERS: &str = "transfers";
 
-impl queues::Job for ReverseTransferJob {
+/// The job that reverses a transfer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReverseTransfer(pub CallJob);
+
+/// The job that creates a transfer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CreateTransfer(pub CallJob);
+
+impl Job for ReverseTransfer {
     const KIND: &'static str = REVERSE_TRANSFER;
 }
 
-impl queues::Job for CreateTransferJob {
+impl Job for CreateTransfer {
     const KIND: &'static str = CREATE_TRANSFER;
 }
 
-/// The queues of the reversals: one for each delay that `policy` can ask for, the longest always among them.
+impl Handler<ReverseTransfer> for Caller {
+    async fn handle(&self, ReverseTransfer(job): ReverseTransfer, delivery: Delivery) -> Outcome {
+        self.run(job.call_id, &delivery).await
+    }
+}
+
+impl Handler<CreateTransfer> for Caller {
+    async fn handle(&self, CreateTransfer(job): CreateTransfer, delivery: Delivery) -> Outcome {
+        self.run(job.call_id, &delivery).await
+    }
+}
+
+/// The queues of one kind of call: one for each delay that `policy` can ask for, the longest always among them.
 ///
 /// # Errors
 /// [`TopologyError`] for delays that no queue can have.
-pub fn reversal_topology(policy: &RetryPolicy) -> Result<Topology, TopologyError> {
-    topology(REVERSALS, policy)
-}
-
-/// The queues of the transfers to create, made like those of the reversals.
-///
-/// # Errors
-/// [`TopologyError`] for delays that no queue can have.
-pub fn transfer_topology(policy: &RetryPolicy) -> Result<Topology, TopologyError> {
-    topology(TRANSFERS, policy)
-}
-
-fn topology(queue: &str, policy: &RetryPolicy) -> Result<Topology, TopologyError> {
+pub fn topology(kind: CallKind, policy: &RetryPolicy) -> Result<Topology, TopologyError> {
+    let queue = match kind {
+        CallKind::Reverse => "reversals",
+        CallKind::Create => "transfers",
+    };
     let longest = policy.delay(u32::MAX);
     Topology::new(EXCHANGE, queue, policy.delays().into_iter().chain([longest]))
 }

@@ -1,6 +1,6 @@
 //! What the most recent calls to Stripe met, and what that says of Stripe: can it be used, or is it one job that fails?
 //!
-//! Kept by the kill switch, which tells it the time. Pure.
+//! Pure.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

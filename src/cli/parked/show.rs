@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{WIDTH, wrap};
 use crate::cli::terminal::{plain, time};
-use crate::operator::{Deed, Handled, Parked, Sorted, Standing};
+use crate::operator::{ParkedAction, Handled, Parked, Sorted, RowState};
 
 pub(super) fn list(out: &mut impl Write, found: &[Parked]) -> Result<()> {
     if found.is_empty() {
@@ -72,19 +72,19 @@ pub(super) fn handled(out: &mut impl Write, sorted: &Sorted, dry_run: bool, done
         wrap(out, "", "  ", &plain(&format!("{id} {word}{why}")))?;
         writeln!(out, "  {}", row(parked))?;
     }
-    let count = |is_it: fn(&Deed) -> bool| sorted.handled.iter().filter(|it| is_it(&it.deed)).count();
-    let skipped = count(|deed| matches!(deed, Deed::Skipped { .. }));
+    let count = |is_it: fn(&ParkedAction) -> bool| sorted.handled.iter().filter(|it| is_it(&it.deed)).count();
+    let skipped = count(|deed| matches!(deed, ParkedAction::Skipped { .. }));
     let dealt_with = sorted.handled.len() - skipped;
     match (sorted.handled.is_empty(), dry_run) {
         (true, _) => writeln!(out, "Nothing that is parked matches.")?,
         (false, true) => writeln!(out, "{dealt_with} would be {done}, {skipped} skipped. Nothing was changed.")?,
         (false, false) => writeln!(out, "{dealt_with} {done}, {skipped} skipped.")?,
     }
-    let replayed = sorted.handled.iter().find(|it| it.deed == Deed::Replayed || it.deed == Deed::SentBack);
+    let replayed = sorted.handled.iter().find(|it| it.deed == ParkedAction::Replayed || it.deed == ParkedAction::SentBack);
     if let Some(subject) = replayed.filter(|_| !dry_run).and_then(|it| it.parked.subject) {
         let next = "The relay brings the new jobs to the worker, which first asks Stripe whether it has happened.";
         wrap(out, "", "", next)?;
-        writeln!(out, "Watch them with: clawback trace {}", subject.id())?;
+        writeln!(out, "Watch them with: clawback trace {}", subject.id)?;
     }
     Ok(())
 }
@@ -109,11 +109,11 @@ pub(super) fn handled_as_json(sorted: &Sorted, dry_run: bool) -> Value {
     let handled = sorted.handled.iter().map(|Handled { parked, deed }| {
         let mut handled = as_json(parked);
         let (done, detail) = match deed {
-            Deed::Replayed => ("replayed", None),
-            Deed::SentBack => ("sent_back", None),
-            Deed::TakenAway => ("taken_away", None),
-            Deed::Discarded => ("discarded", None),
-            Deed::Skipped { why } => ("skipped", Some(why)),
+            ParkedAction::Replayed => ("replayed", None),
+            ParkedAction::SentBack => ("sent_back", None),
+            ParkedAction::TakenAway => ("taken_away", None),
+            ParkedAction::Discarded => ("discarded", None),
+            ParkedAction::Skipped { why } => ("skipped", Some(why)),
         };
         handled["done"] = json!(done);
         handled["detail"] = json!(detail);
@@ -130,9 +130,9 @@ fn as_json(parked: &Parked) -> Value {
         "queue": parked.queue,
         "kind": job.kind,
         "entity": parked.subject.map(|subject| subject.entity()),
-        "entity_id": parked.subject.map(|subject| subject.id()),
+        "entity_id": parked.subject.map(|subject| subject.id),
         "row_status": parked.status,
-        "settled": parked.standing == Standing::Settled,
+        "settled": parked.standing == RowState::Settled,
         "attempts": job.attempts,
         "parked_at": job.parked_at,
         "reason": job.reason,
@@ -142,24 +142,24 @@ fn as_json(parked: &Parked) -> Value {
 /// The row that it is about, and how that stands.
 fn row(parked: &Parked) -> String {
     let Some(subject) = parked.subject else { return "about no row that this version knows".to_owned() };
-    let settled = if parked.standing == Standing::Settled { " (settled)" } else { "" };
+    let settled = if parked.standing == RowState::Settled { " (settled)" } else { "" };
     let status = parked.status.as_deref().unwrap_or("not in the ledger");
-    format!("{} {}: {status}{settled}", subject.entity(), subject.id())
+    format!("{} {}: {status}{settled}", subject.entity(), subject.id)
 }
 
-fn in_words(deed: &Deed, dry_run: bool) -> (&'static str, String) {
-    let why = if let Deed::Skipped { why } = deed { format!(": {why}") } else { String::new() };
+fn in_words(deed: &ParkedAction, dry_run: bool) -> (&'static str, String) {
+    let why = if let ParkedAction::Skipped { why } = deed { format!(": {why}") } else { String::new() };
     let word = match (deed, dry_run) {
-        (Deed::Replayed, false) => "replayed",
-        (Deed::Replayed, true) => "would be replayed",
-        (Deed::SentBack, false) => "sent back to work",
-        (Deed::SentBack, true) => "would be sent back to work",
-        (Deed::TakenAway, false) => "taken away, since it is settled",
-        (Deed::TakenAway, true) => "would be taken away, since it is settled",
-        (Deed::Discarded, false) => "discarded",
-        (Deed::Discarded, true) => "would be discarded",
-        (Deed::Skipped { .. }, false) => "skipped",
-        (Deed::Skipped { .. }, true) => "would be skipped",
+        (ParkedAction::Replayed, false) => "replayed",
+        (ParkedAction::Replayed, true) => "would be replayed",
+        (ParkedAction::SentBack, false) => "sent back to work",
+        (ParkedAction::SentBack, true) => "would be sent back to work",
+        (ParkedAction::TakenAway, false) => "taken away, since it is settled",
+        (ParkedAction::TakenAway, true) => "would be taken away, since it is settled",
+        (ParkedAction::Discarded, false) => "discarded",
+        (ParkedAction::Discarded, true) => "would be discarded",
+        (ParkedAction::Skipped { .. }, false) => "skipped",
+        (ParkedAction::Skipped { .. }, true) => "would be skipped",
     };
     (word, why)
 }

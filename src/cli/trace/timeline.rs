@@ -6,7 +6,7 @@ use crate::cli::output::wrap;
 use crate::cli::reversals::in_words;
 use crate::cli::terminal::{plain, time};
 use crate::ledger::{
-    RefundStatus, ReversalStatus, Trace, TraceEvent, TracedRefund, TracedReversal, TracedTransfer, now,
+    ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedRefund, TracedReversal, TracedTransfer, now,
 };
 
 /// Below the text of an event, beside its time.
@@ -63,7 +63,7 @@ fn name(event: &TraceEvent) -> String {
 
 fn refund_now(refund: &TracedRefund) -> String {
     let TracedRefund { id, refund_ref, amount, currency, status, .. } = refund;
-    let why = refund.status_reason.as_ref().filter(|_| *status != RefundStatus::Matched);
+    let why = refund.status_reason.as_ref().filter(|_| *status != ClaimStatus::Matched);
     let why = why.map(|why| format!(", {why}")).unwrap_or_default();
     let to_do = refund.attention.as_ref().map(|to_do| format!("; to do: {to_do}")).unwrap_or_default();
     format!("refund {refund_ref} ({id}): {status}{why}; {amount} {currency}{to_do}")

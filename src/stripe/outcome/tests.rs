@@ -9,9 +9,8 @@ fn asked() -> ReverseTransfer {
         transfer_id: "tr_1".to_owned(),
         amount: 700,
         currency: "eur".to_owned(),
-        reversal_id: "01936f2a-0000-7000-8000-000000000001".parse().unwrap(),
-        refund_id: "01936f2a-0000-7000-8000-000000000002".parse().unwrap(),
-        epoch: 0,
+        claim: "stripe:re_1".to_owned(),
+        generation: 0,
     }
 }
 
@@ -28,7 +27,7 @@ fn reversal(changes: &[(&str, serde_json::Value)]) -> String {
     let mut body = serde_json::json!({
         "id": "trr_1", "object": "transfer_reversal", "amount": 700, "balance_transaction": "txn_1",
         "created": 1_790_000_000, "currency": "eur", "destination_payment_refund": "pyr_1",
-        "metadata": {"reversal_id": asked().reversal_id, "refund_id": asked().refund_id},
+        "metadata": {"clawback_claim": asked().claim},
         "source_refund": null, "transfer": "tr_1",
     });
     for (name, value) in changes {
@@ -84,7 +83,7 @@ fn a_success_means_what_its_body_says() {
         ("an empty id", reversal(&[("id", "".into())]), Meaning::Unreadable),
         (
             "another reversal of ours",
-            reversal(&[("metadata", serde_json::json!({"reversal_id": asked().refund_id}))]),
+            reversal(&[("metadata", serde_json::json!({"clawback_claim": "stripe:re_2"}))]),
             Meaning::Unreadable,
         ),
     ];
@@ -162,7 +161,7 @@ fn creation() -> CreateTransfer {
         amount: 700,
         currency: "eur".to_owned(),
         destination: "acct_1".to_owned(),
-        epoch: 0,
+        generation: 0,
     }
 }
 
@@ -196,7 +195,7 @@ fn a_creation_has_happened_only_where_its_answer_is_the_transfer_that_was_asked_
         ("an empty id", transfer(&[("id", "".into())]), Meaning::Unreadable),
         (
             "another transfer of ours",
-            transfer(&[("metadata", serde_json::json!({"clawback_transfer_id": asked().refund_id}))]),
+            transfer(&[("metadata", serde_json::json!({"clawback_transfer": "pi_1:1"}))]),
             Meaning::Unreadable,
         ),
     ] {

@@ -1,0 +1,456 @@
+//! The rows that a transaction works on, in memory: loaded under their locks, changed by pure functions, written in sets.
+//!
+//! Whoever changes a transfer, its reversals or their calls holds the transfer's row lock. Whoever matches or registers
+//! holds the locks of the payment's names. Locks are taken in one order: names, then transfers by id.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ModelTrait, Statement};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::db::{Graces, lock_payment_refs, rowset};
+use super::events::Source;
+use super::history::{self, Note};
+use super::outbox::{self, OUTBOX_CHANNEL};
+use super::schema::{call, claim, history as history_table, outbox as outbox_table, payment, reversal, transfer, webhook_event};
+use super::status::{
+    CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
+};
+use super::time::now;
+
+/// Which rows a change looks at.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Events of the inbox.
+    pub(super) events: BTreeSet<(Source, String)>,
+    /// Claims by their provider's id. Brings what `names` brings for every name that they are known under.
+    pub(super) claims: BTreeSet<(Source, String)>,
+    /// Payments by their reference, and the claims under these names; with the payments' transfers, reversals and calls.
+    pub(super) names: BTreeSet<String>,
+    /// Transfers by Stripe's id.
+    pub(super) stripe_transfers: BTreeSet<String>,
+    /// Calls, each with its transfer and all that belongs to that.
+    pub(super) calls: BTreeSet<Uuid>,
+}
+
+/// The rows of one table: as they were loaded, and as they are now.
+#[derive(Debug)]
+pub(super) struct Table<M> {
+    loaded: BTreeMap<Uuid, M>,
+    rows: BTreeMap<Uuid, M>,
+}
+
+impl<M> Default for Table<M> {
+    fn default() -> Self {
+        Self { loaded: BTreeMap::new(), rows: BTreeMap::new() }
+    }
+}
+
+impl<M: Clone + PartialEq> Table<M> {
+    fn of(rows: Vec<M>, id: fn(&M) -> Uuid) -> Self {
+        let rows: BTreeMap<Uuid, M> = rows.into_iter().map(|row| (id(&row), row)).collect();
+        Self { loaded: rows.clone(), rows }
+    }
+
+    pub(super) fn get(&self, id: Uuid) -> Option<&M> {
+        self.rows.get(&id)
+    }
+
+    /// In the order of their ids, which is that of creation.
+    pub(super) fn all(&self) -> impl Iterator<Item = &M> {
+        self.rows.values()
+    }
+
+    fn added(&self) -> Vec<&M> {
+        self.rows.iter().filter(|(id, _)| !self.loaded.contains_key(id)).map(|(_, row)| row).collect()
+    }
+
+    fn changed(&self) -> Vec<(&M, &M)> {
+        let pairs = self.rows.iter().filter_map(|(id, row)| Some((self.loaded.get(id)?, row)));
+        pairs.filter(|(old, new)| old != new).collect()
+    }
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub(super) struct Book {
+    /// When this transaction takes place.
+    pub(super) now: DateTime<Utc>,
+    pub(super) graces: Graces,
+    pub(super) payments: Table<payment::Model>,
+    pub(super) transfers: Table<transfer::Model>,
+    pub(super) claims: Table<claim::Model>,
+    pub(super) reversals: Table<reversal::Model>,
+    pub(super) calls: Table<call::Model>,
+    known_events: HashSet<(Source, String)>,
+    locked_names: BTreeSet<String>,
+    events: Vec<webhook_event::Model>,
+    history: Vec<history_table::Model>,
+    jobs: Vec<outbox_table::Model>,
+    changes: usize,
+}
+
+impl Book {
+    /// Loads what `reads` names, and takes the locks.
+    pub(super) async fn load(txn: &DatabaseTransaction, reads: Reads, graces: Graces) -> Result<Self, LedgerError> {
+        let known_events = known_events(txn, &reads.events).await?;
+        let mut names = reads.names;
+        let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
+        if !claim_refs.is_empty() {
+            let known = rowset::select::<_, claim::Model>(txn, "reference IN {texts}", &[], &claim_refs).await?;
+            names.extend(known.iter().flat_map(claim::Model::names).map(ToOwned::to_owned));
+        }
+        let name_list: Vec<&str> = names.iter().map(String::as_str).collect();
+        lock_payment_refs(txn, &name_list).await?;
+
+        let (mut payments, mut claims) = (Vec::new(), Vec::new());
+        if !names.is_empty() {
+            payments = rowset::select(txn, "payment_ref IN {texts}", &[], &name_list).await?;
+            let of_names = "reference IN {texts} OR payment_ref IN {texts} OR charge_ref IN {texts}";
+            let texts: Vec<&str> = name_list.iter().chain(&claim_refs).copied().collect();
+            claims = rowset::select::<_, claim::Model>(txn, of_names, &[], &texts).await?;
+        }
+        let payment_ids: Vec<Uuid> = payments.iter().map(|row: &payment::Model| row.id).collect();
+        let transfers = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
+        let transfer_ids: Vec<Uuid> = transfers.iter().map(|row| row.id).collect();
+        let (mut reversals, mut calls) = (Vec::new(), Vec::new());
+        if !transfer_ids.is_empty() {
+            reversals = rowset::select(txn, "transfer_id IN {ids}", &transfer_ids, &[]).await?;
+            let ids = transfer_ids.into_iter().chain(reversals.iter().map(|row: &reversal::Model| row.id));
+            calls = rowset::select(txn, "id IN {ids}", &ids.collect::<Vec<_>>(), &[]).await?;
+        }
+        if !reads.calls.is_empty() {
+            // Whether something is owed at all depends on the claim.
+            let known: HashSet<Uuid> = claims.iter().map(|row| row.id).collect();
+            let missing = reversals.iter().map(|row| row.claim_id).filter(|id| !known.contains(id));
+            let missing: Vec<Uuid> = missing.collect::<BTreeSet<_>>().into_iter().collect();
+            claims.extend(rowset::select::<_, claim::Model>(txn, "id IN {ids}", &missing, &[]).await?);
+        }
+        Ok(Self {
+            now: now(),
+            graces,
+            payments: Table::of(payments, |row| row.id),
+            transfers: Table::of(transfers, |row| row.id),
+            claims: Table::of(claims, |row| row.id),
+            reversals: Table::of(reversals, |row| row.id),
+            calls: Table::of(calls, |row| row.id),
+            known_events,
+            locked_names: names,
+            events: Vec::new(),
+            history: Vec::new(),
+            jobs: Vec::new(),
+            changes: 0,
+        })
+    }
+
+    /// How many changes were made so far.
+    pub(super) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// Whether no other transaction works on a payment of these names.
+    pub(super) fn holds(&self, mut names: impl Iterator<Item = impl AsRef<str>>) -> bool {
+        names.all(|name| self.locked_names.contains(name.as_ref()))
+    }
+
+    pub(super) fn payment_by_ref(&self, payment_ref: &str) -> Option<&payment::Model> {
+        self.payments.all().find(|row| row.payment_ref == payment_ref)
+    }
+
+    /// In the order of registration.
+    pub(super) fn transfers_of(&self, payment_id: Uuid) -> Vec<transfer::Model> {
+        let mut found: Vec<_> = self.transfers.all().filter(|row| row.payment_id == payment_id).cloned().collect();
+        found.sort_by_key(|row| row.position);
+        found
+    }
+
+    /// Oldest first.
+    pub(super) fn reversals_of(&self, transfer_id: Uuid) -> Vec<reversal::Model> {
+        self.reversals.all().filter(|row| row.transfer_id == transfer_id).cloned().collect()
+    }
+
+    pub(super) fn transfer(&self, id: Uuid) -> Result<transfer::Model, LedgerError> {
+        self.transfers.get(id).cloned().ok_or(LedgerError::NotFound { entity: "transfer", id: id.to_string() })
+    }
+
+    pub(super) fn reversal(&self, id: Uuid) -> Result<reversal::Model, LedgerError> {
+        self.reversals.get(id).cloned().ok_or(LedgerError::NotFound { entity: "reversal", id: id.to_string() })
+    }
+
+    pub(super) fn call(&self, id: Uuid) -> Result<call::Model, LedgerError> {
+        self.calls.get(id).cloned().ok_or(LedgerError::NotFound { entity: "call", id: id.to_string() })
+    }
+
+    /// Whether the transfer is one that Clawback creates and has not created.
+    pub(super) fn is_uncreated(&self, row: &transfer::Model) -> bool {
+        row.created_by_us && row.stripe_transfer_id.is_none()
+    }
+
+    pub(super) fn knows_event(&self, source: Source, event_id: &str) -> bool {
+        self.known_events.contains(&(source, event_id.to_owned()))
+    }
+
+    pub(super) fn add_event(&mut self, row: webhook_event::Model) {
+        self.changes += 1;
+        self.known_events.insert((row.source, row.event_id.clone()));
+        self.events.push(row);
+    }
+
+    pub(super) fn add_payment(&mut self, row: payment::Model, note: &Note) {
+        self.record("payment", row.id, None, "registered", note);
+        self.payments.rows.insert(row.id, row);
+    }
+
+    pub(super) fn add_transfer(&mut self, row: transfer::Model, note: &Note) {
+        self.record("transfer", row.id, None, row.status, note);
+        self.transfers.rows.insert(row.id, row);
+    }
+
+    pub(super) fn add_claim(&mut self, row: claim::Model, note: &Note) {
+        self.record(row.kind, row.id, None, row.status, note);
+        self.claims.rows.insert(row.id, row);
+    }
+
+    pub(super) fn add_reversal(&mut self, row: reversal::Model, note: &Note) {
+        self.record("reversal", row.id, None, row.status, note);
+        self.reversals.rows.insert(row.id, row);
+    }
+
+    /// Moves a transfer by `event`, with `also` in the same row.
+    pub(super) fn move_transfer(
+        &mut self,
+        id: Uuid,
+        event: TransferEvent,
+        note: &Note,
+        also: impl FnOnce(&mut transfer::Model),
+    ) -> Result<(), LedgerError> {
+        let mut row = self.transfer(id)?;
+        let (from, to) = (row.status, row.status.after(event)?);
+        (row.status, row.updated_at) = (to, self.now);
+        also(&mut row);
+        self.record("transfer", id, Some(from.to_string()), to, note);
+        self.transfers.rows.insert(id, row);
+        Ok(())
+    }
+
+    /// Changes a transfer whose status stays.
+    pub(super) fn keep_transfer(&mut self, mut row: transfer::Model, also: impl FnOnce(&mut transfer::Model)) {
+        row.updated_at = self.now;
+        also(&mut row);
+        self.changes += 1;
+        self.transfers.rows.insert(row.id, row);
+    }
+
+    /// Moves a reversal by `event`, with `also` in the same row.
+    pub(super) fn move_reversal(
+        &mut self,
+        id: Uuid,
+        event: ReversalEvent,
+        note: &Note,
+        also: impl FnOnce(&mut reversal::Model),
+    ) -> Result<(), LedgerError> {
+        let mut row = self.reversal(id)?;
+        let (from, to) = (row.status, row.status.after(event)?);
+        (row.status, row.updated_at) = (to, self.now);
+        also(&mut row);
+        self.record("reversal", id, Some(from.to_string()), to, note);
+        self.reversals.rows.insert(id, row);
+        Ok(())
+    }
+
+    /// Gives a claim the status `to`, with `also` in the same row.
+    pub(super) fn move_claim(&mut self, mut row: claim::Model, to: ClaimStatus, note: &Note, also: impl FnOnce(&mut claim::Model)) {
+        let from = row.status;
+        row.status = to;
+        also(&mut row);
+        self.record(row.kind, row.id, Some(from.to_string()), to, note);
+        self.claims.rows.insert(row.id, row);
+    }
+
+    /// Changes a claim whose status stays.
+    pub(super) fn keep_claim(&mut self, row: claim::Model) {
+        self.changes += 1;
+        self.claims.rows.insert(row.id, row);
+    }
+
+    pub(super) fn put_call(&mut self, row: call::Model) {
+        self.changes += 1;
+        self.calls.rows.insert(row.id, row);
+    }
+
+    /// Puts a job for the call into the outbox.
+    pub(super) fn enqueue(&mut self, call: &call::Model, traceparent: Option<&str>) {
+        self.changes += 1;
+        self.jobs.push(outbox::row(call, traceparent, self.now));
+    }
+
+    /// Appends to the history what does not change a status.
+    pub(super) fn remark(&mut self, entity: &str, id: Uuid, status: impl ToString, note: &Note) {
+        let status = status.to_string();
+        self.record(entity, id, Some(status.clone()), status, note);
+    }
+
+    fn record(&mut self, entity: impl ToString, id: Uuid, from: Option<String>, to: impl ToString, note: &Note) {
+        self.changes += 1;
+        self.history.push(history::row(entity.to_string(), id, from, to.to_string(), note, self.now));
+    }
+
+    /// Whether a claim takes nothing after all.
+    pub(super) fn takes_nothing(&self, claim_id: Uuid) -> Option<&claim::Model> {
+        self.claims.get(claim_id).filter(|row| row.takes_nothing())
+    }
+
+    /// Whether the transfer has been asked for it, or still owes it, or it was settled elsewhere.
+    pub(super) fn is_asked(&self, row: &reversal::Model) -> bool {
+        match row.status {
+            ReversalStatus::Pending | ReversalStatus::Reversed | ReversalStatus::Closed => true,
+            ReversalStatus::PermanentlyFailed => self.takes_nothing(row.claim_id).is_none(),
+            ReversalStatus::CalledOff => false,
+        }
+    }
+
+    /// Gives a transfer the amount that is back and, once no reversal is pending any more, the status that follows from all
+    /// of them.
+    pub(super) fn settle_transfer(&mut self, id: Uuid, amount_reversed: i64, note: &Note) -> Result<(), LedgerError> {
+        let row = self.transfer(id)?;
+        if self.is_uncreated(&row) {
+            return Ok(()); // Its status says how creating it goes on.
+        }
+        let reversals = self.reversals_of(id);
+        let is = |status| move |row: &&reversal::Model| row.status == status;
+        let failed = reversals.iter().filter(is(ReversalStatus::PermanentlyFailed)).any(|row| self.is_asked(row));
+        let event = if reversals.iter().any(|row| row.status == ReversalStatus::Pending) {
+            if amount_reversed != row.amount_reversed {
+                self.keep_transfer(row, |row| row.amount_reversed = amount_reversed);
+            }
+            return Ok(());
+        } else if failed {
+            TransferEvent::ReversalFailedForGood
+        } else if amount_reversed == row.amount {
+            TransferEvent::AllReversed
+        } else if amount_reversed > 0 {
+            TransferEvent::PartReversed
+        } else {
+            TransferEvent::CalledOff
+        };
+        if row.status != TransferStatus::ReversalPending {
+            return Ok(());
+        }
+        self.move_transfer(id, event, note, |row| row.amount_reversed = amount_reversed)
+    }
+
+    /// Writes what is new and what has changed, and returns how many jobs there are for the relay.
+    pub(super) async fn write(self, txn: &DatabaseTransaction) -> Result<usize, LedgerError> {
+        rowset::insert(txn, &self.events.iter().collect::<Vec<_>>()).await?;
+        rowset::insert(txn, &self.payments.added()).await?;
+        write_table(txn, &self.transfers, transfer::Column::Status).await?;
+        write_table(txn, &self.claims, claim::Column::Status).await?;
+        write_table(txn, &self.reversals, reversal::Column::Status).await?;
+        write_table(txn, &self.calls, call::Column::Version).await?;
+        rowset::insert(txn, &self.history.iter().collect::<Vec<_>>()).await?;
+        rowset::insert(txn, &self.jobs.iter().collect::<Vec<_>>()).await?;
+        if !self.jobs.is_empty() && txn.get_database_backend() == DbBackend::Postgres {
+            let notify = "SELECT pg_notify($1, '')";
+            let notify = Statement::from_sql_and_values(DbBackend::Postgres, notify, [OUTBOX_CHANNEL.into()]);
+            txn.execute_raw(notify).await?;
+        }
+        Ok(self.jobs.len())
+    }
+}
+
+/// Inserts the new rows, and overwrites the changed ones where `guard` is as it was loaded.
+async fn write_table<M>(
+    txn: &DatabaseTransaction,
+    table: &Table<M>,
+    guard: <M::Entity as sea_orm::EntityTrait>::Column,
+) -> Result<(), LedgerError>
+where
+    M: ModelTrait + Serialize + PartialEq,
+{
+    rowset::insert(txn, &table.added()).await?;
+    let changed = table.changed();
+    if rowset::update(txn, guard, &changed).await? != changed.len() as u64 {
+        return Err(LedgerError::Retry);
+    }
+    Ok(())
+}
+
+async fn known_events(
+    txn: &DatabaseTransaction,
+    wanted: &BTreeSet<(Source, String)>,
+) -> Result<HashSet<(Source, String)>, DbErr> {
+    if wanted.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids: Vec<&str> = wanted.iter().map(|(_, id)| id.as_str()).collect();
+    let found = rowset::select::<_, webhook_event::Model>(txn, "event_id IN {texts}", &[], &ids).await?;
+    Ok(found.into_iter().map(|row| (row.source, row.event_id)).collect())
+}
+
+/// Locked, in the order of their ids.
+async fn transfers(
+    txn: &DatabaseTransaction,
+    payments: &[Uuid],
+    calls: &BTreeSet<Uuid>,
+    stripe_ids: &BTreeSet<String>,
+) -> Result<Vec<transfer::Model>, DbErr> {
+    let mut conditions = Vec::new();
+    if !payments.is_empty() {
+        conditions.push("payment_id IN {ids}");
+    }
+    if !calls.is_empty() {
+        conditions.push("id IN {ids} OR id IN (SELECT transfer_id FROM reversals WHERE id IN {ids})");
+    }
+    if !stripe_ids.is_empty() {
+        conditions.push("stripe_transfer_id IN {texts}");
+    }
+    if conditions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lock = if txn.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
+    let condition = format!("{} ORDER BY id{lock}", conditions.join(" OR "));
+    let ids: Vec<Uuid> = payments.iter().chain(calls).copied().collect();
+    let stripe_ids: Vec<&str> = stripe_ids.iter().map(String::as_str).collect();
+    rowset::select(txn, &condition, &ids, &stripe_ids).await
+}
+
+impl claim::Model {
+    /// The names under which its payment may be registered.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+    }
+
+    /// Whether it asks nothing of any transfer after all.
+    pub(super) fn takes_nothing(&self) -> bool {
+        matches!(self.status, ClaimStatus::Failed | ClaimStatus::NothingToReverse)
+    }
+}
+
+impl call::Model {
+    /// A call that was not made yet.
+    pub(super) fn new(id: Uuid, kind: super::status::CallKind, state: CallState, now: DateTime<Utc>, graces: Graces) -> Self {
+        Self {
+            id,
+            kind,
+            version: 1,
+            state,
+            attempts: 0,
+            next_attempt_at: None,
+            generation: 0,
+            generation_started_at: now,
+            requested_at: None,
+            outcome_unknown_since: None,
+            absent_since: None,
+            accepted_id: None,
+            failure_code: None,
+            failure_message: None,
+            sweep_after: super::time::after(now, graces.of(kind)),
+            sweep_count: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What one try leaves behind in its call. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Call;
+use crate::ledger::status::CallState;
+use crate::ledger::time::after;
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stripe's code, or ours, for programs.
+    pub code: String,
+    /// For people; never a secret.
+    pub message: String,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TryOutcome {
+    /// Stripe has done it.
+    Done {
+        /// Stripe's id of the reversal or of the transfer.
+        stripe_id: String,
+        /// Another program had done it.
+        externally: bool,
+    },
+    /// It failed permanently.
+    Failed(Failure),
+    /// Stripe ended what it had accepted, without doing it. It failed permanently; a replay may ask anew.
+    Ended(Failure),
+    /// It is tried again later.
+    Later(Postponement),
+    /// Stripe's list was seen twice without it: the next call uses a new key.
+    NewGeneration,
+}
+
+/// When a call is tried again, and what the next try must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postponement {
+    /// Stripe is not asked before.
+    pub until: DateTime<Utc>,
+    /// Whether this used up a retry, where Stripe has given no definite answer.
+    pub counted: bool,
+    /// What the next try must know.
+    pub remainder: Remainder,
+    /// What happened.
+    pub failure: Failure,
+}
+
+/// What a try that did not finish leaves to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remainder {
+    /// The same call, under the same key.
+    SameKey,
+    /// Stripe refused, definitely, and may agree later: a new key, since the old one replays the refusal; and all retries,
+    /// since what went wrong before is over.
+    NewKey,
+    /// Stripe may have done it: look before calling again.
+    Unknown,
+    /// Looked, and it was not there: look once more after a settling time.
+    Absent,
+    /// Stripe has accepted it and is not done: look again, with all retries, and never call again.
+    Accepted {
+        /// Stripe's id of the reversal.
+        id: String,
+    },
+}
+
+impl Call {
+    /// The call after `outcome`. `grace` is how long after its next try the sweeper leaves it alone.
+    #[must_use]
+    pub fn after(&self, outcome: &TryOutcome, now: DateTime<Utc>, grace: Duration) -> Self {
+        let mut call = Self { version: self.version + 1, updated_at: now, ..self.clone() };
+        match outcome {
+            TryOutcome::Done { .. } => {
+                call.state = CallState::Done;
+                call.next_attempt_at = None;
+                call.accepted_id = None;
+                call.fail(None);
+            }
+            TryOutcome::Failed(failure) | TryOutcome::Ended(failure) => {
+                call.state = CallState::Failed;
+                call.next_attempt_at = None;
+                call.fail(Some(failure));
+                if matches!(outcome, TryOutcome::Ended(_)) {
+                    call.accepted_id = None;
+                }
+            }
+            TryOutcome::Later(how) => {
+                call.next_attempt_at = Some(how.until);
+                call.fail(Some(&how.failure));
+                call.sweep_after = after(how.until, grace);
+                call.sweep_count = 0;
+                call.attempts = call.attempts.saturating_add(i32::from(how.counted));
+                match &how.remainder {
+                    Remainder::SameKey => {}
+                    Remainder::NewKey => {
+                        call.attempts = 0;
+                        call.begin_generation(now);
+                    }
+                    Remainder::Unknown => call.doubt(now),
+                    Remainder::Absent => {
+                        call.doubt(now);
+                        call.absent_since.get_or_insert(now);
+                    }
+                    Remainder::Accepted { id } => {
+                        call.attempts = 0;
+                        call.accepted_id = Some(id.clone());
+                    }
+                }
+            }
+            TryOutcome::NewGeneration => call.begin_generation(now),
+        }
+        call
+    }
+
+    /// The call after an operator's replay: all retries, and a key that is not used before Stripe's list was read, since
+    /// earlier tries may have had an effect after all.
+    #[must_use]
+    pub(in crate::ledger) fn replayed(&self, now: DateTime<Utc>, grace: Duration) -> Self {
+        let mut call = Self { version: self.version + 1, updated_at: now, ..self.clone() };
+        call.state = CallState::Open;
+        call.attempts = 0;
+        call.begin_generation(now);
+        call.doubt(now);
+        call.sweep_after = after(now, grace);
+        call.sweep_count = 0;
+        call
+    }
+
+    /// The call in another state, with nothing else to remember.
+    #[must_use]
+    pub(in crate::ledger) fn moved_to(&self, state: CallState, now: DateTime<Utc>) -> Self {
+        Self { version: self.version + 1, updated_at: now, state, next_attempt_at: None, ..self.clone() }
+    }
+
+    fn begin_generation(&mut self, now: DateTime<Utc>) {
+        self.generation += 1;
+        self.generation_started_at = now;
+        self.outcome_unknown_since = None;
+        self.absent_since = None;
+    }
+
+    fn doubt(&mut self, now: DateTime<Utc>) {
+        self.outcome_unknown_since.get_or_insert(now);
+    }
+
+    pub(in crate::ledger) fn fail(&mut self, failure: Option<&Failure>) {
+        self.failure_code = failure.map(|failure| failure.code.clone());
+        self.failure_message = failure.map(|failure| failure.message.clone());
+    }
+}

@@ -1,0 +1,103 @@
+//! Reads calls with their targets. What is asked for while a query runs shares the next one.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{Call, CreationTarget, ReversalTarget, Target, Task};
+use crate::ledger::db::{Store, rowset};
+use crate::ledger::status::CallKind;
+use crate::ledger::{Ledger, LedgerError};
+
+const LARGEST_QUERY: usize = 256;
+const QUEUE: usize = 1_024;
+
+type Waiting = (Uuid, oneshot::Sender<Result<Option<Task>, LedgerError>>);
+
+/// Collects ids, and reads them together. Its task ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Loader {
+    queue: mpsc::Sender<Waiting>,
+}
+
+impl Loader {
+    pub(in crate::ledger) fn start(store: Store) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Waiting>(QUEUE);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(LARGEST_QUERY);
+            while waiting.recv_many(&mut batch, LARGEST_QUERY).await > 0 {
+                let ids: Vec<Uuid> = batch.iter().map(|(id, _)| *id).collect();
+                let found = store.tasks(&ids).await;
+                for (id, caller) in batch.drain(..) {
+                    let task = match &found {
+                        Ok(found) => Ok(found.get(&id).cloned()),
+                        Err(error) => Err(LedgerError::Database(error.clone())),
+                    };
+                    let _ = caller.send(task);
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    async fn load(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
+        let (caller, answer) = oneshot::channel();
+        let closed = || sea_orm::DbErr::Custom("the ledger is closed".to_owned());
+        self.queue.send((id, caller)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+impl Ledger {
+    /// The call with this id, and what it is for.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn task(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
+        self.loader.load(id).await
+    }
+}
+
+const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
+        t.stripe_transfer_id, t.destination, t.amount AS transfer_amount, t.currency AS transfer_currency,
+        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref
+    FROM calls c
+    LEFT JOIN reversals r ON r.id = c.id
+    LEFT JOIN claims cl ON cl.id = r.claim_id
+    JOIN seller_transfers t ON t.id = COALESCE(r.transfer_id, c.id)
+    JOIN payments p ON p.id = t.payment_id
+    WHERE c.id IN {ids}";
+
+impl Store {
+    async fn tasks(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Task>, sea_orm::DbErr> {
+        let statement = rowset::in_sets(self.db.get_database_backend(), TASKS, ids, &[]);
+        let rows = self.db.query_all_raw(statement).await?;
+        rows.iter().map(|row| task(row).map(|task| (task.call.id, task))).collect()
+    }
+}
+
+fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
+    let call = Call::from_query_result(row, "")?;
+    let target = match call.kind {
+        CallKind::Reverse => Target::Reversal(ReversalTarget {
+            source: row.try_get("", "source")?,
+            claim_ref: row.try_get("", "claim_ref")?,
+            payment_ref: row.try_get("", "payment_ref")?,
+            transfer_id: row.try_get("", "transfer_id")?,
+            stripe_transfer_id: row.try_get("", "stripe_transfer_id")?,
+            amount: row.try_get("", "reversal_amount")?,
+            currency: row.try_get("", "transfer_currency")?,
+        }),
+        CallKind::Create => Target::Creation(CreationTarget {
+            payment_ref: row.try_get("", "payment_ref")?,
+            payment_currency: row.try_get("", "payment_currency")?,
+            position: row.try_get("", "position")?,
+            destination: row.try_get("", "destination")?,
+            amount: row.try_get("", "transfer_amount")?,
+            currency: row.try_get("", "transfer_currency")?,
+        }),
+    };
+    Ok(Task { call, target })
+}

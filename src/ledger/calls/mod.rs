@@ -1,0 +1,142 @@
+//! What Stripe must do for us: one call, however many kinds. Its next step and the fold of an answer are pure.
+//!
+//! A worker loads a [`Task`], takes its [`NextStep`], has the call authorized directly before it is made, and reports what
+//! came of it. Reports are guarded by the call's version: of two workers with the same job one report counts, and the other
+//! is [`LedgerError::Stale`]. That Stripe has done it is a fact, and counts whatever the version.
+
+mod creation;
+mod fold;
+mod load;
+mod replay;
+mod report;
+mod reversal;
+mod sweep;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::events::Source;
+use super::status::CallState;
+
+pub use super::schema::call::Model as Call;
+pub(super) use creation::not_created;
+pub use fold::{Failure, Postponement, Remainder, TryOutcome};
+pub(super) use load::Loader;
+pub(super) use report::Report;
+
+/// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
+const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
+
+/// A call with all that is needed to make it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// How far it is.
+    pub call: Call,
+    /// What it is for.
+    pub target: Target,
+}
+
+/// What a call is for.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// To take back what one claim asks of one transfer.
+    Reversal(ReversalTarget),
+    /// To create a transfer.
+    Creation(CreationTarget),
+}
+
+/// A reversal, as the worker needs it.
+#[derive(Clone, Debug)]
+pub struct ReversalTarget {
+    /// Who reported the claim.
+    pub source: Source,
+    /// The provider's id of the claim.
+    pub claim_ref: String,
+    /// The provider's id of the payment.
+    pub payment_ref: String,
+    /// Clawback's id of the transfer.
+    pub transfer_id: Uuid,
+    /// Stripe's id of the transfer; a legacy row has none.
+    pub stripe_transfer_id: Option<String>,
+    /// Minor units to take back.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+}
+
+/// A transfer to create, as the worker needs it.
+#[derive(Clone, Debug)]
+pub struct CreationTarget {
+    /// The provider's id of the payment.
+    pub payment_ref: String,
+    /// What the buyer paid in: ISO 4217, lower case.
+    pub payment_currency: String,
+    /// The transfer's place in the payment, from 0.
+    pub position: i32,
+    /// The seller's connected account.
+    pub destination: String,
+    /// Minor units to transfer.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+}
+
+/// What is to be done about a call now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Nothing: it is done, called off, or brings a job of its own later.
+    Nothing,
+    /// Nothing before an operator replays it.
+    Park {
+        /// Why it failed.
+        reason: String,
+    },
+    /// Nothing before this time.
+    Wait {
+        /// UTC.
+        until: DateTime<Utc>,
+    },
+    /// Read what Stripe has of it.
+    Look,
+    /// Ask Stripe to do it, under the key of the call's generation.
+    Make,
+}
+
+impl Call {
+    /// What is to be done at `now`.
+    #[must_use]
+    pub fn next_step(&self, now: DateTime<Utc>) -> NextStep {
+        match self.state {
+            CallState::Waiting | CallState::Done | CallState::CalledOff => NextStep::Nothing,
+            CallState::Failed => {
+                let code = self.failure_code.as_deref().unwrap_or("permanently_failed");
+                let message = self.failure_message.as_deref().unwrap_or("failed permanently earlier");
+                NextStep::Park { reason: format!("{code}: {message}") }
+            }
+            CallState::Open => match self.next_attempt_at {
+                Some(until) if until > now => NextStep::Wait { until },
+                _ if self.may_be_made(now) => NextStep::Make,
+                _ => NextStep::Look,
+            },
+        }
+    }
+
+    /// Whether Stripe can be asked without looking first: nothing is in doubt, and its key is not forgotten.
+    #[must_use]
+    pub fn may_be_made(&self, now: DateTime<Utc>) -> bool {
+        self.accepted_id.is_none()
+            && self.outcome_unknown_since.is_none()
+            && self.generation_started_at >= now - TRUSTED_KEY_AGE
+    }
+}
+
+impl Target {
+    /// Payment, transfer, amount in minor units and currency, as log lines name them.
+    #[must_use]
+    pub fn in_logs(&self) -> (&str, Option<&str>, i64, &str) {
+        match self {
+            Self::Reversal(it) => (&it.payment_ref, it.stripe_transfer_id.as_deref(), it.amount, &it.currency),
+            Self::Creation(it) => (&it.payment_ref, None, it.amount, &it.currency),
+        }
+    }
+}

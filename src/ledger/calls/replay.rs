@@ -1,0 +1,134 @@
+//! Replays: a call that failed permanently is opened again. The one function behind the API, the command line and a message
+//! that was moved back to its queue.
+
+use uuid::Uuid;
+
+use super::{Call, reversal};
+use crate::ledger::book::{Book, Reads};
+use crate::ledger::db::{Change, rowset};
+use crate::ledger::history::Note;
+use crate::ledger::schema::{reversal as reversals, transfer};
+use crate::ledger::status::{CallKind, CallState, ReversalStatus, TransferEvent};
+use crate::ledger::{Ledger, LedgerError};
+use crate::trace_context;
+
+/// An operator's replay of one call.
+#[derive(Debug)]
+struct Replay {
+    id: Uuid,
+    kind: CallKind,
+    note: Note,
+    /// Whether a new job is needed: not when the caller holds the job.
+    enqueue: bool,
+    traceparent: Option<String>,
+}
+
+impl Ledger {
+    /// Has a call tried again that failed permanently, with all retries and a new job. Before it calls Stripe, the worker
+    /// looks there whether it has happened after all. `id` is Clawback's or Stripe's id of the reversal, or of the transfer to
+    /// create. Returns Clawback's.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it did not fail permanently or nothing is owed for it any
+    /// more; [`LedgerError::Database`].
+    pub async fn replay(&self, kind: CallKind, id: &str, note: &Note) -> Result<Uuid, LedgerError> {
+        let found = self.call_id(kind, id).await?;
+        let id = found.ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_owned() })?;
+        self.apply_replay(id, kind, note, true).await?;
+        Ok(id)
+    }
+
+    /// [`Self::replay`] for a worker that holds the call's job: no other is made.
+    ///
+    /// # Errors
+    /// As [`Self::replay`].
+    pub async fn replay_held(&self, call: &Call, note: &Note) -> Result<Call, LedgerError> {
+        self.apply_replay(call.id, call.kind, note, false).await
+    }
+
+    async fn apply_replay(&self, id: Uuid, kind: CallKind, note: &Note, enqueue: bool) -> Result<Call, LedgerError> {
+        let replay = Replay { id, kind, note: note.clone(), enqueue, traceparent: trace_context::current() };
+        self.store.apply(&replay).await
+    }
+
+    /// Clawback's id of what has this id, Clawback's or Stripe's.
+    async fn call_id(&self, kind: CallKind, id: &str) -> Result<Option<Uuid>, LedgerError> {
+        if let Ok(id) = id.parse() {
+            return Ok(Some(id));
+        }
+        let db = &self.store.db;
+        Ok(match kind {
+            CallKind::Create => {
+                let found = rowset::select::<_, transfer::Model>(db, "stripe_transfer_id IN {texts}", &[], &[id]).await?;
+                found.first().map(|row| row.id)
+            }
+            CallKind::Reverse => {
+                let condition = "stripe_reversal_id IN {texts} OR id IN (SELECT id FROM calls WHERE accepted_id IN {texts})";
+                let found = rowset::select::<_, reversals::Model>(db, condition, &[], &[id]).await?;
+                found.first().map(|row| row.id)
+            }
+        })
+    }
+}
+
+impl Change for Replay {
+    type Answer = Call;
+
+    fn reads(&self, reads: &mut Reads) {
+        reads.calls.insert(self.id);
+    }
+
+    fn apply(&self, book: &mut Book) -> Result<Call, LedgerError> {
+        match self.kind {
+            CallKind::Reverse => refuse_reversal(book, self.id)?,
+            CallKind::Create => refuse_creation(book, self.id)?,
+        }
+        let call = book.call(self.id)?.replayed(book.now, book.graces.of(self.kind));
+        match self.kind {
+            CallKind::Reverse => {
+                let row = book.reversal(self.id)?;
+                reversal::reopen(book, &row, &self.note)?;
+            }
+            CallKind::Create => book.move_transfer(self.id, TransferEvent::CreationReplayed, &self.note, |_| {})?,
+        }
+        if self.enqueue {
+            book.enqueue(&call, self.traceparent.as_deref());
+        }
+        book.put_call(call.clone());
+        Ok(call)
+    }
+}
+
+/// Errors unless the reversal failed permanently and is still owed.
+fn refuse_reversal(book: &Book, id: Uuid) -> Result<(), LedgerError> {
+    let row = book.reversal(id)?;
+    if row.status != ReversalStatus::PermanentlyFailed {
+        let problem = format!("reversal {id} is {}; only a permanently_failed one can be replayed", row.status);
+        return Err(LedgerError::Conflict(problem));
+    }
+    if let Some(claim) = book.takes_nothing(row.claim_id) {
+        let why = claim.status_reason.as_deref().unwrap_or("its claim takes nothing");
+        return Err(LedgerError::Conflict(format!(
+            "reversal {id} is not replayed: nothing is owed for it any more ({} {}: {why}). If Stripe has done it all the same, \
+             `clawback reconcile --fix` records that",
+            claim.kind, claim.reference
+        )));
+    }
+    Ok(())
+}
+
+/// Errors unless creating the transfer failed permanently.
+fn refuse_creation(book: &Book, id: Uuid) -> Result<(), LedgerError> {
+    let row = book.transfer(id)?;
+    let problem = if let Some(at_stripe) = &row.stripe_transfer_id {
+        format!("exists at Stripe as {at_stripe}; replay its reversals instead")
+    } else if !row.created_by_us {
+        // To create it would be to pay the seller a second time.
+        "was not registered to be created by Clawback, and has lost its Stripe id".to_owned()
+    } else if book.call(id)?.state != CallState::Failed {
+        format!("is {}; only a permanently_failed one can be retried", row.status)
+    } else {
+        return Ok(());
+    };
+    Err(LedgerError::Conflict(format!("transfer {id} {problem}")))
+}

@@ -1,0 +1,106 @@
+//! What workers report of calls, and what they ask directly before each: committed in groups.
+
+use uuid::Uuid;
+
+use super::{Call, Task, TryOutcome, creation, reversal};
+use crate::ledger::book::{Book, Reads};
+use crate::ledger::db::Change;
+use crate::ledger::history::Note;
+use crate::ledger::status::{CallKind, CallState};
+use crate::ledger::{Ledger, LedgerError};
+use crate::trace_context;
+
+/// One worker's report about one call.
+#[derive(Debug)]
+pub(in crate::ledger) struct Report {
+    id: Uuid,
+    kind: CallKind,
+    /// As the worker read it.
+    version: i64,
+    what: What,
+    traceparent: Option<String>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The call is about to be made.
+    Authorize,
+    /// Something came of it.
+    Outcome(TryOutcome, Note),
+}
+
+impl Ledger {
+    /// Makes sure, directly before a call, that it is still the one to make under its key; before the first call it commits
+    /// that Stripe is asked. From then on a claim that fails does not call it off any more. The worker may have waited long
+    /// since it read the call, and another may have gone on with it: an old key would run a second time.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the call has changed, is in doubt, or its key is too old; [`LedgerError::Overloaded`];
+    /// [`LedgerError::Database`].
+    pub async fn authorize(&self, task: Task) -> Result<Task, LedgerError> {
+        let call = self.submit_report(&task.call, What::Authorize).await?;
+        Ok(Task { call, ..task })
+    }
+
+    /// Records what came of a step, and returns the task as it is then.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] when the call has changed since `task` was read, unless Stripe has done it;
+    /// [`LedgerError::Conflict`] when the transfer that Stripe created is registered elsewhere; [`LedgerError::Overloaded`];
+    /// [`LedgerError::Database`].
+    pub async fn report(&self, task: &Task, outcome: TryOutcome, note: Note) -> Result<Task, LedgerError> {
+        let call = self.submit_report(&task.call, What::Outcome(outcome, note)).await?;
+        Ok(Task { call, target: task.target.clone() })
+    }
+
+    async fn submit_report(&self, call: &Call, what: What) -> Result<Call, LedgerError> {
+        let traceparent = trace_context::current();
+        self.reports.submit(Report { id: call.id, kind: call.kind, version: call.version, what, traceparent }).await
+    }
+}
+
+impl Change for Report {
+    type Answer = Call;
+
+    fn reads(&self, reads: &mut Reads) {
+        reads.calls.insert(self.id);
+        if let (CallKind::Create, What::Outcome(TryOutcome::Done { stripe_id, .. }, _)) = (self.kind, &self.what) {
+            reads.stripe_transfers.insert(stripe_id.clone());
+        }
+    }
+
+    fn apply(&self, book: &mut Book) -> Result<Call, LedgerError> {
+        let call = book.call(self.id)?;
+        let (outcome, note) = match &self.what {
+            What::Outcome(TryOutcome::Done { stripe_id, externally }, note) => {
+                match call.kind {
+                    CallKind::Reverse => reversal::done(book, &call, stripe_id, *externally, note)?,
+                    CallKind::Create => creation::done(book, &call, stripe_id, note, self.traceparent.as_deref())?,
+                }
+                return book.call(self.id);
+            }
+            _ if call.version != self.version || call.state != CallState::Open => return Err(self.stale()),
+            What::Authorize if !call.may_be_made(book.now) => return Err(self.stale()),
+            What::Authorize => {
+                if call.requested_at.is_none() {
+                    let (now, version) = (book.now, call.version + 1);
+                    book.put_call(Call { requested_at: Some(now), version, updated_at: now, ..call });
+                }
+                return book.call(self.id);
+            }
+            What::Outcome(outcome, note) => (outcome, note),
+        };
+        book.put_call(call.after(outcome, book.now, book.graces.of(call.kind)));
+        match call.kind {
+            CallKind::Reverse => reversal::follow(book, &call, outcome, note)?,
+            CallKind::Create => creation::follow(book, &call, outcome, note)?,
+        }
+        book.call(self.id)
+    }
+}
+
+impl Report {
+    fn stale(&self) -> LedgerError {
+        LedgerError::Stale { entity: "call", id: self.id, expected: format!("open at version {}", self.version) }
+    }
+}

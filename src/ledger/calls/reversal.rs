@@ -1,0 +1,83 @@
+//! What follows in the ledger when a reversal's call ends, or opens again.
+
+use crate::ledger::LedgerError;
+use crate::ledger::book::Book;
+use crate::ledger::history::Note;
+use crate::ledger::schema::reversal;
+use crate::ledger::status::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
+
+use super::{Call, TryOutcome};
+
+/// Stripe has reversed, under `stripe_id`. It counts whatever the ledger believed.
+pub(super) fn done(
+    book: &mut Book,
+    call: &Call,
+    stripe_id: &str,
+    externally: bool,
+    note: &Note,
+) -> Result<(), LedgerError> {
+    let row = book.reversal(call.id)?;
+    match row.status {
+        ReversalStatus::Reversed => {
+            let known = row.stripe_reversal_id.as_deref().unwrap_or_default();
+            if known != stripe_id && !externally {
+                tracing::error!(reversal_id = %row.id, known, stripe_id, "reversed twice: Stripe has two reversals");
+                let note = note.because(format!("reversed twice: Stripe has {stripe_id} beside {known}"));
+                book.remark("reversal", row.id, row.status, &note);
+            }
+            return Ok(());
+        }
+        ReversalStatus::CalledOff | ReversalStatus::Closed => return done_but_not_owed(book, &row, stripe_id, note),
+        ReversalStatus::PermanentlyFailed => reopen(book, &row, &note.because("Stripe had done it when it failed permanently"))?,
+        ReversalStatus::Pending => {}
+    }
+    let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
+    book.put_call(call.after(&outcome, book.now, book.graces.of(call.kind)));
+    book.move_reversal(row.id, ReversalEvent::Succeeded, note, |row| {
+        row.stripe_reversal_id = Some(stripe_id.to_owned());
+        row.externally_reversed = externally;
+    })?;
+    let parent = book.transfer(row.transfer_id)?;
+    let amount_reversed = parent.amount_reversed.saturating_add(row.amount).min(parent.amount);
+    book.settle_transfer(parent.id, amount_reversed, note)
+}
+
+/// It was called off or closed, and Stripe has done it all the same: the seller is owed the money.
+fn done_but_not_owed(book: &mut Book, row: &reversal::Model, stripe_id: &str, note: &Note) -> Result<(), LedgerError> {
+    tracing::error!(reversal_id = %row.id, stripe_id, status = %row.status, "reversed at Stripe, but not owed");
+    let problem = format!("Stripe has reversed {} {} as {stripe_id}, though it was {}", row.amount, row.currency, row.status);
+    book.remark("reversal", row.id, row.status, &note.because(&problem));
+    if let Some(claim) = book.claims.get(row.claim_id).cloned() {
+        let attention = claim.attention.into_iter().chain([problem]).collect::<Vec<_>>().join(". ");
+        book.keep_claim(crate::ledger::schema::claim::Model { attention: Some(attention), ..claim });
+    }
+    Ok(())
+}
+
+/// What another outcome of the call means for its reversal and its transfer.
+pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &Note) -> Result<(), LedgerError> {
+    let row = book.reversal(call.id)?;
+    match outcome {
+        TryOutcome::Failed(_) | TryOutcome::Ended(_) => {
+            book.move_reversal(row.id, ReversalEvent::FailedForGood, note, |_| {})?;
+            let amount_reversed = book.transfer(row.transfer_id)?.amount_reversed;
+            book.settle_transfer(row.transfer_id, amount_reversed, note)
+        }
+        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } => {
+            book.remark("reversal", row.id, row.status, note);
+            Ok(())
+        }
+    }
+}
+
+/// Makes a reversal pending again that had failed permanently.
+pub(super) fn reopen(book: &mut Book, row: &reversal::Model, note: &Note) -> Result<(), LedgerError> {
+    book.move_reversal(row.id, ReversalEvent::Replayed, note, |_| {})?;
+    let event = match book.transfer(row.transfer_id)?.status {
+        // Another reversal of it is on its way already.
+        TransferStatus::ReversalPending => return Ok(()),
+        TransferStatus::Completed | TransferStatus::PartiallyReversed => TransferEvent::RefundArrived,
+        _ => TransferEvent::ReversalReplayed,
+    };
+    book.move_transfer(row.transfer_id, event, note, |_| {})
+}

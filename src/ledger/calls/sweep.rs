@@ -1,0 +1,94 @@
+//! Finds open calls that no job is coming for, and gives them a new one. The broker may lose everything; the rows decide.
+//!
+//! A call whose job merely waits in a long queue gets a second job too. That does no harm, and happens less and less often.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, LockBehavior, LockType, Query};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+use super::Call;
+use crate::ledger::db::rowset;
+use crate::ledger::history::{self, Note};
+use crate::ledger::schema::{call, outbox as outbox_table, transfer};
+use crate::ledger::status::{CallKind, CallState, ReversalStatus};
+use crate::ledger::time::{after, now};
+use crate::ledger::{Ledger, LedgerError, outbox};
+
+/// The grace doubles with every sweep of the same call, this many times at most.
+const MAX_DOUBLINGS: u32 = 6;
+
+impl Ledger {
+    /// Puts a new job into the outbox for each of at most `limit` open calls of `kind` that are due, have had no news for
+    /// longer than the grace, and have no job in the outbox. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`]; nothing was changed.
+    pub async fn sweep(&self, kind: CallKind, limit: u64) -> Result<usize, LedgerError> {
+        use call::Column as C;
+        let at = now();
+        let txn = self.store.begin().await?;
+        let has_a_job = Query::select()
+            .expr(Expr::value(1))
+            .from(outbox_table::Entity)
+            .and_where(Expr::col((outbox_table::Entity, outbox_table::Column::EntityId)).equals((call::Entity, C::Id)))
+            .and_where(outbox_table::Column::PublishedAt.is_null())
+            .to_owned();
+        let lost = call::Entity::find()
+            .filter(C::State.eq(CallState::Open))
+            .filter(C::Kind.eq(kind))
+            .filter(C::SweepAfter.lte(at))
+            .filter(Condition::any().add(C::NextAttemptAt.is_null()).add(C::NextAttemptAt.lte(at)))
+            .filter(Condition::all().not().add(Expr::exists(has_a_job)))
+            .order_by_asc(C::SweepAfter)
+            .limit(limit)
+            // Another process may be sweeping too; it takes other rows.
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .all(&txn)
+            .await?;
+        if lost.is_empty() {
+            txn.rollback().await?;
+            return Ok(0);
+        }
+        let grace = self.store.graces.of(kind);
+        let swept: Vec<Call> = lost
+            .iter()
+            .map(|row| {
+                let doublings = u32::try_from(row.sweep_count).map_or(0, |sweeps| u32::min(sweeps, MAX_DOUBLINGS));
+                let sweep_after = after(at, grace.saturating_mul(1_u32 << doublings));
+                Call { sweep_after, sweep_count: i32::saturating_add(row.sweep_count, 1), ..row.clone() }
+            })
+            .collect();
+        rowset::update(&txn, C::Version, &lost.iter().zip(&swept).collect::<Vec<_>>()).await?;
+
+        let ids: Vec<Uuid> = lost.iter().map(|row| row.id).collect();
+        let mut statuses = HashMap::new();
+        if kind == CallKind::Create {
+            let rows = rowset::select::<_, transfer::Model>(&txn, "id IN {ids}", &ids, &[]).await?;
+            statuses = rows.into_iter().map(|row| (row.id, row.status.to_string())).collect();
+        }
+        let note = Note::new("sweeper", "due, and no news of its job: a new job was made");
+        let remark = |id: &Uuid| {
+            // An open call's reversal is pending.
+            let status = statuses.get(id).cloned().unwrap_or_else(|| ReversalStatus::Pending.to_string());
+            history::row(kind.entity().to_owned(), *id, Some(status.clone()), status, &note, at)
+        };
+        rowset::insert(&txn, &ids.iter().map(remark).collect::<Vec<_>>().iter().collect::<Vec<_>>()).await?;
+        let jobs: Vec<_> = swept.iter().map(|call| outbox::row(call, None, at)).collect();
+        rowset::insert(&txn, &jobs.iter().collect::<Vec<_>>()).await?;
+        self.store.commit(txn, jobs.len()).await?;
+        Ok(jobs.len())
+    }
+}
+
+impl CallKind {
+    /// What such a call is for: `reversal` or `transfer`.
+    #[must_use]
+    pub fn entity(self) -> &'static str {
+        match self {
+            Self::Reverse => "reversal",
+            Self::Create => "transfer",
+        }
+    }
+}

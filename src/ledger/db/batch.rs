@@ -1,0 +1,177 @@
+//! Group commit: what arrives while a transaction runs shares the next one, and each caller gets its own answer.
+
+use std::time::Duration;
+
+use sea_orm::{DbErr, RuntimeErr};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Store;
+use crate::ledger::LedgerError;
+use crate::ledger::book::{Book, Reads};
+
+/// Changes in one transaction.
+const LARGEST_BATCH: usize = 256;
+/// Changes that wait for a transaction. More callers than that wait for a place.
+const QUEUE: usize = 1_024;
+/// How long a caller waits in all. Payment providers give up soon after.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How often a change that conflicts with another process is tried. The second time it nearly always sees what that did.
+const TRIES: usize = 3;
+
+/// One change of the ledger, a pure function on the rows that it asks for.
+pub(in crate::ledger) trait Change: Send + Sync + 'static {
+    /// What its caller wants to know.
+    type Answer: Send + 'static;
+
+    /// Names the rows that `apply` will look at.
+    fn reads(&self, reads: &mut Reads);
+
+    /// Makes the change in `book`. An error must leave `book` as it was.
+    fn apply(&self, book: &mut Book) -> Result<Self::Answer, LedgerError>;
+}
+
+type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, LedgerError>>);
+
+/// Collects changes and commits them together. Its task ends when the last clone is dropped.
+#[derive(Debug)]
+pub(in crate::ledger) struct Batcher<C: Change> {
+    queue: mpsc::Sender<Waiting<C>>,
+}
+
+impl<C: Change> Clone for Batcher<C> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<C: Change> Batcher<C> {
+    pub(in crate::ledger) fn start(store: Store) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Waiting<C>>(QUEUE);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(LARGEST_BATCH);
+            while waiting.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
+                let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
+                for (caller, answer) in callers.into_iter().zip(store.apply_all(&changes, true).await) {
+                    // A caller that left finds out what was committed when it reads the rows.
+                    let _ = caller.send(answer);
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Has `change` committed with others, and returns its own answer.
+    ///
+    /// # Errors
+    /// The change's own; [`LedgerError::Overloaded`] when the database is too far behind. The change may then still be
+    /// committed, so it must be one that is safe to repeat.
+    pub(in crate::ledger) async fn submit(&self, change: C) -> Result<C::Answer, LedgerError> {
+        let (caller, answer) = oneshot::channel();
+        let answered = async {
+            self.queue.send((change, caller)).await.ok()?;
+            answer.await.ok()
+        };
+        let answered = tokio::time::timeout(PATIENCE, answered).await.map_err(|_| LedgerError::Overloaded)?;
+        answered.unwrap_or_else(|| Err(DbErr::Custom("the ledger is closed".to_owned()).into()))
+    }
+}
+
+impl Store {
+    /// Applies `changes` in order, in one transaction if that works, else one by one: one bad row harms no other.
+    /// One answer for each. Everything is rolled back unless `keep`.
+    pub(in crate::ledger) async fn apply_all<C: Change>(
+        &self,
+        changes: &[C],
+        keep: bool,
+    ) -> Vec<Result<C::Answer, LedgerError>> {
+        if changes.len() > 1 {
+            match self.apply_together(changes, keep).await {
+                Ok(answers) => return answers,
+                Err(LedgerError::Database(error)) if !is_conflict(&error) => {
+                    return changes.iter().map(|_| Err(error.clone().into())).collect();
+                }
+                Err(error) => tracing::debug!(%error, changes = changes.len(), "batch failed: changes applied one by one"),
+            }
+        }
+        let mut answers = Vec::with_capacity(changes.len());
+        for change in changes {
+            answers.push(self.apply_one(change, keep).await);
+        }
+        answers
+    }
+
+    /// Applies `change` in a transaction of its own, again when another process came in between.
+    pub(in crate::ledger) async fn apply<C: Change>(&self, change: &C) -> Result<C::Answer, LedgerError> {
+        self.apply_one(change, true).await
+    }
+
+    async fn apply_one<C: Change>(&self, change: &C, keep: bool) -> Result<C::Answer, LedgerError> {
+        let mut tries = 1;
+        loop {
+            let answers = self.apply_together(std::slice::from_ref(change), keep).await;
+            match answers {
+                Err(error) if conflicts(&error) && tries < TRIES => {
+                    tracing::info!(%error, "another transaction came first; trying again");
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+                Ok(mut answers) => {
+                    let missing = || Err(DbErr::Custom("a change without an answer".to_owned()).into());
+                    return answers.pop().unwrap_or_else(missing);
+                }
+            }
+        }
+    }
+
+    /// Applies `changes` in one transaction, which is rolled back unless `keep`.
+    ///
+    /// # Errors
+    /// When the batch failed as a whole: nothing was changed.
+    async fn apply_together<C: Change>(
+        &self,
+        changes: &[C],
+        keep: bool,
+    ) -> Result<Vec<Result<C::Answer, LedgerError>>, LedgerError> {
+        let mut reads = Reads::default();
+        changes.iter().for_each(|change| change.reads(&mut reads));
+        let txn = self.begin().await?;
+        let mut book = Book::load(&txn, reads, self.graces).await?;
+        let mut answers = Vec::with_capacity(changes.len());
+        for change in changes {
+            let before = book.changes();
+            match change.apply(&mut book) {
+                // The next change must not see the half that was done.
+                Err(error) if book.changes() > before || conflicts(&error) => return Err(error),
+                answer => answers.push(answer),
+            }
+        }
+        let jobs = book.write(&txn).await?;
+        if keep {
+            self.commit(txn, jobs).await?;
+        } else {
+            txn.rollback().await?;
+        }
+        Ok(answers)
+    }
+}
+
+/// Whether another transaction was faster, so the same change may go through when tried again.
+fn conflicts(error: &LedgerError) -> bool {
+    match error {
+        LedgerError::Retry => true,
+        LedgerError::Database(error) => is_conflict(error),
+        _ => false,
+    }
+}
+
+/// SQLSTATE of PostgreSQL: `unique_violation`, `check_violation`, `deadlock_detected`, `serialization_failure`. And SQLite's
+/// `SQLITE_CONSTRAINT_PRIMARYKEY`, `…_UNIQUE`, `…_CHECK`.
+const CONFLICTS: [&str; 7] = ["23505", "23514", "40P01", "40001", "1555", "2067", "275"];
+
+fn is_conflict(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
+}

@@ -1,0 +1,151 @@
+//! The database: connections, transactions, group commit, set statements, migrations.
+
+mod batch;
+pub(super) mod rowset;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawback_migrations::{Migrator, MigratorTrait};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+use tokio::sync::Notify;
+
+pub(super) use batch::{Batcher, Change};
+
+use super::LedgerError;
+use super::status::CallKind;
+
+/// Serializes migrations that several processes start at once. Any number that nothing else uses.
+const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
+
+/// The connections, and what every change of the ledger needs beside them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) db: DatabaseConnection,
+    pub(super) outbox_wake: Arc<Notify>,
+    pub(super) graces: Graces,
+}
+
+/// How long after its due time a call may be without news before the sweeper suspects a lost job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Graces {
+    pub(super) reverse: Duration,
+    pub(super) create: Duration,
+}
+
+impl Graces {
+    pub(super) fn of(&self, kind: CallKind) -> Duration {
+        match kind {
+            CallKind::Reverse => self.reverse,
+            CallKind::Create => self.create,
+        }
+    }
+}
+
+impl Store {
+    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
+        Ok(begin(&self.db).await?)
+    }
+
+    /// Commits, and wakes the relay if `jobs` were put into the outbox.
+    pub(super) async fn commit(&self, txn: DatabaseTransaction, jobs: usize) -> Result<(), LedgerError> {
+        txn.commit().await?;
+        if jobs > 0 {
+            self.outbox_wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Connects to `url`.
+///
+/// # Errors
+/// When the database can't be reached. The error's text does not contain the password.
+pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(url.to_owned());
+    options
+        .sqlx_logging(false)
+        .max_connections(max_connections)
+        .connect_timeout(Duration::from_secs(5))
+        .acquire_timeout(Duration::from_secs(5))
+        // A write-ahead log lets readers and one writer work side by side. FULL: a commit that was answered survives
+        // a power cut.
+        .map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(10))
+        });
+    Database::connect(options).await
+}
+
+/// Begins a transaction that will write.
+///
+/// On SQLite it takes the write lock at once: a transaction that reads first and asks for the lock later fails without
+/// waiting when another writer came between.
+pub(crate) async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    db.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    })
+    .await
+}
+
+/// Holds off every other transaction that names one of these payments until this one ends, also before the payments' rows
+/// exist. On SQLite there is one writer anyway.
+pub(super) async fn lock_payment_refs(txn: &DatabaseTransaction, names: &[&str]) -> Result<(), DbErr> {
+    if txn.get_database_backend() == DbBackend::Postgres && !names.is_empty() {
+        // In the order of the locks themselves: two transactions never wait for each other.
+        let lock = "SELECT count(pg_advisory_xact_lock(key)) FROM (SELECT DISTINCT hashtextextended(name, 0) AS key
+            FROM jsonb_array_elements_text($1::jsonb) AS name ORDER BY key) AS keys";
+        let names = serde_json::json!(names).to_string();
+        txn.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [names.into()])).await?;
+    }
+    Ok(())
+}
+
+/// Applies all pending migrations, and returns how many there were. Safe to run from several processes at once.
+pub(crate) async fn migrate_up(db: &DatabaseConnection) -> Result<usize, DbErr> {
+    if pending_migrations(db).await? == 0 {
+        return Ok(0);
+    }
+    let txn = begin_migration(db).await?;
+    let pending = Migrator::get_pending_migrations(&txn).await?.len();
+    Migrator::up(&txn, None).await?;
+    txn.commit().await?;
+    Ok(pending)
+}
+
+/// Takes back the newest `steps` migrations, with the data in their tables.
+pub(crate) async fn migrate_down(db: &DatabaseConnection, steps: u32) -> Result<(), DbErr> {
+    let txn = begin_migration(db).await?;
+    Migrator::down(&txn, Some(steps)).await?;
+    txn.commit().await
+}
+
+async fn begin_migration(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let txn = begin(db).await?;
+    if txn.get_database_backend() == DbBackend::Postgres {
+        let lock = "SELECT pg_advisory_xact_lock($1)";
+        txn.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [MIGRATION_LOCK.into()])).await?;
+    }
+    Ok(txn)
+}
+
+/// How many migrations are still to be applied. Changes nothing.
+pub(crate) async fn pending_migrations(db: &DatabaseConnection) -> Result<usize, DbErr> {
+    Ok(Migrator::get_pending_migrations_read_only(db).await?.len())
+}
+
+/// Every migration's name, and whether it is applied. Changes nothing.
+pub(crate) async fn migration_status(db: &DatabaseConnection) -> Result<Vec<(String, bool)>, DbErr> {
+    let migrations = Migrator::get_migration_with_status_read_only(db).await?;
+    Ok(migrations
+        .iter()
+        .map(|m| (m.name().to_owned(), m.status() == clawback_migrations::migrator::MigrationStatus::Applied))
+        .collect())
+}

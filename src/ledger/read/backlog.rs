@@ -1,0 +1,82 @@
+//! What an operator asks first: which database this is, and what waits in it. Called by `clawback doctor`. Changes nothing.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement,
+};
+
+use super::totals::is_owed;
+use crate::ledger::schema::{claim, outbox, reversal};
+use crate::ledger::status::ReversalStatus;
+use crate::ledger::{Ledger, LedgerError};
+
+/// The database behind the ledger.
+#[derive(Clone, Debug)]
+pub struct DatabaseFacts {
+    /// `PostgreSQL` or `SQLite`.
+    pub name: &'static str,
+    /// As it says itself.
+    pub version: String,
+    /// Its clock. None for SQLite, which has none of its own.
+    pub now: Option<DateTime<Utc>>,
+}
+
+/// What waits in the ledger for the relay or for an operator.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// Jobs that are committed and have not reached the broker.
+    pub unpublished: u64,
+    /// When the oldest of them was committed.
+    pub oldest_unpublished: Option<DateTime<Utc>>,
+    /// Reversals that are `permanently_failed` and still owed.
+    pub reversals_given_up: u64,
+    /// Refunds that an operator has to look at.
+    pub refunds_needing_attention: u64,
+    /// The provider's ids of the oldest of them, at most [`Self::SHOWN`].
+    pub refunds_shown: Vec<String>,
+}
+
+impl Backlog {
+    /// How many refunds are named.
+    pub const SHOWN: u64 = 3;
+}
+
+impl Ledger {
+    /// Which database this is.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn database_facts(&self) -> Result<DatabaseFacts, LedgerError> {
+        let backend = self.store.db.get_database_backend();
+        let (name, sql) = match backend {
+            DbBackend::Postgres => ("PostgreSQL", "SELECT current_setting('server_version') AS version, now() AS now"),
+            _ => ("SQLite", "SELECT sqlite_version() AS version"),
+        };
+        let row = self.store.db.query_one_raw(Statement::from_string(backend, sql)).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("the database's version".to_owned()))?;
+        let now = if backend == DbBackend::Postgres { Some(row.try_get("", "now")?) } else { None };
+        Ok(DatabaseFacts { name, version: row.try_get("", "version")?, now })
+    }
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn backlog(&self) -> Result<Backlog, LedgerError> {
+        let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
+        let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.store.db).await?;
+        let given_up = reversal::Entity::find()
+            .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
+            .filter(is_owed());
+        let attention = claim::Entity::find().filter(claim::Column::Attention.is_not_null());
+        let shown = attention.clone().order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
+        Ok(Backlog {
+            unpublished: unpublished.count(&self.store.db).await?,
+            oldest_unpublished: oldest.map(|job| job.created_at),
+            reversals_given_up: given_up.count(&self.store.db).await?,
+            refunds_needing_attention: attention.count(&self.store.db).await?,
+            refunds_shown: shown.into_iter().map(|refund| refund.reference).collect(),
+        })
+    }
+}

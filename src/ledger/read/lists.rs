@@ -1,0 +1,71 @@
+//! Reversals and transfers a page at a time, newest first, for the API and the command line.
+//!
+//! Ids are UUIDv7, so that their order is the order of creation, and the last id of a page is the cursor to the next.
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use uuid::Uuid;
+
+use super::one::{reversal_views, transfer_views};
+use super::{ReversalView, TransferView};
+use crate::ledger::schema::{reversal, transfer};
+use crate::ledger::status::{ReversalStatus, TransferStatus};
+use crate::ledger::{Ledger, LedgerError};
+
+impl Ledger {
+    /// At most `limit` reversals, newest first, older than `after`; only those with `status`, if one is given.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn list_reversals(
+        &self,
+        status: Option<ReversalStatus>,
+        after: Option<Uuid>,
+        limit: u64,
+    ) -> Result<Vec<ReversalView>, LedgerError> {
+        use reversal::Column as C;
+        let rows = reversal::Entity::find()
+            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
+            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
+            .order_by_desc(C::Id)
+            .limit(limit)
+            .all(&self.store.db)
+            .await?;
+        Ok(reversal_views(&self.store.db, rows).await?)
+    }
+
+    /// At most `limit` transfers with their reversals, newest first, older than `after`; only those with `status`, if one
+    /// is given.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn list_transfers(
+        &self,
+        status: Option<TransferStatus>,
+        after: Option<Uuid>,
+        limit: u64,
+    ) -> Result<Vec<TransferView>, LedgerError> {
+        use transfer::Column as C;
+        let rows = transfer::Entity::find()
+            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
+            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
+            .order_by_desc(C::Id)
+            .limit(limit)
+            .all(&self.store.db)
+            .await?;
+        Ok(transfer_views(&self.store.db, rows).await?)
+    }
+
+    /// The reversal with this id: Clawback's or Stripe's (`trr_…`).
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn reversal(&self, id: &str) -> Result<Option<ReversalView>, LedgerError> {
+        let is_it = match id.parse::<Uuid>() {
+            Ok(id) => reversal::Column::Id.eq(id),
+            Err(_) => reversal::Column::StripeReversalId.eq(id),
+        };
+        let found = reversal::Entity::find().filter(is_it).order_by_asc(reversal::Column::Id).limit(1);
+        let found = found.all(&self.store.db).await?;
+        Ok(reversal_views(&self.store.db, found).await?.pop())
+    }
+}

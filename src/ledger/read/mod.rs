@@ -1,0 +1,18 @@
+//! Read models: what the API, the command line and `reconcile` show. Nothing here writes, apart from remarks in the history.
+
+mod backlog;
+mod lists;
+mod one;
+mod reconcile;
+mod remarks;
+mod totals;
+mod trace;
+mod views;
+
+pub use backlog::{Backlog, DatabaseFacts};
+pub use one::TransferToProbe;
+pub use totals::{Amounts, Totals};
+pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
+pub use views::{
+    NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView, claim_name,
+};

@@ -1,0 +1,209 @@
+//! Single payments, transfers and refunds, with what hangs on them.
+
+use std::collections::HashMap;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use uuid::Uuid;
+
+use super::{PaymentView, RefundView, ReversalView, TransferView};
+use crate::ledger::calls::Call;
+use crate::ledger::db::rowset;
+use crate::ledger::schema::{claim, payment, reversal, transfer};
+use crate::ledger::status::ReversalStatus;
+use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
+
+/// A transfer that Stripe can be asked about.
+#[derive(Clone, Debug)]
+pub struct TransferToProbe {
+    /// Stripe's id (`tr_…`).
+    pub stripe_transfer_id: String,
+    /// Stripe has confirmed a reversal of it, or has created it for us.
+    pub known_to_stripe: bool,
+}
+
+impl Ledger {
+    /// The payment with this reference.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn payment(&self, payment_ref: &str) -> Result<Option<PaymentView>, LedgerError> {
+        Ok(payment(&self.store.db, payment_ref).await?)
+    }
+
+    /// The transfer with this id: Clawback's or Stripe's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn transfer(&self, id: &str) -> Result<Option<TransferView>, LedgerError> {
+        let is_it = match id.parse::<Uuid>() {
+            Ok(id) => transfer::Column::Id.eq(id),
+            Err(_) => transfer::Column::StripeTransferId.eq(id),
+        };
+        let found = transfer::Entity::find().filter(is_it).all(&self.store.db).await?;
+        Ok(transfer_views(&self.store.db, found).await?.pop())
+    }
+
+    /// A transfer to ask Stripe about when it is open whether Stripe can be used: the latest that was reversed there, or
+    /// that Clawback created, or else one that is owed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn transfer_to_probe(&self) -> Result<Option<TransferToProbe>, LedgerError> {
+        use transfer::Column as C;
+        let parent_of_newest = async |status: ReversalStatus| {
+            let newest = reversal::Entity::find()
+                .filter(reversal::Column::Status.eq(status))
+                .order_by_desc(reversal::Column::Id)
+                .one(&self.store.db)
+                .await?;
+            let Some(newest) = newest else { return Ok(None) };
+            transfer::Entity::find_by_id(newest.transfer_id).one(&self.store.db).await
+        };
+        let newest_created = transfer::Entity::find()
+            .filter(C::CreatedByUs.eq(true))
+            .filter(C::StripeTransferId.is_not_null())
+            .order_by_desc(C::Id);
+        let mut known_to_stripe = true;
+        let mut found = parent_of_newest(ReversalStatus::Reversed).await?;
+        if found.is_none() {
+            found = newest_created.one(&self.store.db).await?;
+        }
+        if found.is_none() {
+            known_to_stripe = false;
+            found = parent_of_newest(ReversalStatus::Pending).await?;
+        }
+        let id = found.and_then(|transfer| transfer.stripe_transfer_id);
+        Ok(id.map(|stripe_transfer_id| TransferToProbe { stripe_transfer_id, known_to_stripe }))
+    }
+
+    /// The refund with this id: Clawback's or the provider's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
+        let is_it = match id.parse::<Uuid>() {
+            Ok(id) => claim::Column::Id.eq(id),
+            Err(_) => claim::Column::Reference.eq(id),
+        };
+        let Some(row) = claim::Entity::find().filter(claim::Column::Kind.eq(ClaimKind::Refund)).filter(is_it).order_by_asc(claim::Column::Id).one(&self.store.db).await?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(refund_view(&self.store.db, row).await?))
+    }
+}
+
+pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: claim::Model) -> Result<RefundView, DbErr> {
+    let reversals = reversal::Entity::find()
+        .filter(reversal::Column::ClaimId.eq(row.id))
+        .order_by_asc(reversal::Column::Id)
+        .all(db)
+        .await?;
+    Ok(RefundView {
+        id: row.id,
+        source: row.source,
+        refund_ref: row.reference,
+        payment_ref: row.payment_ref,
+        amount: row.amount,
+        currency: row.currency,
+        status: row.status,
+        status_reason: row.status_reason,
+        created_at: row.created_at,
+        failed_at: row.failed_at,
+        attention: row.attention,
+        reversals: reversal_views(db, reversals).await?,
+    })
+}
+
+pub(super) async fn payment<C: ConnectionTrait>(db: &C, payment_ref: &str) -> Result<Option<PaymentView>, DbErr> {
+    let found = payment::Entity::find().filter(payment::Column::PaymentRef.eq(payment_ref)).one(db).await?;
+    let Some(row) = found else { return Ok(None) };
+    let transfers = transfer::Entity::find()
+        .filter(transfer::Column::PaymentId.eq(row.id))
+        .order_by_asc(transfer::Column::Id)
+        .all(db)
+        .await?;
+    Ok(Some(PaymentView {
+        payment_ref: row.payment_ref,
+        amount: row.amount,
+        currency: row.currency,
+        created_at: row.created_at,
+        transfers: transfer_views(db, transfers).await?,
+    }))
+}
+
+pub(super) async fn transfer_views<C: ConnectionTrait>(
+    db: &C,
+    transfers: Vec<transfer::Model>,
+) -> Result<Vec<TransferView>, DbErr> {
+    let ids: Vec<Uuid> = transfers.iter().map(|transfer| transfer.id).collect();
+    let mut rows = rowset::select::<_, reversal::Model>(db, "transfer_id IN {ids}", &ids, &[]).await?;
+    rows.sort_by_key(|row| row.id);
+    let mut reversals: HashMap<Uuid, Vec<ReversalView>> = HashMap::new();
+    for view in reversal_views(db, rows).await? {
+        reversals.entry(view.transfer_id).or_default().push(view);
+    }
+    let mut calls = calls(db, &ids).await?;
+    let view = |row: transfer::Model| {
+        let call = calls.remove(&row.id);
+        let failure = call.as_ref().map(|call| (call.failure_code.clone(), call.failure_message.clone()));
+        let (failure_code, failure_message) = failure.unwrap_or_default();
+        TransferView {
+            id: row.id,
+            seller_id: row.seller_id,
+            stripe_transfer_id: row.stripe_transfer_id,
+            destination: row.destination,
+            amount: row.amount,
+            currency: row.currency,
+            status: row.status,
+            amount_reversed: row.amount_reversed,
+            retry_count: call.as_ref().map_or(0, |call| call.attempts),
+            next_retry_at: call.and_then(|call| call.next_attempt_at),
+            failure_code,
+            failure_message,
+            reversals: reversals.remove(&row.id).unwrap_or_default(),
+        }
+    };
+    Ok(transfers.into_iter().map(view).collect())
+}
+
+/// The views of `rows`, in their order.
+pub(super) async fn reversal_views<C: ConnectionTrait>(
+    db: &C,
+    rows: Vec<reversal::Model>,
+) -> Result<Vec<ReversalView>, DbErr> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut calls = calls(db, &ids).await?;
+    let claim_ids: Vec<Uuid> = rows.iter().map(|row| row.claim_id).collect();
+    let claims = rowset::select::<_, claim::Model>(db, "id IN {ids}", &claim_ids, &[]).await?;
+    let claims: HashMap<Uuid, claim::Model> = claims.into_iter().map(|row| (row.id, row)).collect();
+    let view = |row: reversal::Model| {
+        let claim = claims.get(&row.claim_id);
+        let call = calls.remove(&row.id);
+        let failure = call.as_ref().map(|call| (call.failure_code.clone(), call.failure_message.clone()));
+        let (failure_code, failure_message) = failure.unwrap_or_default();
+        ReversalView {
+            id: row.id,
+            refund_id: row.claim_id,
+            source: claim.map_or(Source::Stripe, |claim| claim.source),
+            refund_ref: claim.map(|claim| claim.reference.clone()).unwrap_or_default(),
+            transfer_id: row.transfer_id,
+            amount: row.amount,
+            currency: row.currency,
+            status: row.status,
+            retry_count: call.as_ref().map_or(0, |call| call.attempts),
+            next_retry_at: call.and_then(|call| call.next_attempt_at),
+            stripe_reversal_id: row.stripe_reversal_id,
+            externally_reversed: row.externally_reversed,
+            failure_code,
+            failure_message,
+            created_at: row.created_at,
+        }
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+async fn calls<C: ConnectionTrait>(db: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Call>, DbErr> {
+    let found = rowset::select::<_, Call>(db, "id IN {ids}", ids, &[]).await?;
+    Ok(found.into_iter().map(|call| (call.id, call)).collect())
+}

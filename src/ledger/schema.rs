@@ -1,0 +1,269 @@
+//! The tables, as sea-orm sees them. Private to the ledger, apart from the outbox's, whose rows the relay claims and marks.
+
+#![expect(unreachable_pub, reason = "sea-orm's derives want public types; the modules around them are private")]
+
+/// A registered payment.
+pub(super) mod payment {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "payments")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub payment_ref: String,
+        pub amount: i64,
+        pub currency: String,
+        pub created_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A transfer to a seller.
+pub(super) mod transfer {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::status::TransferStatus;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "seller_transfers")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub payment_id: Uuid,
+        /// Its place in the payment, from 0.
+        pub position: i32,
+        pub seller_id: String,
+        pub stripe_transfer_id: Option<String>,
+        pub destination: String,
+        pub amount: i64,
+        pub amount_reversed: i64,
+        pub currency: String,
+        pub status: TransferStatus,
+        /// Registered without a Stripe id: Clawback creates it, or has created it.
+        pub created_by_us: bool,
+        pub created_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What gave a buyer money back, as its provider reported it.
+pub(super) mod claim {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::events::{ClaimKind, Source};
+    use crate::ledger::status::ClaimStatus;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "claims")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub kind: ClaimKind,
+        pub source: Source,
+        pub reference: String,
+        pub payment_ref: String,
+        pub charge_ref: Option<String>,
+        pub payment_id: Option<Uuid>,
+        pub amount: i64,
+        pub currency: String,
+        pub status: ClaimStatus,
+        pub status_reason: Option<String>,
+        /// JSON, a list of `NamedShare`: what the claim asks of each transfer. Null: by ratio.
+        pub shares: Option<String>,
+        /// When its provider reported that it failed.
+        pub failed_at: Option<DateTime<Utc>>,
+        /// What an operator must do about it. Null: nothing.
+        pub attention: Option<String>,
+        pub created_at: DateTime<Utc>,
+        pub matched_at: Option<DateTime<Utc>>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What one claim asks of one transfer.
+pub(super) mod reversal {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::status::ReversalStatus;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "reversals")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub claim_id: Uuid,
+        pub transfer_id: Uuid,
+        pub amount: i64,
+        pub currency: String,
+        pub status: ReversalStatus,
+        pub stripe_reversal_id: Option<String>,
+        pub externally_reversed: bool,
+        pub created_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What Stripe must do for us, and how far that is.
+pub(super) mod call {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::status::{CallKind, CallState};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "calls")]
+    pub struct Model {
+        /// Also the id of the reversal, or of the transfer, that it is for.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub kind: CallKind,
+        /// Raised by every change but the sweeper's: the guard of all that workers report.
+        pub version: i64,
+        pub state: CallState,
+        /// Retries used up.
+        pub attempts: i32,
+        /// Stripe is not to be asked before.
+        pub next_attempt_at: Option<DateTime<Utc>>,
+        /// Part of the idempotency key.
+        pub generation: i32,
+        /// Committed before the generation's key is first used: the key is never older.
+        pub generation_started_at: DateTime<Utc>,
+        /// Committed before Stripe is first asked. Null: Stripe can't know of it.
+        pub requested_at: Option<DateTime<Utc>>,
+        /// Since when Stripe may have done what its answer did not say.
+        pub outcome_unknown_since: Option<DateTime<Utc>>,
+        /// Since when Stripe's list has been seen without it.
+        pub absent_since: Option<DateTime<Utc>>,
+        /// What Stripe accepted and has not finished.
+        pub accepted_id: Option<String>,
+        pub failure_code: Option<String>,
+        pub failure_message: Option<String>,
+        /// When the sweeper may suspect a lost job.
+        pub sweep_after: DateTime<Utc>,
+        pub sweep_count: i32,
+        pub created_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The inbox: every verified webhook, once.
+pub(super) mod webhook_event {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::events::Source;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "webhook_events")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub source: Source,
+        pub event_id: String,
+        pub event_type: String,
+        pub object_id: Option<String>,
+        pub outcome: String,
+        pub detail: Option<String>,
+        pub received_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What happened, in order. Append-only: the database refuses anything else.
+pub(super) mod history {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "history")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub entity: String,
+        pub entity_id: Uuid,
+        pub from_status: Option<String>,
+        pub to_status: String,
+        pub at: DateTime<Utc>,
+        pub actor: String,
+        pub reason: String,
+        pub stripe_request_id: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Jobs that are committed and on their way to the broker.
+pub(crate) mod outbox {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "outbox")]
+    pub struct Model {
+        /// Also the message's id on the broker.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub kind: String,
+        /// JSON.
+        pub payload: String,
+        /// The id of the call.
+        pub entity_id: Uuid,
+        /// The trace that the job belongs to (W3C), if traces are exported.
+        pub traceparent: Option<String>,
+        pub created_at: DateTime<Utc>,
+        /// A relay is publishing it. Another may once this is past.
+        pub claimed_until: Option<DateTime<Utc>>,
+        /// When the broker confirmed it.
+        pub published_at: Option<DateTime<Utc>>,
+        pub attempts: i32,
+        pub last_error: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

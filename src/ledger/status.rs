@@ -1,0 +1,212 @@
+//! The states of transfers, reversals, claims and calls, and their total, pure transition functions.
+
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::{Deserialize, Serialize};
+use strum::Display;
+use utoipa::ToSchema;
+
+/// Where a transfer to a seller stands.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum TransferStatus {
+    /// Not created at Stripe yet. Creating it leads out.
+    Pending,
+    /// The seller has the money. A refund leads out.
+    Completed,
+    /// Creating it failed, and will be tried again.
+    Failed,
+    /// Creating or reversing it failed for good. Only an operator's replay leads out.
+    PermanentlyFailed,
+    /// At least one reversal is pending. The last of them to end leads out.
+    ReversalPending,
+    /// A part has come back. A further refund leads out.
+    PartiallyReversed,
+    /// Everything has come back. The end.
+    Reversed,
+}
+
+/// What can happen to a seller transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter)]
+pub enum TransferEvent {
+    /// Stripe has created the transfer.
+    Created,
+    /// Creating it failed and will be tried again.
+    CreationFailed,
+    /// Creating it failed for good.
+    CreationFailedForGood,
+    /// A refund asks for a part of it, or for all of it.
+    RefundArrived,
+    /// The last pending reversal has ended, and all the money is back.
+    AllReversed,
+    /// The last pending reversal has ended, and a part of the money is back.
+    PartReversed,
+    /// The last pending reversal has ended, and at least one has failed for good.
+    ReversalFailedForGood,
+    /// The last pending reversal has ended, nothing is owed any more, since the refunds took nothing after all, and no money
+    /// is back.
+    CalledOff,
+    /// An operator replays a reversal that had failed for good.
+    ReversalReplayed,
+    /// An operator has the creation tried again.
+    CreationReplayed,
+}
+
+impl TransferStatus {
+    /// The status that `event` leads to.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] when the table in ARCHITECTURE.md has no such arrow.
+    pub fn after(self, event: TransferEvent) -> Result<Self, IllegalTransition> {
+        use TransferEvent as E;
+        use TransferStatus as S;
+        match (self, event) {
+            (S::Pending | S::Failed, E::Created) => Ok(S::Completed),
+            (S::Pending, E::CreationFailed) => Ok(S::Failed),
+            (S::Failed, E::CreationFailedForGood) => Ok(S::PermanentlyFailed),
+            (S::Completed | S::PartiallyReversed, E::RefundArrived) => Ok(S::ReversalPending),
+            (S::ReversalPending, E::AllReversed) => Ok(S::Reversed),
+            (S::ReversalPending, E::PartReversed) => Ok(S::PartiallyReversed),
+            (S::ReversalPending, E::ReversalFailedForGood) => Ok(S::PermanentlyFailed),
+            (S::ReversalPending, E::CalledOff) => Ok(S::Completed),
+            (S::PermanentlyFailed, E::ReversalReplayed) => Ok(S::ReversalPending),
+            (S::PermanentlyFailed, E::CreationReplayed) => Ok(S::Pending),
+            (from, event) => Err(illegal(from, event)),
+        }
+    }
+}
+
+/// Where the reversal of one transfer for one claim stands.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ReversalStatus {
+    /// Owed. A job is on its way, or the sweeper will make one.
+    Pending,
+    /// Stripe has reversed it. The end.
+    Reversed,
+    /// Failed permanently, still owed, and parked with a reason. An operator's replay or closing leads out.
+    PermanentlyFailed,
+    /// Not owed: its claim takes nothing after all, or its transfer was never created. Creating that transfer leads out.
+    CalledOff,
+    /// An operator recorded that the debt was settled elsewhere. The end.
+    Closed,
+}
+
+/// What can happen to a reversal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter)]
+pub enum ReversalEvent {
+    /// Stripe says that the money is back.
+    Succeeded,
+    /// It cannot succeed, or has used up its retries.
+    FailedForGood,
+    /// Nothing is owed any more, and Stripe was not asked.
+    CalledOff,
+    /// Its transfer was created after all.
+    TransferCreated,
+    /// An operator has it tried again.
+    Replayed,
+    /// An operator recorded that the debt was settled elsewhere.
+    Closed,
+}
+
+impl ReversalStatus {
+    /// The status that `event` leads to.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] when the chart in ARCHITECTURE.md has no such arrow.
+    pub fn after(self, event: ReversalEvent) -> Result<Self, IllegalTransition> {
+        use ReversalEvent as E;
+        match (self, event) {
+            (Self::Pending, E::Succeeded) => Ok(Self::Reversed),
+            (Self::Pending, E::FailedForGood) => Ok(Self::PermanentlyFailed),
+            (Self::Pending | Self::PermanentlyFailed, E::CalledOff) => Ok(Self::CalledOff),
+            (Self::CalledOff, E::TransferCreated) => Ok(Self::Pending),
+            (Self::PermanentlyFailed, E::Replayed) => Ok(Self::Pending),
+            (Self::PermanentlyFailed, E::Closed) => Ok(Self::Closed),
+            (from, event) => Err(illegal(from, event)),
+        }
+    }
+
+    /// Whether money was taken or may still be taken for it.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::CalledOff | Self::Closed)
+    }
+}
+
+/// What became of a claim that a provider reported.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimStatus {
+    /// Its payment is not registered yet. Registering it matches the claim.
+    Unmatched,
+    /// Older than this ledger. Takes nothing until an operator accepts it.
+    Held,
+    /// Shared out over the payment's transfers.
+    Matched,
+    /// Does not fit the registered payment. The reason is beside it, and an operator must look.
+    Conflicting,
+    /// The provider had reversed the transfer itself, or the refund failed before anything was asked for it.
+    NothingToReverse,
+    /// Its provider took it back after it had been matched.
+    Failed,
+}
+
+/// What Stripe must do.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// Reverse a transfer, wholly or in part.
+    Reverse,
+    /// Create a transfer.
+    Create,
+}
+
+/// How far a call is.
+#[derive(
+    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// Its transfer does not exist yet. Creating it opens the call.
+    Waiting,
+    /// To be made, or to be made again.
+    Open,
+    /// Stripe has done it.
+    Done,
+    /// Failed permanently. A replay opens it again.
+    Failed,
+    /// Not to be made.
+    CalledOff,
+}
+
+fn illegal(from: impl ToString, event: impl std::fmt::Debug) -> IllegalTransition {
+    IllegalTransition { from: from.to_string(), event: format!("{event:?}") }
+}
+
+/// An event that the state machine has no arrow for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{event} is not allowed while the status is {from}")]
+pub struct IllegalTransition {
+    /// The status, as the database spells it.
+    pub from: String,
+    /// The event.
+    pub event: String,
+}

@@ -1,0 +1,194 @@
+//! The circuit breaker: when Stripe can't be used, for every job alike, the worker takes no more of them, and Stripe is
+//! probed until it can be used again. The jobs' retries are spared.
+//!
+//! A probe is a read, and Stripe may answer reads while calls fail. So the breaker is half-open after a probe, until Stripe
+//! answers a call: the first one that fails opens it again, for longer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use queues::WorkerControl;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::recent_calls::RecentCalls;
+use crate::ledger::{Ledger, now};
+use crate::stripe::{self, Meaning, Report};
+
+/// The pause before a probe doubles with every trial that fails, this many times at most: from 10 s to some minutes.
+const MAX_DOUBLINGS: u32 = 5;
+
+/// Whether Stripe is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CircuitState {
+    /// It is.
+    Closed,
+    /// No jobs are taken; Stripe is probed.
+    Open(Outage),
+    /// Stripe answers a probe: jobs are taken again, and the first that fails opens the breaker.
+    HalfOpen(Outage),
+}
+
+/// Why Stripe can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Since when: not since the last probe.
+    pub since: DateTime<Utc>,
+    /// For people.
+    pub reason: String,
+}
+
+/// Watches the calls of one worker, and pauses it.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    state: watch::Sender<CircuitState>,
+    recent: Mutex<RecentCalls>,
+}
+
+impl CircuitBreaker {
+    /// A closed breaker.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: watch::Sender::new(CircuitState::Closed), recent: Mutex::default() }
+    }
+
+    /// The state, and its changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<CircuitState> {
+        self.state.subscribe()
+    }
+
+    /// Whether jobs are to be given back untouched.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(*self.state.borrow(), CircuitState::Open(_))
+    }
+
+    /// Learns what a call of `job` met, and opens if Stripe can't be used. Returns whether the job is spared: it was let
+    /// through to try Stripe out, and its failure uses up no retry.
+    pub fn note(&self, job: Uuid, report: &Report) -> bool {
+        let (verdict, on_trial) = {
+            let mut recent = self.recent();
+            (recent.add(job, &report.meaning, Instant::now()), recent.rounds() > 0)
+        };
+        match verdict.unusable {
+            Some(why) => self.open(format!("{why}: {}", report.message)),
+            None if !on_trial => self.close(),
+            None => {}
+        }
+        verdict.spared
+    }
+
+    fn open(&self, reason: String) {
+        self.state.send_if_modified(|state| {
+            let since = match state {
+                CircuitState::Open(_) => return false,
+                CircuitState::HalfOpen(outage) => outage.since,
+                CircuitState::Closed => {
+                    tracing::error!(reason, "circuit breaker open: no jobs are taken until Stripe can be used again");
+                    now()
+                }
+            };
+            *state = CircuitState::Open(Outage { since, reason });
+            true
+        });
+    }
+
+    fn half_open(&self) {
+        self.recent().begin_trial();
+        self.state.send_if_modified(|state| match state {
+            CircuitState::Open(outage) => {
+                tracing::debug!("circuit breaker half-open: Stripe answers a probe");
+                *state = CircuitState::HalfOpen(outage.clone());
+                true
+            }
+            CircuitState::Closed | CircuitState::HalfOpen(_) => false,
+        });
+    }
+
+    fn close(&self) {
+        self.state.send_if_modified(|state| match state {
+            CircuitState::HalfOpen(Outage { since, .. }) => {
+                let outage_seconds = (now() - *since).num_seconds();
+                tracing::info!(outage_seconds, "circuit breaker closed: Stripe answers calls again");
+                *state = CircuitState::Closed;
+                true
+            }
+            CircuitState::Closed | CircuitState::Open(_) => false,
+        });
+    }
+
+    // A panic while the lock is held can't leave it in a bad state.
+    fn recent(&self) -> MutexGuard<'_, RecentCalls> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pause(&self, probe_every: Duration) -> Duration {
+        probe_every.saturating_mul(2_u32.pow(self.recent().rounds().min(MAX_DOUBLINGS)))
+    }
+
+    /// Pauses `workers`, all of them, while the breaker is open, until `stop`. Stripe is probed every `probe_every`, or less
+    /// often when it answered probes before and calls failed all the same.
+    pub async fn run(
+        &self,
+        workers: Vec<WorkerControl>,
+        stripe: stripe::Client,
+        ledger: Ledger,
+        probe_every: Duration,
+        stop: CancellationToken,
+    ) {
+        let mut state = self.state();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                open = state.wait_for(|state| matches!(state, CircuitState::Open(_))) => if open.is_err() { return },
+            }
+            workers.iter().for_each(WorkerControl::pause);
+            while self.is_open() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(self.pause(probe_every)) => {}
+                }
+                if probe(&stripe, &ledger).await {
+                    self.half_open();
+                }
+            }
+            workers.iter().for_each(WorkerControl::resume);
+        }
+    }
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether Stripe answers a read of a transfer that it should know. A transfer that we have seen reversed or created is
+/// best: Stripe does know it, unless key and account don't belong together. Without any, it is asked for a list.
+async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
+    let transfer = match ledger.transfer_to_probe().await {
+        Ok(transfer) => transfer,
+        Err(error) => {
+            tracing::warn!(%error, "circuit breaker: the ledger can't be asked for a transfer to probe with");
+            return false;
+        }
+    };
+    let probed = match &transfer {
+        Some(transfer) => stripe.get_transfer(&transfer.stripe_transfer_id).await.map(drop),
+        None => stripe.ping().await.map(drop),
+    };
+    match probed {
+        Ok(()) => true,
+        Err(report) => {
+            // One that Stripe never confirmed may really be unknown there.
+            let may_be_unknown = transfer.is_some_and(|transfer| !transfer.known_to_stripe);
+            let answered = report.meaning == Meaning::NoSuchTransfer && may_be_unknown;
+            tracing::debug!(message = report.message, answered, "circuit breaker: probed Stripe");
+            answered
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Reversing a transfer: what is asked of Stripe, and what its list means.
+
+use super::sight::{Seen, Sight};
+use crate::ledger::{Call, ReversalTarget, claim_name};
+use crate::stripe::{Client, Report, ReverseTransfer, TransferReversal};
+
+/// A function of what never changes in the row, and of the generation.
+pub(super) fn command(call: &Call, target: &ReversalTarget, stripe_transfer_id: &str) -> ReverseTransfer {
+    ReverseTransfer {
+        transfer_id: stripe_transfer_id.to_owned(),
+        amount: target.amount,
+        currency: target.currency.clone(),
+        claim: claim_name(target.source, &target.claim_ref),
+        generation: call.generation,
+    }
+}
+
+/// Reads the transfer, then all its reversals: what the transfer says is reversed must be in a list that is read later.
+pub(super) async fn look(stripe: &Client, call: &Call, command: &ReverseTransfer) -> Result<Sight, Report> {
+    let transfer = stripe.get_transfer(&command.transfer_id).await?;
+    let list = stripe.list_reversals(&command.transfer_id).await?;
+    let complete = transfer.is_explained_by(&list.items);
+    let foreign = list.items.iter().find(|reversal| reversal.claim().is_none()).map(|found| found.id.clone());
+    let ours = list.items.into_iter().filter(|reversal| reversal.claim() == Some(&command.claim));
+    // One that Stripe has ended only where there is no other.
+    let ours = ours.max_by_key(TransferReversal::counts);
+    let seen = ours.and_then(|ours| meaning(&ours, call, command));
+    Ok(Sight { seen, foreign, complete, request_id: list.request_id })
+}
+
+fn meaning(ours: &TransferReversal, call: &Call, command: &ReverseTransfer) -> Option<Seen> {
+    if ours.amount != command.amount {
+        let message = format!("{} at Stripe takes back {}, not {}", ours.id, ours.amount, command.amount);
+        return Some(Seen::Mismatch { code: "amount_mismatch", message });
+    }
+    match ours.status.as_deref() {
+        None | Some("succeeded") => Some(Seen::Done { id: ours.id.clone() }),
+        // Only one that we had waited for. Any other that Stripe has ended was never done, and may be asked for anew.
+        Some(ended @ ("failed" | "canceled")) => (call.accepted_id.as_ref() == Some(&ours.id))
+            .then(|| Seen::Ended { message: format!("{} has {ended} at Stripe", ours.id) }),
+        Some(status) => {
+            let message = format!("{} is {status} at Stripe", ours.id);
+            Some(Seen::Accepted { id: ours.id.clone(), message })
+        }
+    }
+}

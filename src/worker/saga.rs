@@ -1,0 +1,474 @@
+//! One call, from its row to its message's outcome: load, next step, turn, authorize, call, judge, report. Every kind of call
+//! goes this way.
+//!
+//! Safe at every point: what Stripe did and the row does not say yet is found again under the same idempotency key, or in
+//! Stripe's list. The row decides; the message only says which row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use queues::{Delivery, Outcome, RetryPolicy};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::decision::{Decision, Otherwise, Pace, WaitFor, decide};
+use super::sight::{Seen, Sight};
+use super::{CircuitBreaker, Limiter, create, reverse};
+use crate::ledger::{
+    Call, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task, TryOutcome, after, now,
+};
+use crate::stripe::{self, Meaning, Report};
+use crate::trace_context;
+
+/// Who the history names.
+const ACTOR: &str = "worker";
+/// How often a job that another worker overtook reads its row again before it lets some time pass.
+const MAX_OVERTAKEN: usize = 3;
+/// A job waits no longer than this for a turn to call: the time counts as the job's, and the job timeout cuts it off.
+const LONGEST_WAIT_FOR_A_TURN: Duration = Duration::from_secs(30);
+/// The broker counts the time of its own parking in whole seconds.
+const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
+
+/// The delays that are not the retry policy's.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long a balance may be too low: a seller's, from when the debt was recorded; the platform's own, from when the
+    /// transfer was registered.
+    pub balance_deadline: Duration,
+    /// Between two looks at Stripe's list that must both find nothing: longer than a call can be on its way.
+    pub settling: Duration,
+}
+
+/// What makes the calls. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What is to be done, and where it is reported.
+    pub ledger: Ledger,
+    /// Who does it.
+    pub stripe: stripe::Client,
+    /// Every call waits for its turn here.
+    pub limiter: Arc<Limiter>,
+    /// Learns what every call met.
+    pub breaker: Arc<CircuitBreaker>,
+    /// When a call is tried again, and how often.
+    pub policy: RetryPolicy,
+    /// The other delays.
+    pub timing: Timing,
+}
+
+/// Why a job stops in the middle, with nothing to report.
+#[derive(Debug)]
+enum Interrupted {
+    /// The ledger did not take a report, or could not be read.
+    Ledger(LedgerError),
+    /// The limiter lets this worker call only after that long.
+    NoTurn(Duration),
+}
+
+impl From<LedgerError> for Interrupted {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl Caller {
+    /// Does what the call `id` still needs. A duplicate, early or late delivery is harmless.
+    pub(super) async fn run(&self, id: Uuid, delivery: &Delivery) -> Outcome {
+        let span = tracing::info_span!("call", kind = delivery.kind, call_id = %id);
+        trace_context::go_on(&span, delivery.traceparent.as_deref());
+        self.run_until_told(id, delivery).instrument(span).await
+    }
+
+    async fn run_until_told(&self, id: Uuid, delivery: &Delivery) -> Outcome {
+        if self.breaker.is_open() {
+            return Outcome::GiveBack;
+        }
+        for _ in 0..MAX_OVERTAKEN {
+            match self.advance(id, delivery).await {
+                Ok(outcome) => return outcome,
+                Err(Interrupted::NoTurn(delay)) => {
+                    let reason = format!("calls to Stripe are slowed down: the next turn is {delay:.0?} away");
+                    return Outcome::Snooze { delay, reason };
+                }
+                // Another worker with a duplicate was faster: the row then says what is left to do.
+                Err(Interrupted::Ledger(LedgerError::Stale { .. })) => {}
+                Err(Interrupted::Ledger(error @ (LedgerError::Database(_) | LedgerError::Overloaded))) => {
+                    return self.not_now(error.to_string());
+                }
+                Err(Interrupted::Ledger(error)) => return Outcome::Retry { reason: error.to_string() },
+            }
+        }
+        self.not_now("another worker holds the same job".to_owned())
+    }
+
+    /// Neither the row nor Stripe was touched: the message comes again.
+    fn not_now(&self, reason: String) -> Outcome {
+        Outcome::Snooze { delay: self.policy.delay(0), reason }
+    }
+
+    /// Takes steps until the row says what becomes of the message.
+    async fn advance(&self, id: Uuid, delivery: &Delivery) -> Result<Outcome, Interrupted> {
+        let Some(mut task) = self.ledger.task(id).await? else {
+            return Ok(Outcome::Park { reason: format!("the ledger has no call {id}") });
+        };
+        if matches!(task.call.next_step(now()), NextStep::Park { .. }) && was_parked_for(&task.call, delivery) {
+            let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
+            match self.ledger.replay_held(&task.call, &note).await {
+                Ok(call) => task.call = call,
+                // Nothing is owed any more.
+                Err(LedgerError::Conflict(_)) => return self.only_look(&task).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let retries = task.call.attempts;
+        // Two machines' clocks may differ a little: a message that comes that much too early is on time.
+        let mut early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
+        loop {
+            task = match task.call.next_step(after(now(), early)) {
+                NextStep::Nothing => return Ok(Outcome::Done),
+                NextStep::Park { reason } => return Ok(Outcome::Park { reason }),
+                NextStep::Wait { until } => {
+                    let delay = (until - now()).to_std().unwrap_or_default();
+                    let reason = task.call.failure_message.unwrap_or_else(|| "its next try lies ahead".to_owned());
+                    return Ok(if task.call.attempts > retries {
+                        Outcome::RetryAfter { delay, reason }
+                    } else {
+                        Outcome::Snooze { delay, reason }
+                    });
+                }
+                NextStep::Look => self.look(task).await?,
+                NextStep::Make => self.make(task).await?,
+            };
+            early = Duration::ZERO;
+        }
+    }
+
+    /// Asks Stripe to do it, and reports what came of that.
+    async fn make(&self, task: Task) -> Result<Task, Interrupted> {
+        if let Target::Reversal(target) = &task.target
+            && target.stripe_transfer_id.is_none()
+        {
+            let message = "the transfer has no Stripe id, so Stripe can't be asked to reverse it";
+            return self.fail(&task, failure("no_stripe_transfer_id", message), None).await;
+        }
+        self.turn().await?;
+        let task = self.ledger.authorize(task).await?;
+        let report = match &task.target {
+            Target::Reversal(target) => {
+                let id = target.stripe_transfer_id.as_deref().unwrap_or_default();
+                self.stripe.reverse_transfer(&reverse::command(&task.call, target, id)).await
+            }
+            Target::Creation(target) => self.stripe.create_transfer(&create::command(&task.call, target)).await,
+        };
+        self.follow(task, report).await
+    }
+
+    /// Reads what Stripe has of it, and reports what that means.
+    async fn look(&self, task: Task) -> Result<Task, Interrupted> {
+        let sight = match self.see(&task).await? {
+            Ok(sight) => sight,
+            Err(report) => return self.follow(task, report).await,
+        };
+        if let Some(seen) = sight.seen {
+            return self.report_seen(&task, seen, sight.request_id).await;
+        }
+        if let Some(id) = task.call.accepted_id.clone() {
+            // Stripe had accepted it: whatever the list says, there is no second call.
+            let why = failure("pending_at_stripe", &format!("{id} is not in Stripe's list; looking again"));
+            return self.wait(&task, Remainder::Accepted { id }, self.longest(), why, sight.request_id).await;
+        }
+        if !sight.complete || !self.has_settled(task.call.absent_since) {
+            let why = failure("not_found_yet", "Stripe's list does not have it; looking once more before a new call");
+            return self.wait(&task, Remainder::Absent, self.timing.settling, why, sight.request_id).await;
+        }
+        let reason = "not at Stripe, looked twice: calling under a new key";
+        self.report(&task, TryOutcome::NewGeneration, reason, sight.request_id).await
+    }
+
+    /// Nothing is owed any more, and so nothing is called. What Stripe has done all the same is recorded.
+    async fn only_look(&self, task: &Task) -> Result<Outcome, Interrupted> {
+        if task.call.requested_at.is_none() {
+            return Ok(Outcome::Done);
+        }
+        match self.see(task).await? {
+            Ok(Sight { seen: Some(seen @ Seen::Done { .. }), request_id, .. }) => {
+                self.report_seen(task, seen, request_id).await?;
+                Ok(Outcome::Done)
+            }
+            Ok(_) => Ok(Outcome::Done),
+            Err(report) => {
+                self.judge(task, &report);
+                let reason = format!("not owed any more; whether Stripe has done it is unknown: {}", report.message);
+                Ok(Outcome::Park { reason })
+            }
+        }
+    }
+
+    async fn see(&self, task: &Task) -> Result<Result<Sight, Report>, Interrupted> {
+        self.turn().await?;
+        let sight = match &task.target {
+            Target::Reversal(target) => {
+                let id = target.stripe_transfer_id.as_deref().unwrap_or_default();
+                reverse::look(&self.stripe, &task.call, &reverse::command(&task.call, target, id)).await
+            }
+            Target::Creation(target) => {
+                create::look(&self.stripe, &task.call, &create::command(&task.call, target)).await
+            }
+        };
+        if sight.is_ok() {
+            self.limiter.raise();
+        }
+        Ok(sight)
+    }
+
+    /// Reports what follows from an answer of Stripe's.
+    async fn follow(&self, task: Task, report: Report) -> Result<Task, Interrupted> {
+        match self.judge(&task, &report) {
+            Decision::Succeed { id } => self.succeed(&task, &id, false, report.request_id).await,
+            Decision::Fail { code } => {
+                let why = failure(report.code.as_deref().unwrap_or(code), &report.message);
+                self.fail(&task, why, report.request_id).await
+            }
+            Decision::End { code } => {
+                let outcome = TryOutcome::Ended(failure(report.code.as_deref().unwrap_or(code), &report.message));
+                self.report_failure(&task, outcome, report.request_id).await
+            }
+            Decision::Look { otherwise } => self.look_or(task, otherwise, report).await,
+            Decision::Retry { remainder, pace } => self.retry(&task, remainder, pace, report).await,
+            Decision::Wait { remainder, reason } => self.wait_for(&task, remainder, reason, report).await,
+        }
+    }
+
+    /// Learns from what a call met how fast, and whether, to go on calling, and decides what the job does.
+    fn judge(&self, task: &Task, report: &Report) -> Decision {
+        let spared = self.breaker.note(task.call.id, report);
+        match report.meaning {
+            Meaning::RateLimited => self.limiter.halve(report.retry_after),
+            Meaning::Unreached | Meaning::TlsFailed => {}
+            _ => self.limiter.raise(),
+        }
+        match spared {
+            true => Decision::Wait { remainder: Remainder::SameKey, reason: WaitFor::Recovery },
+            false => decide(&report.meaning),
+        }
+    }
+
+    /// Stripe says that less is left than asked: looks for whose reversal that was.
+    async fn look_or(&self, task: Task, otherwise: Otherwise, report: Report) -> Result<Task, Interrupted> {
+        let Target::Reversal(_) = task.target else {
+            // No answer to a creation means that. Looking is what is safe.
+            return self.retry(&task, Remainder::Unknown, Pace::Backoff, report).await;
+        };
+        let sight = match self.see(&task).await? {
+            Ok(sight) => sight,
+            // What stays for the next try is that a look is due.
+            Err(failed) => return self.retry(&task, Remainder::Unknown, Pace::Backoff, failed).await,
+        };
+        if let Some(seen) = sight.seen {
+            return self.report_seen(&task, seen, sight.request_id).await;
+        }
+        match (otherwise, sight.foreign) {
+            (Otherwise::TakeTheForeignOne, Some(foreign)) => self.succeed(&task, &foreign, true, report.request_id).await,
+            // Fully reversed, and nobody to be seen who did it: the list lags.
+            (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, Pace::Backoff, report).await,
+            (Otherwise::Fail, _) => {
+                let why = failure(report.code.as_deref().unwrap_or("more_than_left"), &report.message);
+                self.fail(&task, why, report.request_id).await
+            }
+        }
+    }
+
+    async fn report_seen(&self, task: &Task, seen: Seen, request_id: Option<String>) -> Result<Task, Interrupted> {
+        match seen {
+            Seen::Done { id } => self.succeed(task, &id, false, request_id).await,
+            Seen::Mismatch { code, message } => self.fail(task, failure(code, &message), request_id).await,
+            Seen::Ended { message } => {
+                let outcome = TryOutcome::Ended(failure("reversal_ended", &message));
+                self.report_failure(task, outcome, request_id).await
+            }
+            Seen::Accepted { id, message } => {
+                let why = failure("pending_at_stripe", &message);
+                self.wait(task, Remainder::Accepted { id }, self.longest(), why, request_id).await
+            }
+        }
+    }
+
+    async fn succeed(
+        &self,
+        task: &Task,
+        stripe_id: &str,
+        externally: bool,
+        request_id: Option<String>,
+    ) -> Result<Task, Interrupted> {
+        let reason = match &task.target {
+            Target::Reversal(_) => {
+                let by = if externally { "another program has reversed it at Stripe" } else { "Stripe has reversed it" };
+                format!("attempt {}: {by}, as {stripe_id}", task.call.attempts.saturating_add(1))
+            }
+            Target::Creation(_) => "Stripe has created it".to_owned(),
+        };
+        let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
+        let done = match self.report(task, outcome, &reason, request_id.clone()).await {
+            Err(Interrupted::Ledger(LedgerError::Conflict(problem))) => {
+                return self.fail(task, failure("registered_elsewhere", &problem), request_id).await;
+            }
+            done => done?,
+        };
+        match &task.target {
+            Target::Reversal(target) => {
+                let took = (now() - task.call.created_at).to_std().unwrap_or_default();
+                metrics::histogram!("clawback_refund_to_reversed_seconds").record(took);
+                tracing::info!(
+                    refund = target.claim_ref,
+                    payment = target.payment_ref,
+                    transfer = target.stripe_transfer_id,
+                    reversal = stripe_id,
+                    amount = target.amount,
+                    currency = target.currency,
+                    externally,
+                    request_id,
+                    "reversed"
+                );
+            }
+            Target::Creation(target) => tracing::info!(
+                payment = target.payment_ref,
+                transfer = stripe_id,
+                amount = target.amount,
+                currency = target.currency,
+                request_id,
+                "transfer created"
+            ),
+        }
+        Ok(done)
+    }
+
+    async fn fail(&self, task: &Task, why: Failure, request_id: Option<String>) -> Result<Task, Interrupted> {
+        self.report_failure(task, TryOutcome::Failed(why), request_id).await
+    }
+
+    async fn report_failure(
+        &self,
+        task: &Task,
+        outcome: TryOutcome,
+        request_id: Option<String>,
+    ) -> Result<Task, Interrupted> {
+        let reason = match &outcome {
+            TryOutcome::Failed(why) | TryOutcome::Ended(why) => format!("{}: {}", why.code, why.message),
+            _ => String::new(),
+        };
+        let note = format!("failed permanently, its message is parked: {reason}");
+        let failed = self.report(task, outcome, &note, request_id).await?;
+        let (payment, transfer, amount, currency) = task.target.in_logs();
+        tracing::warn!(payment, transfer, amount, currency, reason, "failed permanently and parked");
+        Ok(failed)
+    }
+
+    /// Tries again later, unless the retries are used up.
+    async fn retry(&self, task: &Task, remainder: Remainder, pace: Pace, report: Report) -> Result<Task, Interrupted> {
+        let why = failed(&report);
+        let used = u32::try_from(task.call.attempts).unwrap_or(u32::MAX);
+        let Some(backoff) = self.policy.next(used) else {
+            let attempts = used.saturating_add(1);
+            // It may have happened all the same, with its answers lost: one look before it fails permanently.
+            return match self.see(task).await? {
+                Ok(Sight { seen: Some(seen), request_id, .. }) => self.report_seen(task, seen, request_id).await,
+                _ => {
+                    let message = format!("retries exhausted after {attempts} attempts; the last: {}", why.message);
+                    self.fail(task, Failure { message, ..why }, report.request_id).await
+                }
+            };
+        };
+        let delay = match pace {
+            Pace::Backoff => backoff.max(report.retry_after.unwrap_or_default().min(self.longest())),
+            Pace::Soon => self.policy.delay(0),
+        };
+        let (attempt, until) = (used.saturating_add(1), after(now(), delay));
+        let at = until.format("%F %T UTC");
+        let reason = format!("attempt {attempt}: {}; retry {attempt} at {at}", why.message);
+        let how = Postponement { until, counted: true, remainder, failure: why };
+        self.report(task, TryOutcome::Later(how), &reason, report.request_id).await
+    }
+
+    /// Delays the call for a reason outside its control, without using up a retry, unless that takes too long.
+    async fn wait_for(
+        &self,
+        task: &Task,
+        remainder: Remainder,
+        reason: WaitFor,
+        report: Report,
+    ) -> Result<Task, Interrupted> {
+        let why = failed(&report);
+        let delay = match reason {
+            WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
+            // The circuit breaker has said so, and takes no more jobs.
+            WaitFor::Operator | WaitFor::Recovery => self.policy.delay(0),
+            WaitFor::Stripe => self.longest(),
+            WaitFor::Balance => {
+                let waited = (now() - task.call.created_at).to_std().unwrap_or_default();
+                if waited >= self.timing.balance_deadline {
+                    let message = format!("no balance for {:?}: {}", self.timing.balance_deadline, why.message);
+                    return self.fail(task, Failure { message, ..why }, report.request_id).await;
+                }
+                self.longest()
+            }
+        };
+        self.wait(task, remainder, delay, why, report.request_id).await
+    }
+
+    async fn wait(
+        &self,
+        task: &Task,
+        remainder: Remainder,
+        delay: Duration,
+        why: Failure,
+        request_id: Option<String>,
+    ) -> Result<Task, Interrupted> {
+        let until = after(now(), delay);
+        let reason = format!("{}; next try at {}, no retry used up", why.message, until.format("%F %T UTC"));
+        let how = Postponement { until, counted: false, remainder, failure: why };
+        self.report(task, TryOutcome::Later(how), &reason, request_id).await
+    }
+
+    async fn report(
+        &self,
+        task: &Task,
+        outcome: TryOutcome,
+        reason: &str,
+        request_id: Option<String>,
+    ) -> Result<Task, Interrupted> {
+        let note = Note::new(ACTOR, reason).with_request_id(request_id);
+        Ok(self.ledger.report(task, outcome, note).await?)
+    }
+
+    /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
+    async fn turn(&self) -> Result<(), Interrupted> {
+        self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Interrupted::NoTurn)
+    }
+
+    fn longest(&self) -> Duration {
+        self.policy.delay(u32::MAX)
+    }
+
+    /// Whether it was absent from Stripe's list so long ago that a call on its way then must be in the list by now.
+    fn has_settled(&self, absent_since: Option<DateTime<Utc>>) -> bool {
+        let ago = absent_since.and_then(|since| (now() - since).to_std().ok());
+        ago.is_some_and(|ago| ago >= self.timing.settling)
+    }
+}
+
+/// Whether the message was parked because of the call's present failure. One that was parked earlier, replayed, and is
+/// delivered again after the worker died between the new failure and its parking, must not count as another replay.
+fn was_parked_for(call: &Call, delivery: &Delivery) -> bool {
+    let after_the_failure = |at: DateTime<Utc>| at + PARKING_CLOCK_TOLERANCE >= call.updated_at;
+    delivery.parked_reason.is_some() && delivery.parked_at.is_none_or(after_the_failure)
+}
+
+fn failure(code: &str, message: &str) -> Failure {
+    Failure { code: code.to_owned(), message: message.to_owned() }
+}
+
+/// With a code of ours for an answer that carries none of Stripe's.
+fn failed(report: &Report) -> Failure {
+    failure(report.code.as_deref().unwrap_or(report.meaning.code()), &report.message)
+}
