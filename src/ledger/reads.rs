@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
 
 use super::entities::{payment, refund, reversal, transfer};
@@ -19,12 +19,17 @@ pub struct TransferToProbe {
 }
 
 impl Ledger {
-    /// The payment with this reference.
+    /// The payment with this reference, or with this id of Clawback's.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn payment(&self, payment_ref: &str) -> Result<Option<PaymentView>, LedgerError> {
-        Ok(payment(&self.db, payment_ref).await?)
+        if let Some(found) = payment(&self.db, payment_ref).await? {
+            return Ok(Some(found));
+        }
+        let Ok(id) = payment_ref.parse::<Uuid>() else { return Ok(None) };
+        let Some(row) = payment::Entity::find_by_id(id).one(&self.db).await? else { return Ok(None) };
+        Ok(payment(&self.db, &row.payment_ref).await?)
     }
 
     /// The transfer with this id: Clawback's or Stripe's.
@@ -78,10 +83,10 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
-        let is_it = match id.parse::<Uuid>() {
-            Ok(id) => refund::Column::Id.eq(id),
-            Err(_) => refund::Column::RefundRef.eq(id),
-        };
+        let mut is_it = refund::Column::RefundRef.eq(id);
+        if let Ok(id) = id.parse::<Uuid>() {
+            is_it = is_it.or(refund::Column::Id.eq(id));
+        }
         let Some(row) = refund::Entity::find().filter(is_it).order_by_asc(refund::Column::Id).one(&self.db).await?
         else {
             return Ok(None);
