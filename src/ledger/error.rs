@@ -1,5 +1,6 @@
 //! What can go wrong in the ledger, told apart by what a caller must do about it.
 
+use super::input::{FieldProblem, sentences};
 use super::state::IllegalTransition;
 
 /// An error of the ledger.
@@ -18,17 +19,18 @@ pub enum LedgerError {
         /// The status that the caller believed in.
         expected: String,
     },
+    /// More work is waiting for the database than it can do in time. Nothing was changed; try again in a second.
+    #[error("the database is behind; try again")]
+    Overloaded,
     /// The state machine has no such arrow.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
-    /// The input is not acceptable.
-    #[error("{field}: {problem}")]
-    Invalid {
-        /// Where in the input, as a JSON path.
-        field: String,
-        /// What is wrong, with the value and what is allowed.
-        problem: String,
-    },
+    /// The input can't be used.
+    #[error("{}", sentences(.0))]
+    Invalid(
+        /// Every field that is wrong, at least one.
+        Vec<FieldProblem>,
+    ),
     /// There is no such row.
     #[error("the ledger has no {entity} {id}")]
     NotFound {

@@ -6,7 +6,7 @@
 
 use super::allocation::Share;
 use super::entities::transfer;
-use super::{LedgerError, NamedShare};
+use super::{FieldProblem, LedgerError, NamedShare};
 
 /// How much of a foreign text an error shows.
 const SHOWN_CHARS: usize = 60;
@@ -22,7 +22,7 @@ pub(super) struct Conflict {
 
 impl From<Conflict> for LedgerError {
     fn from(Conflict { field, problem }: Conflict) -> Self {
-        Self::Invalid { field, problem }
+        Self::Invalid(vec![FieldProblem { field, problem }])
     }
 }
 

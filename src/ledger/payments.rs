@@ -19,10 +19,6 @@ use super::{Ledger, LedgerError, NewPayment, NewTransfer, PaymentView, matching,
 
 const API: &str = "api";
 const IMPORT: &str = "import";
-/// More transfers than any real payment has; a limit on what one request can make the database do.
-pub(crate) const MAX_TRANSFERS: usize = 1_000;
-/// Stripe's own limit is 255.
-const MAX_REF_BYTES: usize = 255;
 
 /// A registration's result.
 #[derive(Clone, Debug)]
@@ -38,10 +34,10 @@ impl Ledger {
     /// reported before. Registering the same again changes nothing.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] names the field; [`LedgerError::Conflict`] says what is registered already;
+    /// [`LedgerError::Invalid`] names every field that can't be used; [`LedgerError::Conflict`] says what is registered already;
     /// [`LedgerError::Database`]: nothing was changed.
     pub async fn register_payment(&self, new: NewPayment) -> Result<Registered, LedgerError> {
-        let new = normalized(new)?;
+        let new = new.checked()?;
         repeated(|| self.try_to_register(&new)).await
     }
 
@@ -61,7 +57,7 @@ impl Ledger {
     /// # Errors
     /// As [`Self::register_payment`].
     pub async fn import_payment(&self, new: NewPayment, dry_run: bool) -> Result<bool, LedgerError> {
-        let new = normalized(new)?;
+        let new = new.checked()?;
         repeated(|| self.try_to_import(&new, dry_run)).await
     }
 
@@ -221,65 +217,4 @@ async fn same_as_registered(
         }
     }
     Ok(())
-}
-
-impl NewPayment {
-    /// Whether every field is acceptable by itself; [`Ledger::register_payment`] looks at this first.
-    ///
-    /// # Errors
-    /// [`LedgerError::Invalid`] names the first field that is not.
-    pub fn check(&self) -> Result<(), LedgerError> {
-        normalized(self.clone()).map(drop)
-    }
-}
-
-/// Checks every field, and brings currencies into lower case, as Stripe writes them.
-fn normalized(mut new: NewPayment) -> Result<NewPayment, LedgerError> {
-    check_ref("payment_ref", &new.payment_ref)?;
-    check_amount("amount", new.amount)?;
-    new.currency = check_currency("currency", &new.currency)?;
-    if new.transfers.is_empty() || new.transfers.len() > MAX_TRANSFERS {
-        let problem = format!("has {} entries; from 1 to {MAX_TRANSFERS} are allowed", new.transfers.len());
-        return invalid("transfers", problem);
-    }
-    let mut seen = std::collections::HashSet::new();
-    for (index, transfer) in new.transfers.iter_mut().enumerate() {
-        let field = |name: &str| format!("transfers[{index}].{name}");
-        check_ref(&field("seller_id"), &transfer.seller_id)?;
-        check_ref(&field("destination"), &transfer.destination)?;
-        check_amount(&field("amount"), transfer.amount)?;
-        transfer.currency = check_currency(&field("currency"), &transfer.currency)?;
-        let Some(id) = &transfer.stripe_transfer_id else { continue };
-        check_ref(&field("stripe_transfer_id"), id)?;
-        if !seen.insert(id.clone()) {
-            return invalid(&field("stripe_transfer_id"), format!("{id} is there twice"));
-        }
-    }
-    Ok(new)
-}
-
-pub(super) fn check_ref(field: &str, value: &str) -> Result<(), LedgerError> {
-    if value.is_empty() || value.len() > MAX_REF_BYTES || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        let problem = format!("{value:?} is not an id: 1 to {MAX_REF_BYTES} bytes without spaces are allowed");
-        return invalid(field, problem);
-    }
-    Ok(())
-}
-
-pub(super) fn check_amount(field: &str, value: i64) -> Result<(), LedgerError> {
-    if value <= 0 {
-        return invalid(field, format!("{value} is not an amount: minor units, at least 1, are allowed"));
-    }
-    Ok(())
-}
-
-pub(super) fn check_currency(field: &str, value: &str) -> Result<String, LedgerError> {
-    if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return invalid(field, format!("{value:?} is not a currency: three letters (ISO 4217) are allowed"));
-    }
-    Ok(value.to_ascii_lowercase())
-}
-
-fn invalid<T>(field: &str, problem: String) -> Result<T, LedgerError> {
-    Err(LedgerError::Invalid { field: field.to_owned(), problem })
 }

@@ -7,19 +7,13 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use super::entities::refund;
-use super::payments::{check_amount, check_currency, check_ref};
 use super::refunds::{self, Recorded, to_json};
 use super::repeating::repeated;
 use super::state::RefundStatus;
-use super::{
-    Ledger, LedgerError, NamedShare, NewRefund, NewShare, RefundEvent, RefundProgress, RefundView, Source, matching,
-    reads,
-};
+use super::{Ledger, LedgerError, NamedShare, NewRefund, RefundEvent, RefundView, Source, matching, reads};
 
 /// Who the history names.
 const ACTOR: &str = "api";
-/// More than any real payment has transfers.
-const MAX_SHARES: usize = 1_000;
 
 /// A report's result.
 #[derive(Clone, Debug)]
@@ -36,11 +30,11 @@ impl Ledger {
     /// or its shares did not fit, takes the shares that the report names, and is tried again.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] names the field, also of a share that does not fit the payment; [`LedgerError::Conflict`]
+    /// [`LedgerError::Invalid`] names the fields, also of a share that does not fit the payment; [`LedgerError::Conflict`]
     /// says what is known of the refund already; [`LedgerError::Database`]: nothing was changed.
     pub async fn report_refund(&self, new: NewRefund) -> Result<Reported, LedgerError> {
         let source = new.source;
-        let event = checked(new)?;
+        let event = new.checked()?;
         repeated(|| self.try_to_report(source, &event)).await
     }
 
@@ -68,44 +62,6 @@ impl Ledger {
 /// Whether it may still be shared out.
 fn is_open(row: &refund::Model) -> bool {
     row.failed_at.is_none() && matches!(row.status, RefundStatus::Unmatched | RefundStatus::Conflicting)
-}
-
-fn checked(new: NewRefund) -> Result<RefundEvent, LedgerError> {
-    check_ref("refund_ref", &new.refund_ref)?;
-    check_ref("payment_ref", &new.payment_ref)?;
-    check_amount("amount", new.amount)?;
-    let currency = check_currency("currency", &new.currency)?;
-    Ok(RefundEvent {
-        refund_ref: new.refund_ref,
-        payment_ref: new.payment_ref,
-        charge_ref: None,
-        amount: new.amount,
-        currency,
-        progress: RefundProgress::Succeeded,
-        transfer_already_reversed: false,
-        shares: new.transfers.map(named).transpose()?,
-    })
-}
-
-fn named(shares: Vec<NewShare>) -> Result<Vec<NamedShare>, LedgerError> {
-    let invalid = |field: String, problem: String| Err(LedgerError::Invalid { field, problem });
-    if shares.is_empty() || shares.len() > MAX_SHARES {
-        let problem = format!(
-            "has {} entries; allowed: 1 to {MAX_SHARES}, or leave it out to share the refund out by ratio",
-            shares.len()
-        );
-        return invalid("transfers".to_owned(), problem);
-    }
-    let mut named = Vec::with_capacity(shares.len());
-    for (index, share) in shares.into_iter().enumerate() {
-        check_ref(&format!("transfers[{index}].transfer_id"), &share.transfer_id)?;
-        if share.amount < 0 {
-            let problem = format!("{} is no share: minor units, from 0, are allowed", share.amount);
-            return invalid(format!("transfers[{index}].amount"), problem);
-        }
-        named.push(NamedShare { transfer_id: share.transfer_id, amount: share.amount.to_string() });
-    }
-    Ok(named)
 }
 
 /// True if `event` says what is known; false if it only adds shares to a refund that has not been shared out yet.
