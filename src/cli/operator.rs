@@ -16,10 +16,8 @@ use super::output::{self, Format, wrap};
 use crate::app;
 use crate::config::Config;
 use crate::ledger::{Ledger, Note};
+use crate::operator::limits::{OPERATOR_MAX_CHARS, REASON_MAX_CHARS, one_line};
 use crate::operator::{Leftovers, Operator};
-
-const MAX_NAME: usize = 64;
-const MAX_REASON: usize = 500;
 
 /// Who asks for it.
 #[derive(Debug, Args)]
@@ -105,7 +103,7 @@ pub(super) fn begun_anew(
 
 /// For `--reason`.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {
-    checked(text, MAX_REASON)
+    one_line(text, REASON_MAX_CHARS)
 }
 
 /// A status by its name.
@@ -117,15 +115,7 @@ pub(super) fn parse_status<S: ActiveEnum<Value = String> + Iterable + Display>(t
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
-    checked(text, MAX_NAME)
-}
-
-fn checked(text: &str, longest: usize) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
-        return Err(format!("allowed: 1 to {longest} characters in one line"));
-    }
-    Ok(text.to_owned())
+    one_line(text, OPERATOR_MAX_CHARS)
 }
 
 fn name_of_user() -> Option<String> {
@@ -154,7 +144,7 @@ mod tests {
     fn a_reason_has_words_and_one_line() {
         assert_eq!(parse_reason("  the seller paid in ").unwrap(), "the seller paid in");
         for bad in ["", "  ", "two\nlines", &"x".repeat(501)] {
-            assert!(parse_reason(bad).unwrap_err().starts_with("allowed: 1 to 500"), "{bad}");
+            assert!(parse_reason(bad).unwrap_err().contains("1 to 500 characters"), "{bad}");
         }
     }
 

@@ -1,6 +1,4 @@
-//! Who may use `/v1` and `/metrics`: bearer tokens, compared in constant time, each with its limit of requests.
-//!
-//! A layer around the routes. It keeps only digests of the tokens, and never logs what a caller sent.
+//! Guards `/v1` and `/metrics` with bearer tokens, each with its rate limit. Never logs what a caller sent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,12 +13,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::limits::Limits;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 type TokenDigest = [u8; 32];
 
-/// The tokens that open the API, and how much each has been used. Digests have one length, so comparing them does not
-/// tell a token's. Clones share the limits.
+/// The API's tokens and their rate limits, which clones share. Keeps digests: they have one length, so comparing them reveals
+/// no token's length.
 #[derive(Clone)]
 pub struct Tokens {
     operate: Option<TokenDigest>,
@@ -29,7 +27,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// `operate` (`API_TOKEN`) may do everything, `read` (`API_READ_TOKEN`) may only read. With neither, the API is off.
+    /// `operate` (`API_TOKEN`) may do everything, `read` (`API_READ_TOKEN`) may only read. Without both, the API is off.
     #[must_use]
     pub fn new(operate: Option<SecretString>, read: Option<SecretString>) -> Self {
         let digested = |token: SecretString| digest(token.expose_secret());
@@ -38,7 +36,7 @@ impl Tokens {
 
     fn check(&self, method: &Method, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
         if self.operate.is_none() && self.read.is_none() {
-            return Err(Problem::switched_off("the API is off; set API_TOKEN to turn it on"));
+            return Err(Problem::new(Kind::SwitchedOff, Kind::SwitchedOff.row().when));
         }
         let Some(token) = bearer(headers) else {
             return Err(self.refuse(peer, "send `Authorization: Bearer $API_TOKEN`"));
@@ -49,8 +47,8 @@ impl Tokens {
         match (may_operate, may_read, method.is_safe()) {
             (true, _, _) => self.limits.count_operate(),
             (_, true, true) => self.limits.count_read(),
-            (_, true, false) => Err(Problem::forbidden("this token may only read; use API_TOKEN")),
-            (false, false, _) => Err(self.refuse(peer, "the bearer token is not one of this server's")),
+            (_, true, false) => Err(Problem::new(Kind::Forbidden, Kind::Forbidden.row().when)),
+            (false, false, _) => Err(self.refuse(peer, Kind::Unauthorized.row().when)),
         }
     }
 
@@ -58,12 +56,12 @@ impl Tokens {
         if let Err(too_many) = self.limits.count_refused(peer) {
             return too_many;
         }
-        tracing::warn!(peer = ?peer, why, "a request was refused: no right token");
+        tracing::warn!(peer = ?peer, why, "request refused: no valid token");
         Problem::unauthorized(why)
     }
 }
 
-/// Lets a request through, or answers 401, 403, 429 or, without any token configured, 404.
+/// Passes the request on, or answers 401, 403, 429, or 404 while no token is configured.
 pub(super) async fn require(State(tokens): State<Tokens>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     tokens.check(request.method(), request.headers(), peer)?;
@@ -74,7 +72,7 @@ fn digest(token: &str) -> TokenDigest {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// The scheme's case does not count (RFC 9110).
+/// The scheme is case-insensitive (RFC 9110).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');

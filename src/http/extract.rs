@@ -1,57 +1,177 @@
-//! JSON bodies of requests: declared as JSON, read to their end, and of the form that is asked for. Used by every route
-//! that takes a body; what the values may be is the ledger's to say.
+//! axum's extractors with [`Problem`] as their rejection.
+
+use std::error::Error;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::problem::{Problem, locate};
+use super::json::{in_our_words, repair};
+use super::openapi::component;
+use super::problem::{Kind, Problem};
+use crate::ledger::{FieldProblem, NewPayment, NewRefund};
 
-/// The body as a `T`, or the problem with it: 415 when it is not declared as JSON, 413 when it is too large, 400 when it is
-/// no JSON, 422 with the field's path when it is of another form.
-pub(super) fn json<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Problem> {
-    if !is_json(headers) {
-        return Err(Problem::unsupported_media_type());
+/// A body that a route takes.
+pub(super) trait Input: DeserializeOwned + ToSchema {
+    /// Every field whose value can't be used.
+    fn problems(&self) -> Vec<FieldProblem>;
+}
+
+impl Input for NewPayment {
+    fn problems(&self) -> Vec<FieldProblem> {
+        self.problems()
     }
-    parse(&body?)
+}
+
+impl Input for NewRefund {
+    fn problems(&self) -> Vec<FieldProblem> {
+        self.problems()
+    }
+}
+
+/// [`axum::Json`], declared as `application/json`, with usable values: else 415, 413, 400, or 422 with every wrong field.
+pub(crate) struct Json<T>(pub(super) T);
+
+impl<T: Input, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "the body must have `Content-Type: application/json`";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        parse(&Bytes::from_request(request, state).await?).map(Self)
+    }
+}
+
+fn parse<T: Input>(body: &[u8]) -> Result<T, Problem> {
+    let input = match axum::Json::<T>::from_bytes(body) {
+        Ok(axum::Json(input)) => input,
+        Err(JsonRejection::JsonDataError(error)) => return Err(wrong_shape::<T>(body, &error)),
+        Err(error) => return Err(Problem::malformed(format!("the body is not JSON: {}", innermost(&error)))),
+    };
+    let problems = input.problems();
+    if problems.is_empty() { Ok(input) } else { Err(Problem::invalid(problems)) }
+}
+
+/// serde stops at the first error. So the body is compared with its schema, repaired, and its values are checked too.
+fn wrong_shape<T: Input>(body: &[u8], error: &(dyn Error + 'static)) -> Problem {
+    let mut value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(error) => return Problem::malformed(format!("the body is not JSON: {error}")),
+    };
+    if !value.is_object() {
+        return Problem::malformed("the body must be a JSON object");
+    }
+    let mut problems = Vec::new();
+    repair(component(&T::name()), &mut value, "", &mut problems);
+    if let Ok(repaired) = serde_json::from_value::<T>(value) {
+        let known = problems.clone();
+        let is_new = |new: &FieldProblem| !known.iter().any(|known| new.field.starts_with(&known.field));
+        problems.extend(repaired.problems().into_iter().filter(is_new));
+    }
+    if problems.is_empty() {
+        // A field that is given twice: the comparison sees the last one only.
+        let located =
+            source::<serde_path_to_error::Error<serde_json::Error>>(error).map(|e| super::json::locate(e, ""));
+        let (field, problem) = located.unwrap_or_default();
+        problems.push(FieldProblem::new(field.unwrap_or_default(), problem));
+    }
+    Problem::invalid(problems)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (essence, _) = declared.split_once(';').unwrap_or((declared, ""));
-    essence.trim().eq_ignore_ascii_case("application/json")
+    declared.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Broken JSON is malformed (400); JSON of another form than a `T`'s is invalid at a field (422).
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let (field, problem) = locate(&error, "");
-        field.map_or_else(|| Problem::malformed(problem.as_str()), |field| Problem::invalid(field, &problem))
-    })?;
-    deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
-    Ok(value)
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::new(Kind::BodyTooLarge, "the body must be at most 1 MiB");
+        }
+        Self::malformed("the body broke off; send the request again")
+    }
+}
+
+/// [`axum::extract::Query`]. A parameter that is unknown, given twice, or wrong is a 400: a misspelt filter must not list
+/// everything.
+pub(crate) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let axum::extract::Query(query) = axum::extract::Query::try_from_uri(&parts.uri)?;
+        Ok(Self(query))
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        let error = source::<serde_path_to_error::Error<serde::de::value::Error>>(&rejection);
+        let told = error.map_or_else(|| rejection.body_text(), |error| error.inner().to_string());
+        // serde names an unknown and a repeated parameter in its message alone.
+        let named = told.split('`').nth(1).map(ToOwned::to_owned);
+        let path = error.map(|error| error.path().to_string()).filter(|path| path != ".").or(named);
+        let problem = in_our_words(&told).replacen("unknown field", "unknown parameter", 1);
+        Self::invalid_parameter(FieldProblem::new(path.unwrap_or_default(), problem))
+    }
+}
+
+/// The value of a query parameter.
+pub(super) trait Parameter: Sized {
+    /// What it must be.
+    fn must() -> String;
+    /// Reads it.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// For `deserialize_with`. An empty value is a value: a script whose variable is empty must not get everything.
+pub(super) fn parameter<'de, D: Deserializer<'de>, T: Parameter>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let problem = || FieldProblem::text("", &T::must(), &text).problem;
+    T::parse(&text).map(Some).ok_or_else(|| serde::de::Error::custom(problem()))
+}
+
+/// An id in the path: Clawback's or the provider's. One that no row can have is not looked up: PostgreSQL refuses NUL.
+pub(crate) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) if !id.contains('\0') => Ok(Self(id)),
+            _ => Err(Problem::not_found("nothing has this id")),
+        }
+    }
+}
+
+/// The error of this type in the chain of sources.
+fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    error.downcast_ref().or_else(|| source(error.source()?))
+}
+
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, innermost)
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
-    use axum::http::StatusCode;
-    use axum::response::IntoResponse;
-
     use super::*;
-    use crate::ledger::NewPayment;
 
-    fn problem(body: &str) -> (StatusCode, String) {
-        let problem = parse::<NewPayment>(body.as_bytes()).unwrap_err();
-        let shown = format!("{problem:?}");
-        (problem.into_response().status(), shown)
+    fn problem(body: &str) -> Value {
+        parse::<NewPayment>(body.as_bytes()).unwrap_err().into_json()
     }
 
     #[test]
@@ -64,34 +184,34 @@ mod tests {
 
     #[test]
     fn broken_json_is_malformed_with_line_and_column() {
-        for body in ["", "{", "{\"payment_ref\":\"pi_1\",}", "\u{1}"] {
-            let (status, shown) = problem(body);
-            assert_eq!(status, 400, "{body}");
-            assert!(shown.contains("line 1 column"), "{shown}");
+        for body in ["", "{", "{\"payment_ref\":\"pi_1\",}", "\u{1}", "{\"amount\":\"1\"} x", "{\"amount\":1e999}"] {
+            let problem = problem(body);
+            assert_eq!(problem["type"], "/problems/malformed-body", "{body}");
+            assert!(problem["detail"].as_str().unwrap().contains("line 1 column"), "{problem}");
         }
+        assert_eq!(problem("[1]")["detail"], "the body must be a JSON object");
     }
 
     #[test]
-    fn a_wrong_type_a_missing_and_an_unknown_field_are_invalid_at_their_path() {
-        let start = r#"{"payment_ref":"pi_1","amount":1,"currency":"eur""#;
-        for (body, field) in [
-            (r#"{"payment_ref":"pi_1","amount":"1"}"#.to_owned(), "\"amount\""),
-            (format!("{start}}}"), "\"transfers\""),
-            (format!("{start},\"transfers\":[],\"extra\":1}}"), "\"extra\""),
-            (format!("{start},\"transfers\":[{{\"seller_id\":\"s1\"}}]}}"), "\"transfers[0].destination\""),
-            (format!("{start},\"transfers\":[{{\"amount\":1.5}}]}}"), "\"transfers[0].amount\""),
-        ] {
-            let (status, shown) = problem(&body);
-            assert_eq!(status, 422, "{body}");
-            assert!(shown.contains(&format!("field: Some({field})")), "{shown}");
+    fn wrong_types_and_wrong_values_are_told_together() {
+        let problem = problem(r#"{"amount":0,"currency":5,"transfers":[],"payment_ref":"pi_1","extra":1}"#);
+        let told: Vec<&str> =
+            problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!((problem["status"].as_u64(), told.len()), (Some(422), 4), "{problem}");
+        for field in ["amount", "currency", "transfers", "extra"] {
+            assert!(told.contains(&field), "{field}: {problem}");
         }
+        assert!(!problem.to_string().contains(" line "), "{problem}");
     }
 
     #[test]
-    fn something_behind_the_payment_is_malformed() {
-        let (status, shown) = problem(r#"{"payment_ref":"pi_1","amount":1,"currency":"eur","transfers":[]} x"#);
-        assert_eq!(status, 400);
-        assert!(shown.contains("trailing characters"), "{shown}");
+    fn a_field_that_is_given_twice_is_refused() {
+        let problem = problem(r#"{"payment_ref":"pi_1","amount":1,"amount":2,"currency":"eur","transfers":[]}"#);
+        assert_eq!(problem["field"], "transfers");
+        let body =
+            br#"{"source":"stripe","refund_ref":"re_1","payment_ref":"pi_1","amount":1,"amount":2,"currency":"eur"}"#;
+        let problem = parse::<NewRefund>(body).err().unwrap().into_json();
+        assert_eq!(problem["detail"], "amount is given twice");
     }
 
     #[test]
@@ -100,11 +220,11 @@ mod tests {
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),
             ("text/plain", false),
+            ("application/problem+json", false),
             ("application/jsonx", false),
             ("", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, declared.parse().unwrap());
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, declared.parse().unwrap())]);
             assert_eq!(is_json(&headers), expected, "{declared}");
         }
         assert!(!is_json(&HeaderMap::new()));

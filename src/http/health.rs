@@ -1,7 +1,6 @@
-//! `/health/live` and `/health/ready`, for orchestrators. In the open, so they name no host, no user and no error text.
+//! `/health/live` and `/health/ready`, for orchestrators. Open to everyone, so they show no host, user or error text.
 //!
-//! Ready means: a webhook that arrives now can be committed. The broker is not needed for that, since the outbox keeps
-//! jobs until it is back; without it the answer is 200 with `"status":"degraded"`, and refunds go on being taken.
+//! Ready means that a webhook can be committed now. That needs no broker: the outbox keeps jobs until it is back.
 
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use super::ApiState;
 use crate::ledger::{Ledger, LedgerError};
 use crate::worker::Switch;
 
-/// Below the time limits of usual orchestrators.
+/// Below the usual timeouts of orchestrators.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// Is the process alive
 ///
-/// Asks nothing and nobody: whoever restarts a process because its database is away gains nothing.
+/// Checks nothing else: restarting a process does not bring its database back.
 #[utoipa::path(
     get,
     path = "/health/live",
@@ -35,18 +34,18 @@ pub(crate) async fn live() -> Json<Liveness> {
     Json(Liveness { status: Status::Ok })
 }
 
-/// Can a webhook be taken now
+/// Can a webhook be committed now
 ///
-/// With the state of each part, and the reason. `stripe` is the worker's kill switch; a process without a worker
-/// (`clawback serve`) leaves it out, and one that does not publish (`clawback worker`) leaves out `broker`.
+/// With the state of each part, and the reason. `stripe` is the worker's circuit breaker, absent without a worker
+/// (`clawback serve`). `broker` is absent in a process that does not publish (`clawback worker`).
 #[utoipa::path(
     get,
     path = "/health/ready",
     tag = "health",
     operation_id = "ready",
     responses(
-        (status = 200, description = "A webhook that arrives now can be committed. `degraded`: its job waits for the \
-            broker, or for Stripe.", body = Readiness),
+        (status = 200, description = "Webhooks can be committed. `degraded`: their jobs wait for the broker or for \
+            Stripe.", body = Readiness),
         (status = 503, description = "The database does not answer, or lacks migrations.", body = Readiness),
     ),
     security(()),
@@ -63,43 +62,43 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Re
     (status, Json(readiness))
 }
 
-/// That the process answers.
+/// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Liveness {
     /// Always `ok`.
     status: Status,
 }
 
-/// Whether webhooks can be taken, and how each part is.
+/// Whether webhooks can be committed, and the state of each part.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// The worst that follows from the parts.
+    /// The worst consequence of the parts.
     status: Status,
     /// Each part.
     parts: Parts,
 }
 
-/// What is looked at.
+/// The parts that are checked.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Parts {
-    /// Whether it answers.
+    /// Whether the database answers.
     database: Part,
-    /// Whether it has its tables as this version needs them.
+    /// Whether the schema is up to date.
     migrations: Part,
-    /// The connection that jobs are published on. Left out by a process that does not publish.
+    /// The connection for publishing jobs. Absent in a process that does not publish.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     broker: Option<Part>,
-    /// The kill switch. Left out by a process without a worker.
+    /// The circuit breaker. Absent without a worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stripe: Option<Part>,
 }
 
-/// How one part is.
+/// The state of one part.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Part {
-    /// How it is.
+    /// Its status.
     status: Status,
     /// Why it is not `ok`, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,16 +106,16 @@ pub(crate) struct Part {
     reason: Option<String>,
 }
 
-/// How the process, or one part, is.
+/// The status of the process, or of one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = HealthStatus)]
 pub(crate) enum Status {
     /// All is well.
     Ok,
-    /// Refunds are taken; something else waits.
+    /// Webhooks are committed; their jobs wait.
     Degraded,
-    /// Nothing can be taken.
+    /// Webhooks can't be committed.
     Unavailable,
 }
 
@@ -163,8 +162,8 @@ async fn check_database(ledger: &Ledger) -> (Part, Part) {
 }
 
 fn unreachable_database(error: &LedgerError) -> (Part, Part) {
-    tracing::warn!(%error, "not ready: the database cannot be asked");
-    let reason = "the database cannot be asked; the log says why";
+    tracing::warn!(%error, "not ready: the database can't be reached");
+    let reason = "the database can't be reached; the log says why";
     (Part::unavailable(reason), Part::unavailable("not known without the database"))
 }
 
@@ -175,12 +174,12 @@ fn migrations(pending: usize) -> Part {
     }
 }
 
-/// What Stripe said is for the log: this answer is in the open.
+/// What Stripe answered is for the log: this response is open to everyone.
 fn check_stripe(switch: &Switch) -> Part {
     match switch {
         Switch::On => Part::ok(),
         Switch::Off { since, .. } => Part::degraded(format!(
-            "the kill switch is off since {}: Stripe can't be used, jobs wait; the log says why",
+            "the circuit breaker (kill switch) is open since {}: Stripe can't be used, jobs wait; the log says why",
             since.to_rfc3339_opts(SecondsFormat::Secs, true)
         )),
     }
@@ -190,13 +189,13 @@ fn check_broker(state: &ConnectionState) -> Part {
     match state {
         ConnectionState::Connected => Part::ok(),
         ConnectionState::Blocked => {
-            Part::degraded("the broker takes nothing because of a memory or disk alarm; jobs wait in the outbox")
+            Part::degraded("the broker accepts nothing: memory or disk alarm; jobs wait in the outbox")
         }
         ConnectionState::Reconnecting { since, .. } => {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
             Part::degraded(format!("no connection since {since}; jobs wait in the outbox, the log says why"))
         }
-        ConnectionState::Closed => Part::degraded("the connection was closed for good; the process is stopping"),
+        ConnectionState::Closed => Part::degraded("the connection is closed; the process is stopping"),
     }
 }
 
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_takes_nothing_degrades_and_no_more() {
+    fn a_broker_that_accepts_nothing_only_degrades() {
         for state in [ConnectionState::Blocked, reconnecting(), ConnectionState::Closed] {
             assert_eq!(readiness(0, Some(state))["status"], "degraded");
         }
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_migration_makes_unready_and_says_what_to_do() {
+    fn a_pending_migration_makes_it_unready_and_says_what_to_do() {
         let readiness = readiness(2, Some(reconnecting()));
         assert_eq!(readiness["status"], "unavailable");
         assert_eq!(readiness["parts"]["migrations"]["reason"], "2 pending; run `clawback migrate up`");

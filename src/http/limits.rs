@@ -1,11 +1,7 @@
-//! How many requests a caller may make under `/v1` and at `/metrics`, so that one that runs wild leaves the database to the
-//! others.
+//! Limits the requests per second of each token, and of each address without a valid token. Per process.
 //!
-//! Each token has a generous limit of its own. A wrong token costs its peer address from a small one, which bounds both
-//! the answers that a guesser gets a second and the log lines about them; a right token is never held up by it, since
-//! behind a proxy all callers share one address, and a neighbour's misconfiguration must not stop refunds' payments from
-//! being registered. What protects a token from being guessed is its length. Webhooks have no limit: the provider would
-//! take a refusal for a failed delivery. Limits are per process.
+//! A valid token is never limited by its address: behind a proxy all callers share one. Webhooks have no limit: providers
+//! count a refusal as a failed delivery.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -13,13 +9,13 @@ use std::num::NonZeroU32;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
-/// Requests per second with one token, in the long run; and at once.
+/// Requests per second with one token: sustained, and in a burst.
 const WITH_A_TOKEN: Quota = quota(500, 1_000);
-/// The same, for requests with a wrong token, or with none, from one address.
+/// The same for requests without a valid token from one address.
 const WITHOUT_A_TOKEN: Quota = quota(1, 100);
-/// So many addresses are remembered before those that have been quiet are forgotten.
+/// The number of addresses above which idle ones are dropped.
 const MANY_PEERS: usize = 10_000;
 
 /// The limits of one server.
@@ -55,18 +51,18 @@ impl Limits {
             .map_err(|until| self.too_many("this token's limit of 500 requests a second is used up", &until))
     }
 
-    /// Counts a request without a right token. A peer whose address is not known shares its count with all such.
+    /// Counts a request without a valid token. Peers without a known address share one count.
     pub(super) fn count_refused(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
         if self.refused.len() > MANY_PEERS {
             self.refused.retain_recent();
         }
-        let used_up = "too many requests without a right token; send `Authorization: Bearer $API_TOKEN`";
+        let used_up = "too many requests without a valid token; send `Authorization: Bearer $API_TOKEN`";
         self.refused.check_key(&peer).map_err(|until| self.too_many(used_up, &until))
     }
 
     fn too_many(&self, what: &str, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> Problem {
         let seconds = until.wait_time_from(self.clock.now()).as_secs().saturating_add(1);
-        Problem::too_many_requests(format!("{what}; try again in {seconds} s"), seconds)
+        Problem::new(Kind::TooManyRequests, format!("{what}; try again in {seconds} s")).retry_after(seconds)
     }
 }
 

@@ -1,7 +1,7 @@
-//! `/metrics`: the ledger's money, asked for at every scrape, and what this process has counted. Handlers only.
-//!
-//! Behind a token, since it tells amounts: with `API_READ_TOKEN`, Prometheus' `authorization` has what it needs.
+//! `/metrics`: the ledger's totals, queried at each scrape, and this process's own counters.
 
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,7 +10,6 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 
 use super::ApiState;
-use super::exposition::{Exposition, labels};
 use super::problem::Problem;
 use crate::ledger::{Amounts, Totals, now};
 use crate::worker::Switch;
@@ -20,7 +19,7 @@ const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(8);
 
 /// Metrics in Prometheus' text format
 ///
-/// The ledger's amounts and counts are of the whole database, whichever process is asked; counters are this process's.
+/// Amounts and counts cover the whole database, whichever process answers. Counters are this process's own.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -36,34 +35,38 @@ pub(crate) async fn show(State(state): State<ApiState>) -> Result<impl IntoRespo
     let mut text = Exposition::default();
     add_ledger(&mut text, &totals, now());
     if let Some(limiter) = &state.limiter {
-        let help = "How fast this process calls Stripe at present, at most.";
+        let help = "Current limit of this process's calls to Stripe.";
         text.gauge("clawback_stripe_limiter_rate_per_second", help, limiter.per_second());
     }
     if let Some(switch) = &state.stripe {
         let off = u8::from(*switch.borrow() != Switch::On);
-        text.gauge("clawback_kill_switch_off", "1 while this process takes no jobs because Stripe can't be used.", off);
+        text.gauge(
+            "clawback_kill_switch_off",
+            "1 while this process consumes no jobs because Stripe can't be used.",
+            off,
+        );
     }
     let text = text.into_text() + &state.recorder.render();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
 fn add_ledger(text: &mut Exposition, totals: &Totals, now: DateTime<Utc>) {
-    let by_status = |counts: &std::collections::BTreeMap<String, u64>| {
+    let by_status = |counts: &BTreeMap<String, u64>| {
         counts.iter().map(|(status, number)| (labels([("status", status)]), *number)).collect::<Vec<_>>()
     };
     text.gauges("clawback_reversals", "Reversals by status.", by_status(&totals.reversals));
-    let help = "Amount of the reversals, in minor units of the currency: pending = due, waiting = the next try lies \
-                ahead, parked = given up and still owed, reversed = back.";
+    let help = "Amount of the reversals, in minor units of the currency: pending = due now, waiting = due later, \
+                parked = failed permanently and still owed, reversed = taken back.";
     text.gauges("clawback_reversal_amount_minor_units", help, totals.amounts.iter().flat_map(amounts));
     let help = "Age of the oldest reversal that is pending or parked; 0 if there is none.";
     text.gauge("clawback_oldest_open_reversal_age_seconds", help, age(totals.oldest_open, now));
     text.gauges("clawback_transfers", "Seller transfers by status.", by_status(&totals.transfers));
     text.gauges("clawback_refunds", "Refunds by status.", by_status(&totals.refunds));
-    let help = "Refunds that an operator has to do something about.";
+    let help = "Refunds that need an operator's attention.";
     text.gauge("clawback_refunds_needing_attention", help, totals.refunds_needing_attention);
-    let help = "Committed jobs that the broker has not confirmed yet.";
+    let help = "Committed jobs without a confirm from the broker.";
     text.gauge("clawback_outbox_unpublished", help, totals.unpublished);
-    let help = "Age of the oldest of them: how far the outbox lags behind; 0 if there is none.";
+    let help = "Age of the oldest committed job without a confirm; 0 if there is none.";
     text.gauge("clawback_outbox_oldest_unpublished_age_seconds", help, age(totals.oldest_unpublished, now));
 }
 
@@ -73,7 +76,39 @@ fn amounts((currency, amounts): (&String, &Amounts)) -> [(String, f64); 4] {
         .map(|(status, amount)| (labels([("status", status), ("currency", currency)]), amount))
 }
 
-/// In seconds. The clocks of two hosts may differ: a negative age counts as none.
+/// In seconds; 0 when another host's clock puts it in the future.
 fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
     since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default().as_secs_f64()
+}
+
+/// Prometheus' text format (0.0.4), one metric family at a time.
+#[derive(Debug, Default)]
+struct Exposition(String);
+
+impl Exposition {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.gauges(name, help, [(String::new(), value)]);
+    }
+
+    fn gauges<V: Display>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (String, V)>) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return;
+        }
+        // Writing to a String can't fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in samples {
+            let _ = writeln!(self.0, "{name}{labels} {value}");
+        }
+    }
+
+    fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// `{name="value"}`. The values are statuses and currencies, which need no escaping.
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> String {
+    let pairs = pairs.map(|(name, value)| format!("{name}=\"{value}\""));
+    format!("{{{}}}", pairs.join(","))
 }

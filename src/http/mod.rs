@@ -1,31 +1,25 @@
-//! The operators' and the marketplace's HTTP door: payments in, the state of everything out, replays, health, and metrics.
-//!
-//! `app` merges [`routes`] with the ingress and wraps both in [`complete`]. It decides nothing about money: it checks who
-//! asks, turns JSON into the ledger's types and the ledger's answers into HTTP. Every route is in the OpenAPI document,
-//! [`openapi`]; a test compares.
+//! The HTTP door: webhooks, the API, health, and metrics. `app` merges the routes and wraps them in [`complete`].
 
 mod auth;
-mod exposition;
 mod extract;
 pub(crate) mod health;
+pub(crate) mod json;
 mod limits;
 pub(crate) mod metrics;
 pub mod openapi;
 mod operator;
 pub(crate) mod payments;
 pub(crate) mod problem;
-mod query;
 pub(crate) mod refunds;
 mod request_id;
-mod requests;
 pub(crate) mod reversals;
+mod sampled;
 pub(crate) mod transfers;
 pub mod webhooks;
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path};
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::watch;
@@ -34,31 +28,32 @@ use crate::ledger::Ledger;
 use crate::telemetry::Recorder;
 use crate::worker::{Limiter, Switch};
 
-use self::problem::Problem;
+use self::problem::{Kind, Problem};
+use self::sampled::Sampled;
 
 pub use self::auth::Tokens;
 
-/// The largest body that is read.
+/// The largest body that a route reads.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct ApiState {
-    /// Where payments go, and where all answers come from.
+    /// Stores payments and answers all reads.
     pub ledger: Ledger,
-    /// Who may do what under `/v1`, and who may read `/metrics`.
+    /// Guard `/v1` and `/metrics`.
     pub tokens: Tokens,
-    /// The connection that the outbox publishes on; `None` in a process that does not publish.
+    /// The outbox's connection; `None` in a process that does not publish.
     pub broker: Option<watch::Receiver<queues::ConnectionState>>,
-    /// The kill switch of the worker in this process; `None` where there is none.
+    /// The circuit breaker; `None` in a process without a worker.
     pub stripe: Option<watch::Receiver<Switch>>,
-    /// The limiter of the worker in this process; `None` where there is none.
+    /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
-    /// What this process has counted.
+    /// This process's counters.
     pub recorder: Recorder,
 }
 
-/// `/v1/…` and `/metrics` behind bearer tokens, and `/health/…` in the open.
+/// `/v1/…` and `/metrics` behind bearer tokens, and `/health/…` without.
 pub fn routes(state: ApiState) -> Router {
     let v1 = Router::new()
         .route("/v1/payments", post(payments::register))
@@ -75,7 +70,7 @@ pub fn routes(state: ApiState) -> Router {
     v1.with_state(state.clone()).merge(watching_routes(state))
 }
 
-/// `/metrics` behind bearer tokens, and `/health/…` in the open: all that a process without the API serves.
+/// `/metrics` behind bearer tokens, and `/health/…` without: everything in a process without the API.
 pub fn watching_routes(state: ApiState) -> Router {
     let metrics = Router::new()
         .route("/metrics", get(metrics::show))
@@ -84,25 +79,17 @@ pub fn watching_routes(state: ApiState) -> Router {
     metrics.merge(health).with_state(state)
 }
 
-/// Adds what every route of the server shares: a request id, a time limit, one log line a request, and problems for
-/// unknown routes and wrong methods. Called once, on the merged routes.
+/// Adds what all routes share: request ids, a time limit, one log line for each request, and problems for unknown routes and
+/// methods. Call it once, on the merged routes.
 pub fn complete(routes: Router) -> Router {
     routes
-        .fallback(async || Problem::not_found("there is no such route; /openapi.json has those that there are"))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(middleware::from_fn(requests::limit_time))
-        .layer(middleware::from_fn(requests::log))
-        .layer(middleware::from_fn(requests::identify))
-}
-
-/// The id in a path. One that no row can have is not looked for; PostgreSQL would call a NUL character an error of ours.
-fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Result<String, Problem> {
-    match path {
-        Ok(Path(id)) if !id.contains('\0') => Ok(id),
-        _ => Err(unknown(what)),
-    }
+        .fallback(async || Problem::not_found("no such route; /openapi.json lists them"))
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, Kind::MethodNotAllowed.row().when))
+        .layer(middleware::from_fn(request_id::limit_time))
+        .layer(middleware::from_fn_with_state(Arc::<Sampled>::default(), request_id::log))
+        .layer(middleware::from_fn(request_id::identify))
 }
 
 fn unknown(what: &str) -> Problem {
-    Problem::not_found(format!("there is no {what} of this id"))
+    Problem::not_found(format!("no {what} has this id"))
 }

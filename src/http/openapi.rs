@@ -1,29 +1,38 @@
-//! The OpenAPI 3.1 document of every HTTP route, at `/openapi.json`, in the open.
+//! The OpenAPI 3.1 document of every HTTP route, at `/openapi.json`, without a token.
 //!
-//! Each handler describes itself where it is written (`#[utoipa::path]`), and is listed here; `problems` adds what the layers
-//! around the handlers answer. `app` merges [`routes`] into the server. A test compares the document with the router: a
-//! route that is forgotten here fails it.
+//! Each handler describes itself (`#[utoipa::path]`). What the layers around the handlers answer comes from the table of
+//! problems. A test compares the document with the router.
 
-mod problems;
+use std::sync::LazyLock;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use utoipa::openapi::OpenApi;
+use serde_json::{Value, json};
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::response::Response;
+use utoipa::openapi::schema::{Object, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi as _};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
+use utoipa::{Modify, OpenApi as _, ToSchema};
 
-use self::problems::OfTheLayers;
-use super::problem::ProblemBody;
+use super::problem::{Kind, ProblemBody, Row};
 use super::{health, metrics, payments, refunds, reversals, transfers, webhooks};
+
+const CONTENT_TYPE: &str = "application/problem+json";
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "Clawback",
-        description = "Takes back from sellers what a refund makes them owe.\n\nAmounts are in minor units (cents) of their \
-            currency, times are RFC 3339 in UTC, ids of Clawback's own are UUIDv7. Errors are `application/problem+json` \
-            (RFC 9457); their `type` is stable. Every answer carries `x-request-id`: the caller's own, if it is at most 128 \
-            characters of letters, digits and `-_.:/=+`, else a new one. Bodies may have 1 MiB.",
+        description = "Takes back what a refund makes sellers owe.\n\nAmounts are in minor units (cents) of their currency. \
+            Times are RFC 3339 in UTC. Clawback's own ids are UUIDv7; wherever a path takes an id, the provider's id works too. \
+            Errors are `application/problem+json` (RFC 9457) with a stable `type`. Every response carries `x-request-id`: the \
+            caller's, if it is at most 128 characters of letters, digits and `-_.:/=+`, otherwise a new one. Bodies may be up to \
+            1 MiB.",
     ),
     paths(
         payments::register,
@@ -43,15 +52,15 @@ use super::{health, metrics, payments, refunds, reversals, transfers, webhooks};
         show,
     ),
     tags(
-        (name = "payments", description = "What was paid, and what went to sellers."),
-        (name = "transfers", description = "What one seller got, and what came back of it."),
+        (name = "payments", description = "What buyers paid, and each seller's part of it."),
+        (name = "transfers", description = "What one seller received, and what was taken back."),
         (name = "refunds", description = "What providers reported."),
         (name = "reversals", description = "What is taken back."),
-        (name = "webhooks", description = "For payment providers: signed, without a token, without a limit of requests."),
-        (name = "health", description = "For orchestrators and for Prometheus."),
+        (name = "webhooks", description = "For payment providers: signed, without a token, without a rate limit."),
+        (name = "health", description = "For orchestrators and Prometheus."),
     ),
     components(schemas(ProblemBody)),
-    modifiers(&Tokens, &OfTheLayers),
+    modifiers(&Tokens, &Problems),
 )]
 struct Document;
 
@@ -71,6 +80,93 @@ impl Modify for Tokens {
     }
 }
 
+/// The problems that the layers around the handlers answer with. A handler describes only its own.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut OpenApi) {
+        for (path, item) in &mut document.paths.paths {
+            for (is_safe, operation) in [(true, &mut item.get), (false, &mut item.post), (false, &mut item.put)] {
+                let Some(operation) = operation else { continue };
+                add(operation, &problems_of(path, is_safe, operation));
+                for (status, response) in &mut operation.responses.responses {
+                    if let RefOr::T(response) = response {
+                        describe_headers(status, response);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn problems_of(path: &str, is_safe: bool, operation: &Operation) -> Vec<Kind> {
+    use Kind as K;
+    if path.starts_with("/health/") || path == "/openapi.json" {
+        return vec![K::Unavailable];
+    }
+    if path.starts_with("/webhooks/") {
+        let signature = [K::SignatureMissing, K::SignatureMalformed, K::SignatureMismatch, K::SignatureStale];
+        let others = [K::MalformedBody, K::SwitchedOff, K::BodyTooLarge, K::Overloaded, K::Unavailable];
+        return [&signature[..], &others].concat();
+    }
+    let mut problems = vec![K::Unauthorized, K::SwitchedOff, K::TooManyRequests, K::Unavailable];
+    if path.contains('{') {
+        problems.push(K::NotFound);
+    }
+    if !is_safe {
+        problems.extend([K::Forbidden, K::Overloaded]);
+    }
+    if operation.request_body.is_some() {
+        problems.extend([K::MalformedBody, K::BodyTooLarge, K::UnsupportedMediaType, K::InvalidField]);
+    }
+    // A handler that may answer with these describes the status itself.
+    if operation.responses.responses.contains_key("409") {
+        problems.extend([K::Conflict, K::Stale]);
+    }
+    if is_safe && operation.responses.responses.contains_key("400") {
+        problems.push(K::InvalidParameter);
+    }
+    problems
+}
+
+/// Adds each problem to the response of its status. A description by the handler stays.
+fn add(operation: &mut Operation, problems: &[Kind]) {
+    for kind in problems {
+        let Row { status, slug, title, when } = kind.row();
+        let rows = problems.iter().map(|other| other.row()).filter(|other| other.status == status);
+        let titles = rows.map(|row| row.title).collect::<Vec<_>>().join(", or: ");
+        let response = operation.responses.responses.entry(status.to_string());
+        let RefOr::T(response) = response.or_insert_with(|| RefOr::T(Response::new(format!("{titles}.")))) else {
+            continue;
+        };
+        let content = response.content.entry(CONTENT_TYPE.to_owned());
+        let schema = || RefOr::T(Content::new(Some(Ref::from_schema_name(ProblemBody::name()))));
+        if let RefOr::T(content) = content.or_insert_with(schema) {
+            let value = json!({"type": kind.uri(), "title": title, "status": status, "detail": when});
+            content.examples.insert(slug.to_owned(), RefOr::T(ExampleBuilder::new().value(Some(value)).build()));
+        }
+    }
+}
+
+fn describe_headers(status: &str, response: &mut Response) {
+    let mut describe = |name: &str, schema: Type, description: &str| {
+        let schema = Object::with_type(SchemaType::new(schema));
+        let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+        response.headers.insert(name.to_owned(), RefOr::T(header));
+    };
+    describe("x-request-id", Type::String, "The request's id, as in the log.");
+    match status {
+        "401" => describe("www-authenticate", Type::String, "The required scheme (RFC 6750)."),
+        "429" | "503" => describe("retry-after", Type::Integer, "Seconds after which the request may be sent again."),
+        _ => {}
+    }
+}
+
+/// The schema of this name; null if the document has none.
+pub(super) fn component(name: &str) -> &'static Value {
+    &DOCUMENT["components"]["schemas"][name]
+}
+
 /// `GET /openapi.json`.
 pub fn routes() -> Router {
     Router::new().route("/openapi.json", get(show))
@@ -82,9 +178,9 @@ pub fn routes() -> Router {
     path = "/openapi.json",
     tag = "health",
     operation_id = "openapi",
-    responses((status = 200, description = "OpenAPI 3.1.", body = serde_json::Value)),
+    responses((status = 200, description = "OpenAPI 3.1.", body = Value)),
     security(()),
 )]
-pub(crate) async fn show() -> Json<OpenApi> {
-    Json(Document::openapi())
+pub(crate) async fn show() -> Json<&'static Value> {
+    Json(&DOCUMENT)
 }

@@ -1,21 +1,18 @@
-//! `/v1/payments`: the marketplace registers what was paid out of a payment, and looks at what became of it.
-//!
-//! Handlers only; what a payment may look like is the ledger's to say.
+//! `/v1/payments`: the marketplace registers payments with their transfers, and reads them.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 
+use super::extract::{self, Id};
 use super::problem::Problem;
-use super::{ApiState, extract, id, unknown};
+use super::{ApiState, unknown};
 use crate::ledger::{NewPayment, PaymentView};
 
 /// Register a payment
 ///
-/// Tells what was paid out of it to sellers. The very same payment may be registered again, so that a lost answer can be
-/// asked for again. A refund that came before its payment is matched now.
+/// With its transfers to sellers. Registering the same payment again changes nothing and answers 200. Refunds that arrived
+/// before their payment are matched now.
 #[utoipa::path(
     post,
     path = "/v1/payments",
@@ -29,17 +26,16 @@ use crate::ledger::{NewPayment, PaymentView};
     })),
     responses(
         (status = 201, description = "Registered.", body = PaymentView),
-        (status = 200, description = "The very same payment was registered before.", body = PaymentView),
-        (status = 409, description = "It contradicts what is registered."),
+        (status = 200, description = "The same payment is registered already.", body = PaymentView),
+        (status = 409, description = "Another payment is registered under this reference, or a transfer belongs to another payment."),
     ),
     security(("operate" = [])),
 )]
 pub(crate) async fn register(
     State(state): State<ApiState>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    extract::Json(body): extract::Json<NewPayment>,
 ) -> Result<(StatusCode, Json<PaymentView>), Problem> {
-    let registered = state.ledger.register_payment(extract::json(&headers, body)?).await?;
+    let registered = state.ledger.register_payment(body).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(registered.payment)))
 }
@@ -52,14 +48,11 @@ pub(crate) async fn register(
     path = "/v1/payments/{payment_ref}",
     tag = "payments",
     operation_id = "getPayment",
-    params(("payment_ref" = String, Path, description = "As it was registered.", example = "pi_1")),
+    params(("payment_ref" = String, Path, description = "The reference it was registered under, or Clawback's id.", example = "pi_1")),
     responses((status = 200, description = "The payment.", body = PaymentView)),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn show(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<PaymentView>, Problem> {
-    let payment = state.ledger.payment(&id(path, "payment")?).await?;
+pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PaymentView>, Problem> {
+    let payment = state.ledger.payment(&id).await?;
     payment.map(Json).ok_or_else(|| unknown("payment"))
 }

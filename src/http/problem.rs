@@ -1,11 +1,6 @@
-//! Errors of the HTTP endpoints, as `application/problem+json` (RFC 9457). The one place that makes them.
-//!
-//! The ingress and the API return a [`Problem`] from their handlers. It never shows what a database or a library said:
-//! that goes to the log, once, where the error is turned into a problem. Which problem may come from which route is in
-//! the OpenAPI document.
+//! Every error that the HTTP routes answer with, as `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,20 +8,72 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::request_id;
-use crate::ledger::LedgerError;
+use crate::ledger::input::sentences;
+use crate::ledger::{FieldProblem, LedgerError};
 
-/// What every `type` begins with. RFC 9457 asks for the full path in a relative reference.
-pub(crate) const TYPE_BASE: &str = "/problems/";
+/// One type of problem.
+pub(super) struct Row {
+    pub(super) status: u16,
+    /// The last part of `type`.
+    pub(super) slug: &'static str,
+    pub(super) title: &'static str,
+    /// When it occurs: an example of its `detail`.
+    pub(super) when: &'static str,
+}
 
-/// An error as HTTP tells it. `type` is stable, for programs; `detail` is for people, and says what to do next.
+macro_rules! problems {
+    ($($kind:ident $status:literal $slug:literal $title:literal $when:literal)*) => {
+        /// The types of problems. The table below makes the answers and the OpenAPI document's responses.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($kind),* }
+
+        impl Kind {
+            pub(super) fn row(self) -> Row {
+                match self {
+                    $(Self::$kind => Row { status: $status, slug: $slug, title: $title, when: $when }),*
+                }
+            }
+        }
+    };
+}
+
+problems! {
+    MalformedBody 400 "malformed-body" "Malformed body" "the body is not JSON: EOF while parsing an object at line 1 column 2"
+    InvalidParameter 400 "invalid-parameter" "Invalid parameter" "limit must be an integer from 1 to 200 (got \"0\")"
+    SignatureMissing 400 "signature-missing" "Signature missing" "the Stripe-Signature header is required"
+    SignatureMalformed 400 "signature-malformed" "Malformed signature" "the signature header can't be read"
+    SignatureMismatch 400 "signature-mismatch" "Signature does not match" "the body was changed in transit, or signed with another secret"
+    SignatureStale 400 "signature-stale" "Signature too old or too new" "the signature must be at most 300 s old (got 301 s); check this machine's clock"
+    Unauthorized 401 "unauthorized" "Unauthorized" "the bearer token is not one of this server's"
+    Forbidden 403 "forbidden" "Forbidden" "this token may only read; use API_TOKEN"
+    NotFound 404 "not-found" "Not found" "no payment has this id"
+    SwitchedOff 404 "switched-off" "Not configured" "the API is off; set API_TOKEN to turn it on"
+    MethodNotAllowed 405 "method-not-allowed" "Method not allowed" "the Allow header lists this route's methods"
+    Conflict 409 "conflict" "Conflict" "reversal 01a2… is reversed; only one that is permanently_failed is replayed"
+    Stale 409 "stale" "Changed meanwhile" "reversal 01a2… is no longer permanently_failed"
+    BodyTooLarge 413 "body-too-large" "Body too large" "the body must be at most 1 MiB"
+    UnsupportedMediaType 415 "unsupported-media-type" "Unsupported media type" "the body must have `Content-Type: application/json`"
+    InvalidField 422 "invalid-field" "Invalid field" "amount must be a positive integer in minor units (got 0)"
+    TooManyRequests 429 "too-many-requests" "Too many requests" "this token's limit of 500 requests a second is used up; try again in 1 s"
+    Overloaded 503 "overloaded" "Overloaded" "the database is behind; try again"
+    Unavailable 503 "unavailable" "Unavailable for now" "the database is unavailable; nothing was changed, send the same request again"
+}
+
+impl Kind {
+    /// The whole `type`.
+    pub(super) fn uri(self) -> String {
+        format!("/problems/{}", self.row().slug)
+    }
+}
+
+/// An error as HTTP answers it.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    slug: &'static str,
-    title: &'static str,
+    kind: Kind,
     detail: String,
-    field: Option<String>,
+    errors: Vec<FieldProblem>,
     hint: Option<Hint>,
+    cause: Option<Cause>,
 }
 
 /// What a response header adds.
@@ -34,7 +81,7 @@ pub(crate) struct Problem {
 enum Hint {
     /// `Retry-After`, in seconds.
     RetryAfter(u64),
-    /// `WWW-Authenticate`, as RFC 6750 asks for.
+    /// `WWW-Authenticate` (RFC 6750).
     Bearer,
 }
 
@@ -47,219 +94,177 @@ impl Hint {
     }
 }
 
+/// What only the log may say about a failed request, as an extension of its response.
+#[derive(Clone, Debug)]
+pub(super) struct Cause(pub(super) String);
+
 /// An error (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody {
-    /// Which problem it is: a stable relative URI reference, for programs to compare.
+    /// The type of the problem: a stable relative URI reference, for programs to compare.
     #[serde(rename = "type")]
     #[schema(pattern = "^/problems/[a-z-]+$", examples("/problems/invalid-field"))]
     problem_type: String,
     /// The type in words; the same for all problems of one type.
     title: &'static str,
-    /// The HTTP status once more.
+    /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong this time, and what to do next. For people: its words may change.
+    /// What is wrong, and what to do next. For people: the wording may change.
     detail: String,
-    /// The path of the field, or the name of the parameter, that is to blame.
+    /// The path of the first wrong field, or the name of the wrong parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<String>,
-    /// The request's id, which is also in the header `x-request-id` and in the log.
+    /// Every wrong field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(nullable = false)]
+    errors: Vec<FieldError>,
+    /// The request's id, as in the header `x-request-id` and in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     request_id: Option<String>,
 }
 
+/// A wrong field.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Its path in the body.
+    #[schema(examples("transfers[0].amount"))]
+    field: String,
+    /// What is wrong with it.
+    #[schema(examples("transfers[0].amount must be a positive integer in minor units (got 0)"))]
+    problem: String,
+}
+
 impl Problem {
-    /// A problem with a `type` and a title of its own.
-    pub(crate) fn new(status: StatusCode, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, slug, title, detail: detail.into(), field: None, hint: None }
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), hint: None, cause: None }
     }
 
-    /// The same problem, with the path of the field that caused it (`transfers[0].amount`).
-    pub(crate) fn at(self, field: Option<String>) -> Self {
-        Self { field, ..self }
-    }
-
-    fn with(self, hint: Hint) -> Self {
-        Self { hint: Some(hint), ..self }
-    }
-
-    /// 404: there is no such thing.
-    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
-    }
-
-    /// 405: the route exists, but not with this method.
-    pub(crate) fn method_not_allowed() -> Self {
-        let detail = "this route does not take this method; the Allow header has those that it takes";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
-    }
-
-    /// 404: an endpoint that answers only when a setting is there.
-    pub(crate) fn switched_off(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "switched-off", "Not configured", detail)
-    }
-
-    /// 401, with the challenge that RFC 6750 asks for.
-    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail).with(Hint::Bearer)
-    }
-
-    /// 403: known, but not allowed to do this.
-    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
-    }
-
-    /// 400: the body is not JSON, or not what it must be.
+    /// 400: the body can't be read.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-body", "Malformed body", detail)
+        Self::new(Kind::MalformedBody, detail)
     }
 
-    /// 415: the body is not declared as JSON.
-    pub(crate) fn unsupported_media_type() -> Self {
-        let detail = "the body must come with `Content-Type: application/json`";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
+    /// 404.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, detail)
     }
 
-    /// 422: JSON of the right form, with a value that is not acceptable.
-    pub(crate) fn invalid(field: String, problem: &str) -> Self {
-        let detail = format!("{field}: {problem}");
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field", detail).at(Some(field))
+    /// 422, with every wrong field.
+    pub(crate) fn invalid(errors: Vec<FieldProblem>) -> Self {
+        Self { errors: errors.clone(), ..Self::new(Kind::InvalidField, sentences(&errors)) }
     }
 
-    /// 400: a query parameter is unknown, or has a value that is not acceptable.
-    pub(crate) fn invalid_parameter(name: &str, problem: &str) -> Self {
-        let detail = format!("{name}: {problem}");
-        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail).at(Some(name.to_owned()))
+    /// 400, with the wrong query parameter.
+    pub(crate) fn invalid_parameter(error: FieldProblem) -> Self {
+        Self::new(Kind::InvalidParameter, error.to_string()).at(error)
     }
 
-    /// 429: more requests than the limit allows; may be sent again after this many seconds.
-    pub(crate) fn too_many_requests(detail: impl Into<String>, retry_after_seconds: u64) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
-            .with(Hint::RetryAfter(retry_after_seconds))
+    /// 401, with its challenge.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self { hint: Some(Hint::Bearer), ..Self::new(Kind::Unauthorized, detail) }
     }
 
-    /// 503: nothing was changed, and the same request may be sent again.
+    /// 503: nothing was changed.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable for now", detail)
-            .with(Hint::RetryAfter(5))
+        Self::new(Kind::Unavailable, detail).retry_after(5)
+    }
+
+    /// The same problem, with the field to blame.
+    pub(crate) fn at(self, error: FieldProblem) -> Self {
+        Self { errors: vec![error], ..self }
+    }
+
+    /// The same problem, with `Retry-After`.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Self { hint: Some(Hint::RetryAfter(seconds)), ..self }
+    }
+
+    fn body(self) -> ProblemBody {
+        let Row { status, title, .. } = self.kind.row();
+        let error = |problem: FieldProblem| FieldError { problem: problem.to_string(), field: problem.field };
+        ProblemBody {
+            problem_type: self.kind.uri(),
+            title,
+            status,
+            detail: self.detail,
+            field: self.errors.first().map(|first| first.field.clone()).filter(|field| !field.is_empty()),
+            errors: self.errors.into_iter().map(error).collect(),
+            request_id: request_id::current(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_json(self) -> serde_json::Value {
+        serde_json::json!(self.body())
     }
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = ProblemBody {
-            problem_type: format!("{TYPE_BASE}{}", self.slug),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: self.detail,
-            field: self.field,
-            request_id: request_id::current(),
-        };
+    fn into_response(mut self) -> Response {
+        let (header, cause) = (self.hint.map(|hint| [hint.header()]), self.cause.take());
+        let status = StatusCode::from_u16(self.kind.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(CONTENT_TYPE, "application/problem+json")];
-        (self.status, content_type, self.hint.map(|hint| [hint.header()]), Json(body)).into_response()
+        let mut response = (status, content_type, header, Json(self.body())).into_response();
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
     }
 }
 
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
+        let detail = error.to_string();
         match error {
-            LedgerError::Database(error) => {
-                tracing::error!(%error, "the ledger's database is unavailable");
-                Self::unavailable("the database is unavailable; nothing was changed, send the same request again")
+            // What the database said is for the log alone.
+            LedgerError::Database(_) => {
+                Self { cause: Some(Cause(detail)), ..Self::unavailable(Kind::Unavailable.row().when) }
             }
-            LedgerError::Stale { .. } => {
-                Self::new(StatusCode::CONFLICT, "stale", "Changed meanwhile", error.to_string())
-                    .with(Hint::RetryAfter(1))
-            }
-            LedgerError::Illegal(_) | LedgerError::Conflict(_) => {
-                Self::new(StatusCode::CONFLICT, "conflict", "Conflict", error.to_string())
-            }
-            LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::Invalid { field, problem } => Self::invalid(field, &problem),
+            LedgerError::Overloaded => Self::new(Kind::Overloaded, detail).retry_after(1),
+            LedgerError::Stale { .. } => Self::new(Kind::Stale, detail).retry_after(1),
+            LedgerError::Illegal(_) | LedgerError::Conflict(_) => Self::new(Kind::Conflict, detail),
+            LedgerError::NotFound { .. } => Self::not_found(detail),
+            LedgerError::Invalid(errors) => Self::invalid(errors),
         }
     }
-}
-
-impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large", "at most 1 MiB is taken")
-            }
-            _ => Self::malformed("the body could not be read to its end; send the request again"),
-        }
-    }
-}
-
-/// Where a JSON error lies, as a path, and what is wrong there. No path: the text as a whole is no JSON, or of another form.
-///
-/// `root` is the path of what was deserialized. serde reports a missing field at its parent; the path names the field.
-pub(crate) fn locate(error: &serde_path_to_error::Error<serde_json::Error>, root: &str) -> (Option<String>, String) {
-    let problem = error.inner().to_string();
-    if !error.inner().is_data() {
-        return (None, problem);
-    }
-    let missing = problem.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-    let inside = Some(error.path().to_string()).filter(|path| path != ".");
-    let steps = [root, inside.as_deref().unwrap_or(""), missing.unwrap_or("")];
-    let path = steps.into_iter().filter(|step| !step.is_empty()).collect::<Vec<_>>().join(".");
-    ((!path.is_empty()).then_some(path), problem)
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
-    use serde::Deserialize;
-
     use super::*;
 
-    #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "only its errors are looked at")]
-    struct Order {
-        items: Vec<Item>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "only its errors are looked at")]
-    struct Item {
-        amount: i64,
-    }
-
-    fn located(json: &str, root: &str) -> (Option<String>, String) {
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        locate(&serde_path_to_error::deserialize::<_, Order>(&mut deserializer).unwrap_err(), root)
-    }
-
     #[test]
-    fn a_wrong_type_is_located_at_its_field() {
-        let (field, problem) = located(r#"{"items":[{"amount":1},{"amount":"x"}]}"#, "");
-        assert_eq!(field.as_deref(), Some("items[1].amount"));
-        assert!(problem.contains("expected i64 at line 1 column"), "{problem}");
-    }
-
-    #[test]
-    fn a_missing_field_is_located_by_its_own_name() {
-        assert_eq!(located(r#"{"items":[{}]}"#, "data").0.as_deref(), Some("data.items[0].amount"));
-        assert_eq!(located("{}", "").0.as_deref(), Some("items"));
-    }
-
-    #[test]
-    fn an_error_of_the_whole_has_no_field() {
-        for json in ["7", "", "{", r#"{"items":[{"amount":"#, r#"{"items":[{"amount":1,}]}"#] {
-            assert_eq!(located(json, "").0, None, "{json}");
-        }
-    }
-
-    #[test]
-    fn what_the_database_said_is_not_shown() {
+    fn what_the_database_said_goes_to_the_log_alone() {
         let error = LedgerError::Database(sea_orm::DbErr::Custom("password hush".into()));
-        let problem = Problem::from(error);
-        assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(!problem.detail.contains("hush"));
+        let response = Problem::from(error).into_response();
+        assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &HeaderValue::from(5)));
+        assert!(response.extensions().get::<Cause>().unwrap().0.contains("hush"));
+        let error = LedgerError::Database(sea_orm::DbErr::Custom("password hush".into()));
+        assert!(!Problem::from(error).into_json().to_string().contains("hush"));
+    }
+
+    #[test]
+    fn an_overloaded_ledger_asks_for_another_try_in_a_second() {
+        let response = Problem::from(LedgerError::Overloaded).into_response();
+        assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &HeaderValue::from(1)));
+        assert_eq!(Problem::from(LedgerError::Overloaded).into_json()["type"], "/problems/overloaded");
+    }
+
+    #[test]
+    fn every_wrong_field_is_in_the_detail_and_in_the_errors() {
+        let amount = FieldProblem::new("amount", "must be an integer (got \"12\")");
+        let problem = Problem::invalid(vec![amount, FieldProblem::new("refund_ref", "is required")]).into_json();
+        assert_eq!(problem["detail"], "amount must be an integer (got \"12\"); refund_ref is required");
+        assert_eq!(problem["field"], "amount");
+        assert_eq!(
+            problem["errors"][1],
+            serde_json::json!({"field": "refund_ref", "problem": "refund_ref is required"})
+        );
     }
 }

@@ -1,21 +1,18 @@
-//! `/v1/refunds`: a refund that a provider reported, or that is reported here, and what it led to.
-//!
-//! Handlers only; what a refund may look like is the ledger's to say.
+//! `/v1/refunds`: reports a refund, and shows one with its reversals.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 
+use super::extract::{self, Id};
 use super::problem::Problem;
-use super::{ApiState, extract, id, unknown};
+use super::{ApiState, unknown};
 use crate::ledger::{NewRefund, RefundView};
 
 /// Report a refund
 ///
-/// One that has succeeded, for those who have no webhook for it; may name what each transfer owes. The very same one may be
-/// reported again, also when a webhook has told of it.
+/// Reports a succeeded refund directly, optionally with per-transfer shares. Deduplicated against webhooks and earlier
+/// reports.
 #[utoipa::path(
     post,
     path = "/v1/refunds",
@@ -24,24 +21,23 @@ use crate::ledger::{NewRefund, RefundView};
     request_body(content = NewRefund),
     responses(
         (status = 201, description = "Recorded.", body = RefundView),
-        (status = 200, description = "The very same refund is known already.", body = RefundView),
-        (status = 409, description = "It contradicts what is known."),
+        (status = 200, description = "The same refund is recorded already.", body = RefundView),
+        (status = 409, description = "It contradicts the recorded refund."),
     ),
     security(("operate" = [])),
 )]
 pub(crate) async fn report(
     State(state): State<ApiState>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    extract::Json(body): extract::Json<NewRefund>,
 ) -> Result<(StatusCode, Json<RefundView>), Problem> {
-    let reported = state.ledger.report_refund(extract::json(&headers, body)?).await?;
+    let reported = state.ledger.report_refund(body).await?;
     let status = if reported.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(reported.refund)))
 }
 
 /// A refund
 ///
-/// With the reversals that it led to.
+/// With its reversals.
 #[utoipa::path(
     get,
     path = "/v1/refunds/{id}",
@@ -51,10 +47,7 @@ pub(crate) async fn report(
     responses((status = 200, description = "The refund.", body = RefundView)),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn show(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<RefundView>, Problem> {
-    let refund = state.ledger.refund(&id(path, "refund")?).await?;
+pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<RefundView>, Problem> {
+    let refund = state.ledger.refund(&id).await?;
     refund.map(Json).ok_or_else(|| unknown("refund"))
 }

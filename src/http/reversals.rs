@@ -1,64 +1,106 @@
-//! `/v1/reversals`: what is owed, what is back, what was given up; and having a given-up one tried again.
-//!
-//! Handlers only; whether a reversal may be replayed is the ledger's to say.
+//! `/v1/reversals`: lists and shows reversals, and replays one that failed permanently.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use axum::extract::State;
+use axum::http::StatusCode;
+use sea_orm::Iterable;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::extract::{self, Id, Parameter, Query, parameter};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
-use super::query::Query;
-use super::{ApiState, extract, id, unknown};
+use super::{ApiState, unknown};
 use crate::ledger::{ReversalStatus, ReversalView};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
 
+/// The parameters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    #[serde(default, deserialize_with = "parameter")]
+    status: Option<ReversalStatus>,
+    #[serde(default, deserialize_with = "parameter")]
+    limit: Option<Limit>,
+    #[serde(default, deserialize_with = "parameter")]
+    cursor: Option<Cursor>,
+}
+
+#[derive(Debug)]
+struct Limit(u64);
+
+#[derive(Debug)]
+struct Cursor(Uuid);
+
+impl Parameter for ReversalStatus {
+    fn must() -> String {
+        format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::iter().find(|status| status.to_string() == text)
+    }
+}
+
+impl Parameter for Limit {
+    fn must() -> String {
+        format!("an integer from 1 to {MAX_LIMIT}")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).map(Self)
+    }
+}
+
+impl Parameter for Cursor {
+    fn must() -> String {
+        "the next_cursor of the previous page".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
 /// Reversals, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReversalPage {
-    /// At most as many as asked for.
+    /// At most `limit`.
     reversals: Vec<ReversalView>,
-    /// The `cursor` of the next page; null on the last one.
+    /// The next page's `cursor`; null on the last page.
     next_cursor: Option<Uuid>,
 }
 
 /// Reversals, a page at a time
 ///
-/// Newest first. What is created while pages are read does not shift them.
+/// Newest first. New reversals do not shift the pages.
 #[utoipa::path(
     get,
     path = "/v1/reversals",
     tag = "reversals",
     operation_id = "listReversals",
     params(
-        ("status" = Option<ReversalStatus>, Query, description = "Only those that stand there."),
-        ("limit" = Option<u64>, Query, description = "At most so many; 50 if not given.", minimum = 1, maximum = 200),
-        ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the page before."),
+        ("status" = Option<ReversalStatus>, Query, description = "Only reversals with this status."),
+        ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
+        ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
         (status = 200, description = "A page.", body = ReversalPage),
-        (status = 400, description = "A parameter is unknown or has a value that is not acceptable."),
+        (status = 400, description = "A parameter is unknown, or its value can't be used."),
     ),
     security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn list(
     State(state): State<ApiState>,
-    RawQuery(query): RawQuery,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<ReversalPage>, Problem> {
-    let query = Query::parse(query.as_deref().unwrap_or_default(), &["status", "limit", "cursor"])?;
-    let statuses = [ReversalStatus::Pending, ReversalStatus::Reversed, ReversalStatus::PermanentlyFailed];
-    let status = query.one_of("status", &statuses)?;
-    let limit = query.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
-    let after = query.cursor("cursor")?;
-    // One more than asked for tells whether there is a next page.
-    let mut reversals = state.ledger.list_reversals(status, after, limit.saturating_add(1)).await?;
+    let limit = query.limit.map_or(DEFAULT_LIMIT, |Limit(limit)| limit);
+    let after = query.cursor.map(|Cursor(id)| id);
+    // One more than requested tells whether there is a next page.
+    let mut reversals = state.ledger.list_reversals(query.status, after, limit.saturating_add(1)).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let there_is_more = reversals.len() > wanted;
     reversals.truncate(wanted);
@@ -78,40 +120,36 @@ pub(crate) async fn list(
     responses((status = 200, description = "The reversal.", body = ReversalView)),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn show(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<ReversalView>, Problem> {
-    let reversal = state.ledger.reversal(&id(path, "reversal")?).await?;
+pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<ReversalView>, Problem> {
+    let reversal = state.ledger.reversal(&id).await?;
     reversal.map(Json).ok_or_else(|| unknown("reversal"))
 }
 
-/// Have a given-up reversal tried again
+/// Replay a reversal
 ///
-/// With fresh retries. The worker first looks at Stripe whether it has happened after all, so nothing is reversed twice.
-/// The answer shows it as pending: what becomes of it is told by `GET`.
+/// For a reversal that failed permanently. The retries start over. The worker first checks whether Stripe has made it, so
+/// nothing is reversed twice. The response shows it as pending; `GET` shows the outcome.
 #[utoipa::path(
     post,
     path = "/v1/reversals/{id}/replay",
     tag = "reversals",
     operation_id = "replayReversal",
-    params(("id" = Uuid, Path, description = "Clawback's id.")),
+    params(("id" = String, Path, description = "Clawback's id, or Stripe's (`trr_…`).")),
     request_body(content = OperatorRequest),
     responses(
-        (status = 202, description = "It is pending again, and its job is on the way.", body = ReversalView),
-        (status = 409, description = "It was not given up, is not owed any more, or somebody else was faster."),
+        (status = 202, description = "It is pending, and its job is on the way.", body = ReversalView),
+        (status = 409, description = "It has not failed permanently, is no longer owed, or another request replayed it first."),
     ),
     security(("operate" = [])),
 )]
 pub(crate) async fn replay(
     State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
-    let note = extract::json::<OperatorRequest>(&headers, body)?.note()?;
-    let id: Uuid = id(path, "reversal")?.parse().map_err(|_| unknown("reversal"))?;
-    state.ledger.replay_reversal(id, &note).await?;
-    let replayed = state.ledger.reversal(&id.to_string()).await?;
+    let note = body.note();
+    let reversal = state.ledger.reversal(&id).await?.ok_or_else(|| unknown("reversal"))?;
+    state.ledger.replay_reversal(reversal.id, &note).await?;
+    let replayed = state.ledger.reversal(&reversal.id.to_string()).await?;
     replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal"))
 }

@@ -1,16 +1,13 @@
-//! `/v1/transfers`: one seller's transfer and what came back of it; and having one created after all.
-//!
-//! Handlers only; whether creating a transfer may be retried is the ledger's to say.
+//! `/v1/transfers`: shows a seller's transfer with its reversals, and retries a failed creation.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 
+use super::extract::{self, Id};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
-use super::{ApiState, extract, id, unknown};
+use super::{ApiState, unknown};
 use crate::ledger::TransferView;
 
 /// A transfer
@@ -25,39 +22,35 @@ use crate::ledger::TransferView;
     responses((status = 200, description = "The transfer.", body = TransferView)),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn show(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<TransferView>, Problem> {
-    let transfer = state.ledger.transfer(&id(path, "transfer")?).await?;
+pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<TransferView>, Problem> {
+    let transfer = state.ledger.transfer(&id).await?;
     transfer.map(Json).ok_or_else(|| unknown("transfer"))
 }
 
-/// Have the creation of a transfer tried again
+/// Retry the creation of a transfer
 ///
-/// Of one that Clawback was to create and has given up, with fresh retries. The worker first looks whether Stripe has
-/// created it after all, so that nobody is paid twice. The answer shows it as pending: what becomes of it is told by `GET`.
+/// For a transfer that Clawback creates and whose creation failed permanently. The retries start over. The worker first
+/// checks whether Stripe has created it, so no seller is paid twice. The response shows it as pending; `GET` shows the outcome.
 #[utoipa::path(
     post,
     path = "/v1/transfers/{id}/retry",
     tag = "transfers",
     operation_id = "retryTransfer",
-    params(("id" = String, Path, description = "Clawback's id.")),
+    params(("id" = String, Path, description = "Clawback's id, or Stripe's (`tr_…`).")),
     request_body(content = OperatorRequest),
     responses(
-        (status = 202, description = "It is pending again, and its job is on the way.", body = TransferView),
-        (status = 409, description = "Its creation was not given up, or somebody else was faster."),
+        (status = 202, description = "It is pending, and its job is on the way.", body = TransferView),
+        (status = 409, description = "Its creation has not failed permanently, or another request retried it first."),
     ),
     security(("operate" = [])),
 )]
 pub(crate) async fn retry(
     State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<(StatusCode, Json<TransferView>), Problem> {
-    let note = extract::json::<OperatorRequest>(&headers, body)?.note()?;
-    let transfer = state.ledger.transfer(&id(path, "transfer")?).await?.ok_or_else(|| unknown("transfer"))?;
+    let note = body.note();
+    let transfer = state.ledger.transfer(&id).await?.ok_or_else(|| unknown("transfer"))?;
     state.ledger.retry_transfer(transfer.id, &note).await?;
     let retried = state.ledger.transfer(&transfer.id.to_string()).await?;
     retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer"))

@@ -155,7 +155,7 @@ fn amount(field: &str, value: i64) -> Option<FieldProblem> {
 
 fn currency(field: &str, value: &str) -> Option<FieldProblem> {
     let good = value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_alphabetic());
-    (!good).then(|| FieldProblem::text(field, "a currency of three letters (ISO 4217)", value))
+    (!good).then(|| FieldProblem::text(field, "a three-letter ISO 4217 code", value))
 }
 
 fn count(entries: usize, or: &str) -> Option<FieldProblem> {
@@ -182,7 +182,7 @@ mod tests {
             payment.check().unwrap_err().to_string(),
             "payment_ref must be 1 to 255 bytes without spaces (got \"\"); \
              amount must be a positive integer in minor units (got 0); \
-             currency must be a currency of three letters (ISO 4217) (got \"euro\"); \
+             currency must be a three-letter ISO 4217 code (got \"euro\"); \
              transfers[0].seller_id must be 1 to 255 bytes without spaces (got \"s 1\"); \
              transfers[0].amount must be a positive integer in minor units (got -1); \
              transfers[1].seller_id must be 1 to 255 bytes without spaces (got \"s 1\"); \

@@ -6,6 +6,7 @@
 //! row has moved on. It does no harm: the list calls it by its row's status, a second run takes it away, and a worker
 //! that gets it finds nothing to do. It never calls Stripe; the worker looks there before it calls again.
 
+pub mod limits;
 mod parked;
 mod sorting;
 mod subject;

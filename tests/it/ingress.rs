@@ -29,6 +29,7 @@ both_databases! {
     a_refund_of_an_unknown_payment_is_kept_until_the_payment_is_registered,
     a_refund_counts_when_it_has_succeeded_and_not_before,
     a_refunded_charge_counts_only_when_it_lists_its_refunds,
+    a_refund_with_expanded_objects_is_accepted,
     a_refund_whose_transfer_stripe_has_reversed_creates_no_reversal,
     another_method_is_refused_with_the_one_that_is_taken,
     without_a_secret_the_endpoint_is_not_there,
@@ -239,6 +240,15 @@ async fn a_refunded_charge_counts_only_when_it_lists_its_refunds(app: TestApp) {
 
     charge["refunds"] = json!({"object": "list", "data": [refund()]});
     assert_eq!(outcome(&app, &event("evt_2", "charge.refunded", &charge)).await, "accepted");
+    assert_eq!(reversals(&app).await, [[6_000], [3_000]]);
+}
+
+async fn a_refund_with_expanded_objects_is_accepted(app: TestApp) {
+    register(&app).await;
+    let mut refund = refund();
+    refund["payment_intent"] = json!({"id": "pi_1", "object": "payment_intent"});
+    refund["charge"] = json!({"id": "ch_1", "object": "charge"});
+    assert_eq!(outcome(&app, &event("evt_1", "refund.created", &refund)).await, "accepted");
     assert_eq!(reversals(&app).await, [[6_000], [3_000]]);
 }
 

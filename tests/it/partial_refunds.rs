@@ -270,18 +270,18 @@ async fn a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded(app
     for (pointer, value, field, words) in [
         ("refund_ref", json!(""), "refund_ref", "1 to 255"),
         ("payment_ref", json!("pi\u{0}1"), "payment_ref", "without spaces"),
-        ("amount", json!(0), "amount", "at least 1"),
-        ("amount", json!("1"), "amount", "expected i64"),
-        ("currency", json!("euro"), "currency", "three letters"),
+        ("amount", json!(0), "amount", "amount must be a positive integer in minor units (got 0)"),
+        ("amount", json!("1"), "amount", "amount must be an integer (got \"1\")"),
+        ("currency", json!("euro"), "currency", "a three-letter ISO 4217 code (got \"euro\")"),
         ("currency", json!("usd"), "currency", "the payment in eur"),
-        ("source", json!("paypal"), "source", "stripe"),
-        ("extra", json!(1), "extra", "unknown field"),
-        ("transfers", json!([]), "transfers", "leave it out"),
+        ("source", json!("paypal"), "source", "source must be one of stripe, hyperswitch (got \"paypal\")"),
+        ("extra", json!(1), "extra", "unknown field \"extra\""),
+        ("transfers", json!([]), "transfers", "be left out"),
         ("transfers", json!([share("tr_9", 1)]), "transfers[0].transfer_id", "tr_1, tr_2"),
         ("transfers", json!([share("tr_1", 1), share("tr_1", 1)]), "transfers[1].transfer_id", "second time"),
         ("transfers", json!([share("tr_1", 1), share("tr_2", -1)]), "transfers[1].amount", "-1"),
         ("transfers", json!([share("tr_1", 1), share("tr_2", 3_001)]), "transfers[1].amount", "at most 3000"),
-        ("transfers", json!([{"transfer_id": "tr_1"}]), "transfers[0].amount", "missing field"),
+        ("transfers", json!([{"transfer_id": "tr_1"}]), "transfers[0].amount", "transfers[0].amount is required"),
     ] {
         let mut report = report(1, 1_000, None);
         report[pointer] = value;

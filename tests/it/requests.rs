@@ -1,13 +1,17 @@
 //! What holds for every request over real HTTP: ids, limits of size and of number.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{TestApp, both_databases};
 
 both_databases! {
     every_answer_carries_a_request_id_and_a_problem_names_it,
     a_body_of_more_than_one_mebibyte_is_refused_by_every_route_that_takes_one,
+    a_webhook_without_a_signature_is_refused_before_its_body_is_read,
     wrong_tokens_are_slowed_down_and_the_right_one_is_not,
     webhooks_have_no_limit_of_number,
 }
@@ -51,11 +55,25 @@ async fn a_body_of_more_than_one_mebibyte_is_refused_by_every_route_that_takes_o
         let path = path.replace("{id}", "00000000-0000-7000-8000-000000000000");
         let request = app.http.post(format!("{}{path}", app.base_url)).bearer_auth(&app.api_token);
         let request = request.header("content-type", "application/json").header("stripe-signature", "t=1,v1=00");
+        let request = request.header("x-webhook-signature-512", "00");
         let response = request.body("1".repeat(1024 * 1024 + 1)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["type"], "/problems/body-too-large", "{path}");
+    }
+}
+
+async fn a_webhook_without_a_signature_is_refused_before_its_body_is_read(app: TestApp) {
+    for provider in ["stripe", "hyperswitch"] {
+        let address = app.base_url.strip_prefix("http://").unwrap();
+        let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+        // The body never comes.
+        let head = format!("POST /webhooks/{provider} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 1000\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        tokio::time::timeout(Duration::from_secs(20), connection.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 400", "{provider}");
     }
 }
 

@@ -10,6 +10,7 @@ both_databases! {
     reversals_are_listed_by_status,
     what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allowed,
     a_reversal_is_shown_by_both_of_its_ids,
+    a_replay_takes_either_id_of_the_reversal,
     a_replay_goes_well_and_the_history_names_the_operator_and_the_reason,
     what_can_not_be_replayed_is_refused_and_changes_nothing,
     a_replay_without_operator_or_reason_is_refused_by_its_field,
@@ -78,18 +79,19 @@ async fn reversals_are_listed_by_status(app: TestApp) {
 
 async fn what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allowed(app: TestApp) {
     for (query, field, detail) in [
-        ("status=open", "status", "status: \"open\" is not acceptable; allowed: pending, reversed, permanently_failed"),
-        ("status=", "status", "allowed: pending, reversed"),
-        ("cursor=", "cursor", "allowed: the next_cursor"),
-        ("status=Pending", "status", "allowed: pending, reversed"),
-        ("limit=0", "limit", "limit: \"0\" is not acceptable; allowed: a whole number from 1 to 200"),
+        ("status=open", "status", "status must be one of pending, reversed, permanently_failed (got \"open\")"),
+        ("status=", "status", "must be one of pending, reversed"),
+        ("cursor=", "cursor", "must be the next_cursor"),
+        ("status=Pending", "status", "must be one of pending, reversed"),
+        ("limit=0", "limit", "limit must be an integer from 1 to 200 (got \"0\")"),
         ("limit=201", "limit", "from 1 to 200"),
         ("limit=-1", "limit", "from 1 to 200"),
         ("limit=ten", "limit", "from 1 to 200"),
-        ("cursor=1", "cursor", "cursor: \"1\" is not acceptable; allowed: the next_cursor of the page before"),
-        ("cursor=%00", "cursor", "allowed: the next_cursor"),
-        ("state=pending", "state", "state: is not a parameter of this route; allowed: status, limit, cursor"),
-        ("limit=1&limit=2", "limit", "limit: is given twice"),
+        ("cursor=1", "cursor", "cursor must be the next_cursor of the previous page (got \"1\")"),
+        ("cursor=%00", "cursor", "must be the next_cursor"),
+        ("state=pending", "state", "unknown parameter \"state\"; did you mean \"status\"?"),
+        ("offset=7", "offset", "unknown parameter \"offset\"; known: status, limit, cursor"),
+        ("limit=1&limit=2", "limit", "limit is given twice"),
     ] {
         let response = get(&app, &format!("/v1/reversals?{query}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
@@ -107,6 +109,16 @@ async fn a_reversal_is_shown_by_both_of_its_ids(app: TestApp) {
     for id in [&expected["id"], &expected["stripe_reversal_id"]] {
         let shown: Value = get(&app, &format!("/v1/reversals/{}", id.as_str().unwrap())).await.json().await.unwrap();
         assert_eq!(&shown, expected);
+    }
+}
+
+async fn a_replay_takes_either_id_of_the_reversal(app: TestApp) {
+    app.refund(10_000).await;
+    let transfer = app.transfer_becomes(0, "reversed").await;
+    let body = json!({"operator": "ada", "reason": "why not"});
+    for id in [&transfer["reversals"][0]["id"], &transfer["reversals"][0]["stripe_reversal_id"]] {
+        let (status, problem) = replay(&app, id.as_str().unwrap(), &body).await;
+        assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("/problems/conflict")), "{problem}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{BufRead, Result};
 
 use super::item::{BadLine, Item, Sourced};
 use super::lines::{Line, Lines};
-use crate::ledger::{LedgerError, MAX_TRANSFERS, NewPayment, NewTransfer};
+use crate::ledger::{FieldProblem, LedgerError, MAX_TRANSFERS, NewPayment, NewTransfer};
 
 /// Many times the longest row that can be good.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -225,7 +225,9 @@ impl Group {
         if alone.transfers.iter().any(|transfer| transfer.stripe_transfer_id.is_none()) && !self.create_missing {
             return Err(BadLine::new(row.line, Some(TRANSFER_ID), super::import::WITHOUT_TRANSFER_ID));
         }
-        if let Err(LedgerError::Invalid { field, problem }) = alone.check() {
+        if let Err(LedgerError::Invalid(problems)) = alone.check()
+            && let Some(FieldProblem { field, problem }) = problems.into_iter().next()
+        {
             return Err(BadLine::new(row.line, Some(column(&field)), problem));
         }
         let payment = &self.sourced.payment;

@@ -187,8 +187,8 @@ async fn register(ledger: Ledger, item: Result<Item>, dry_run: bool) -> Result<D
         Some(sourced) => match ledger.import_payment(sourced.payment.clone(), dry_run).await {
             Ok(true) => Outcome::New,
             Ok(false) => Outcome::AlreadyThere,
-            Err(LedgerError::Invalid { field, problem }) => {
-                bad.push(sourced.invalid(&field, &problem));
+            Err(LedgerError::Invalid(problems)) => {
+                bad.extend(problems.first().map(|first| sourced.invalid(&first.field, &first.problem)));
                 Outcome::Refused
             }
             Err(LedgerError::Conflict(problem)) => {

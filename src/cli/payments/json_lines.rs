@@ -4,7 +4,7 @@ use std::io::{BufRead, Result};
 
 use super::item::{BadLine, Item, Sourced};
 use super::lines::{Line, Lines};
-use crate::http::problem::locate;
+use crate::http::json::locate;
 use crate::ledger::NewPayment;
 
 /// What the API takes at most.

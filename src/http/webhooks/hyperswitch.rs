@@ -1,12 +1,8 @@
-//! Hyperswitch's outgoing webhooks in the ledger's words. Pure; called with a body whose signature has been verified.
+//! Translates Hyperswitch's verified webhooks into the ledger's events. Pure.
 //!
-//! Two types tell of refunds, `refund_succeeded` and `refund_failed`; everything else is recorded as irrelevant. What counts is
-//! the status in the refund itself. The connector is not looked at: a marketplace may take its buyers' money through
-//! another one and still pay its sellers through Stripe; what makes a refund count is that its payment is registered here,
-//! under Hyperswitch's `payment_id`. Shapes: `OutgoingWebhook` and `RefundResponse` in `crates/api_models/src` of
-//! github.com/juspay/hyperswitch (API version 1; the other one's webhooks lack `refund_id` and are refused).
-
-pub mod signature;
+//! Shapes: `OutgoingWebhook` and `RefundResponse` in `crates/api_models/src` of github.com/juspay/hyperswitch (API version 1;
+//! webhooks of version 2 lack `refund_id` and are refused). The connector does not matter: a marketplace may charge its buyers
+//! through another one and still pay its sellers through Stripe.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -38,7 +34,7 @@ struct Refund {
     metadata: Value,
     #[serde(default)]
     split_refunds: Value,
-    /// What versions before 2025 call `split_refunds.stripe_split_refund`.
+    /// The name of `split_refunds.stripe_split_refund` before 2025.
     #[serde(default)]
     charges: Value,
 }
@@ -53,7 +49,7 @@ impl Refund {
 /// Reads an event.
 ///
 /// # Errors
-/// [`MalformedEvent`] when it is no event, or when an event of a supported type has an object that can't be used.
+/// [`MalformedEvent`] when the body is not an event, or an event of a supported type has an object that can't be used.
 pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
     let event: Event = document(body)?;
     let event_id = identifier("event_id", event.event_id)?;

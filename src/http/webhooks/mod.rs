@@ -1,17 +1,16 @@
-//! Where payment providers tell of refunds: verify, parse, hand to the ledger, answer.
-//!
-//! `app` merges [`routes`] into the server. An answer of 2xx means that the event is committed; with every other one the
-//! provider sends it again. It knows neither the queue nor Stripe's API, and looks at no body before its signature.
+//! Receives payment providers' webhooks: verify, parse, hand to the ledger, answer. 2xx means that the event is committed;
+//! after any other answer the provider sends it again.
 
 pub mod hyperswitch;
 mod reading;
 pub mod signature;
 pub mod stripe;
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::routing::{any, post};
 use axum::{Json, Router};
 use chrono::Utc;
@@ -19,22 +18,18 @@ use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::problem::Problem;
-use crate::ledger::{Ledger, Receipt};
+use super::BODY_MAX_BYTES;
+use super::problem::{Kind, Problem};
+use super::sampled::Sampled;
+use crate::ledger::{FieldProblem, Ledger, Receipt, WebhookEvent};
 
 pub use self::reading::MalformedEvent;
 use self::signature::SignatureError;
 
-const STRIPE_HEADER: &str = "stripe-signature";
-const HYPERSWITCH_HEADER: &str = "x-webhook-signature-512";
-
-/// The largest body that is read: the providers' events are far below it.
-pub const BODY_MAX_BYTES: usize = 1024 * 1024;
-
 /// What the routes need.
 #[derive(Clone)]
 pub struct IngressState {
-    /// Where verified events go.
+    /// Stores verified events.
     pub ledger: Ledger,
     /// The signing secret of Stripe's endpoint; without it, `POST /webhooks/stripe` answers 404.
     pub stripe_webhook_secret: Option<SecretString>,
@@ -46,12 +41,29 @@ pub struct IngressState {
 pub(crate) struct Endpoint {
     ledger: Ledger,
     secret: SecretString,
+    /// Refused signatures: anyone can cause them.
+    refused: Arc<Sampled>,
 }
+
+/// How a provider signs and writes its events.
+struct Provider {
+    header: &'static str,
+    verify: fn(&str, &[u8], &SecretString) -> Result<(), SignatureError>,
+    parse: fn(&[u8]) -> Result<WebhookEvent, MalformedEvent>,
+}
+
+const STRIPE: Provider = Provider {
+    header: "Stripe-Signature",
+    verify: |header, body, secret| signature::stripe(header, body, secret, Utc::now()),
+    parse: stripe::parse,
+};
+const HYPERSWITCH: Provider =
+    Provider { header: "x-webhook-signature-512", verify: signature::hyperswitch, parse: hyperswitch::parse };
 
 /// `POST /webhooks/stripe` and `POST /webhooks/hyperswitch`.
 pub fn routes(state: IngressState) -> Router {
     let IngressState { ledger, stripe_webhook_secret, hyperswitch_webhook_secret } = state;
-    let endpoint = |secret| Endpoint { ledger: ledger.clone(), secret };
+    let endpoint = |secret| Endpoint { ledger: ledger.clone(), secret, refused: Arc::default() };
     let stripe = match stripe_webhook_secret {
         Some(secret) => post(receive_stripe).with_state(endpoint(secret)),
         None => any(async || is_off("Stripe", "STRIPE_WEBHOOK_SECRET")),
@@ -67,66 +79,83 @@ pub fn routes(state: IngressState) -> Router {
 }
 
 fn is_off(provider: &str, setting: &str) -> Problem {
-    Problem::switched_off(format!("webhooks of {provider} are not received here; set {setting} to turn them on"))
+    Problem::new(Kind::SwitchedOff, format!("{provider}'s webhooks are off; set {setting} to turn them on"))
 }
 
 /// Stripe's events
 ///
-/// Signed, without a token. An answer of 2xx means that the event is committed; with every other one Stripe sends it
-/// again.
+/// Signed, without a token. 2xx means that the event is committed; after any other answer Stripe sends it again.
 #[utoipa::path(
     post,
     path = "/webhooks/stripe",
     tag = "webhooks",
     operation_id = "receiveStripe",
     params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`, as Stripe signs it.")),
-    request_body(content = serde_json::Value, description = "An event of Stripe's."),
-    responses((status = 200, description = "Committed, or known before, or of no interest.", body = Received)),
+    request_body(content = serde_json::Value, description = "One of Stripe's events."),
+    responses((status = 200, description = "Committed, a duplicate, or irrelevant.", body = Received)),
     security(()),
 )]
 pub(crate) async fn receive_stripe(
     State(endpoint): State<Endpoint>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Received>, Problem> {
-    let body = body?;
-    let header = headers.get(STRIPE_HEADER).ok_or_else(|| unsigned("Stripe-Signature"))?;
-    let header = header.to_str().map_err(|_| SignatureError::Malformed)?;
-    signature::verify(header, &body, &endpoint.secret, Utc::now())?;
-    let event = stripe::parse(&body)?;
-    let receipt = endpoint.ledger.receive(event).await?;
-    Ok(Json(Received::from(receipt)))
+    receive(&endpoint, &STRIPE, request).await
 }
 
 /// Hyperswitch's events
 ///
-/// Signed, without a token. An answer of 2xx means that the event is committed; with every other one Hyperswitch sends it
-/// again.
+/// Signed, without a token. 2xx means that the event is committed; after any other answer Hyperswitch sends it again.
 #[utoipa::path(
     post,
     path = "/webhooks/hyperswitch",
     tag = "webhooks",
     operation_id = "receiveHyperswitch",
     params(("x-webhook-signature-512" = String, Header, description = "HMAC-SHA512 of the body, in hex.")),
-    request_body(content = serde_json::Value, description = "An event of Hyperswitch's."),
-    responses((status = 200, description = "Committed, or known before, or of no interest.", body = Received)),
+    request_body(content = serde_json::Value, description = "One of Hyperswitch's events."),
+    responses((status = 200, description = "Committed, a duplicate, or irrelevant.", body = Received)),
     security(()),
 )]
 pub(crate) async fn receive_hyperswitch(
     State(endpoint): State<Endpoint>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Received>, Problem> {
-    let body = body?;
-    let header = headers.get(HYPERSWITCH_HEADER).ok_or_else(|| unsigned(HYPERSWITCH_HEADER))?;
-    let header = header.to_str().map_err(|_| hyperswitch::signature::SignatureError::Malformed)?;
-    hyperswitch::signature::verify(header, &body, &endpoint.secret)?;
-    let event = hyperswitch::parse(&body)?;
+    receive(&endpoint, &HYPERSWITCH, request).await
+}
+
+async fn receive(endpoint: &Endpoint, provider: &Provider, request: Request) -> Result<Json<Received>, Problem> {
+    if let Some(count) = endpoint.refused.overdue(Instant::now()) {
+        tracing::warn!(header = provider.header, count, "more webhooks were refused: not signed by their provider");
+    }
+    // Before the body: a caller without a signature may not make the server read 1 MiB.
+    let Some(header) = request.headers().get(provider.header).cloned() else {
+        let detail = format!("the {} header is required", provider.header);
+        return Err(endpoint.refuse(provider, Kind::SignatureMissing, detail));
+    };
+    let body = Bytes::from_request(request, &()).await?;
+    // No provider's signature has other characters than ASCII.
+    if let Err(error) = (provider.verify)(header.to_str().unwrap_or_default(), &body, &endpoint.secret) {
+        let kind = match error {
+            SignatureError::Malformed(_) => Kind::SignatureMalformed,
+            SignatureError::Mismatch => Kind::SignatureMismatch,
+            SignatureError::Stale { .. } => Kind::SignatureStale,
+        };
+        return Err(endpoint.refuse(provider, kind, error.to_string()));
+    }
+    let event = (provider.parse)(&body)?;
     let receipt = endpoint.ledger.receive(event).await?;
     Ok(Json(Received::from(receipt)))
 }
 
-/// What the provider is told. Programs of operators read it too, in the provider's dashboard.
+impl Endpoint {
+    fn refuse(&self, provider: &Provider, kind: Kind, why: String) -> Problem {
+        if let Some(more) = self.refused.occurred(Instant::now()) {
+            tracing::warn!(header = provider.header, why, more, "webhook refused: not signed by its provider");
+        }
+        Problem::new(kind, why)
+    }
+}
+
+/// The response to the provider. Operators read it in the provider's dashboard.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"received": true, "outcome": "accepted", "reversals": 2}))]
 pub(crate) struct Received {
@@ -143,23 +172,23 @@ pub(crate) struct Received {
 pub(crate) enum Outcome {
     /// A refund was recorded.
     Accepted {
-        /// How many reversals it has led to.
+        /// The number of reversals it created.
         reversals: usize,
     },
-    /// Its payment is not registered yet; it waits for it.
+    /// Recorded; its payment is not registered yet.
     Unmatched,
-    /// A refund has failed after it had succeeded.
+    /// A refund failed after it had succeeded.
     Failed {
-        /// How many reversals nobody owes any more.
+        /// The number of reversals called off.
         called_off: usize,
-        /// What an operator has to do about the others.
+        /// What an operator must do about the others.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(nullable = false)]
         attention: Option<String>,
     },
     /// It was received before.
     Duplicate,
-    /// It is not about money that went back.
+    /// Recorded; it reports no refund.
     Ignored {
         /// Why.
         reason: String,
@@ -179,40 +208,42 @@ impl From<Receipt> for Received {
     }
 }
 
-fn unsigned(header: &str) -> Problem {
-    tracing::warn!(header, "webhook refused: not signed");
-    let detail = format!("there is no {header} header; only the provider's signed events are taken");
-    Problem::new(StatusCode::BAD_REQUEST, "signature-missing", "Signature missing", detail)
-}
-
-impl From<SignatureError> for Problem {
-    fn from(error: SignatureError) -> Self {
-        tracing::warn!(%error, "webhook refused");
-        let (slug, title) = match error {
-            SignatureError::Malformed => ("signature-malformed", "Malformed signature"),
-            SignatureError::Mismatch => ("signature-mismatch", "Signature does not fit"),
-            SignatureError::Stale { .. } => ("signature-stale", "Signature too old or too new"),
-        };
-        Self::new(StatusCode::BAD_REQUEST, slug, title, error.to_string())
-    }
-}
-
-impl From<hyperswitch::signature::SignatureError> for Problem {
-    fn from(error: hyperswitch::signature::SignatureError) -> Self {
-        tracing::warn!(%error, "webhook refused");
-        let (slug, title) = match error {
-            hyperswitch::signature::SignatureError::Malformed => ("signature-malformed", "Malformed signature"),
-            hyperswitch::signature::SignatureError::Mismatch => ("signature-mismatch", "Signature does not fit"),
-        };
-        Self::new(StatusCode::BAD_REQUEST, slug, title, error.to_string())
-    }
-}
-
 impl From<MalformedEvent> for Problem {
     fn from(error: MalformedEvent) -> Self {
         // The field alone: the rest quotes the body.
         tracing::warn!(field = error.field.as_deref(), "webhook refused: signed, but malformed");
-        let detail = error.to_string();
-        Self::malformed(detail).at(error.field)
+        let problem = Self::malformed(error.to_string());
+        match error.field {
+            Some(field) => problem.at(FieldProblem { field, problem: error.problem }),
+            None => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+    use std::time::Duration;
+
+    use axum::body::Body;
+
+    use super::*;
+    use crate::http::sampled::captured_log;
+
+    #[tokio::test]
+    async fn of_many_forged_signatures_the_first_is_logged() {
+        let ledger = Ledger::connect("sqlite::memory:", Duration::from_secs(1)).await.unwrap();
+        let endpoint = Endpoint { ledger, secret: "whsec".into(), refused: Arc::default() };
+        let (lines, _captured) = captured_log();
+        for (header, value) in
+            [(STRIPE.header, "t=1,v1=00"), (STRIPE.header, "t=1,v1=00"), ("x-other", ""), (STRIPE.header, "")]
+        {
+            let request = Request::builder().header(header, value).body(Body::from("{}")).unwrap();
+            assert!(receive(&endpoint, &STRIPE, request).await.is_err());
+        }
+        let text = lines.text();
+        assert_eq!(text.matches("webhook refused").count(), 1, "{text}");
+        assert_eq!(endpoint.refused.ended(Instant::now()).map(|series| series.total), Some(4));
     }
 }

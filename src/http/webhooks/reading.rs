@@ -1,41 +1,35 @@
-//! What the parsers of all providers share: errors with the field's path, the checks of single values, and the shares that a
-//! refund's metadata may name. Pure.
+//! Reads what all providers' events have in common, with the path of the field in every error. Pure.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::http::problem::locate;
-use crate::ledger::{EventContent, NamedShare};
+use crate::http::json;
+use crate::ledger::{EventContent, FieldProblem, NamedShare};
 
-/// The providers' ids and types are shorter.
+/// Longer than any id or type of a provider.
 const IDENTIFIER_MAX_BYTES: usize = 255;
 
-/// A signed body that is not an event, or an event of a type that counts with an object that can't be used.
+/// A signed body that is not an event, or an event of a supported type with an object that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{problem}", .field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default())]
+#[error("{}", match .field { Some(field) => FieldProblem::new(field, problem).to_string(), None => problem.clone() })]
 pub struct MalformedEvent {
-    /// The JSON path (`data.object.amount`), unless the body as a whole is meant.
+    /// The JSON path (`data.object.amount`), unless the whole body is wrong.
     pub field: Option<String>,
-    /// What is wrong, and what is allowed.
+    /// What is wrong, as it reads behind the field's name.
     pub problem: String,
 }
 
 /// The whole body.
 pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, MalformedEvent> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let document = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(&error, ""))?;
-    deserializer.end().map_err(|error| MalformedEvent { field: None, problem: error.to_string() })?;
-    Ok(document)
+    json::read(body).map_err(|(field, problem)| MalformedEvent { field, problem })
 }
 
 /// The part of the body at `path`.
 pub(super) fn read<T: DeserializeOwned>(part: &Value, path: &str) -> Result<T, MalformedEvent> {
-    serde_path_to_error::deserialize(part).map_err(|error| malformed(&error, path))
-}
-
-fn malformed(error: &serde_path_to_error::Error<serde_json::Error>, root: &str) -> MalformedEvent {
-    let (field, problem) = locate(error, root);
-    MalformedEvent { field, problem }
+    serde_path_to_error::deserialize(part).map_err(|error| {
+        let (field, problem) = json::locate(&error, path);
+        MalformedEvent { field, problem }
+    })
 }
 
 fn refused(field: impl Into<String>, problem: String) -> MalformedEvent {
@@ -50,16 +44,15 @@ pub(super) fn positive(field: String, amount: i64) -> Result<i64, MalformedEvent
     if amount > 0 {
         return Ok(amount);
     }
-    Err(refused(field, format!("is {amount}; allowed: minor units, more than 0")))
+    Err(refused(field, format!("must be a positive integer in minor units (got {amount})")))
 }
 
-/// Also keeps out the NUL character, which PostgreSQL refuses: such an event would be sent again for days.
+/// Refuses NUL too: PostgreSQL does, and such an event would be resent for days.
 pub(super) fn identifier(field: impl Into<String>, value: String) -> Result<String, MalformedEvent> {
     if (1..=IDENTIFIER_MAX_BYTES).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(value);
     }
-    let allowed = format!("allowed: 1 to {IDENTIFIER_MAX_BYTES} ASCII characters without white space");
-    Err(refused(field, format!("is not an identifier; {allowed}")))
+    Err(refused(field, format!("must be 1 to {IDENTIFIER_MAX_BYTES} ASCII characters without white space")))
 }
 
 pub(super) fn currency(field: String, value: &str) -> Result<String, MalformedEvent> {
@@ -67,11 +60,11 @@ pub(super) fn currency(field: String, value: &str) -> Result<String, MalformedEv
         return Ok(value.to_ascii_lowercase());
     }
     let shown: String = value.chars().take(20).collect();
-    Err(refused(field, format!("is {shown:?}; allowed: three letters (ISO 4217)")))
+    Err(refused(field, format!("must be a three-letter ISO 4217 code (got {shown:?})")))
 }
 
-/// What `metadata` asks of each transfer, under keys like `clawback[tr_1]`; `None` where there is no such key. Taken as it is
-/// written, since a share that makes no sense must not lose the refund.
+/// Each transfer's share in `metadata`, under keys like `clawback[tr_1]`; `None` without such a key. Kept as written: a share
+/// that makes no sense must not lose the refund.
 pub(super) fn named_shares(metadata: &Value) -> Option<Vec<NamedShare>> {
     let named = metadata.as_object()?.iter().filter_map(|(key, amount)| {
         let id = key.strip_prefix("clawback[")?;

@@ -1,8 +1,7 @@
-//! Stripe's events in the ledger's words. Pure; called with a body whose signature has been verified.
+//! Translates Stripe's verified events into the ledger's. Pure.
 //!
-//! Five types tell of refunds; everything else is recorded as irrelevant, so that an endpoint that was subscribed to more
-//! than it needs is no error. It never guesses: where an event leaves out what counts, the one that has it is waited for.
-//! Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
+//! Five types report refunds; all others are recorded as irrelevant. An event that leaves out what matters waits for the one
+//! that has it. Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,7 +19,7 @@ struct Event {
     object: Option<String>,
     #[serde(default)]
     data: Value,
-    /// Only thin events have it.
+    /// In thin events only.
     #[serde(default)]
     related_object: Value,
 }
@@ -31,18 +30,32 @@ struct Refund {
     amount: i64,
     currency: String,
     status: Option<String>,
-    payment_intent: Option<String>,
-    charge: Option<String>,
-    /// Present when Stripe has taken the money back from the seller together with the refund.
+    payment_intent: Option<Reference>,
+    charge: Option<Reference>,
+    /// Present when Stripe reversed the transfer together with the refund.
     transfer_reversal: Option<IgnoredAny>,
     #[serde(default)]
     metadata: Value,
 }
 
+/// Another object: its id, or all of it where the endpoint expands it.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "Value")]
+struct Reference(String);
+
+impl TryFrom<Value> for Reference {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let id = value.as_str().or_else(|| value["id"].as_str());
+        id.map(|id| Self(id.to_owned())).ok_or("must be an id, or an object with an id")
+    }
+}
+
 #[derive(Deserialize)]
 struct Charge {
     id: String,
-    payment_intent: Option<String>,
+    payment_intent: Option<Reference>,
     /// Left out by newer API versions.
     refunds: Option<Refunds>,
 }
@@ -55,7 +68,7 @@ struct Refunds {
 /// Reads an event.
 ///
 /// # Errors
-/// [`MalformedEvent`] when it is no event, or when an event of a supported type has an object that can't be used.
+/// [`MalformedEvent`] when the body is not an event, or an event of a supported type has an object that can't be used.
 pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
     let event: Event = document(body)?;
     let event_id = identifier("id", event.id)?;
@@ -94,16 +107,16 @@ fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
     Ok(EventContent::Refunds(events))
 }
 
-/// `None` when it names no payment. What a listed refund leaves out, its charge has.
+/// `None` when it names no payment. Its charge has what a listed refund leaves out.
 fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<Option<RefundEvent>, MalformedEvent> {
     let at = |field: &str| format!("{path}.{field}");
     let refund_ref = identifier(at("id"), refund.id)?;
     let amount = positive(at("amount"), refund.amount)?;
     let currency = currency(at("currency"), &refund.currency)?;
     let payment_intent = refund.payment_intent.or_else(|| charge.and_then(|charge| charge.payment_intent.clone()));
-    let payment_intent = payment_intent.map(|id| identifier(at("payment_intent"), id)).transpose()?;
-    let charge_ref = refund.charge.or_else(|| charge.map(|charge| charge.id.clone()));
-    let charge_ref = charge_ref.map(|id| identifier(at("charge"), id)).transpose()?;
+    let payment_intent = payment_intent.map(|Reference(id)| identifier(at("payment_intent"), id)).transpose()?;
+    let charge_ref = refund.charge.or_else(|| charge.map(|charge| Reference(charge.id.clone())));
+    let charge_ref = charge_ref.map(|Reference(id)| identifier(at("charge"), id)).transpose()?;
     let Some(payment_ref) = payment_intent.or_else(|| charge_ref.clone()) else { return Ok(None) };
     let progress = match refund.status {
         Some(status) if status == "succeeded" => RefundProgress::Succeeded,

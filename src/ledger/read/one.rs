@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
 
 use super::{PaymentView, RefundView, ReversalView, TransferView};
@@ -22,12 +22,17 @@ pub struct TransferToProbe {
 }
 
 impl Ledger {
-    /// The payment with this reference.
+    /// The payment with this reference, or with this id of Clawback's.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn payment(&self, payment_ref: &str) -> Result<Option<PaymentView>, LedgerError> {
-        Ok(payment(&self.store.db, payment_ref).await?)
+        if let Some(found) = payment(&self.store.db, payment_ref).await? {
+            return Ok(Some(found));
+        }
+        let Ok(id) = payment_ref.parse::<Uuid>() else { return Ok(None) };
+        let Some(row) = payment::Entity::find_by_id(id).one(&self.store.db).await? else { return Ok(None) };
+        Ok(payment(&self.store.db, &row.payment_ref).await?)
     }
 
     /// The transfer with this id: Clawback's or Stripe's.
@@ -81,10 +86,10 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
-        let is_it = match id.parse::<Uuid>() {
-            Ok(id) => claim::Column::Id.eq(id),
-            Err(_) => claim::Column::Reference.eq(id),
-        };
+        let mut is_it = Condition::any().add(claim::Column::Reference.eq(id));
+        if let Ok(id) = id.parse::<Uuid>() {
+            is_it = is_it.add(claim::Column::Id.eq(id));
+        }
         let Some(row) = claim::Entity::find().filter(claim::Column::Kind.eq(ClaimKind::Refund)).filter(is_it).order_by_asc(claim::Column::Id).one(&self.store.db).await?
         else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What the ledger shows of itself: the shapes of the HTTP API and of the commands' JSON. Read-only.
+//! The shapes of the HTTP API and of the commands' JSON.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::ledger::Source;
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 
-/// A payment to register, with what was paid out of it to sellers.
+/// A payment to register, with its transfers to sellers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPayment {
@@ -21,19 +21,19 @@ pub struct NewPayment {
     /// ISO 4217, any case.
     #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
-    /// What went to the sellers.
+    /// The sellers' transfers.
     #[schema(min_items = 1, max_items = 1_000)]
     pub transfers: Vec<NewTransfer>,
 }
 
-/// A transfer to one seller, as registered.
+/// A transfer to one seller, to register.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTransfer {
     /// The marketplace's id of the seller.
     #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("s1"))]
     pub seller_id: String,
-    /// Stripe's id of the transfer (`tr_…`). None: Clawback creates it.
+    /// Stripe's id of the transfer (`tr_…`). Without it, Clawback creates the transfer.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("tr_1"))]
     pub stripe_transfer_id: Option<String>,
@@ -48,17 +48,17 @@ pub struct NewTransfer {
     pub currency: String,
 }
 
-/// A refund that has succeeded, reported by somebody who knows of it in another way than by webhook.
+/// A succeeded refund, reported directly instead of by webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
-    /// Whose refund it is. Together with `refund_ref` it is what the webhooks know the refund by.
+    /// The provider. Identifies the refund together with `refund_ref`.
     #[serde(default = "stripe")]
     pub source: Source,
     /// The provider's id of the refund (`re_…`).
     #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("re_1"))]
     pub refund_ref: String,
-    /// The payment's reference, as it is registered.
+    /// The reference that the payment is registered under.
     #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("pi_1"))]
     pub payment_ref: String,
     /// What goes back to the buyer, in minor units.
@@ -67,19 +67,19 @@ pub struct NewRefund {
     /// ISO 4217, any case.
     #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
-    /// What is taken back from each transfer; from one that is not named, nothing. Absent: by ratio.
+    /// What to take back from each transfer; nothing from a transfer that is not listed. Absent: split by ratio.
     #[serde(default)]
     pub transfers: Option<Vec<NewShare>>,
 }
 
-/// What a refund asks of one transfer.
+/// What to take back from one transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewShare {
     /// Stripe's id of the transfer (`tr_…`) or Clawback's.
     #[schema(examples("tr_1"))]
     pub transfer_id: String,
-    /// Minor units of the transfer's currency; 0: nothing.
+    /// Minor units of the transfer's currency, at least 0.
     #[schema(minimum = 0, examples(3_600))]
     pub amount: i64,
 }
@@ -88,7 +88,7 @@ fn stripe() -> Source {
     Source::Stripe
 }
 
-/// A registered payment with everything that hangs on it.
+/// A registered payment with its transfers and their reversals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PaymentView {
     /// The provider's id of the payment.
@@ -114,7 +114,7 @@ pub struct TransferView {
     /// The marketplace's id of the seller.
     #[schema(examples("s1"))]
     pub seller_id: String,
-    /// Stripe's id; none while Clawback has yet to create it.
+    /// Stripe's id; null until Clawback has created it.
     #[schema(examples("tr_1"))]
     pub stripe_transfer_id: Option<String>,
     /// The seller's connected account.
@@ -126,16 +126,16 @@ pub struct TransferView {
     /// ISO 4217, lower case.
     #[schema(examples("eur"))]
     pub currency: String,
-    /// Where it stands.
+    /// Its status.
     pub status: TransferStatus,
-    /// Minor units that are back.
+    /// Minor units taken back.
     #[schema(examples(0))]
     pub amount_reversed: i64,
-    /// Retries of its creation that are used up; 0 for a transfer that was registered with its Stripe id.
+    /// Retries of its creation so far; 0 for a transfer registered with its Stripe id.
     pub retry_count: i32,
-    /// When Stripe will be asked again to create it, if a retry is waiting.
+    /// When its creation is retried, if a retry is due.
     pub next_retry_at: Option<DateTime<Utc>>,
-    /// Stripe's code, or ours, of the last failure to create it.
+    /// The code of the last failure to create it: Stripe's or ours.
     pub failure_code: Option<String>,
     /// That failure in words.
     pub failure_message: Option<String>,
@@ -163,18 +163,18 @@ pub struct ReversalView {
     /// ISO 4217, lower case.
     #[schema(examples("eur"))]
     pub currency: String,
-    /// Where it stands.
+    /// Its status.
     pub status: ReversalStatus,
-    /// Retries used up.
+    /// Retries so far.
     pub retry_count: i32,
-    /// When Stripe will be asked again, if a retry is waiting.
+    /// When it is retried, if a retry is due.
     pub next_retry_at: Option<DateTime<Utc>>,
     /// Stripe's id of the reversal (`trr_…`).
     #[schema(examples("trr_1"))]
     pub stripe_reversal_id: Option<String>,
-    /// The money came back by another hand than ours (Stripe's dashboard, say).
+    /// The money was taken back outside Clawback, for example in Stripe's dashboard.
     pub externally_reversed: bool,
-    /// Stripe's code, or ours, of the last failure.
+    /// The code of the last failure: Stripe's or ours.
     #[schema(examples("resource_missing"))]
     pub failure_code: Option<String>,
     /// The last failure in words.
@@ -184,12 +184,12 @@ pub struct ReversalView {
     pub created_at: DateTime<Utc>,
 }
 
-/// A refund that a provider reported, and what it led to.
+/// A reported refund and its reversals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RefundView {
     /// Clawback's id.
     pub id: Uuid,
-    /// Who reported it.
+    /// The provider that reported it.
     pub source: Source,
     /// The provider's id (`re_…`).
     #[schema(examples("re_1"))]
@@ -203,17 +203,17 @@ pub struct RefundView {
     /// ISO 4217, lower case.
     #[schema(examples("eur"))]
     pub currency: String,
-    /// What became of it.
+    /// Its status.
     pub status: ClaimStatus,
-    /// Why, where that needs words.
+    /// The reason for the status, where it needs one.
     pub status_reason: Option<String>,
     /// When it was first reported.
     pub created_at: DateTime<Utc>,
-    /// When its provider said that it has failed. It does not count any more.
+    /// When its provider reported that it failed. It then takes nothing back.
     pub failed_at: Option<DateTime<Utc>>,
-    /// What an operator has to do about it.
+    /// What an operator must do about it.
     pub attention: Option<String>,
-    /// One for each transfer that it asks money from.
+    /// One for each transfer that it takes money back from.
     pub reversals: Vec<ReversalView>,
 }
 

@@ -78,6 +78,24 @@ fn a_refund_without_a_payment_intent_belongs_to_its_charge() {
 }
 
 #[test]
+fn an_object_is_named_by_its_id_or_given_in_full() {
+    for (field, id) in [("payment_intent", "pi_1"), ("charge", "ch_1")] {
+        let expanded = refund_with(field, json!({"id": id, "object": field, "amount": 9000}));
+        let refund = only_refund(&event("refund.created", &expanded));
+        assert_eq!((refund.payment_ref.as_str(), refund.charge_ref.as_deref()), ("pi_1", Some("ch_1")));
+        for wrong in [json!({"object": field}), json!({"id": 7}), json!([]), json!(7)] {
+            let error = parse(event("refund.created", &refund_with(field, wrong)).to_string().as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("data.object.{field} must be an id, or an object with an id"));
+        }
+    }
+    let mut listed = refund_with("payment_intent", Value::Null);
+    listed["charge"] = Value::Null;
+    let mut charge = charge(json!({"data": [listed]}));
+    charge["payment_intent"] = json!({"id": "pi_1", "object": "payment_intent"});
+    assert_eq!(only_refund(&event("charge.refunded", &charge)).payment_ref, "pi_1");
+}
+
+#[test]
 fn a_refund_without_payment_intent_and_charge_is_irrelevant() {
     let mut refund = refund_with("payment_intent", Value::Null);
     refund["charge"] = Value::Null;
