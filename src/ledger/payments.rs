@@ -65,6 +65,26 @@ impl Ledger {
         repeated(|| self.try_to_import(&new, dry_run)).await
     }
 
+    /// [`Self::import_payment`] for a set of payments: one answer for each, in their order.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] when the set could not be finished. Some of it may be registered, so importing it again is
+    /// right.
+    pub async fn import_payments(
+        &self,
+        payments: Vec<NewPayment>,
+        dry_run: bool,
+    ) -> Result<Vec<Result<bool, LedgerError>>, LedgerError> {
+        let mut answers = Vec::with_capacity(payments.len());
+        for payment in payments {
+            match self.import_payment(payment, dry_run).await {
+                Err(error @ (LedgerError::Database(_) | LedgerError::Stale { .. })) => return Err(error),
+                answer => answers.push(answer),
+            }
+        }
+        Ok(answers)
+    }
+
     async fn try_to_import(&self, new: &NewPayment, dry_run: bool) -> Result<bool, LedgerError> {
         let txn = self.begin().await?;
         let (created, jobs) = self.register(&txn, new, IMPORT).await?;
