@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
 use crate::api::{self, ApiState};
@@ -18,19 +20,44 @@ use crate::ledger::Ledger;
 use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
 use crate::{openapi, stripe};
 
+const NO_DATABASE: &str = "the database can't be reached; check DATABASE_URL";
+
 /// Connects to the database that `config` names, without looking at its schema.
 ///
 /// # Errors
-/// When it can't be reached.
+/// When it can't be reached; says so at once, with host and port.
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
+    probe_postgres(config.database_url.expose_secret()).await.context(NO_DATABASE)?;
+    connect_patiently(config).await
+}
+
+/// A process that starts beside its database gives it a few seconds.
+async fn connect_patiently(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
-    let what = "the database can't be reached; check DATABASE_URL";
-    let ledger = Ledger::connect(url, config.reversal.check_interval).await.context(what)?;
+    let ledger = Ledger::connect(url, config.reversal.check_interval).await.context(NO_DATABASE)?;
     Ok(ledger.with_creation_grace(config.transfer_retry.check_interval))
 }
 
+/// The pool retries a refused connection until its time limit and then reports only that limit.
+async fn probe_postgres(url: &str) -> Result<()> {
+    if !url.starts_with("postgres") {
+        return Ok(());
+    }
+    // sqlx reports what is wrong with the URL, and connects to Unix sockets.
+    let Ok(options) = url.parse::<PgConnectOptions>() else { return Ok(()) };
+    let (host, port) = (options.get_host(), options.get_port());
+    if options.get_socket().is_some() || host.starts_with('/') {
+        return Ok(());
+    }
+    match tokio::time::timeout(Duration::from_secs(5), TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => bail!("PostgreSQL at {host}:{port} can't be reached: {error}"),
+        Err(_) => bail!("PostgreSQL at {host}:{port} did not answer within 5 s"),
+    }
+}
+
 pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
-    let ledger = connect_ledger(config).await?;
+    let ledger = connect_patiently(config).await?;
     match config.app_env {
         AppEnv::Development => {
             let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;
