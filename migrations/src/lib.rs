@@ -20,9 +20,6 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m20261101_000001_ledger::MIGRATION),
-            Box::new(m20261101_000002_history_is_append_only::MIGRATION),
-        ]
+        vec![Box::new(m20261101_000001_ledger::MIGRATION), Box::new(m20261101_000002_history_is_append_only::MIGRATION)]
     }
 }

@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
 use crate::config::{AppEnv, Config};
@@ -21,23 +23,48 @@ use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, Rever
 /// Connections to the database of one process. Batches need few.
 const MAX_CONNECTIONS: u32 = 20;
 
+const NO_DATABASE: &str = "the database can't be reached; check DATABASE_URL";
+
 /// Connects to the database that `config` names, without looking at its schema.
 ///
 /// # Errors
-/// When it can't be reached.
+/// When it can't be reached; says so at once, with host and port.
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
+    probe_postgres(config.database_url.expose_secret()).await.context(NO_DATABASE)?;
+    connect_patiently(config).await
+}
+
+/// A process that starts beside its database gives it a few seconds.
+async fn connect_patiently(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
-    let what = "the database can't be reached; check DATABASE_URL";
     let options = LedgerOptions {
         reversal_grace: config.reversal.check_interval,
         creation_grace: config.transfer_retry.check_interval,
         max_connections: MAX_CONNECTIONS,
     };
-    Ledger::connect(url, options).await.context(what)
+    Ledger::connect(url, options).await.context(NO_DATABASE)
+}
+
+/// The pool retries a refused connection until its time limit and then reports only that limit.
+async fn probe_postgres(url: &str) -> Result<()> {
+    if !url.starts_with("postgres") {
+        return Ok(());
+    }
+    // sqlx reports what is wrong with the URL, and connects to Unix sockets.
+    let Ok(options) = url.parse::<PgConnectOptions>() else { return Ok(()) };
+    let (host, port) = (options.get_host(), options.get_port());
+    if options.get_socket().is_some() || host.starts_with('/') {
+        return Ok(());
+    }
+    match tokio::time::timeout(Duration::from_secs(5), TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => bail!("PostgreSQL at {host}:{port} can't be reached: {error}"),
+        Err(_) => bail!("PostgreSQL at {host}:{port} did not answer within 5 s"),
+    }
 }
 
 pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
-    let ledger = connect_ledger(config).await?;
+    let ledger = connect_patiently(config).await?;
     match config.app_env {
         AppEnv::Development => {
             let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;

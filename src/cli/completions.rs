@@ -1,4 +1,4 @@
-//! `clawback completions`: a script that lets a shell complete the commands. Needs no configuration.
+//! `clawback completions`: prints a shell's completion script. Needs no configuration.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use super::terminal::output;
                         clawback completions zsh  > ~/.zfunc/_clawback\n  \
                         clawback completions fish > ~/.config/fish/completions/clawback.fish")]
 pub(super) struct Completions {
-    /// Whose
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -1,7 +1,4 @@
-//! `clawback doctor`: looks at everything that Clawback needs, and says what to do about what is not right.
-//!
-//! The checks run at the same time, each with a short time limit, and a broken part hides no other. It changes nothing,
-//! and shows no secret.
+//! `clawback doctor`: checks everything that Clawback needs, side by side, and says what to do. It changes nothing.
 
 mod broker;
 mod configuration;
@@ -9,7 +6,7 @@ mod database;
 mod finding;
 mod stripe;
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +14,38 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use url::Url;
 
 use self::finding::{Finding, Status};
+use super::NEEDS_ATTENTION;
 use super::output::{Format, json};
-use super::terminal::print;
-use super::topology::parse_management;
+use super::terminal::{in_color, print};
+use super::topology::Management;
 use crate::config::{Config, EffectiveSetting};
 
 /// For each check, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Args)]
-#[command(after_help = "Each line is ok, a warning, or an error with what to do. Checked are the configuration, the \
-                        database with its migrations and clock, what waits in the ledger, the broker with its version, \
-                        feature flags, queues, consumers and parked jobs, and Stripe with the key, its mode, and the \
-                        clock. Nothing is changed: Stripe is asked for a list of one transfer.\n\n\
+#[command(
+    after_help = "Each line is ok, a warning, or an error with what to do. Checks the configuration; the database, \
+                        its migrations and clock, and what waits in the ledger; the broker, its version, feature \
+                        flags, queues, consumers and parked jobs; and Stripe, the key, its mode, and the clock. \
+                        Nothing is changed: Stripe is asked for a list of one transfer.\n\n\
                         --format json: {\"status\": \"ok\" | \"warning\" | \"error\", \"checks\": [{\"check\", \
                         \"status\", \"message\", \"remedy\"}]}; \"remedy\" is null where there is nothing to do.\n\n\
                         Examples:\n  \
                         clawback doctor\n  \
+                        clawback doctor --strict || mail -s clawback ops@example.com\n  \
                         clawback doctor --format json | jq '.checks[] | select(.status != \"ok\")'\n\n\
-                        Exit codes: 0 no error (there may be warnings), 1 at least one error, 2 wrong usage.")]
+                        Exit codes: 0 no error (with --strict: no warning either), 1 at least one error, 2 wrong usage, \
+                        3 with --strict: at least one warning."
+)]
 pub(super) struct Doctor {
-    /// RabbitMQ's management API, if it is not on port 15672 of AMQP_URL's host
-    #[arg(long, value_name = "URL", value_parser = parse_management)]
-    management: Option<Url>,
+    #[command(flatten)]
+    management: Management,
+    /// Exit with 3 on any warning, such as debts that failed, and refunds that are unmatched or need attention
+    #[arg(long)]
+    strict: bool,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -57,7 +60,7 @@ struct Diagnosis {
 }
 
 impl Doctor {
-    /// `ready` is the configuration as it was loaded: a bad one is a finding like any other.
+    /// `ready` is the result of loading the configuration: a bad one is a finding like any other.
     pub(super) async fn execute(self, ready: Result<Config>) -> Result<ExitCode> {
         let checks = match (ready, Config::effective()) {
             (_, Err(error)) => configuration::unusable(&error),
@@ -69,19 +72,22 @@ impl Doctor {
         match self.format {
             Format::Json => json(&mut out, &Diagnosis { status, checks })?,
             Format::Table => {
-                let in_colour =
-                    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-                checks.iter().try_for_each(|finding| finding.show(&mut out, in_colour))?;
+                let in_color = in_color();
+                checks.iter().try_for_each(|finding| finding.show(&mut out, in_color))?;
                 writeln!(out, "\n{}", summary(&checks))?;
             }
         }
         print(&out)?;
-        Ok(if status == Status::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(match status {
+            Status::Error => ExitCode::FAILURE,
+            Status::Warning if self.strict => ExitCode::from(NEEDS_ATTENTION),
+            Status::Warning | Status::Ok => ExitCode::SUCCESS,
+        })
     }
 }
 
-/// Each part in a task of its own: what one of them computes (certificates to load, say) must not cost another its time.
-async fn examine(config: Config, settings: &[EffectiveSetting], management: Option<Url>) -> Vec<Finding> {
+/// Each part runs in a task of its own, so what one computes (loading certificates, say) costs another none of its time.
+async fn examine(config: Config, settings: &[EffectiveSetting], management: Management) -> Vec<Finding> {
     let mut findings = configuration::check(&config, settings);
     let config = Arc::new(config);
     let (of_database, of_broker, of_stripe) = (Arc::clone(&config), Arc::clone(&config), config);

@@ -26,6 +26,9 @@ use crate::app::{App, Role};
 use crate::config::Config;
 use crate::telemetry;
 
+/// The exit code of a command that is done, and found what needs attention or nothing that matches.
+const NEEDS_ATTENTION: u8 = 3;
+
 /// Takes back from sellers what a refund makes them owe: Stripe Connect transfer reversals as durable jobs on RabbitMQ.
 #[derive(Debug, Parser)]
 #[command(

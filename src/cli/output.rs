@@ -1,4 +1,4 @@
-//! How the commands print: tables for people, JSON for programs. Used by every command that shows something.
+//! Tables for people, JSON for programs.
 
 use std::io::{ErrorKind, Result, Write};
 
@@ -18,7 +18,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// A table without lines, that wraps long cells rather than grow wider than [`WIDTH`].
+/// A table without lines that wraps long cells to stay within [`WIDTH`].
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
@@ -32,7 +32,7 @@ pub(super) fn json(out: &mut impl Write, object: &impl Serialize) -> Result<()> 
     writeln!(out)
 }
 
-/// Says under a list of the newest `shown` that `--limit` has cut it off, if it has.
+/// Says under a list of `shown` rows that `--limit` cut it off, if it did.
 pub(super) fn more(out: &mut impl Write, shown: usize, limit: u64) -> Result<()> {
     if shown as u64 == limit { writeln!(out, "The newest {limit}; more with --limit.") } else { Ok(()) }
 }
@@ -56,7 +56,7 @@ pub(super) fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) 
     writeln!(out, "{line}")
 }
 
-/// A reader that has gone (`| head`) wants no more, which is no error.
+/// A reader that has gone (`| head`) is no error.
 pub(super) fn unless_closed(written: Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

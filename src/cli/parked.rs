@@ -14,7 +14,7 @@ use super::operator::{self, Output, Who, parse_reason};
 use super::output::{Format, json};
 use super::terminal::print;
 use crate::config::Config;
-use crate::operator::{ParkedAction, Filter, Handled, Operator, Parked, Sorted};
+use crate::operator::{Filter, Handled, Operator, Parked, ParkedAction, Sorted};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Every row that is given up has its job's message in a parking queue (reversals.parked, \

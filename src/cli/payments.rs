@@ -1,11 +1,10 @@
-//! `clawback payments`: what was paid out of payments, for operators.
+//! `clawback payments`: registers payments and their transfers.
 
 mod csv;
 mod import;
 mod item;
 mod json_lines;
 mod lines;
-mod progress;
 mod report;
 mod source;
 

@@ -1,4 +1,4 @@
-//! `clawback queues`: declare the queues on the broker, look at them, and compare them with what is wanted.
+//! `clawback queues`: declares the queues on the broker, shows them, and compares them with what is wanted.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,32 +8,30 @@ use clap::{Args, Subcommand};
 use futures_util::future::try_join_all;
 use queues::{Broker, Difference, QueueStatus, Topology};
 use serde::Serialize;
-use url::Url;
 
+use super::NEEDS_ATTENTION;
 use super::output::{Format, json, table, wrap};
 use super::terminal::print;
-use super::topology::{Comparison, by_remedy, compare, management, no_consumer, parse_management, remedy};
+use super::topology::{Management, by_remedy, remedy, survey};
 use crate::app;
 use crate::config::Config;
 
-/// The exit code when something is not as wanted.
-const PROBLEMS: u8 = 3;
 const UNREACHABLE: &str = "the broker could not be asked; check AMQP_URL";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Queues {
-    /// Declare the exchange and the queues, and show them; those that are there already must be as wanted
+    /// Declare the exchange and the queues, and show them
     #[command(
-        after_help = "Repeating it is harmless. A queue that is there and differs is left as it is: exit code 1.\n\n\
+        after_help = "Repeating it is harmless. A queue that exists and differs is left as it is: exit code 1.\n\nExample:\n  clawback queues declare && clawback queues verify\n\n\
                             Exit codes: 0 all are declared, 1 failed, 2 wrong usage."
     )]
     Declare(Output),
     /// Show each queue with its messages and consumers
-    #[command(after_help = "MESSAGES are those that are ready: not those that a worker has.\n\n\
+    #[command(after_help = "MESSAGES counts those that are ready, not those that a worker holds.\n\n\
                             --format json: {\"queues\": [{\"name\", \"exists\", \"messages\", \"consumers\"}]}\n\n\
                             Exit codes: 0 shown, 1 failed, 2 wrong usage.")]
     Status(Output),
-    /// Compare the queues with what is wanted, and say what to do; exit code 3 if something is not
+    /// Compare the queues with what is wanted, and say what to do; exit code 3 on a difference
     Verify(Verify),
 }
 
@@ -45,19 +43,21 @@ pub(super) struct Output {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Compared are every queue's type, TTL, dead-letter target and strategy, overflow, limits and \
-                        policies, the exchange, and the binding; and each work queue must have a consumer. Where the \
-                        management API can't be asked (AMQP_URL's user needs the tag `monitoring` there), AMQP tells what is missing and the first difference of each \
-                        queue, but no policies and no binding.\n\n\
+#[command(
+    after_help = "Compares every queue's type, TTL, dead-letter target and strategy, overflow, limits and policies, \
+                        the exchange, and the binding; each work queue must have a consumer. Without the management \
+                        API (its user needs the tag `monitoring`), AMQP shows what is missing and the first \
+                        difference of each queue, but no policies and no binding.\n\n\
                         --format json: {\"broker_version\", \"limited\", \"queues\": [{\"name\", \"exists\", \
                         \"messages\", \"consumers\"}], \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
                         \"remedy\"}]}; \"limited\" says why only AMQP was asked, or is null.\n\n\
-                        Exit codes: 0 as wanted, 1 failed (the broker can't be asked), 2 wrong usage, 3 something is \
-                        not as wanted.")]
+                        Example:\n  \
+                        clawback queues verify --management https://rabbitmq.example.com:15671\n\n\
+                        Exit codes: 0 as wanted, 1 the broker can't be reached, 2 wrong usage, 3 something differs."
+)]
 pub(super) struct Verify {
-    /// RabbitMQ's management API, if it is not on port 15672 of AMQP_URL's host
-    #[arg(long, value_name = "URL", value_parser = parse_management)]
-    management: Option<Url>,
+    #[command(flatten)]
+    management: Management,
     #[command(flatten)]
     output: Output,
 }
@@ -69,7 +69,7 @@ struct Shown {
 }
 
 /// Names are only ever added.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Verified {
     broker_version: Option<String>,
     limited: Option<String>,
@@ -96,7 +96,8 @@ impl Queues {
             }
             Self::Status(output) => output,
         };
-        let queues = look(&broker, &topologies).await?;
+        let looks = topologies.iter().map(|topology| broker.verify(topology));
+        let queues: Vec<_> = try_join_all(looks).await.context(UNREACHABLE)?.into_iter().flatten().collect();
         let mut out = Vec::new();
         match output.format {
             Format::Json => json(&mut out, &Shown { queues })?,
@@ -109,20 +110,16 @@ impl Queues {
 
 impl Verify {
     async fn execute(self, config: &Config, broker: &Broker, topologies: &[Topology]) -> Result<ExitCode> {
-        let management = management(config, self.management);
-        let compared = topologies.iter().map(|topology| compare(broker, topology, management.as_ref()));
-        let compared = try_join_all(compared).await.context(UNREACHABLE)?;
-        let queues = look(broker, topologies).await?;
-        let mut verified = Verified { broker_version: None, limited: None, queues, problems: Vec::new() };
-        for (topology, Comparison { report, limited }) in topologies.iter().zip(compared) {
-            verified.broker_version = report.broker_version.or(verified.broker_version);
-            verified.limited = limited.or(verified.limited);
-            let consumed = |queue: &QueueStatus| queue.name == topology.queue() && queue.exists && queue.consumers == 0;
-            let unattended = verified.queues.iter().any(consumed).then(|| no_consumer(topology));
-            for difference in report.differences.into_iter().chain(unattended) {
-                let remedy = remedy(&difference);
-                verified.problems.push(Problem { difference, remedy });
-            }
+        let management = self.management.url(config)?;
+        let surveys = topologies.iter().map(|topology| survey(broker, topology, management.as_ref()));
+        let mut verified = Verified::default();
+        for (topology, survey) in topologies.iter().zip(try_join_all(surveys).await.context(UNREACHABLE)?) {
+            let unattended = survey.no_consumer(topology);
+            verified.broker_version = survey.report.broker_version.or(verified.broker_version);
+            verified.limited = survey.limited.or(verified.limited);
+            verified.queues.extend(survey.queues);
+            let problem = |difference| Problem { remedy: remedy(&difference), difference };
+            verified.problems.extend(survey.report.differences.into_iter().chain(unattended).map(problem));
         }
         let mut out = Vec::new();
         match self.output.format {
@@ -130,7 +127,7 @@ impl Verify {
             Format::Table => verified.show(&mut out)?,
         }
         print(&out)?;
-        Ok(if verified.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
+        Ok(if verified.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NEEDS_ATTENTION) })
     }
 }
 
@@ -146,16 +143,10 @@ impl Verified {
             writeln!(out, "Everything is as wanted.")?;
         }
         match &self.limited {
-            Some(why) => wrap(out, "", "", &format!("Policies and bindings were not looked at: {why}.")),
+            Some(why) => wrap(out, "", "", &format!("Policies and bindings were not checked: {why}.")),
             None => Ok(()),
         }
     }
-}
-
-/// Every queue of every topology.
-async fn look(broker: &Broker, topologies: &[Topology]) -> Result<Vec<QueueStatus>> {
-    let looks = topologies.iter().map(|topology| broker.verify(topology));
-    Ok(try_join_all(looks).await.context(UNREACHABLE)?.into_iter().flatten().collect())
 }
 
 fn show(out: &mut impl Write, queues: &[QueueStatus]) -> std::io::Result<()> {

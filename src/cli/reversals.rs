@@ -10,7 +10,7 @@ use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
-use crate::ledger::{Ledger, ReversalStatus, ReversalView};
+use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -98,8 +98,9 @@ impl Reversals {
                 }
             }
             Self::Replay(Replay { id, reason, who, output }) => {
-                let id = find(&ledger, &id).await?.id;
-                let left = operator::hands(config, ledger.clone())?.replay_reversal(id, &who.note(&reason)?).await?;
+                let id = find(&ledger, &id).await?.id.to_string();
+                let hands = operator::hands(config, ledger.clone())?;
+                let (id, left) = hands.replay(CallKind::Reverse, &id, &who.note(&reason)?).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it has happened";
                 operator::begun_anew(&mut out, output.format, ("Reversal", id), &now, &left, next)?;
@@ -159,13 +160,13 @@ pub(super) fn in_words(reversal: &ReversalView) -> Option<String> {
     };
     match reversal.status {
         ReversalStatus::Reversed => {
-            let by = if reversal.externally_reversed { ", by another hand than ours" } else { "" };
+            let by = if reversal.externally_reversed { ", by another program" } else { "" };
             reversal.stripe_reversal_id.as_ref().map(|id| format!("reversed at Stripe as {id}{by}"))
         }
         ReversalStatus::Pending => {
             let next = format!("next try {}", time(reversal.next_retry_at?));
             Some(failure().map_or(next.clone(), |failure| format!("{next}; {failure}")))
         }
-        ReversalStatus::PermanentlyFailed => failure(),
+        ReversalStatus::PermanentlyFailed | ReversalStatus::CalledOff | ReversalStatus::Closed => failure(),
     }
 }

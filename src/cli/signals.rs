@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, as a future. Used by the commands that run until they are stopped.
+//! Ctrl-C and SIGTERM as a future, for commands that run until they are stopped.
 
 use std::future::Future;
 

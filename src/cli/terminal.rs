@@ -1,11 +1,10 @@
-//! What goes to the terminal in the end: whole texts, with coloured status words where somebody looks, and without a
-//! complaint when the reader has seen enough (`clawback … | head`). Used by the commands that answer and end.
+//! Writes to stdout: status words in color on a terminal, and no error when the reader has gone (`clawback … | head`).
 
 use std::io::{ErrorKind, IsTerminal, Result, Write, stdout};
 
 use chrono::{DateTime, Utc};
 
-/// Ids that have no space to break at get one after so many characters: what the deepest indent leaves of a line.
+/// A longer word is split: this is what the deepest indent leaves of a line.
 const LONGEST_WORD: usize = 60;
 
 const RED: &str = "\x1b[31m";
@@ -15,16 +14,19 @@ const RESET: &str = "\x1b[0m";
 
 /// Writes `text` to stdout.
 pub(super) fn print(text: &[u8]) -> Result<()> {
-    let in_colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut out = output();
     match std::str::from_utf8(text) {
-        Ok(text) if in_colour => out.write_all(coloured(text).as_bytes())?,
+        Ok(text) if in_color() => out.write_all(colored(text).as_bytes())?,
         _ => out.write_all(text)?,
     }
     out.flush()
 }
 
-/// Stdout, for what is written bit by bit. Takes everything, also when nobody reads it any more.
+pub(super) fn in_color() -> bool {
+    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Stdout, for what is written bit by bit. Accepts everything, also after its reader has gone.
 pub(super) fn output() -> impl Write {
     WhileRead(stdout())
 }
@@ -47,7 +49,7 @@ impl<W: Write> Write for WhileRead<W> {
     }
 }
 
-/// For what came from elsewhere: nothing in it moves a cursor or is wider than a line.
+/// Text from outside, made safe to print: nothing in it moves a cursor or is wider than a line.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut word = 0;
@@ -63,31 +65,31 @@ pub(super) fn plain(text: &str) -> String {
     plain
 }
 
-/// A time in the way that every table shows it.
+/// A time as every table shows it.
 pub(super) fn time(at: DateTime<Utc>) -> String {
     at.format("%F %T UTC").to_string()
 }
 
-/// Status words in the colour of how they stand.
-fn coloured(text: &str) -> String {
+/// Colors the status words.
+fn colored(text: &str) -> String {
     let is_of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let mut coloured = String::with_capacity(text.len());
+    let mut colored = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find(is_of_word) {
         let (before, from_word) = rest.split_at(start);
         let (word, after) = from_word.split_at(from_word.find(|letter| !is_of_word(letter)).unwrap_or(from_word.len()));
-        coloured.push_str(before);
-        match colour(word) {
-            Some(colour) => coloured.extend([colour, word, RESET]),
-            None => coloured.push_str(word),
+        colored.push_str(before);
+        match color(word) {
+            Some(color) => colored.extend([color, word, RESET]),
+            None => colored.push_str(word),
         }
         rest = after;
     }
-    coloured.push_str(rest);
-    coloured
+    colored.push_str(rest);
+    colored
 }
 
-fn colour(word: &str) -> Option<&'static str> {
+fn color(word: &str) -> Option<&'static str> {
     match word {
         "permanently_failed" | "conflicting" => Some(RED),
         "pending" | "reversal_pending" | "unmatched" | "failed" => Some(YELLOW),
@@ -101,17 +103,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_status_words_are_coloured() {
+    fn only_whole_status_words_are_colored() {
         assert_eq!(
-            coloured("0199 permanently_failed, not irreversed"),
+            colored("0199 permanently_failed, not irreversed"),
             format!("0199 {RED}permanently_failed{RESET}, not irreversed")
         );
-        assert_eq!(coloured("pending → reversed"), format!("{YELLOW}pending{RESET} → {GREEN}reversed{RESET}"));
-        assert_eq!(coloured("äöü"), "äöü");
+        assert_eq!(colored("pending → reversed"), format!("{YELLOW}pending{RESET} → {GREEN}reversed{RESET}"));
+        assert_eq!(colored("äöü"), "äöü");
     }
 
     #[test]
-    fn what_came_from_elsewhere_moves_no_cursor_and_fits_a_line() {
+    fn text_from_outside_moves_no_cursor_and_fits_a_line() {
         assert_eq!(plain("a\x1b[2Jb\nc"), "a [2Jb c");
         assert_eq!(plain(&"x".repeat(130)), format!("{0} {0} {1}", "x".repeat(60), "x".repeat(10)));
     }

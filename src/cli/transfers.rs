@@ -12,7 +12,7 @@ use super::output::{Format, json, more, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
-use crate::ledger::{Ledger, TransferStatus, TransferView};
+use crate::ledger::{CallKind, Ledger, TransferStatus, TransferView};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -101,8 +101,9 @@ impl Transfers {
                 }
             }
             Self::Retry(Retry { id, reason, who, output }) => {
-                let id = find(&ledger, &id).await?.id;
-                let left = operator::hands(config, ledger.clone())?.retry_transfer(id, &who.note(&reason)?).await?;
+                let id = find(&ledger, &id).await?.id.to_string();
+                let hands = operator::hands(config, ledger.clone())?;
+                let (id, left) = hands.replay(CallKind::Create, &id, &who.note(&reason)?).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it exists";
                 operator::begun_anew(&mut out, output.format, ("Transfer", id), &now, &left, next)?;

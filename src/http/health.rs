@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use crate::ledger::{Ledger, LedgerError};
-use crate::worker::Switch;
+use crate::worker::CircuitState;
 
 /// Below the usual timeouts of orchestrators.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -175,12 +175,12 @@ fn migrations(pending: usize) -> Part {
 }
 
 /// What Stripe answered is for the log: this response is open to everyone.
-fn check_stripe(switch: &Switch) -> Part {
-    match switch {
-        Switch::On => Part::ok(),
-        Switch::Off { since, .. } => Part::degraded(format!(
-            "the circuit breaker (kill switch) is open since {}: Stripe can't be used, jobs wait; the log says why",
-            since.to_rfc3339_opts(SecondsFormat::Secs, true)
+fn check_stripe(state: &CircuitState) -> Part {
+    match state {
+        CircuitState::Closed => Part::ok(),
+        CircuitState::Open(outage) | CircuitState::HalfOpen(outage) => Part::degraded(format!(
+            "the circuit breaker is {state}: Stripe can't be used since {}, jobs wait; the log says why",
+            outage.since.to_rfc3339_opts(SecondsFormat::Secs, true)
         )),
     }
 }

@@ -12,7 +12,6 @@ use chrono::{DateTime, Utc};
 use super::ApiState;
 use super::problem::Problem;
 use crate::ledger::{Amounts, Totals, now};
-use crate::worker::Switch;
 
 /// Below Prometheus' default scrape timeout of 10 s.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(8);
@@ -38,13 +37,10 @@ pub(crate) async fn show(State(state): State<ApiState>) -> Result<impl IntoRespo
         let help = "Current limit of this process's calls to Stripe.";
         text.gauge("clawback_stripe_limiter_rate_per_second", help, limiter.per_second());
     }
-    if let Some(switch) = &state.stripe {
-        let off = u8::from(*switch.borrow() != Switch::On);
-        text.gauge(
-            "clawback_kill_switch_off",
-            "1 while this process consumes no jobs because Stripe can't be used.",
-            off,
-        );
+    if let Some(breaker) = &state.stripe {
+        let now = breaker.borrow().to_string();
+        let states = ["closed", "half_open", "open"].map(|name| (labels([("state", name)]), u8::from(now == name)));
+        text.gauges("clawback_circuit_breaker_state", "1 for the state of this process's circuit breaker.", states);
     }
     let text = text.into_text() + &state.recorder.render();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))

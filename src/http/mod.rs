@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::ledger::Ledger;
 use crate::telemetry::Recorder;
-use crate::worker::{Limiter, Switch};
+use crate::worker::{CircuitState, Limiter};
 
 use self::problem::{Kind, Problem};
 use self::sampled::Sampled;
@@ -46,7 +46,7 @@ pub struct ApiState {
     /// The outbox's connection; `None` in a process that does not publish.
     pub broker: Option<watch::Receiver<queues::ConnectionState>>,
     /// The circuit breaker; `None` in a process without a worker.
-    pub stripe: Option<watch::Receiver<Switch>>,
+    pub stripe: Option<watch::Receiver<CircuitState>>,
     /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
     /// This process's counters.

@@ -225,7 +225,7 @@ impl From<LedgerError> for Problem {
                 Self { cause: Some(Cause(detail)), ..Self::unavailable(Kind::Unavailable.row().when) }
             }
             LedgerError::Overloaded => Self::new(Kind::Overloaded, detail).retry_after(1),
-            LedgerError::Stale { .. } => Self::new(Kind::Stale, detail).retry_after(1),
+            LedgerError::Stale { .. } | LedgerError::Retry => Self::new(Kind::Stale, detail).retry_after(1),
             LedgerError::Illegal(_) | LedgerError::Conflict(_) => Self::new(Kind::Conflict, detail),
             LedgerError::NotFound { .. } => Self::not_found(detail),
             LedgerError::Invalid(errors) => Self::invalid(errors),

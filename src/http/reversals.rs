@@ -12,7 +12,7 @@ use super::extract::{self, Id, Parameter, Query, parameter};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
 use super::{ApiState, unknown};
-use crate::ledger::{ReversalStatus, ReversalView};
+use crate::ledger::{CallKind, ReversalStatus, ReversalView};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -148,8 +148,7 @@ pub(crate) async fn replay(
     extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
     let note = body.note();
-    let reversal = state.ledger.reversal(&id).await?.ok_or_else(|| unknown("reversal"))?;
-    state.ledger.replay_reversal(reversal.id, &note).await?;
-    let replayed = state.ledger.reversal(&reversal.id.to_string()).await?;
+    let id = state.ledger.replay(CallKind::Reverse, &id, &note).await?;
+    let replayed = state.ledger.reversal(&id.to_string()).await?;
     replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal"))
 }

@@ -8,7 +8,7 @@ use super::extract::{self, Id};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
 use super::{ApiState, unknown};
-use crate::ledger::TransferView;
+use crate::ledger::{CallKind, TransferView};
 
 /// A transfer
 ///
@@ -50,8 +50,7 @@ pub(crate) async fn retry(
     extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<(StatusCode, Json<TransferView>), Problem> {
     let note = body.note();
-    let transfer = state.ledger.transfer(&id).await?.ok_or_else(|| unknown("transfer"))?;
-    state.ledger.retry_transfer(transfer.id, &note).await?;
-    let retried = state.ledger.transfer(&transfer.id.to_string()).await?;
+    let id = state.ledger.replay(CallKind::Create, &id, &note).await?;
+    let retried = state.ledger.transfer(&id.to_string()).await?;
     retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer"))
 }

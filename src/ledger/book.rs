@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ModelTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ModelTrait, Statement};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -15,10 +15,10 @@ use super::db::{Graces, lock_payment_refs, rowset};
 use super::events::Source;
 use super::history::{self, Note};
 use super::outbox::{self, OUTBOX_CHANNEL};
-use super::schema::{call, claim, history as history_table, outbox as outbox_table, payment, reversal, transfer, webhook_event};
-use super::status::{
-    CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
+use super::schema::{
+    call, claim, history as history_table, outbox as outbox_table, payment, reversal, transfer, webhook_event,
 };
+use super::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::now;
 
 /// Which rows a change looks at.
@@ -262,7 +262,13 @@ impl Book {
     }
 
     /// Gives a claim the status `to`, with `also` in the same row.
-    pub(super) fn move_claim(&mut self, mut row: claim::Model, to: ClaimStatus, note: &Note, also: impl FnOnce(&mut claim::Model)) {
+    pub(super) fn move_claim(
+        &mut self,
+        mut row: claim::Model,
+        to: ClaimStatus,
+        note: &Note,
+        also: impl FnOnce(&mut claim::Model),
+    ) {
         let from = row.status;
         row.status = to;
         also(&mut row);
@@ -431,7 +437,13 @@ impl claim::Model {
 
 impl call::Model {
     /// A call that was not made yet.
-    pub(super) fn new(id: Uuid, kind: super::status::CallKind, state: CallState, now: DateTime<Utc>, graces: Graces) -> Self {
+    pub(super) fn new(
+        id: Uuid,
+        kind: super::status::CallKind,
+        state: CallState,
+        now: DateTime<Utc>,
+        graces: Graces,
+    ) -> Self {
         Self {
             id,
             kind,

@@ -21,16 +21,17 @@ mod time;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::DatabaseConnection;
 use tokio::sync::Notify;
 
 use calls::{Loader, Report};
 use claims::Received;
 use db::{Batcher, Graces, Store};
 
-pub use calls::{Call, CreationTarget, Failure, NextStep, Postponement, Remainder, ReversalTarget, Target, Task, TryOutcome};
+pub use calls::{
+    Call, CreationTarget, Failure, NextStep, Postponement, Remainder, ReversalTarget, Target, Task, TryOutcome,
+};
 pub use claims::Reported;
-pub(crate) use db::begin;
 pub use error::LedgerError;
 pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 pub use history::Note;
@@ -39,9 +40,9 @@ pub(crate) use input::MAX_TRANSFERS;
 pub use outbox::{CREATE_TRANSFER, CallJob, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, Backlog, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView,
-    Totals, Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferToProbe,
-    TransferView, claim_name,
+    Amounts, Backlog, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView,
+    ReversalView, Totals, Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer,
+    TransferToProbe, TransferView, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,

@@ -138,15 +138,18 @@ pub(super) mod call {
 
     use crate::ledger::status::{CallKind, CallState};
 
+    /// A row of `calls`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
     #[sea_orm(table_name = "calls")]
     pub struct Model {
         /// Also the id of the reversal, or of the transfer, that it is for.
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
+        /// What Stripe must do.
         pub kind: CallKind,
         /// Raised by every change but the sweeper's: the guard of all that workers report.
         pub version: i64,
+        /// How far that is.
         pub state: CallState,
         /// Retries used up.
         pub attempts: i32,
@@ -164,12 +167,17 @@ pub(super) mod call {
         pub absent_since: Option<DateTime<Utc>>,
         /// What Stripe accepted and has not finished.
         pub accepted_id: Option<String>,
+        /// The last failure: Stripe's code, or ours.
         pub failure_code: Option<String>,
+        /// The last failure in words.
         pub failure_message: Option<String>,
         /// When the sweeper may suspect a lost job.
         pub sweep_after: DateTime<Utc>,
+        /// Sweeps since its last news.
         pub sweep_count: i32,
+        /// When the debt was recorded, or the transfer registered.
         pub created_at: DateTime<Utc>,
+        /// When it last changed.
         pub updated_at: DateTime<Utc>,
     }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::ledger::{CallKind, Ledger, LedgerError, Note};
 
 pub use parked::{Filter, Parked};
-pub use sorting::{ParkedAction, Handled, Sorted};
+pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};
 
 /// What could not be done.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use queues::{ParkedJob, ParkingError, Selection};
 use uuid::Uuid;
 
-use super::{Operator, OperatorError, RowState, JobTarget};
+use super::{JobTarget, Operator, OperatorError, RowState};
 use crate::ledger::{Call, LedgerError};
 
 /// Which parked messages are meant: those that match every condition given.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use queues::{ParkedJob, Selection, Topology, Verdict};
 
-use super::{Operator, OperatorError, Parked, RowState, JobTarget};
+use super::{JobTarget, Operator, OperatorError, Parked, RowState};
 use crate::ledger::{LedgerError, Note};
 
 /// What is, or would be, done with a parked message.

@@ -286,7 +286,10 @@ mod tests {
             assert_eq!(command.filter(), next.filter());
             assert_ne!(command.idempotency_key(), next.idempotency_key());
         }
-        assert_ne!(CreateTransfer { name: "pi_1:1".to_owned(), ..creation() }.idempotency_key(), creation().idempotency_key());
+        assert_ne!(
+            CreateTransfer { name: "pi_1:1".to_owned(), ..creation() }.idempotency_key(),
+            creation().idempotency_key()
+        );
     }
 
     #[test]

@@ -22,7 +22,8 @@ use crate::stripe::{self, Meaning, Report};
 const MAX_DOUBLINGS: u32 = 5;
 
 /// Whether Stripe is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, strum::Display, PartialEq, Eq)]
+#[strum(serialize_all = "snake_case")]
 pub enum CircuitState {
     /// It is.
     Closed,

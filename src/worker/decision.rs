@@ -61,9 +61,7 @@ pub(super) fn decide(meaning: &Meaning) -> Decision {
         Meaning::Reversed { reversal_id: id } | Meaning::Created { transfer_id: id } => {
             Decision::Succeed { id: id.clone() }
         }
-        Meaning::Pending { reversal_id } => {
-            wait(Remainder::Accepted { id: reversal_id.clone() }, WaitFor::Stripe)
-        }
+        Meaning::Pending { reversal_id } => wait(Remainder::Accepted { id: reversal_id.clone() }, WaitFor::Stripe),
         Meaning::Ended { .. } => Decision::End { code: "reversal_ended" },
         Meaning::Unreadable | Meaning::ServerError => retry(Remainder::Unknown, Pace::Backoff),
         Meaning::Unreached | Meaning::Unavailable => retry(Remainder::SameKey, Pace::Backoff),
@@ -99,10 +97,7 @@ mod tests {
             (Meaning::Reversed { reversal_id: reversal_id() }, Decision::Succeed { id: reversal_id() }),
             (Meaning::Created { transfer_id: "tr_1".into() }, Decision::Succeed { id: "tr_1".into() }),
             // Looked at again, never called again.
-            (
-                Meaning::Pending { reversal_id: reversal_id() },
-                wait(A::Accepted { id: reversal_id() }, WaitFor::Stripe),
-            ),
+            (Meaning::Pending { reversal_id: reversal_id() }, wait(A::Accepted { id: reversal_id() }, WaitFor::Stripe)),
             (Meaning::Ended { status: "failed".into() }, Decision::End { code: "reversal_ended" }),
             // May have moved money: looked at before another call.
             (Meaning::Unreadable, retry(A::Unknown, Pace::Backoff)),

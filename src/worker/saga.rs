@@ -269,7 +269,9 @@ impl Caller {
             return self.report_seen(&task, seen, sight.request_id).await;
         }
         match (otherwise, sight.foreign) {
-            (Otherwise::TakeTheForeignOne, Some(foreign)) => self.succeed(&task, &foreign, true, report.request_id).await,
+            (Otherwise::TakeTheForeignOne, Some(foreign)) => {
+                self.succeed(&task, &foreign, true, report.request_id).await
+            }
             // Fully reversed, and nobody to be seen who did it: the list lags.
             (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, Pace::Backoff, report).await,
             (Otherwise::Fail, _) => {
@@ -303,7 +305,8 @@ impl Caller {
     ) -> Result<Task, Interrupted> {
         let reason = match &task.target {
             Target::Reversal(_) => {
-                let by = if externally { "another program has reversed it at Stripe" } else { "Stripe has reversed it" };
+                let by =
+                    if externally { "another program has reversed it at Stripe" } else { "Stripe has reversed it" };
                 format!("attempt {}: {by}, as {stripe_id}", task.call.attempts.saturating_add(1))
             }
             Target::Creation(_) => "Stripe has created it".to_owned(),

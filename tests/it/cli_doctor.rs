@@ -10,6 +10,7 @@ use crate::support::{Backend, Db, Finished, TestApp, both_databases, clawback, e
 both_databases! {
     where_all_is_well_every_line_is_ok,
     what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
+    strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well,
     a_stripe_that_refuses_or_fails_is_explained,
     queues_that_are_not_as_wanted_are_errors_and_hide_nothing_else,
 }
@@ -17,7 +18,7 @@ both_databases! {
 async fn where_all_is_well_every_line_is_ok(app: TestApp) {
     let run = eventually("both consumers are there", || async {
         let run = doctor(&app, &[]).await;
-        (run.stdout.matches("consumers: ").count() >= 1 && !run.stdout.contains("nobody consumes")).then_some(run)
+        (run.stdout.matches("consumers: ").count() >= 1 && !run.stdout.contains("no consumer")).then_some(run)
     })
     .await;
     assert_eq!(run.code, 0, "{run:?}");
@@ -61,11 +62,34 @@ async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app
             assert!(text.as_str().unwrap().contains(expected), "{found}");
         }
     };
-    warning("reversals", "given up: 1; the money", "clawback reversals list --status permanently_failed");
-    warning("refunds", "in need of attention: 1 (re_1)", "clawback trace");
+    warning(
+        "reversals",
+        "permanently failed: 1; the sellers still have the money",
+        "clawback reversals list --status permanently_failed",
+    );
+    warning("refunds", "needing attention: 1 (re_1)", "clawback trace");
     warning("outbox", ", the oldest since 2026-01-02T03:04:05Z", "clawback serve");
-    warning("reversals.parked", "jobs that were given up: ", "clawback parked list");
-    warning("workers of reversals", "nobody consumes", "clawback worker");
+    warning("reversals.parked", "parked jobs: ", "clawback parked list");
+    let strict = doctor(&app, &["--strict"]).await;
+    assert_eq!(strict.code, 3, "{strict:?}");
+    warning("workers of reversals", "no consumer", "clawback worker");
+}
+
+async fn strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well(app: TestApp) {
+    let strict = async |code| {
+        eventually("the exit code is as expected", || async {
+            let run = doctor(&app, &["--strict", "--format", "json"]).await;
+            (run.code == code).then_some(run)
+        })
+        .await
+    };
+    strict(0).await;
+    app.refund_of(10_000, 1).await;
+    let run = strict(3).await;
+    let found = check_named(&run, "unmatched refunds");
+    assert_eq!(found["status"], "warning", "{found}");
+    assert!(found["message"].as_str().unwrap().starts_with("1 took nothing back"), "{found}");
+    assert_eq!(doctor(&app, &[]).await.code, 0, "without --strict a warning is no failure");
 }
 
 async fn a_stripe_that_refuses_or_fails_is_explained(app: TestApp) {
@@ -76,7 +100,7 @@ async fn a_stripe_that_refuses_or_fails_is_explained(app: TestApp) {
         (run.code, found["status"].clone(), found["remedy"].as_str().unwrap_or_default().to_owned())
     };
     let (code, status, remedy) = stripe(Fault::Unauthorized).await;
-    assert!((code, status) == (1, json!("error")) && remedy.contains("STRIPE_API_KEY is refused"), "{remedy}");
+    assert!((code, status) == (1, json!("error")) && remedy.contains("Stripe refused STRIPE_API_KEY"), "{remedy}");
     let (code, status, remedy) = stripe(Fault::PermissionDenied).await;
     assert!((code, status) == (1, json!("error")) && remedy.contains("permission to read transfers"), "{remedy}");
     let (code, status, remedy) = stripe(Fault::RateLimited { retry_after: None }).await;
@@ -115,7 +139,9 @@ async fn with_everything_broken_each_part_is_explained_at_once_and_no_secret_is_
         ("STRIPE_API_BASE", "http://127.0.0.1:1"),
         ("STRIPE_API_KEY", "sk_test_hush"),
     ]);
+    let started = std::time::Instant::now();
     let run = clawback(&["doctor"], &broken).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "a refused connection is waited for");
     assert!(!run.stdout.contains("hush"), "{run:?}");
     insta::assert_snapshot!("doctor_broken", run.shown(&[]));
 }

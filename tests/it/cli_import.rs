@@ -108,7 +108,7 @@ async fn each_bad_line_is_told_and_refuses_its_payment_and_no_other(app: TestApp
     assert_eq!(
         run.json()["bad_lines"][0],
         json!({"line": 3, "field": "amount",
-        "problem": "\"ten\" is not an amount: whole minor units, like 1999 for 19.99 EUR, are allowed"})
+        "problem": "must be a whole number of minor units, like 1999 for 19.99 EUR (got \"ten\")"})
     );
     assert_eq!(run.json()["bad_lines"].as_array().unwrap().len() as u64, run.json()["summary"]["bad_lines"]);
 }
@@ -251,7 +251,10 @@ async fn told_to_stop_it_says_how_far_it_came_and_the_rest_can_be_imported(app: 
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("it does not stop").unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), stderr.as_str()), (Some(1), "error: stopped before anything was registered\n"));
+    assert_eq!(
+        (output.status.code(), stderr.as_str()),
+        (Some(1), "error: interrupted before anything was registered\n")
+    );
 
     let run = reading(&app, &["--input", "jsonl"], lines.concat().as_bytes()).await;
     assert_eq!(run.code, 0, "{run:?}");
@@ -261,10 +264,13 @@ async fn told_to_stop_it_says_how_far_it_came_and_the_rest_can_be_imported(app: 
 async fn a_file_that_can_not_be_imported_at_all_is_explained_and_nothing_is_registered(app: TestApp) {
     let good = "pi_1,10,eur,s1,tr_1,acct_1,1,eur\n";
     let cases = [
-        (File::new("csv", ""), "the file is empty; its first line must be the header: payment_ref,"),
-        (File::new("csv", good), "the header has the column \"pi_1\"; the header must be these columns"),
+        (File::new("csv", ""), "the file is empty; the header must have these columns, in any order: payment_ref,"),
+        (File::new("csv", good), "the header has the unknown column \"pi_1\"; the header must have these columns"),
         (File::new("csv", &HEADER.replace("seller_id,", "")), "the header lacks the column seller_id"),
-        (File::new("csv", &HEADER.replace("currency\n", "currency,note\n")), "the header has the column \"note\""),
+        (
+            File::new("csv", &HEADER.replace("currency\n", "currency,note\n")),
+            "the header has the unknown column \"note\"",
+        ),
         (File::new("csv", &HEADER.replace("destination", "seller_id")), "the header has the column seller_id twice"),
         (File::new("csv", &HEADER.replace("currency\n", "currency,amount\n")), "has the column amount twice"),
         (File::new("csv", &HEADER.replace(',', ";")), "separated by commas"),
@@ -276,7 +282,7 @@ async fn a_file_that_can_not_be_imported_at_all_is_explained_and_nothing_is_regi
             ),
             "line 4: the rows of payment pi_1 are not together; sort the file by payment_ref",
         ),
-        (File::new("txt", HEADER), "is not known by its extension; say --input csv or --input jsonl"),
+        (File::new("txt", HEADER), "is unknown; add --input csv or --input jsonl"),
     ];
     for (file, expected) in &cases {
         let run = import(&app, file, &[]).await;
@@ -285,7 +291,7 @@ async fn a_file_that_can_not_be_imported_at_all_is_explained_and_nothing_is_regi
     let run = clawback(&["payments", "import", "/no/such/file.csv"], &app.settings()).await;
     assert!(run.code == 1 && run.stderr.contains("/no/such/file.csv can't be opened"), "{run:?}");
     let run = reading(&app, &[], b"").await;
-    assert!(run.code == 1 && run.stderr.contains("the format of stdin is not known"), "{run:?}");
+    assert!(run.code == 1 && run.stderr.contains("the format of stdin is unknown"), "{run:?}");
     assert_eq!(app.db.count("payments").await, 0);
 
     // No lines of payments are no mistake, and neither is an empty file of JSON lines.

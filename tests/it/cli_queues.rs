@@ -62,8 +62,16 @@ async fn without_the_management_api_verify_says_what_amqp_can_tell() {
         let away = broker.queues("verify", &["--management", "http://127.0.0.1:1", "--format", "json"]).await;
         let limited = away.json()["limited"].as_str().unwrap_or_default().to_owned();
         assert!(away.code == 3 && limited.contains("http://127.0.0.1:1 cannot be reached"), "{away:?}");
+        let mut settings = broker.settings.clone();
+        settings.push(("RABBITMQ_MANAGEMENT_URL".to_owned(), broker.management.clone()));
+        let named = clawback(&["queues", "verify", "--format", "json"], &settings).await;
+        assert!(named.code == 3 && named.json()["limited"].is_null(), "the environment names it: {named:?}");
+        settings.last_mut().unwrap().1 = "ann:hush@rabbit:15672".to_owned();
+        let wrong = clawback(&["queues", "verify"], &settings).await;
+        assert!(wrong.code == 1 && wrong.stderr.contains("RABBITMQ_MANAGEMENT_URL must be like"), "{wrong:?}");
+        assert!(!wrong.stderr.contains("hush"), "{wrong:?}");
         let typo = broker.queues("verify", &["--management", "127.0.0.1"]).await;
-        assert!(typo.code == 2 && typo.stderr.contains("allowed: http://HOST:15672"), "{typo:?}");
+        assert!(typo.code == 2 && typo.stderr.contains("it must be like http://HOST:15672"), "{typo:?}");
     })
     .await;
 }

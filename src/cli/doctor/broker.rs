@@ -1,14 +1,13 @@
-//! The doctor's look at the broker: reachable, which version, its feature flags, and for each job's queues whether they are
-//! as wanted, whether somebody consumes them, and what is parked.
+//! Checks the broker: its version and feature flags, and each job's queues, consumers and parked messages.
 
 use futures_util::future::join_all;
-use queues::{Broker, BrokerError, QueueStatus, Topology};
+use queues::{Broker, Topology};
 use url::Url;
 
 use super::finding::Finding;
 use super::in_time;
 use crate::app;
-use crate::cli::topology::{Comparison, UNKNOWN_PORT, by_remedy, compare, management, no_consumer, remedy};
+use crate::cli::topology::{Management, Survey, UNKNOWN_PORT, by_remedy, remedy, survey};
 use crate::config::Config;
 
 const CHECK: &str = "broker";
@@ -16,45 +15,35 @@ const REMEDY: &str = "check AMQP_URL, and that RabbitMQ runs; until then jobs wa
 /// Quorum queues that dead-letter at least once need both.
 const FLAGS: [&str; 2] = ["quorum_queue", "stream_queue"];
 
-pub(super) async fn check(config: &Config, said: Option<Url>) -> Vec<Finding> {
-    let (broker, topologies) =
-        match app::broker(config, "clawback doctor").and_then(|b| Ok((b, app::topologies(config)?))) {
-            Ok(made) => made,
-            Err(error) => return vec![Finding::error(CHECK, format!("{error:#}"), REMEDY)],
-        };
-    let management = management(config, said);
-    let queues = topologies.iter().map(|topology| in_time(look(&broker, topology, management.as_ref())));
-    let (looked, flags) = tokio::join!(join_all(queues), in_time(flags(&broker, management.as_ref())));
+pub(super) async fn check(config: &Config, management: Management) -> Vec<Finding> {
+    match look(config, management).await {
+        Ok(findings) => findings,
+        Err(error) => vec![Finding::error(CHECK, format!("{error:#}"), REMEDY)],
+    }
+}
+
+async fn look(config: &Config, management: Management) -> anyhow::Result<Vec<Finding>> {
+    let (broker, topologies) = (app::broker(config, "clawback doctor")?, app::topologies(config)?);
+    let management = management.url(config)?;
+    let surveys = topologies.iter().map(|topology| in_time(survey(&broker, topology, management.as_ref())));
+    let (surveys, flags) = tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())));
     let mut findings = Vec::new();
     let mut version = None;
-    for (topology, looked) in topologies.iter().zip(looked) {
-        match looked {
-            Ok(Ok((comparison, queues))) => {
-                findings.extend(of_queues(topology, &comparison, &queues));
-                version = Some(comparison.report.broker_version.clone());
-            }
-            Ok(Err(error)) => return vec![Finding::error(CHECK, error.to_string(), REMEDY)],
-            Err(late) => return vec![Finding::error(CHECK, late, REMEDY)],
-        }
+    for (topology, survey) in topologies.iter().zip(surveys) {
+        let survey = survey.map_err(anyhow::Error::msg)??;
+        findings.extend(of_queues(topology, &survey));
+        version = survey.report.broker_version;
     }
-    let version = version.flatten();
     let reached = match &version {
         Some(version) => Finding::ok(CHECK, format!("RabbitMQ {version}")),
-        None => Finding::warning(CHECK, "it does not tell its version", "use RabbitMQ 3.10 or newer"),
+        None => Finding::warning(CHECK, "its version is unknown", "use RabbitMQ 3.10 or newer"),
     };
     let flags = flags.unwrap_or_else(Err).unwrap_or_else(|why| unknown_flags(version.as_deref(), &why));
-    [vec![reached, flags], findings].concat()
+    findings.splice(0..0, [reached, flags]);
+    Ok(findings)
 }
 
-async fn look(
-    broker: &Broker,
-    topology: &Topology,
-    management: Option<&Url>,
-) -> Result<(Comparison, Vec<QueueStatus>), BrokerError> {
-    tokio::try_join!(compare(broker, topology, management), broker.verify(topology))
-}
-
-/// Whether both are enabled, or why that is not known.
+/// Whether both are enabled, or why that is unknown.
 async fn flags(broker: &Broker, management: Option<&Url>) -> Result<Finding, String> {
     let management = management.ok_or(UNKNOWN_PORT)?;
     let flags = broker.feature_flags(management).await.map_err(|error| error.to_string())?;
@@ -73,35 +62,32 @@ fn unknown_flags(version: Option<&str>, why: &str) -> Finding {
         return Finding::ok("feature flags", "RabbitMQ 4 and newer always have quorum_queue and stream_queue");
     }
     let remedy = "`rabbitmqctl list_feature_flags` must show quorum_queue and stream_queue as enabled";
-    Finding::warning("feature flags", format!("not known: {why}"), remedy)
+    Finding::warning("feature flags", format!("unknown: {why}"), remedy)
 }
 
-fn of_queues(topology: &Topology, comparison: &Comparison, queues: &[QueueStatus]) -> Vec<Finding> {
+fn of_queues(topology: &Topology, survey: &Survey) -> Vec<Finding> {
     let name = topology.queue();
     let check = format!("queues of {name}");
-    let differs = by_remedy(&comparison.report.differences).into_iter();
+    let differs = by_remedy(&survey.report.differences).into_iter();
     let mut findings: Vec<_> = differs.map(|(what, remedy)| Finding::error(&check, what, remedy)).collect();
     if findings.is_empty() {
-        let message = match &comparison.limited {
-            None => format!("all {} are declared as wanted", queues.len()),
-            Some(why) => format!("all {} are declared as wanted; policies were not looked at: {why}", queues.len()),
-        };
-        findings.push(Finding::ok(&check, message));
+        let unchecked = survey.limited.as_ref().map(|why| format!("; policies were not checked: {why}"));
+        let declared = format!("all {} are declared as wanted{}", survey.queues.len(), unchecked.unwrap_or_default());
+        findings.push(Finding::ok(&check, declared));
     }
-    let of = |name: &str| queues.iter().find(|queue| queue.name == name && queue.exists);
-    if let Some(work) = of(name) {
+    if let Some(work) = survey.queue(name) {
         let check = format!("workers of {name}");
-        findings.push(match work.consumers {
-            0 => Finding::warning(&check, "nobody consumes the queue", remedy(&no_consumer(topology))),
-            consumers => Finding::ok(&check, format!("consumers: {consumers}; jobs that wait: {}", work.messages)),
+        findings.push(match survey.no_consumer(topology) {
+            Some(none) => Finding::warning(&check, "the queue has no consumer", remedy(&none)),
+            None => Finding::ok(&check, format!("consumers: {}; waiting jobs: {}", work.consumers, work.messages)),
         });
     }
-    if let Some(parked) = of(&topology.parked_queue()) {
+    if let Some(parked) = survey.queue(&topology.parked_queue()) {
         findings.push(match parked.messages {
             0 => Finding::ok(&parked.name, "nothing is parked"),
             messages => {
                 let remedy = "`clawback parked list` says why, `clawback parked replay` tries again";
-                Finding::warning(&parked.name, format!("jobs that were given up: {messages}"), remedy)
+                Finding::warning(&parked.name, format!("parked jobs: {messages}"), remedy)
             }
         });
     }

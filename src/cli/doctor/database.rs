@@ -1,4 +1,4 @@
-//! The doctor's look at the database: reachable, which one, its schema, its clock, and what waits in the ledger.
+//! Checks the database: reachable, its version, schema and clock, and what waits in the ledger.
 
 use std::path::Path;
 
@@ -12,28 +12,23 @@ use crate::config::{AppEnv, Config};
 use crate::ledger::{Backlog, Ledger, LedgerError};
 
 const CHECK: &str = "database";
-const REMEDY: &str = "check DATABASE_URL, and that the database runs and lets this user in";
-/// A relay is woken at each commit: what waits longer than this, and than its own interval, waits for something else.
+const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts this user";
+/// The relay wakes at each commit: a job that waits longer than this and the relay's interval is stuck.
 const PATIENT_OUTBOX_SECONDS: i64 = 60;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if let Some(file) = missing_file(config.database_url.expose_secret()) {
-        let message = format!("SQLite: {file} is not there yet");
-        return vec![Finding::warning(CHECK, message, "the first start makes it, or `clawback migrate up`")];
+        let message = format!("SQLite: {file} does not exist yet");
+        return vec![Finding::warning(CHECK, message, "the first start creates it, or `clawback migrate up`")];
     }
     match in_time(look(config)).await {
         Ok(Ok(findings)) => findings,
-        Ok(Err(error)) => vec![Finding::error(CHECK, innermost(&error), REMEDY)],
+        Ok(Err(error)) => vec![Finding::error(CHECK, error.root_cause().to_string(), REMEDY)],
         Err(late) => vec![Finding::error(CHECK, late, REMEDY)],
     }
 }
 
-/// The cause that the others tell again.
-fn innermost(error: &anyhow::Error) -> String {
-    format!("can't be asked: {}", error.root_cause())
-}
-
-/// Connecting would make the file.
+/// Connecting would create the file.
 fn missing_file(url: &str) -> Option<&str> {
     let file = url.strip_prefix("sqlite:")?.split('?').next()?;
     let file = file.strip_prefix("//").unwrap_or(file);
@@ -59,12 +54,12 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Without the whole schema the ledger can't be read.
+/// And whether the schema is complete: otherwise the ledger can't be read.
 async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
     let all = match ledger.migrations().await {
         Ok(all) => all,
         Err(error @ LedgerError::Database(_)) => {
-            let remedy = "another version of Clawback may have made the schema: use that one, or a newer";
+            let remedy = "another version of Clawback may have created the schema: use that one, or a newer";
             return (Finding::error("migrations", error.to_string(), remedy), false);
         }
         Err(error) => return (Finding::error("migrations", error.to_string(), REMEDY), false),
@@ -80,7 +75,7 @@ async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
 }
 
 fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
-    vec![outbox(backlog, config, Utc::now()), given_up(backlog), attention(backlog)]
+    vec![outbox(backlog, config, Utc::now()), failed(backlog), unmatched(backlog), attention(backlog)]
 }
 
 fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
@@ -93,17 +88,28 @@ fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
     if (now - oldest).num_seconds() <= PATIENT_OUTBOX_SECONDS.max(interval) {
         return Finding::ok("outbox", format!("jobs on their way: {jobs}, the oldest since {since}"));
     }
-    let message = format!("jobs that have not reached the broker: {jobs}, the oldest since {since}");
+    let message = format!("jobs stuck before the broker: {jobs}, the oldest since {since}");
     Finding::warning("outbox", message, "is `clawback serve` up, and its broker? GET /health/ready and its log say why")
 }
 
-fn given_up(backlog: &Backlog) -> Finding {
+fn failed(backlog: &Backlog) -> Finding {
     match backlog.reversals_given_up {
-        0 => Finding::ok("reversals", "none was given up"),
+        0 => Finding::ok("reversals", "none failed permanently"),
         count => Finding::warning(
             "reversals",
-            format!("given up: {count}; the money is still the sellers'"),
+            format!("permanently failed: {count}; the sellers still have the money"),
             "`clawback reversals list --status permanently_failed` says why, `clawback reversals replay` tries again",
+        ),
+    }
+}
+
+fn unmatched(backlog: &Backlog) -> Finding {
+    match backlog.refunds_unmatched {
+        0 => Finding::ok("unmatched refunds", "none"),
+        count => Finding::warning(
+            "unmatched refunds",
+            format!("{count} took nothing back: their payment is not registered, or contradicts them"),
+            "register the payments (`clawback payments import`, or POST /v1/payments); `clawback trace REFUND` says more",
         ),
     }
 }
@@ -114,7 +120,7 @@ fn attention(backlog: &Backlog) -> Finding {
         count => {
             let more = if count > Backlog::SHOWN { ", …" } else { "" };
             let shown = backlog.refunds_shown.join(", ");
-            let message = format!("in need of attention: {count} ({shown}{more})");
+            let message = format!("needing attention: {count} ({shown}{more})");
             Finding::warning("refunds", message, "`clawback trace REFUND` says what happened and what to do")
         }
     }
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_that_would_be_made_is_missing() {
+    fn only_a_file_that_connecting_would_create_is_missing() {
         assert_eq!(missing_file("sqlite://no/such.db?mode=rwc"), Some("no/such.db"));
         assert_eq!(missing_file("sqlite:no/such.db"), Some("no/such.db"));
         for url in ["sqlite::memory:", "sqlite://Cargo.toml", "postgres://u@h/d", "sqlite://x?mode=memory"] {
@@ -136,13 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_wait_are_a_warning_only_when_they_wait_for_longer_than_the_relay_would() {
+    fn jobs_that_wait_longer_than_the_relay_would_are_a_warning() {
         let config = Config::from_parts(None, [("REVERSAL_CHECK_INTERVAL".to_owned(), "2m".to_owned())]).unwrap();
         let now = Utc::now();
         let waiting_for = |seconds| Backlog {
             unpublished: 2,
             oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
             reversals_given_up: 0,
+            refunds_unmatched: 0,
             refunds_needing_attention: 0,
             refunds_shown: Vec::new(),
         };

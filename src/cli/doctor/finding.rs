@@ -1,4 +1,4 @@
-//! One line of the doctor's: what was looked at, how it is, and what to do. Made by the checks; shown by `doctor`.
+//! One line of the doctor's: what was checked, how it is, and what to do.
 
 use std::io::{Result, Write};
 
@@ -13,7 +13,7 @@ use crate::cli::output::wrap;
 pub(super) enum Status {
     /// As it should be.
     Ok,
-    /// It works, or nobody can tell; somebody should look.
+    /// It works or can't be checked, and needs a look.
     Warning,
     /// It does not work.
     Error,
@@ -28,7 +28,7 @@ pub(super) struct Finding {
     pub(super) remedy: Option<String>,
 }
 
-/// Clocks that differ by less are the same to us: Stripe tells its own to the second.
+/// Smaller differences are ignored: Stripe gives its time to the second.
 const SAME_TIME: TimeDelta = TimeDelta::seconds(5);
 
 impl Finding {
@@ -44,7 +44,7 @@ impl Finding {
         Self { status: Status::Error, remedy: Some(remedy.into()), ..Self::ok(check, message) }
     }
 
-    /// Whether `theirs` is the time that it was here, between `asked` and now. Off by `error_from`, it is an error.
+    /// Whether `theirs` lies between `asked` and now. A difference of `error_from` or more is an error.
     pub(super) fn clock(
         check: &str,
         whose: &str,
@@ -66,10 +66,10 @@ impl Finding {
         }
     }
 
-    /// At most 80 columns, in colour or not.
-    pub(super) fn show(&self, out: &mut impl Write, in_colour: bool) -> Result<()> {
+    /// At most 80 columns wide.
+    pub(super) fn show(&self, out: &mut impl Write, in_color: bool) -> Result<()> {
         const INDENT: &str = "         ";
-        let (word, colour) = match self.status {
+        let (word, color) = match self.status {
             Status::Ok => ("ok", "32"),
             Status::Warning => ("warning", "33"),
             Status::Error => ("error", "31;1"),
@@ -81,8 +81,8 @@ impl Finding {
         }
         // The word stands in the first line's indent.
         let padding = &INDENT[word.len()..];
-        if in_colour {
-            write!(out, "\x1b[{colour}m{word}\x1b[0m{padding}")?;
+        if in_color {
+            write!(out, "\x1b[{color}m{word}\x1b[0m{padding}")?;
         } else {
             write!(out, "{word}{padding}")?;
         }
@@ -110,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_at_most_80_columns_wide_and_coloured_only_when_told_to() {
+    fn a_line_is_at_most_80_columns_wide_and_colored_only_on_request() {
         let finding = Finding::warning("check", "word ".repeat(40), "remedy ".repeat(20));
-        let show = |in_colour| {
+        let show = |in_color| {
             let mut out = Vec::new();
-            finding.show(&mut out, in_colour).unwrap();
+            finding.show(&mut out, in_color).unwrap();
             String::from_utf8(out).unwrap()
         };
         let plain = show(false);

@@ -1,4 +1,4 @@
-//! The doctor's look at Stripe: the key's mode, one real call that reads, and the clock.
+//! Checks Stripe: the key's mode, one real read, and the clock.
 
 use chrono::{TimeDelta, Utc};
 use secrecy::ExposeSecret;
@@ -9,7 +9,7 @@ use crate::config::{AppEnv, Config};
 use crate::stripe::{Client, Meaning, Report};
 
 const CHECK: &str = "Stripe";
-/// Signatures of webhooks count for this long, on both sides.
+/// How far a webhook's signature may be from now.
 const SIGNATURES: TimeDelta = TimeDelta::seconds(300);
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
@@ -27,7 +27,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     match client.ping().await {
         Ok(clock) => {
             let clock = clock.map(|clock| Finding::clock("Stripe's clock", "Stripe's", clock, asked, Some(SIGNATURES)));
-            let answered = Finding::ok(CHECK, format!("{base} takes the key"));
+            let answered = Finding::ok(CHECK, format!("{base} accepts the key"));
             [mode, answered].into_iter().chain(clock).collect()
         }
         Err(report) => vec![mode, failed(base, &report)],
@@ -37,8 +37,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
 fn mode(key: &str, config: &Config) -> Finding {
     const CHECK: &str = "Stripe's key";
     let kinds = [("sk_", "a secret key"), ("rk_", "a restricted key")];
-    let kind =
-        kinds.iter().find(|(prefix, _)| key.starts_with(prefix)).map_or("a key of a form we don't know", |kind| kind.1);
+    let kind = kinds.iter().find(|(prefix, _)| key.starts_with(prefix)).map_or("a key of unknown form", |kind| kind.1);
     let mode = key.split('_').nth(1).filter(|mode| ["live", "test"].contains(mode));
     match mode {
         Some("live") if config.app_env == AppEnv::Development => Finding::warning(
@@ -49,7 +48,7 @@ fn mode(key: &str, config: &Config) -> Finding {
         Some(mode) => Finding::ok(CHECK, format!("{kind} in {mode} mode")),
         None => Finding::warning(
             CHECK,
-            format!("{kind}: its mode can't be told"),
+            format!("{kind} in unknown mode"),
             "expected: sk_live_…, rk_live_…, sk_test_…, rk_test_…",
         ),
     }
@@ -63,18 +62,22 @@ fn failed(base: &str, report: &Report) -> Finding {
             let remedy = "give the restricted key permission to read transfers and to write transfers and reversals";
             Finding::error(CHECK, message, remedy)
         }
-        Meaning::Denied => Finding::error(CHECK, message, "STRIPE_API_KEY is refused: put a valid one in, and restart"),
-        Meaning::TlsFailed => {
-            Finding::error(CHECK, message, "the server is not proven to be Stripe: check CA certificates and proxies")
+        Meaning::Denied => {
+            Finding::error(CHECK, message, "Stripe refused STRIPE_API_KEY: set a valid key, and restart")
         }
+        Meaning::TlsFailed => Finding::error(
+            CHECK,
+            message,
+            "the server did not prove that it is Stripe: check CA certificates and proxies",
+        ),
         Meaning::Unreached => Finding::error(
             CHECK,
             message,
             "check the network and STRIPE_API_BASE; until then jobs wait and are retried",
         ),
         Meaning::RateLimited | Meaning::Locked | Meaning::Unavailable | Meaning::ServerError => {
-            Finding::warning(CHECK, message, "ask again; the worker slows down or waits by itself")
+            Finding::warning(CHECK, message, "try again; the worker slows down or waits automatically")
         }
-        _ => Finding::error(CHECK, message, "is STRIPE_API_BASE Stripe's? That is not an answer of its API"),
+        _ => Finding::error(CHECK, message, "check STRIPE_API_BASE: Stripe's API does not answer like this"),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{WIDTH, wrap};
 use crate::cli::terminal::{plain, time};
-use crate::operator::{ParkedAction, Handled, Parked, Sorted, RowState};
+use crate::operator::{Handled, Parked, ParkedAction, RowState, Sorted};
 
 pub(super) fn list(out: &mut impl Write, found: &[Parked]) -> Result<()> {
     if found.is_empty() {
@@ -80,7 +80,8 @@ pub(super) fn handled(out: &mut impl Write, sorted: &Sorted, dry_run: bool, done
         (false, true) => writeln!(out, "{dealt_with} would be {done}, {skipped} skipped. Nothing was changed.")?,
         (false, false) => writeln!(out, "{dealt_with} {done}, {skipped} skipped.")?,
     }
-    let replayed = sorted.handled.iter().find(|it| it.deed == ParkedAction::Replayed || it.deed == ParkedAction::SentBack);
+    let replayed =
+        sorted.handled.iter().find(|it| it.deed == ParkedAction::Replayed || it.deed == ParkedAction::SentBack);
     if let Some(subject) = replayed.filter(|_| !dry_run).and_then(|it| it.parked.subject) {
         let next = "The relay brings the new jobs to the worker, which first asks Stripe whether it has happened.";
         wrap(out, "", "", next)?;

@@ -1,18 +1,21 @@
-//! Payments from CSV: one transfer a row, the rows of a payment one after the other.
+//! Payments from CSV: one transfer a row, the rows of a payment next to each other.
 //!
-//! Rows are read line by line: no field of a payment can hold a line break, and so a quote that is left open spoils one
-//! line and not the rest of the file. A row that can't be read may belong to the payment before it or to the one after it,
-//! so that neither is registered without it.
+//! Each line is split on its own. No field of a payment contains a line break, so an unclosed quote spoils one line and
+//! not the rest of the file.
 
 use std::io::{BufRead, Result};
 
-use super::item::{BadLine, Item, Sourced};
-use super::lines::{Line, Lines};
-use crate::ledger::{FieldProblem, LedgerError, MAX_TRANSFERS, NewPayment, NewTransfer};
+use csv::{ReaderBuilder, StringRecord, Trim};
+use serde::Deserialize;
 
-/// Many times the longest row that can be good.
+use super::import::WITHOUT_TRANSFER_ID;
+use super::item::{BadLine, Item};
+use super::lines::Lines;
+use crate::ledger::{LedgerError, MAX_TRANSFERS, NewPayment, NewTransfer};
+
+/// Many times the longest valid row.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// The columns, in the order of [`Row`]'s fields; in a file they may be in any.
+/// The fields of [`Row`]. A file may have them in any order.
 pub(super) const COLUMNS: [&str; 8] = [
     "payment_ref",
     "payment_amount",
@@ -23,103 +26,91 @@ pub(super) const COLUMNS: [&str; 8] = [
     "amount",
     "currency",
 ];
-const TRANSFER_ID: &str = COLUMNS[4];
 
-/// Reads payments row by row.
-pub(super) struct Csv<R> {
-    rows: Rows<R>,
-    create_missing: bool,
-    /// The row that ended the payment before it.
-    ahead: Option<Row>,
-    /// The last line that could not be read, if nothing could since.
-    unreadable: Option<u64>,
+#[derive(Deserialize)]
+struct Row {
+    payment_ref: String,
+    payment_amount: i64,
+    payment_currency: String,
+    seller_id: String,
+    stripe_transfer_id: Option<String>,
+    destination: String,
+    amount: i64,
+    currency: String,
 }
 
-/// The rows of a file, and where its columns are.
+/// The rows of a file.
 pub(super) struct Rows<R> {
     lines: Lines<R>,
-    /// For each of [`COLUMNS`], its place in the file.
-    places: [usize; COLUMNS.len()],
+    header: StringRecord,
+    payment_ref: usize,
 }
 
-/// A row's fields, in the order of [`COLUMNS`].
-pub(super) struct Row {
+pub(super) struct Record {
     pub(super) line: u64,
-    fields: [String; COLUMNS.len()],
-}
-
-impl Row {
-    pub(super) fn payment_ref(&self) -> &str {
-        &self.fields[0]
-    }
+    pub(super) payment_ref: String,
+    fields: StringRecord,
 }
 
 impl<R: BufRead> Rows<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// What is wrong with it, or what reading said.
+    /// What is wrong with it, or the input's error.
     pub(super) fn new(input: R) -> anyhow::Result<Self> {
         let mut lines = Lines::new(input, MAX_LINE_BYTES);
-        let header = match lines.next()? {
-            None => anyhow::bail!("the file is empty; its first line must be the header: {}", COLUMNS.join(",")),
-            Some((line, Line::Bad(problem))) => anyhow::bail!("line {line} {problem}"),
-            Some((line, Line::Text(text))) => {
-                split(text).map_err(|problem| anyhow::anyhow!("line {line} (the header) {problem}"))?
-            }
-        };
-        Ok(Self { lines, places: places(&header)? })
-    }
-
-    /// The next row, or a line that is none; and nothing at the end.
-    pub(super) fn next(&mut self) -> Result<Option<std::result::Result<Row, BadLine>>> {
-        let Some((line, text)) = self.lines.next()? else { return Ok(None) };
-        let fields = match text {
-            Line::Text(text) => split(text),
-            Line::Bad(problem) => Err(problem),
-        };
-        let row = fields.and_then(|mut fields| {
-            if fields.len() != COLUMNS.len() {
-                return Err(format!("has {} fields; allowed: {}, as the header", fields.len(), COLUMNS.len()));
-            }
-            Ok(Row { line, fields: self.places.map(|place| std::mem::take(&mut fields[place])) })
-        });
-        Ok(Some(row.map_err(|problem| BadLine::new(line, None, problem))))
-    }
-}
-
-/// Where each of [`COLUMNS`] is.
-fn places(header: &[String]) -> anyhow::Result<[usize; COLUMNS.len()]> {
-    let allowed = format!("the header must be these columns, in any order, separated by commas: {}", COLUMNS.join(","));
-    if let Some(unknown) = header.iter().find(|name| !COLUMNS.contains(&name.as_str())) {
-        anyhow::bail!("the header has the column {unknown:?}; {allowed}");
-    }
-    let mut places = [0; COLUMNS.len()];
-    for (place, column) in places.iter_mut().zip(COLUMNS) {
-        let mut found = header.iter().enumerate().filter(|(_, name)| *name == column).map(|(at, _)| at);
-        *place = found.next().ok_or_else(|| anyhow::anyhow!("the header lacks the column {column}; {allowed}"))?;
-        if found.next().is_some() {
-            anyhow::bail!("the header has the column {column} twice; {allowed}");
+        let allowed = format!("the header must have these columns, in any order: {}", COLUMNS.join(","));
+        let Some((line, text)) = lines.next()? else { anyhow::bail!("the file is empty; {allowed}") };
+        let header = text.and_then(split).map_err(|problem| anyhow::anyhow!("line {line} {problem}"))?;
+        if let Some(unknown) = header.iter().find(|name| !COLUMNS.contains(name)) {
+            anyhow::bail!("the header has the unknown column {unknown:?}; {allowed}, separated by commas");
         }
+        for column in COLUMNS {
+            match header.iter().filter(|name| *name == column).count() {
+                0 => anyhow::bail!("the header lacks the column {column}; {allowed}"),
+                1 => {}
+                _ => anyhow::bail!("the header has the column {column} twice; {allowed}"),
+            }
+        }
+        let payment_ref = header.iter().position(|name| name == COLUMNS[0]).unwrap_or_default();
+        Ok(Self { lines, header, payment_ref })
     }
-    Ok(places)
+
+    pub(super) fn next(&mut self) -> Result<Option<std::result::Result<Record, BadLine>>> {
+        let Some((line, text)) = self.lines.next()? else { return Ok(None) };
+        let fields = text.and_then(split).and_then(|fields| match fields.len() {
+            found if found == COLUMNS.len() => Ok(fields),
+            found => Err(format!("must have {} fields, as the header has (got {found})", COLUMNS.len())),
+        });
+        let record = fields.map(|fields| {
+            let payment_ref = fields.get(self.payment_ref).unwrap_or_default().to_owned();
+            Record { line, payment_ref, fields }
+        });
+        Ok(Some(record.map_err(|problem| BadLine::new(line, None, problem))))
+    }
 }
 
-/// The fields of one line.
-fn split(line: &str) -> std::result::Result<Vec<String>, String> {
+fn split(line: &str) -> std::result::Result<StringRecord, String> {
     if line.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
-        return Err("has a quote that is not closed; a field can't hold a line break".to_owned());
+        return Err("has an unclosed quote; a field can't contain a line break".to_owned());
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .trim(csv::Trim::All)
-        .buffer_capacity(line.len().clamp(1, 4096))
-        .from_reader(line.as_bytes());
-    match reader.records().next() {
-        Some(Ok(record)) => Ok(record.iter().map(str::to_owned).collect()),
-        Some(Err(error)) => Err(format!("is not CSV: {error}")),
-        None => Ok(Vec::new()),
+    let mut builder = ReaderBuilder::new();
+    builder.has_headers(false).trim(Trim::All).buffer_capacity(line.len().clamp(1, 4096));
+    let mut record = StringRecord::new();
+    match builder.from_reader(line.as_bytes()).read_record(&mut record) {
+        Ok(_) => Ok(record),
+        Err(error) => Err(format!("is not CSV: {error}")),
     }
+}
+
+/// Reads payments, each from its rows.
+pub(super) struct Csv<R> {
+    rows: Rows<R>,
+    create_missing: bool,
+    /// The row that ended the payment before it.
+    ahead: Option<Record>,
+    /// The line before, if it was unreadable: it may belong to the payment on either side, so neither is registered.
+    unreadable: Option<u64>,
 }
 
 impl<R: BufRead> Csv<R> {
@@ -127,154 +118,155 @@ impl<R: BufRead> Csv<R> {
         Self { rows, create_missing, ahead: None, unreadable: None }
     }
 
-    /// The next payment, with all its rows; or a line that is no row.
+    fn take(&mut self) -> Result<Option<std::result::Result<Record, BadLine>>> {
+        self.ahead.take().map_or_else(|| self.rows.next(), |record| Ok(Some(Ok(record))))
+    }
+
+    /// The next payment with all its rows, or an unreadable line.
     pub(super) fn next(&mut self) -> Result<Option<Item>> {
-        let first = match self.ahead.take() {
-            Some(row) => row,
-            None => match self.rows.next()? {
-                None => return Ok(None),
-                Some(Ok(row)) => row,
-                Some(Err(bad)) => {
-                    let last_line = bad.line;
-                    self.unreadable = Some(last_line);
-                    return Ok(Some(Item { payment: None, bad: vec![bad], last_line, bytes: self.rows.lines.bytes() }));
-                }
-            },
-        };
-        let mut group = Group::new(first, self.unreadable.take(), self.create_missing);
-        loop {
-            match self.rows.next()? {
-                Some(Ok(row)) if row.payment_ref() == group.payment_ref() => group.add(row),
-                Some(Ok(row)) => {
-                    self.ahead = Some(row);
-                    break;
-                }
-                Some(Err(bad)) => {
-                    self.unreadable = Some(bad.line);
-                    group.cut_off(bad);
-                    break;
-                }
-                None => break,
+        let first = match self.take()? {
+            None => return Ok(None),
+            Some(Ok(first)) => first,
+            Some(Err(bad)) => {
+                let (line, bytes) = (bad.line, self.rows.lines.bytes);
+                self.unreadable = Some(line);
+                return Ok(Some(Item { payment: None, bad: vec![bad], first_line: line, last_line: line, bytes }));
             }
+        };
+        let payment_ref = first.payment_ref.clone();
+        let skipped = |at: u64, unreadable: u64| {
+            let problem = format!("{payment_ref} is skipped: line {unreadable} is unreadable and may belong to it");
+            BadLine::new(at, None, problem)
+        };
+        let mut group = Group { create_missing: self.create_missing, ..Group::default() };
+        group.bad.extend(self.unreadable.take().map(|line| skipped(first.line, line)));
+        group.add(&first, &self.rows.header);
+        let mut last_line = first.line;
+        while let Some(next) = self.rows.next()? {
+            match next {
+                Ok(record) if record.payment_ref == payment_ref => {
+                    last_line = record.line;
+                    group.add(&record, &self.rows.header);
+                    continue;
+                }
+                Ok(record) => self.ahead = Some(record),
+                Err(bad) => {
+                    last_line = bad.line;
+                    self.unreadable = Some(bad.line);
+                    group.bad.extend([skipped(bad.line, bad.line), bad]);
+                }
+            }
+            break;
         }
-        Ok(Some(group.finish(self.rows.lines.bytes())))
+        let (payment, bad) = group.finish();
+        Ok(Some(Item { payment, bad, first_line: first.line, last_line, bytes: self.rows.lines.bytes }))
     }
 }
 
 /// The rows of one payment, so far.
+#[derive(Default)]
 struct Group {
-    sourced: Sourced,
+    payment: Option<NewPayment>,
+    /// The line of each transfer.
+    lines: Vec<u64>,
     bad: Vec<BadLine>,
-    last_line: u64,
     create_missing: bool,
 }
 
 impl Group {
-    fn new(first: Row, unreadable: Option<u64>, create_missing: bool) -> Self {
-        let payment = NewPayment {
-            payment_ref: first.payment_ref().to_owned(),
-            // 0 is no amount, so that it differs from no good one: the row's own check says what is wrong.
-            amount: amount(&first, 1).unwrap_or(0),
-            currency: first.fields[2].clone(),
-            transfers: Vec::new(),
-        };
-        let sourced = Sourced { payment, lines: Vec::new(), names: column };
-        let mut group = Self { sourced, bad: Vec::new(), last_line: first.line, create_missing };
-        if let Some(line) = unreadable {
-            group.bad.push(group.left_out(first.line, line));
-        }
-        group.add(first);
-        group
-    }
-
-    fn payment_ref(&self) -> &str {
-        &self.sourced.payment.payment_ref
-    }
-
-    fn add(&mut self, row: Row) {
-        self.last_line = row.line;
-        if self.sourced.payment.transfers.len() > MAX_TRANSFERS {
-            // The ledger will refuse so many; a file of one payment must not fill the memory.
+    fn add(&mut self, record: &Record, header: &StringRecord) {
+        // The ledger refuses more; a file of one payment must not fill the memory.
+        if self.lines.len() > MAX_TRANSFERS {
             return;
         }
-        match self.transfer(&row) {
-            Ok(transfer) => {
-                self.sourced.payment.transfers.push(transfer);
-                self.sourced.lines.push(row.line);
+        match (self.check(record, header), &mut self.payment) {
+            (Err(bad), _) => self.bad.push(bad),
+            (Ok(row), payment) => {
+                self.lines.push(record.line);
+                match payment {
+                    Some(payment) => payment.transfers.extend(row.transfers),
+                    None => *payment = Some(row),
+                }
             }
-            Err(bad) => self.bad.push(bad),
         }
     }
 
-    /// The row's transfer, if the row by itself is good and agrees with the payment's first.
-    fn transfer(&self, row: &Row) -> std::result::Result<NewTransfer, BadLine> {
-        let [_, _, payment_currency, seller_id, stripe_transfer_id, destination, _, currency] = &row.fields;
-        let transfer = NewTransfer {
-            seller_id: seller_id.clone(),
-            stripe_transfer_id: Some(stripe_transfer_id.clone()).filter(|id| !id.is_empty()),
-            destination: destination.clone(),
-            amount: amount(row, 6)?,
-            currency: currency.clone(),
+    /// The payment with this row's transfer alone, if the row is valid and agrees with the rows before it.
+    fn check(&self, record: &Record, header: &StringRecord) -> std::result::Result<NewPayment, BadLine> {
+        let row = record.parse(header)?;
+        let bad = |field: &str, problem: String| Err(BadLine::new(record.line, Some(field), problem));
+        if row.stripe_transfer_id.is_none() && !self.create_missing {
+            return bad("stripe_transfer_id", WITHOUT_TRANSFER_ID.to_owned());
+        }
+        let row = row.payment();
+        row.check().map_err(|error| BadLine::refused(record.line, error, column))?;
+        let Some(first) = &self.payment else { return Ok(row) };
+        let differs = |there: &str, here: &str| {
+            format!("must be the same on every row of {}: {there} (got {here})", first.payment_ref)
         };
-        let alone = NewPayment {
-            payment_ref: row.payment_ref().to_owned(),
-            amount: amount(row, 1)?,
-            currency: payment_currency.clone(),
-            transfers: vec![transfer],
-        };
-        if alone.transfers.iter().any(|transfer| transfer.stripe_transfer_id.is_none()) && !self.create_missing {
-            return Err(BadLine::new(row.line, Some(TRANSFER_ID), super::import::WITHOUT_TRANSFER_ID));
+        if row.amount != first.amount {
+            return bad("payment_amount", differs(&first.amount.to_string(), &row.amount.to_string()));
         }
-        if let Err(LedgerError::Invalid(problems)) = alone.check()
-            && let Some(FieldProblem { field, problem }) = problems.into_iter().next()
-        {
-            return Err(BadLine::new(row.line, Some(column(&field)), problem));
+        if !row.currency.eq_ignore_ascii_case(&first.currency) {
+            return bad("payment_currency", differs(&first.currency, &row.currency));
         }
-        let payment = &self.sourced.payment;
-        let differs = |name: &str, here: String, there: String| {
-            let problem = format!("{here:?} is not the same on every row of {}: {there:?}", payment.payment_ref);
-            Err(BadLine::new(row.line, Some(name), problem))
-        };
-        if payment.amount != 0 && alone.amount != payment.amount {
-            return differs(COLUMNS[1], alone.amount.to_string(), payment.amount.to_string());
-        }
-        if !alone.currency.eq_ignore_ascii_case(&payment.currency) {
-            return differs(COLUMNS[2], alone.currency, payment.currency.clone());
-        }
-        alone.transfers.into_iter().next().ok_or_else(|| BadLine::new(row.line, None, "has no transfer"))
+        Ok(row)
     }
 
-    fn cut_off(&mut self, unreadable: BadLine) {
-        self.last_line = unreadable.line;
-        self.bad.push(self.left_out(self.last_line, unreadable.line));
-        self.bad.push(unreadable);
-    }
-
-    fn left_out(&self, at: u64, unreadable: u64) -> BadLine {
-        let payment_ref = self.payment_ref();
-        let problem = format!("{payment_ref} is left out: line {unreadable} can't be read and may belong to it");
-        BadLine::new(at, None, problem)
-    }
-
-    fn finish(self, bytes: u64) -> Item {
-        let Self { sourced, bad, last_line, .. } = self;
-        Item { payment: bad.is_empty().then_some(sourced), bad, last_line, bytes }
+    fn finish(mut self) -> (Option<NewPayment>, Vec<BadLine>) {
+        if let Some(Err(error)) = self.payment.as_ref().filter(|_| self.bad.is_empty()).map(NewPayment::check) {
+            let line = self.lines.get(index(&error)).copied().unwrap_or_default();
+            self.bad.push(BadLine::refused(line, error, column));
+        }
+        (self.payment.filter(|_| self.bad.is_empty()), self.bad)
     }
 }
 
-fn amount(row: &Row, index: usize) -> std::result::Result<i64, BadLine> {
-    let text = &row.fields[index];
-    text.parse().map_err(|_| {
-        let problem = format!("{text:?} is not an amount: whole minor units, like 1999 for 19.99 EUR, are allowed");
-        BadLine::new(row.line, Some(COLUMNS[index]), problem)
-    })
+impl Record {
+    fn parse(&self, header: &StringRecord) -> std::result::Result<Row, BadLine> {
+        self.fields.deserialize(Some(header)).map_err(|error| {
+            let field = match error.kind() {
+                csv::ErrorKind::Deserialize { err, .. } => err.field().and_then(|field| usize::try_from(field).ok()),
+                _ => None,
+            };
+            let (column, value) = field.map_or((None, None), |at| (header.get(at), self.fields.get(at)));
+            let value = value.unwrap_or_default();
+            let problem = format!("must be a whole number of minor units, like 1999 for 19.99 EUR (got {value:?})");
+            BadLine::new(self.line, column, problem)
+        })
+    }
+}
+
+impl Row {
+    fn payment(self) -> NewPayment {
+        let transfer = NewTransfer {
+            seller_id: self.seller_id,
+            stripe_transfer_id: self.stripe_transfer_id,
+            destination: self.destination,
+            amount: self.amount,
+            currency: self.currency,
+        };
+        NewPayment {
+            payment_ref: self.payment_ref,
+            amount: self.payment_amount,
+            currency: self.payment_currency,
+            transfers: vec![transfer],
+        }
+    }
+}
+
+/// The index of the transfer that the ledger refuses (`transfers[1].amount`), or 0.
+fn index(error: &LedgerError) -> usize {
+    let LedgerError::Invalid(problems) = error else { return 0 };
+    let field = problems.first().map_or("", |problem| problem.field.as_str());
+    field.split(['[', ']']).nth(1).and_then(|index| index.parse().ok()).unwrap_or(0)
 }
 
 /// The column of a payment's field.
 fn column(path: &str) -> &str {
     match path {
-        "amount" => COLUMNS[1],
-        "currency" => COLUMNS[2],
+        "amount" => "payment_amount",
+        "currency" => "payment_currency",
         path => path.rsplit('.').next().unwrap_or(path),
     }
 }

@@ -1,74 +1,66 @@
-//! `clawback payments import`: registers what is in a file, as `POST /v1/payments` would, payment by payment.
-//!
-//! Every payment is one transaction, and registering it again changes nothing, so that an import that was cut off is
-//! simply run again. Several payments are in flight at once; what is told about them is in the order of the file.
+//! `clawback payments import`: registers the payments of a file, as `POST /v1/payments` would, a set at a time.
 
-use std::io::stdout;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use futures_util::{Stream, StreamExt, stream};
-use secrecy::ExposeSecret;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::item::{BadLine, Item};
-use super::progress::Progress;
-use super::report::{Counts, End, Report};
+use super::report::Report;
 use super::source::{Input, Source};
 use crate::app;
-use crate::cli::output::{Format, unless_closed};
-use crate::cli::signals;
+use crate::cli::output::Format;
+use crate::cli::{NEEDS_ATTENTION, signals};
 use crate::config::Config;
 use crate::ledger::{Ledger, LedgerError};
 
-/// The exit code when some lines are bad and the others are imported.
-const BAD_LINES: u8 = 3;
-/// Payments that are registered at the same time. SQLite has one writer.
-const IN_FLIGHT: usize = 8;
+/// Payments that are handed to the ledger at once. As many more are read ahead.
+pub(super) const SET: usize = 500;
 
-pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE this transfer and pay the seller, who would be paid twice for \
-     a payment of the past; allowed: Stripe's id (tr_…), or --create-missing if Stripe has no such transfer yet";
+pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE this transfer and pay the seller again for a \
+     past payment; give Stripe's id (tr_…), or add --create-missing if Stripe has no such transfer yet";
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "CSV has one transfer a row, the rows of a payment one after the other, and a header with these \
+    after_help = "CSV has one transfer a row, the rows of a payment next to each other, and a header with these \
                   columns in any order:\n  \
                   payment_ref,payment_amount,payment_currency,\n  \
-                  seller_id,stripe_transfer_id,destination,amount,currency\n\
-                  Amounts are whole minor units (1999 is 19.99 EUR). JSON lines have on each line what POST \
-                  /v1/payments takes. Both are UTF-8.\n\n\
+                  seller_id,stripe_transfer_id,destination,amount,currency\n  \
+                  pi_1,10000,eur,s1,tr_1,acct_1,6000,eur\n  \
+                  pi_1,10000,eur,s2,tr_2,acct_2,3000,eur\n\
+                  Amounts are whole minor units (1999 is 19.99 EUR). Each JSON line is a body of POST /v1/payments. \
+                  Both are UTF-8.\n\n\
                   A payment is registered as a whole or not at all: one bad row refuses all of its rows. Each bad \
-                  line is told on stderr. Importing a file again is safe: what is there is skipped. Payments whose \
-                  rows are not together refuse the whole file before anything is registered; sort it by payment_ref. \
-                  Memory does not grow with the file. CSV from stdin is first kept in a temporary file.\n\n\
-                  A transfer without stripe_transfer_id is refused: Clawback would create it, and so pay sellers of \
-                  past payments again. --create-missing takes such rows.\n\n\
+                  line is reported on stderr with its number, column and value. Importing a file again is safe: \
+                  registered payments are skipped. Ctrl-C finishes the payments in flight and says which line is \
+                  done. If a payment's rows are not together, the whole file is refused before anything is \
+                  registered; sort it by payment_ref. Memory does not grow with the file. CSV from stdin is first \
+                  copied to a temporary file.\n\n\
+                  A transfer without stripe_transfer_id is refused: Clawback would create it, and pay the sellers of \
+                  past payments again. --create-missing accepts such rows.\n\n\
                   --dry-run asks the database what each payment would be (new, already there, conflicting) and \
-                  changes nothing. Two payments of the file that conflict with each other are not found by it.\n\n\
+                  changes nothing. It may miss that two payments of the file conflict with each other.\n\n\
                   --format json: {\"bad_lines\": [{\"line\", \"field\", \"problem\"}], \"summary\": {\"complete\", \
                   \"dry_run\", \"new\", \"already_there\", \"conflicting\", \"refused\", \"bad_lines\", \
                   \"last_line\"}}\n\n\
                   Examples:\n  \
                   clawback payments import transfers.csv --dry-run\n  \
                   zcat payments.jsonl.gz | clawback payments import - --input jsonl\n\n\
-                  Exit codes: 0 all are registered, 1 it could not go on or was stopped, 2 wrong usage, 3 some lines \
-                  are bad, all others are registered."
+                  Exit codes: 0 all are registered, 1 failed or interrupted, 2 wrong usage, 3 some lines are bad and \
+                  all others are registered."
 )]
 pub(in crate::cli) struct Import {
     /// The file; - is stdin
     file: PathBuf,
-    /// Its format; by default its extension says so: .csv, .jsonl or .ndjson
+    /// Its format, if the extension does not tell it (.csv, .jsonl, .ndjson)
     #[arg(long, value_enum)]
     input: Option<Input>,
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
-    /// Take transfers without stripe_transfer_id: Clawback CREATES them, and pays the sellers
+    /// Accept transfers without stripe_transfer_id: Clawback CREATES them, and pays the sellers
     #[arg(long)]
     create_missing: bool,
     /// For people or for programs
@@ -76,130 +68,83 @@ pub(in crate::cli) struct Import {
     format: Format,
 }
 
-/// What became of an item.
-struct Done {
-    outcome: Outcome,
-    bad: Vec<BadLine>,
-    last_line: u64,
-    bytes: u64,
-}
-
-#[derive(Clone, Copy)]
-enum Outcome {
-    New,
-    AlreadyThere,
-    Conflicting,
-    Refused,
-}
-
 impl Import {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
-        let stop = signals::stop()?;
+        let mut stop = pin!(signals::stop()?);
         let ledger = app::connect_ledger(config).await?;
         let pending = ledger.pending_migrations().await?;
         if pending > 0 {
             bail!("{pending} migrations are pending; run `clawback migrate up` first");
         }
-        let (file, input, create_missing) = (self.file, self.input, self.create_missing);
-        let mut stop = std::pin::pin!(stop);
-        let source = tokio::select! {
-            source = Source::open(file, input, create_missing) => source?,
-            () = &mut stop => bail!("stopped before anything was registered"),
+        let mut source = tokio::select! {
+            source = Source::open(self.file, self.input, self.create_missing) => source?,
+            () = &mut stop => bail!("interrupted before anything was registered"),
         };
-        let progress = Progress::start(source.size);
-        let mut report = Report::new(stdout(), self.format, self.dry_run);
-        let stopped = Arc::new(AtomicBool::new(false));
-        let noted = Arc::clone(&stopped);
-        let stop = async move {
-            stop.await;
-            noted.store(true, Ordering::Relaxed);
+        let mut report = Report::start(self.format, self.dry_run, source.size);
+        let result = loop {
+            let mut set = Vec::new();
+            // A set in flight is not interrupted: what the report calls done is exactly what is registered.
+            let read = tokio::select! {
+                biased;
+                () = &mut stop => break Ok(false),
+                read = source.items.recv_many(&mut set, SET) => read,
+            };
+            if read == 0 {
+                break Ok(true);
+            }
+            if let Err(error) = register(&ledger, set, &mut report).await {
+                break Err(error);
+            }
         };
-        let in_flight = if config.database_url.expose_secret().starts_with("sqlite") { 1 } else { IN_FLIGHT };
-        let dry_run = self.dry_run;
-        let done = items(source.items)
-            .take_until(stop)
-            .map(|item| AbortOnDropHandle::new(tokio::spawn(register(ledger.clone(), item, dry_run))))
-            .buffered(in_flight)
-            .map(|done| done?);
-        let (counts, result) = tell(done, &progress, &mut report).await;
-        progress.end();
-        let end = match &result {
-            Err(_) => End::Failed,
-            Ok(()) if stopped.load(Ordering::Relaxed) => End::Stopped,
-            Ok(()) => End::Complete,
-        };
-        unless_closed(report.end(counts, end))?;
-        result?;
+        report.summary.complete = matches!(result, Ok(true));
+        report.end()?;
+        let complete = result?;
         let _ = ledger.close().await;
-        Ok(match end {
-            End::Complete if counts.bad_lines == 0 => ExitCode::SUCCESS,
-            End::Complete => ExitCode::from(BAD_LINES),
-            End::Stopped | End::Failed => ExitCode::FAILURE,
+        Ok(match report.summary.bad_lines {
+            _ if !complete => ExitCode::FAILURE,
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::from(NEEDS_ATTENTION),
         })
     }
 }
 
-fn items(receiver: mpsc::Receiver<Result<Item>>) -> impl Stream<Item = Result<Item>> {
-    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
-}
-
-/// Counts and tells everything in the order of the file, until its end or the first failure.
-async fn tell(
-    done: impl Stream<Item = Result<Done>>,
-    progress: &Progress,
-    report: &mut Report<impl std::io::Write>,
-) -> (Counts, Result<()>) {
-    let mut counts = Counts::default();
-    let mut done = std::pin::pin!(done);
-    while let Some(next) = done.next().await {
-        let told = next.and_then(|done| {
-            for bad in &done.bad {
-                let field = bad.field.as_ref().map(|field| format!(" {field}")).unwrap_or_default();
-                unless_closed(progress.say(&format!("line {}:{field} {}", bad.line, bad.problem)))?;
-                unless_closed(report.add(bad))?;
-                counts.bad_lines += 1;
-            }
-            match done.outcome {
-                Outcome::New => counts.new += 1,
-                Outcome::AlreadyThere => counts.already_there += 1,
-                Outcome::Conflicting => counts.conflicting += 1,
-                Outcome::Refused => counts.refused += 1,
-            }
-            counts.last_line = done.last_line;
-            progress.show(done.bytes, counts.new + counts.already_there);
-            Ok(())
-        });
-        if let Err(error) = told {
-            return (counts, Err(error));
-        }
-    }
-    (counts, Ok(()))
-}
-
-/// Registers an item's payment.
+/// Registers a set, and reports it in the order of the file.
 ///
 /// # Errors
 /// When the import can't go on.
-async fn register(ledger: Ledger, item: Result<Item>, dry_run: bool) -> Result<Done> {
-    let Item { payment, mut bad, last_line, bytes } = item?;
-    let outcome = match payment {
-        None => Outcome::Refused,
-        Some(sourced) => match ledger.import_payment(sourced.payment.clone(), dry_run).await {
-            Ok(true) => Outcome::New,
-            Ok(false) => Outcome::AlreadyThere,
-            Err(LedgerError::Invalid(problems)) => {
-                bad.extend(problems.first().map(|first| sourced.invalid(&first.field, &first.problem)));
-                Outcome::Refused
+async fn register(ledger: &Ledger, set: Vec<Result<Item>>, report: &mut Report) -> Result<()> {
+    let (mut items, mut failed) = (Vec::with_capacity(set.len()), None);
+    for item in set {
+        match item {
+            Ok(item) => items.push(item),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let payments: Vec<_> = items.iter_mut().filter_map(|item| item.payment.take()).collect();
+    let first_line = items.first().map_or(0, |item| item.first_line);
+    let registered = ledger.import_payments(payments, report.summary.dry_run).await;
+    let mut answers =
+        registered.with_context(|| format!("line {first_line} and what follows were not registered"))?.into_iter();
+    for Item { bad, first_line, last_line, bytes, .. } in items {
+        if bad.is_empty() {
+            match answers.next().context("the ledger gave no answer for a payment; please report this")? {
+                Ok(true) => report.summary.new += 1,
+                Ok(false) => report.summary.already_there += 1,
+                Err(error @ LedgerError::Conflict(_)) => {
+                    report.summary.conflicting += 1;
+                    report.bad(&BadLine::refused(first_line, error, |path| path))?;
+                }
+                Err(error @ LedgerError::Invalid(_)) => {
+                    report.summary.refused += 1;
+                    report.bad(&BadLine::refused(first_line, error, |path| path))?;
+                }
+                Err(error) => return Err(error).with_context(|| format!("line {first_line} was not registered")),
             }
-            Err(LedgerError::Conflict(problem)) => {
-                bad.push(sourced.refused(problem));
-                Outcome::Conflicting
-            }
-            Err(error) => {
-                let line = sourced.lines.first().copied().unwrap_or_default();
-                return Err(anyhow::Error::new(error).context(format!("line {line} could not be registered")));
-            }
-        },
-    };
-    Ok(Done { outcome, bad, last_line, bytes })
+        } else {
+            report.summary.refused += 1;
+            bad.iter().try_for_each(|bad| report.bad(bad))?;
+        }
+        report.done(last_line, bytes);
+    }
+    failed.map_or(Ok(()), Err)
 }

@@ -1,25 +1,18 @@
-//! Lines of a file, one at a time, however long: what is longer than allowed is skipped, not held. Used by the readers of
-//! both formats. It knows nothing of what stands in a line.
+//! Reads a file line by line. A line beyond the limit is skipped rather than held in memory.
 
-use std::io::{BufRead, Result};
+use std::io::{BufRead, Read, Result};
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// The lines of `input`.
 pub(super) struct Lines<R> {
     input: R,
     max_bytes: usize,
     line: Vec<u8>,
     number: u64,
-    bytes: u64,
+    /// Read so far, line ends included.
+    pub(super) bytes: u64,
 }
 
-/// A line, without its end.
-pub(super) enum Line<'a> {
-    Text(&'a str),
-    /// It can't be one, and why.
-    Bad(String),
-}
+/// The text without its line end, or why the line can't be used.
+pub(super) type Line<'a> = std::result::Result<&'a str, String>;
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R, max_bytes: usize) -> Self {
@@ -28,65 +21,34 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line that is not blank, with its number, from 1.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line<'_>)>> {
-        loop {
-            let Some(too_long) = self.read()? else { return Ok(None) };
-            if too_long || !self.line.trim_ascii().is_empty() {
-                return Ok(Some((self.number, self.shown(too_long))));
-            }
-        }
-    }
-
-    /// How much has been read, line ends included.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn shown(&self, too_long: bool) -> Line<'_> {
-        if too_long {
-            return Line::Bad(format!("is longer than {} bytes, which no payment is", self.max_bytes));
-        }
-        match std::str::from_utf8(&self.line) {
-            Ok(text) => Line::Text(text),
-            Err(error) => Line::Bad(format!("is not UTF-8 (byte {}); save the file as UTF-8", error.valid_up_to() + 1)),
-        }
-    }
-
-    /// Reads up to a line's end, and says whether the line was too long. None at the end of the file.
-    fn read(&mut self) -> Result<Option<bool>> {
         self.line.clear();
-        let (mut any, mut too_long) = (false, false);
-        loop {
-            let chunk = match self.input.fill_buf() {
-                Ok(chunk) => chunk,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            if chunk.is_empty() && !any {
+        while self.line.trim_ascii().is_empty() {
+            self.line.clear();
+            // Two more than the longest line: its end may be CR LF.
+            let limit = self.max_bytes as u64 + 2;
+            let mut read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.line)?;
+            if read == 0 {
                 return Ok(None);
             }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let part = &chunk[..end.unwrap_or(chunk.len())];
-            too_long |= self.line.len() + part.len() > self.max_bytes;
-            if !too_long {
-                self.line.extend_from_slice(part);
+            if !self.line.ends_with(b"\n") {
+                read += self.input.skip_until(b'\n')?;
             }
-            let is_last = end.is_some() || chunk.is_empty();
-            let used = part.len() + usize::from(end.is_some());
-            self.input.consume(used);
-            self.bytes += used as u64;
-            any = true;
-            if is_last {
-                break;
-            }
+            self.number += 1;
+            self.bytes += read as u64;
         }
-        self.number += 1;
-        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
-            self.line.drain(..BYTE_ORDER_MARK.len());
+        let mut line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.number == 1 {
+            line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
-        if self.line.ends_with(b"\r") {
-            self.line.pop();
-        }
-        Ok(Some(too_long))
+        let text = if line.len() > self.max_bytes {
+            Err(format!("is longer than {} bytes, the limit for a line", self.max_bytes))
+        } else {
+            let invalid = |error: std::str::Utf8Error| error.valid_up_to() + 1;
+            std::str::from_utf8(line)
+                .map_err(|error| format!("is not UTF-8 (byte {}); save the file as UTF-8", invalid(error)))
+        };
+        Ok(Some((self.number, text)))
     }
 }
 
@@ -95,39 +57,25 @@ impl<R: BufRead> Lines<R> {
 mod tests {
     use super::*;
 
-    fn lines(text: &[u8], max_bytes: usize) -> Vec<(u64, Result<String, String>)> {
-        // A small buffer, so that lines are put together from several.
-        let mut lines = Lines::new(std::io::BufReader::with_capacity(3, text), max_bytes);
+    #[test]
+    fn line_ends_and_a_byte_order_mark_are_stripped_and_bad_lines_spoil_no_other() {
+        let text = b"\xef\xbb\xbfone\r\n\n \t\r\n0123456789\r\n0123456789a\n\xff\xfe\n0123456789012345\nend";
+        // A small buffer, so lines are put together from several reads.
+        let mut lines = Lines::new(std::io::BufReader::with_capacity(3, &text[..]), 10);
         let mut found = Vec::new();
         while let Some((number, line)) = lines.next().unwrap() {
-            found.push((
-                number,
-                match line {
-                    Line::Text(text) => Ok(text.to_owned()),
-                    Line::Bad(problem) => Err(problem),
-                },
-            ));
+            found.push(format!("{number} {}", line.map(str::to_owned).unwrap_or_else(|problem| problem)));
         }
-        assert_eq!(lines.bytes(), text.len() as u64);
-        found
-    }
-
-    type Result<T, E> = std::result::Result<T, E>;
-
-    #[test]
-    fn line_ends_a_byte_order_mark_and_blank_lines_are_no_part_of_a_line() {
-        let found = lines(b"\xef\xbb\xbfone\r\n\n \t\r\ntwo\nthree", 10);
-        assert_eq!(found, [(1, Ok("one".into())), (4, Ok("two".into())), (5, Ok("three".into()))]);
-        assert_eq!(lines(b"", 10), []);
-        assert_eq!(lines(b"\n\n", 10), []);
-    }
-
-    #[test]
-    fn what_is_too_long_or_not_utf8_is_bad_and_the_next_line_is_read_all_the_same() {
-        let found = lines(b"0123456789a\n0123456789\n\xff\xfe\nend", 10);
-        assert_eq!((found[0].0, found[1].clone()), (1, (2, Ok("0123456789".into()))));
-        assert!(found[0].1.as_ref().unwrap_err().contains("longer than 10 bytes"), "{found:?}");
-        assert!(found[2].1.as_ref().unwrap_err().contains("not UTF-8 (byte 1)"), "{found:?}");
-        assert_eq!(found[3], (4, Ok("end".into())));
+        let too_long = "is longer than 10 bytes, the limit for a line";
+        let expected = [
+            "1 one".to_owned(),
+            "4 0123456789".to_owned(),
+            format!("5 {too_long}"),
+            "6 is not UTF-8 (byte 1); save the file as UTF-8".to_owned(),
+            format!("7 {too_long}"),
+            "8 end".to_owned(),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(lines.bytes, text.len() as u64);
     }
 }

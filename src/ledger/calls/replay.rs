@@ -59,11 +59,13 @@ impl Ledger {
         let db = &self.store.db;
         Ok(match kind {
             CallKind::Create => {
-                let found = rowset::select::<_, transfer::Model>(db, "stripe_transfer_id IN {texts}", &[], &[id]).await?;
+                let found =
+                    rowset::select::<_, transfer::Model>(db, "stripe_transfer_id IN {texts}", &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }
             CallKind::Reverse => {
-                let condition = "stripe_reversal_id IN {texts} OR id IN (SELECT id FROM calls WHERE accepted_id IN {texts})";
+                let condition =
+                    "stripe_reversal_id IN {texts} OR id IN (SELECT id FROM calls WHERE accepted_id IN {texts})";
                 let found = rowset::select::<_, reversals::Model>(db, condition, &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }

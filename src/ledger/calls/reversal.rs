@@ -28,7 +28,9 @@ pub(super) fn done(
             return Ok(());
         }
         ReversalStatus::CalledOff | ReversalStatus::Closed => return done_but_not_owed(book, &row, stripe_id, note),
-        ReversalStatus::PermanentlyFailed => reopen(book, &row, &note.because("Stripe had done it when it failed permanently"))?,
+        ReversalStatus::PermanentlyFailed => {
+            reopen(book, &row, &note.because("Stripe had done it when it failed permanently"))?
+        }
         ReversalStatus::Pending => {}
     }
     let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
@@ -45,7 +47,8 @@ pub(super) fn done(
 /// It was called off or closed, and Stripe has done it all the same: the seller is owed the money.
 fn done_but_not_owed(book: &mut Book, row: &reversal::Model, stripe_id: &str, note: &Note) -> Result<(), LedgerError> {
     tracing::error!(reversal_id = %row.id, stripe_id, status = %row.status, "reversed at Stripe, but not owed");
-    let problem = format!("Stripe has reversed {} {} as {stripe_id}, though it was {}", row.amount, row.currency, row.status);
+    let problem =
+        format!("Stripe has reversed {} {} as {stripe_id}, though it was {}", row.amount, row.currency, row.status);
     book.remark("reversal", row.id, row.status, &note.because(&problem));
     if let Some(claim) = book.claims.get(row.claim_id).cloned() {
         let attention = claim.attention.into_iter().chain([problem]).collect::<Vec<_>>().join(". ");

@@ -55,7 +55,7 @@ impl Ledger {
         let swept: Vec<Call> = lost
             .iter()
             .map(|row| {
-                let doublings = u32::try_from(row.sweep_count).map_or(0, |sweeps| u32::min(sweeps, MAX_DOUBLINGS));
+                let doublings = u32::try_from(row.sweep_count).map_or(0, |sweeps| Ord::min(sweeps, MAX_DOUBLINGS));
                 let sweep_after = after(at, grace.saturating_mul(1_u32 << doublings));
                 Call { sweep_after, sweep_count: i32::saturating_add(row.sweep_count, 1), ..row.clone() }
             })

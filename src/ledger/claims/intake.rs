@@ -152,7 +152,8 @@ pub(super) fn refuse_unless_locked(book: &Book, source: Source, event: &RefundEv
 }
 
 pub(super) fn find(book: &Book, source: Source, reference: &str) -> Option<claim::Model> {
-    let is_it = |row: &&claim::Model| (row.kind, row.source, row.reference.as_str()) == (ClaimKind::Refund, source, reference);
+    let is_it =
+        |row: &&claim::Model| (row.kind, row.source, row.reference.as_str()) == (ClaimKind::Refund, source, reference);
     book.claims.all().find(is_it).cloned()
 }
 
@@ -202,7 +203,12 @@ fn with_names(book: &mut Book, claim: claim::Model, event: &RefundEvent) -> clai
     let known: Vec<&str> = claim.names().collect();
     let reported: Vec<&str> = event.names().collect();
     if !known.iter().any(|name| reported.contains(name)) {
-        tracing::warn!(refund_ref = claim.reference, ?known, ?reported, "the refund is reported under another payment; ignored");
+        tracing::warn!(
+            refund_ref = claim.reference,
+            ?known,
+            ?reported,
+            "the refund is reported under another payment; ignored"
+        );
     }
     if known == reported || !known.iter().all(|name| reported.contains(name)) {
         return claim;

@@ -65,7 +65,11 @@ pub(super) fn fail(book: &mut Book, claim: claim::Model, word: &str, actor: &str
 
 /// Records that the provider has reversed the transfer together with `claim`, whose first report did not say so. What
 /// Clawback has taken nevertheless stays the payment's: the next refund by ratio takes that much less.
-pub(super) fn reversed_by_provider(book: &mut Book, claim: claim::Model, actor: &str) -> Result<Withdrawn, LedgerError> {
+pub(super) fn reversed_by_provider(
+    book: &mut Book,
+    claim: claim::Model,
+    actor: &str,
+) -> Result<Withdrawn, LedgerError> {
     let before = claim.clone();
     let reason = "the provider reversed the transfer itself".to_owned();
     book.move_claim(claim, ClaimStatus::NothingToReverse, &Note::new(actor, &reason), |row| {

@@ -90,7 +90,9 @@ impl Store {
                 Err(LedgerError::Database(error)) if !is_conflict(&error) => {
                     return changes.iter().map(|_| Err(error.clone().into())).collect();
                 }
-                Err(error) => tracing::debug!(%error, changes = changes.len(), "batch failed: changes applied one by one"),
+                Err(error) => {
+                    tracing::debug!(%error, changes = changes.len(), "batch failed: changes applied one by one")
+                }
             }
         }
         let mut answers = Vec::with_capacity(changes.len());

@@ -4,8 +4,8 @@
 
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
-    ColumnTrait, ColumnTypeTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityName, EntityTrait,
-    FromQueryResult, IdenStatic, Iterable, ModelTrait, Statement, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityName, EntityTrait, FromQueryResult,
+    IdenStatic, Iterable, ModelTrait, Statement, Value,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -49,8 +49,9 @@ where
     let table = M::Entity::default();
     let table = table.table_name();
     let (source, guard) = (recordset(backend, &columns), guard.as_str());
-    let sql =
-        format!("UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id AND {table}.{guard} = v.expected");
+    let sql = format!(
+        "UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id AND {table}.{guard} = v.expected"
+    );
     let mut objects = Vec::with_capacity(rows.len());
     for (old, new) in rows {
         let (old, mut new) = (to_value(old)?, to_value(new)?);
@@ -86,10 +87,7 @@ pub(in crate::ledger) fn in_sets(backend: DbBackend, sql: &str, ids: &[Uuid], te
             "(ARRAY(SELECT jsonb_array_elements_text($1::jsonb)::uuid))",
             "(ARRAY(SELECT jsonb_array_elements_text($2::jsonb)))",
         ),
-        _ => (
-            "(SELECT unhex(replace(value, '-', '')) FROM json_each($1))",
-            "(SELECT value FROM json_each($2))",
-        ),
+        _ => ("(SELECT unhex(replace(value, '-', '')) FROM json_each($1))", "(SELECT value FROM json_each($2))"),
     };
     let any = if backend == DbBackend::Postgres { "= ANY" } else { "IN" };
     let sql = sql.replace("IN {ids}", &format!("{any} {ids_set}"));

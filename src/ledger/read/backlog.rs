@@ -8,7 +8,7 @@ use sea_orm::{
 
 use super::totals::is_owed;
 use crate::ledger::schema::{claim, outbox, reversal};
-use crate::ledger::status::ReversalStatus;
+use crate::ledger::status::{ClaimStatus, ReversalStatus};
 use crate::ledger::{Ledger, LedgerError};
 
 /// The database behind the ledger.
@@ -31,6 +31,8 @@ pub struct Backlog {
     pub oldest_unpublished: Option<DateTime<Utc>>,
     /// Reversals that are `permanently_failed` and still owed.
     pub reversals_given_up: u64,
+    /// Refunds that took nothing, because their payment is not registered or contradicts them.
+    pub refunds_unmatched: u64,
     /// Refunds that an operator has to look at.
     pub refunds_needing_attention: u64,
     /// The provider's ids of the oldest of them, at most [`Self::SHOWN`].
@@ -69,12 +71,15 @@ impl Ledger {
         let given_up = reversal::Entity::find()
             .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
             .filter(is_owed());
+        let unmatched = claim::Entity::find()
+            .filter(claim::Column::Status.is_in([ClaimStatus::Unmatched, ClaimStatus::Conflicting]));
         let attention = claim::Entity::find().filter(claim::Column::Attention.is_not_null());
         let shown = attention.clone().order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
         Ok(Backlog {
             unpublished: unpublished.count(&self.store.db).await?,
             oldest_unpublished: oldest.map(|job| job.created_at),
             reversals_given_up: given_up.count(&self.store.db).await?,
+            refunds_unmatched: unmatched.count(&self.store.db).await?,
             refunds_needing_attention: attention.count(&self.store.db).await?,
             refunds_shown: shown.into_iter().map(|refund| refund.reference).collect(),
         })

@@ -90,7 +90,12 @@ impl Ledger {
         if let Ok(id) = id.parse::<Uuid>() {
             is_it = is_it.add(claim::Column::Id.eq(id));
         }
-        let Some(row) = claim::Entity::find().filter(claim::Column::Kind.eq(ClaimKind::Refund)).filter(is_it).order_by_asc(claim::Column::Id).one(&self.store.db).await?
+        let Some(row) = claim::Entity::find()
+            .filter(claim::Column::Kind.eq(ClaimKind::Refund))
+            .filter(is_it)
+            .order_by_asc(claim::Column::Id)
+            .one(&self.store.db)
+            .await?
         else {
             return Ok(None);
         };

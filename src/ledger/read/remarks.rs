@@ -25,7 +25,11 @@ impl Ledger {
         let reversals = reversals.into_iter().map(|row| (row.id, row.status.to_string()));
         let mut statuses: HashMap<Uuid, String> =
             reversals.chain(transfers.into_iter().map(|row| (row.id, row.status.to_string()))).collect();
-        Ok(calls.into_iter().filter_map(|call| Some((call.id, (statuses.remove(&call.id)?, call)))).map(|(id, (status, call))| (id, (call, status))).collect())
+        Ok(calls
+            .into_iter()
+            .filter_map(|call| Some((call.id, (statuses.remove(&call.id)?, call))))
+            .map(|(id, (status, call))| (id, (call, status)))
+            .collect())
     }
 
     /// Appends a row to the history of what a call is for. Its status stays.

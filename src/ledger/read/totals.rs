@@ -9,8 +9,8 @@ use std::fmt::Display;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, Iterable, JoinType,
-    QueryFilter, QuerySelect, RelationDef,
+    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, Iterable, JoinType, QueryFilter,
+    QuerySelect, RelationDef,
 };
 
 use crate::ledger::schema::{call, claim, outbox, reversal, transfer};
@@ -91,7 +91,9 @@ pub(super) fn is_owed() -> Condition {
     let failed = Condition::all()
         .add(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
         .add(Condition::all().not().add(Expr::exists(takes_nothing)));
-    Condition::any().add(failed).add(reversal::Column::Status.is_in([ReversalStatus::Pending, ReversalStatus::Reversed]))
+    Condition::any()
+        .add(failed)
+        .add(reversal::Column::Status.is_in([ReversalStatus::Pending, ReversalStatus::Reversed]))
 }
 
 /// Reversals that have everything in common that the totals tell apart.
@@ -129,8 +131,7 @@ async fn reversals(db: &DatabaseConnection) -> Result<Vec<ReversalGroup>, DbErr>
     use reversal::Column as C;
     let one_if = |condition: SimpleExpr| Expr::case(condition, 1).finally(0);
     let alias = |name: &str| Expr::col(Alias::new(name));
-    let call: RelationDef =
-        reversal::Entity::belongs_to(call::Entity).from(C::Id).to(call::Column::Id).into();
+    let call: RelationDef = reversal::Entity::belongs_to(call::Entity).from(C::Id).to(call::Column::Id).into();
     reversal::Entity::find()
         .select_only()
         .columns([C::Status, C::Currency])

@@ -8,7 +8,7 @@ mod shapes;
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 pub use self::shapes::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
@@ -65,7 +65,8 @@ impl Ledger {
 
     async fn rows_with_their_id(&self, id: &str) -> Result<Scope, DbErr> {
         let mut scope = Scope::default();
-        let events = webhook_event::Entity::find().filter(webhook_event::Column::EventId.eq(id)).all(&self.store.db).await?;
+        let events =
+            webhook_event::Entity::find().filter(webhook_event::Column::EventId.eq(id)).all(&self.store.db).await?;
         scope.webhooks.extend(events.iter().map(|row| row.id));
         let mut refs: Vec<&str> = events.iter().filter_map(|row| row.object_id.as_deref()).collect();
         refs.push(id);
@@ -74,7 +75,9 @@ impl Ledger {
             .add(R::Reference.is_in(refs.iter().copied()))
             .add(R::PaymentRef.is_in(refs.iter().copied()))
             .add(R::ChargeRef.is_in(refs));
-        scope.refunds.extend(ids(claim::Entity::find().select_only().column(R::Id).filter(is_it), &self.store.db).await?);
+        scope
+            .refunds
+            .extend(ids(claim::Entity::find().select_only().column(R::Id).filter(is_it), &self.store.db).await?);
         let found = payment::Entity::find().select_only().column(payment::Column::Id);
         scope.payments.extend(ids(found.filter(payment::Column::PaymentRef.eq(id)), &self.store.db).await?);
         let found = transfer::Entity::find().select_only().column(transfer::Column::Id);
@@ -182,10 +185,7 @@ impl Ledger {
                 .collect(),
             reversals: reversals
                 .into_iter()
-                .map(|row| TracedReversal {
-                    job_waiting_since: job_waiting_since(row.id),
-                    reversal: row,
-                })
+                .map(|row| TracedReversal { job_waiting_since: job_waiting_since(row.id), reversal: row })
                 .collect(),
         })
     }
