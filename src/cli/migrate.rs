@@ -1,4 +1,4 @@
-//! `clawback migrate`: the database's schema.
+//! `clawback migrate`: applies, reverts and lists the database's migrations.
 
 use std::io::Write;
 
@@ -13,16 +13,16 @@ use crate::config::{AppEnv, Config};
 pub(super) enum Migrate {
     /// Apply all pending migrations; several processes may do so at once
     Up,
-    /// Take back the newest migrations, AND THE DATA in their tables (in production only with --delete-data)
+    /// Revert the newest migrations AND DELETE THE DATA in their tables (in production only with --delete-data)
     Down {
         /// How many
         #[arg(long, default_value_t = 1)]
         steps: u32,
-        /// Yes, delete production's data
+        /// Confirm that production's data may be deleted
         #[arg(long)]
         delete_data: bool,
     },
-    /// List the migrations and say which are applied; exit code 1 if any is pending
+    /// List the migrations, applied and pending; exit code 1 if any is pending
     Status,
 }
 
@@ -33,11 +33,11 @@ impl Migrate {
         match self {
             Self::Up => writeln!(out, "{} migrations applied", ledger.migrate_up().await?)?,
             Self::Down { delete_data: false, .. } if config.app_env == AppEnv::Production => {
-                bail!("this deletes the data in the tables that go; say --delete-data if that is meant")
+                bail!("this would delete the data in the dropped tables; add --delete-data to confirm")
             }
             Self::Down { steps, .. } => {
                 ledger.migrate_down(steps).await?;
-                writeln!(out, "{steps} migrations taken back")?;
+                writeln!(out, "{steps} migrations reverted")?;
             }
             Self::Status => {
                 let migrations = ledger.migrations().await?;
@@ -45,7 +45,7 @@ impl Migrate {
                     writeln!(out, "{}  {name}", if *applied { "applied" } else { "pending" })?;
                 }
                 if migrations.iter().any(|(_, applied)| !applied) {
-                    bail!("migrations are pending; apply them with `clawback migrate up`");
+                    bail!("migrations are pending; run `clawback migrate up`");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The operators' command line: what can be said, and what is done about it. Only `main` calls it.
+//! The command line. Only `main` calls it.
 
 mod completions;
 mod config;
@@ -26,7 +26,7 @@ use crate::app::{App, Role};
 use crate::config::Config;
 use crate::telemetry;
 
-/// The exit code of a command that is done, and found what needs attention or nothing that matches.
+/// The exit code of a command that is done, but something needs attention or nothing matched.
 const NEEDS_ATTENTION: u8 = 3;
 
 /// Takes back from sellers what a refund makes them owe: Stripe Connect transfer reversals as durable jobs on RabbitMQ.
@@ -42,14 +42,14 @@ const NEEDS_ATTENTION: u8 = 3;
                   clawback serve                  webhooks, API and relay; scale it apart from…\n  \
                   clawback worker                 …the worker that calls Stripe\n  \
                   clawback migrate status         which migrations are applied\n  \
-                  clawback queues verify          are the queues there, and who consumes them\n  \
+                  clawback queues verify          do the queues exist, and who consumes them\n  \
                   clawback trace re_3Qx4          what happened to this refund\n  \
-                  clawback parked list            which jobs were given up, and why\n  \
+                  clawback parked list            which jobs failed permanently, and why\n  \
                   clawback reconcile --since 24h  do the ledger and Stripe agree\n  \
-                  clawback doctor                 is everything there, and as it should be\n  \
+                  clawback doctor                 check everything that Clawback needs\n  \
                   clawback config                 every setting, and where it comes from\n\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done and something is not as it should be; each \
-                  command's --help says more."
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but something needs \
+                  attention or nothing matched; each command's --help says more."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -70,35 +70,35 @@ enum Command {
     /// The queues on the broker
     #[command(subcommand)]
     Queues(queues::Queues),
-    /// What went to the sellers
+    /// Transfers to sellers
     #[command(subcommand)]
     Transfers(transfers::Transfers),
     /// What sellers owe for refunds
     #[command(subcommand)]
     Reversals(reversals::Reversals),
-    /// The messages of jobs that were given up
+    /// The messages of jobs that failed permanently
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
-    /// One timeline of everything that hangs together with an id
+    /// One timeline of everything related to an id
     Trace(trace::Trace),
     /// Compare the ledger with Stripe, transfer by transfer; exit code 3 if they differ
     Reconcile(reconcile::Reconcile),
     /// Payments and what was paid out of them
     #[command(subcommand)]
     Payments(payments::Payments),
-    /// Check everything that Clawback needs, and say what to do; exit code 1 on any error
+    /// Check everything that Clawback needs, and say what to do; exit code 1 on an error
     Doctor(doctor::Doctor),
     /// Show every setting, and where it comes from
     Config(config::ShowConfig),
-    /// Print a script that lets a shell complete these commands
+    /// Print a shell's completion script for these commands
     Completions(completions::Completions),
 }
 
 impl Cli {
-    /// Does what the command line says, and returns the exit code.
+    /// Runs the command, and returns the exit code.
     ///
     /// # Errors
-    /// When it can't be done; the error says what to do about it.
+    /// The error says what to do about it.
     pub async fn execute(self) -> Result<ExitCode> {
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run(&ready_to_run()?.config, Role::All).await?,
@@ -126,15 +126,15 @@ struct Ready {
     _until_the_end: telemetry::Telemetry,
 }
 
-/// For what runs until it is stopped: logs as the configuration says.
+/// For processes that run until they are stopped: logs as configured.
 fn ready_to_run() -> Result<Ready> {
     let config = Config::load()?;
     let logs = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
     Ok(Ready { config, _until_the_end: logs })
 }
 
-/// A command that answers and ends says on stdout what there is to say; beside that, only warnings, and none of the AMQP
-/// client's: what such a command is there to find, that would log as errors.
+/// For commands that answer and end: they log warnings only, and nothing of the AMQP client's, whose errors such a command
+/// reports itself.
 fn ready() -> Result<Ready> {
     let config = Config::load()?;
     let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());
@@ -143,7 +143,7 @@ fn ready() -> Result<Ready> {
 }
 
 async fn run(config: &Config, role: Role) -> Result<()> {
-    // Listened for before anything starts, so that an early signal stops the program in order, too.
+    // Listen before anything starts: an early signal must stop the program in order, too.
     let stop = signals::stop()?;
     let app = App::build(config, role).await?;
     match app.http_addr() {

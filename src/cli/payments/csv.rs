@@ -138,69 +138,54 @@ impl<R: BufRead> Csv<R> {
             let problem = format!("{payment_ref} is skipped: line {unreadable} is unreadable and may belong to it");
             BadLine::new(at, None, problem)
         };
-        let mut group = Group { create_missing: self.create_missing, ..Group::default() };
-        group.bad.extend(self.unreadable.take().map(|line| skipped(first.line, line)));
-        group.add(&first, &self.rows.header);
-        let mut last_line = first.line;
-        while let Some(next) = self.rows.next()? {
-            match next {
-                Ok(record) if record.payment_ref == payment_ref => {
-                    last_line = record.line;
-                    group.add(&record, &self.rows.header);
-                    continue;
+        let mut item = Item { first_line: first.line, ..Item::default() };
+        item.bad.extend(self.unreadable.take().map(|line| skipped(first.line, line)));
+        let (mut lines, mut next) = (Vec::new(), Some(first));
+        while let Some(record) = next.take() {
+            item.last_line = record.line;
+            // The ledger refuses more; a file of one payment must not fill the memory.
+            if lines.len() <= MAX_TRANSFERS {
+                match (self.check(&record, item.payment.as_ref()), &mut item.payment) {
+                    (Err(bad), _) => item.bad.push(bad),
+                    (Ok(row), payment) => {
+                        lines.push(record.line);
+                        match payment {
+                            Some(payment) => payment.transfers.extend(row.transfers),
+                            None => *payment = Some(row),
+                        }
+                    }
                 }
-                Ok(record) => self.ahead = Some(record),
-                Err(bad) => {
-                    last_line = bad.line;
+            }
+            match self.rows.next()? {
+                None => {}
+                Some(Ok(record)) if record.payment_ref == payment_ref => next = Some(record),
+                Some(Ok(record)) => self.ahead = Some(record),
+                Some(Err(bad)) => {
+                    item.last_line = bad.line;
                     self.unreadable = Some(bad.line);
-                    group.bad.extend([skipped(bad.line, bad.line), bad]);
-                }
-            }
-            break;
-        }
-        let (payment, bad) = group.finish();
-        Ok(Some(Item { payment, bad, first_line: first.line, last_line, bytes: self.rows.lines.bytes }))
-    }
-}
-
-/// The rows of one payment, so far.
-#[derive(Default)]
-struct Group {
-    payment: Option<NewPayment>,
-    /// The line of each transfer.
-    lines: Vec<u64>,
-    bad: Vec<BadLine>,
-    create_missing: bool,
-}
-
-impl Group {
-    fn add(&mut self, record: &Record, header: &StringRecord) {
-        // The ledger refuses more; a file of one payment must not fill the memory.
-        if self.lines.len() > MAX_TRANSFERS {
-            return;
-        }
-        match (self.check(record, header), &mut self.payment) {
-            (Err(bad), _) => self.bad.push(bad),
-            (Ok(row), payment) => {
-                self.lines.push(record.line);
-                match payment {
-                    Some(payment) => payment.transfers.extend(row.transfers),
-                    None => *payment = Some(row),
+                    item.bad.extend([skipped(bad.line, bad.line), bad]);
                 }
             }
         }
+        if let Some(Err(error)) = item.payment.as_ref().filter(|_| item.bad.is_empty()).map(NewPayment::check) {
+            let line = lines.get(index(&error)).copied().unwrap_or_default();
+            item.bad.push(BadLine::refused(line, error, column));
+        }
+        item.payment = item.payment.filter(|_| item.bad.is_empty());
+        item.bytes = self.rows.lines.bytes;
+        Ok(Some(item))
     }
 
     /// The payment with this row's transfer alone, if the row is valid and agrees with the rows before it.
-    fn check(&self, record: &Record, header: &StringRecord) -> std::result::Result<NewPayment, BadLine> {
-        let row = record.parse(header)?;
+    fn check(&self, record: &Record, first: Option<&NewPayment>) -> std::result::Result<NewPayment, BadLine> {
+        let row = record.parse(&self.rows.header)?;
         let bad = |field: &str, problem: String| Err(BadLine::new(record.line, Some(field), problem));
         if row.stripe_transfer_id.is_none() && !self.create_missing {
             return bad("stripe_transfer_id", WITHOUT_TRANSFER_ID.to_owned());
         }
         let row = row.payment();
         row.check().map_err(|error| BadLine::refused(record.line, error, column))?;
-        let Some(first) = &self.payment else { return Ok(row) };
+        let Some(first) = first else { return Ok(row) };
         let differs = |there: &str, here: &str| {
             format!("must be the same on every row of {}: {there} (got {here})", first.payment_ref)
         };
@@ -211,14 +196,6 @@ impl Group {
             return bad("payment_currency", differs(&first.currency, &row.currency));
         }
         Ok(row)
-    }
-
-    fn finish(mut self) -> (Option<NewPayment>, Vec<BadLine>) {
-        if let Some(Err(error)) = self.payment.as_ref().filter(|_| self.bad.is_empty()).map(NewPayment::check) {
-            let line = self.lines.get(index(&error)).copied().unwrap_or_default();
-            self.bad.push(BadLine::refused(line, error, column));
-        }
-        (self.payment.filter(|_| self.bad.is_empty()), self.bad)
     }
 }
 
