@@ -10,7 +10,7 @@ use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
-use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
+use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
 use crate::api::{self, ApiState};
 use crate::config::{AppEnv, Config};
 use crate::ingress::{self, IngressState};
@@ -18,19 +18,33 @@ use crate::ledger::Ledger;
 use crate::worker::{self, CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
 use crate::{openapi, stripe};
 
-/// Connects to the database that `config` names, without looking at its schema.
+/// Connects to the database that `config` names, without looking at its schema. Creates no SQLite file.
 ///
 /// # Errors
-/// When it can't be reached.
+/// When the SQLite file does not exist, or the database can't be reached.
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
+    match config.missing_sqlite_file() {
+        Some(file) if config.has_default_database() => {
+            bail!("DATABASE_URL is not set, and its default, the SQLite file {file:?}, does not exist here")
+        }
+        Some(file) => bail!("the SQLite file {file:?} does not exist; check DATABASE_URL"),
+        None => create_ledger(config).await,
+    }
+}
+
+/// As [`connect_ledger`], but creates the SQLite file if `DATABASE_URL` has `mode=rwc`.
+///
+/// # Errors
+/// When the database can't be reached.
+pub async fn create_ledger(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
     let what = "the database can't be reached; check DATABASE_URL";
     let ledger = Ledger::connect(url, config.reversal.check_interval).await.context(what)?;
     Ok(ledger.with_creation_grace(config.transfer_retry.check_interval))
 }
 
-pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
-    let ledger = connect_ledger(config).await?;
+pub(super) async fn open_ledger(config: &Config, role: Role) -> Result<Ledger> {
+    let ledger = if role == Role::Worker { connect_ledger(config).await? } else { create_ledger(config).await? };
     match config.app_env {
         AppEnv::Development => {
             let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;

@@ -23,7 +23,7 @@ use self::finding::{Finding, Status};
 use super::output::{Format, json};
 use super::terminal::print;
 use super::topology::parse_management;
-use crate::config::{Config, EffectiveSetting};
+use crate::config::{Config, Effective};
 
 /// For each check, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -62,7 +62,7 @@ impl Doctor {
         let checks = match (ready, Config::effective()) {
             (_, Err(error)) => configuration::unusable(&error),
             (Err(error), _) => return Err(error),
-            (Ok(config), Ok((_, settings))) => examine(config, &settings, self.management).await,
+            (Ok(config), Ok(effective)) => examine(config, &effective, self.management).await,
         };
         let status = checks.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
         let mut out = Vec::new();
@@ -81,8 +81,8 @@ impl Doctor {
 }
 
 /// Each part in a task of its own: what one of them computes (certificates to load, say) must not cost another its time.
-async fn examine(config: Config, settings: &[EffectiveSetting], management: Option<Url>) -> Vec<Finding> {
-    let mut findings = configuration::check(&config, settings);
+async fn examine(config: Config, effective: &Effective, management: Option<Url>) -> Vec<Finding> {
+    let mut findings = configuration::check(&config, effective);
     let config = Arc::new(config);
     let (of_database, of_broker, of_stripe) = (Arc::clone(&config), Arc::clone(&config), config);
     let parts = [

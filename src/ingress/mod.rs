@@ -15,10 +15,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any, post};
 use axum::{Json, Router};
 use chrono::Utc;
-use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::SecretList;
 use crate::ledger::{Ledger, Receipt};
 use crate::problem::Problem;
 
@@ -36,28 +36,28 @@ pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 pub struct IngressState {
     /// Where verified events go.
     pub ledger: Ledger,
-    /// The signing secret of Stripe's endpoint; without it, `POST /webhooks/stripe` answers 404.
-    pub stripe_webhook_secret: Option<SecretString>,
-    /// Hyperswitch's payment response hash key; without it, `POST /webhooks/hyperswitch` answers 404.
-    pub hyperswitch_webhook_secret: Option<SecretString>,
+    /// The signing secrets of Stripe's endpoints; without it, `POST /webhooks/stripe` answers 404.
+    pub stripe_webhook_secret: Option<SecretList>,
+    /// Hyperswitch's payment response hash keys; without it, `POST /webhooks/hyperswitch` answers 404.
+    pub hyperswitch_webhook_secret: Option<SecretList>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     ledger: Ledger,
-    secret: SecretString,
+    secrets: SecretList,
 }
 
 /// `POST /webhooks/stripe` and `POST /webhooks/hyperswitch`.
 pub fn routes(state: IngressState) -> Router {
     let IngressState { ledger, stripe_webhook_secret, hyperswitch_webhook_secret } = state;
-    let endpoint = |secret| Endpoint { ledger: ledger.clone(), secret };
+    let endpoint = |secrets| Endpoint { ledger: ledger.clone(), secrets };
     let stripe = match stripe_webhook_secret {
-        Some(secret) => post(receive_stripe).with_state(endpoint(secret)),
+        Some(secrets) => post(receive_stripe).with_state(endpoint(secrets)),
         None => any(async || is_off("Stripe", "STRIPE_WEBHOOK_SECRET")),
     };
     let hyperswitch = match hyperswitch_webhook_secret {
-        Some(secret) => post(receive_hyperswitch).with_state(endpoint(secret)),
+        Some(secrets) => post(receive_hyperswitch).with_state(endpoint(secrets)),
         None => any(async || is_off("Hyperswitch", "HYPERSWITCH_WEBHOOK_SECRET")),
     };
     Router::new()
@@ -92,7 +92,7 @@ pub(crate) async fn receive_stripe(
     let body = body?;
     let header = headers.get(STRIPE_HEADER).ok_or_else(|| unsigned("Stripe-Signature"))?;
     let header = header.to_str().map_err(|_| SignatureError::Malformed)?;
-    signature::verify(header, &body, &endpoint.secret, Utc::now())?;
+    signature::verify(header, &body, &endpoint.secrets, Utc::now())?;
     let event = stripe::parse(&body)?;
     let receipt = endpoint.ledger.receive(event).await?;
     Ok(Json(Received::from(receipt)))
@@ -120,7 +120,7 @@ pub(crate) async fn receive_hyperswitch(
     let body = body?;
     let header = headers.get(HYPERSWITCH_HEADER).ok_or_else(|| unsigned(HYPERSWITCH_HEADER))?;
     let header = header.to_str().map_err(|_| hyperswitch::signature::SignatureError::Malformed)?;
-    hyperswitch::signature::verify(header, &body, &endpoint.secret)?;
+    hyperswitch::signature::verify(header, &body, &endpoint.secrets)?;
     let event = hyperswitch::parse(&body)?;
     let receipt = endpoint.ledger.receive(event).await?;
     Ok(Json(Received::from(receipt)))

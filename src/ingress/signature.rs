@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::config::SecretList;
+
 /// How far the time of signing may lie from now, in the past and in the future (clocks differ). Stripe's own default.
 pub const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
@@ -32,19 +34,18 @@ pub enum SignatureError {
     },
 }
 
-/// Believes `body` only if `header` holds a signature of it under `secret` made at most [`TOLERANCE`] from `now`.
+/// Believes `body` only if `header` holds a signature of it under one of `secrets` made at most [`TOLERANCE`] from `now`.
 ///
 /// # Errors
 /// [`SignatureError`]; staleness is told only of what was really signed.
-pub fn verify(header: &str, body: &[u8], secret: &SecretString, now: DateTime<Utc>) -> Result<(), SignatureError> {
+pub fn verify(header: &str, body: &[u8], secrets: &SecretList, now: DateTime<Utc>) -> Result<(), SignatureError> {
     let signed = SignatureHeader::parse(header)?;
-    let expected = digest(signed.timestamp, body, secret)?;
     // Every signature is compared to its end, so the time taken does not tell which byte was wrong.
-    let mut matches = Choice::from(0);
-    for signature in &signed.v1 {
-        matches |= signature.ct_eq(&expected);
-    }
-    if !bool::from(matches) {
+    let matches = secrets.any(|secret| {
+        let Ok(expected) = digest(signed.timestamp, body, secret) else { return Choice::from(0) };
+        signed.v1.iter().fold(Choice::from(0), |any, signature| any | signature.ct_eq(&expected))
+    });
+    if !matches {
         return Err(SignatureError::Mismatch);
     }
     let age_seconds = now.timestamp().saturating_sub(signed.seconds);
@@ -116,7 +117,7 @@ mod tests {
     const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
     fn verify_at(header: &str, body: &[u8], secret: &str, seconds: i64) -> Result<(), SignatureError> {
-        verify(header, body, &SecretString::from(secret), DateTime::from_timestamp(seconds, 0).unwrap())
+        verify(header, body, &SecretList::from(secret), DateTime::from_timestamp(seconds, 0).unwrap())
     }
 
     fn verify_header(header: &str) -> Result<(), SignatureError> {
@@ -184,6 +185,20 @@ mod tests {
         let header = format!("t=1792000000,v1={DIGEST}");
         assert_eq!(verify_at(&header, BODY, "whsec_other", SIGNED_AT), Err(SignatureError::Mismatch));
         assert_eq!(verify_at(&header, b"{}", SECRET, SIGNED_AT), Err(SignatureError::Mismatch));
+    }
+
+    #[test]
+    fn a_signature_under_any_secret_of_the_list_is_believed() {
+        let header = format!("t=1792000000,v1={DIGEST}");
+        let verify_with = |secrets: &str, seconds| {
+            verify(&header, BODY, &secrets.parse().unwrap(), DateTime::from_timestamp(seconds, 0).unwrap())
+        };
+        for secrets in ["whsec_new,whsec_known_vector", "whsec_known_vector,whsec_new"] {
+            assert_eq!(verify_with(secrets, SIGNED_AT), Ok(()), "{secrets}");
+        }
+        assert_eq!(verify_with("whsec_new,whsec_old", SIGNED_AT), Err(SignatureError::Mismatch));
+        let stale = Err(SignatureError::Stale { age_seconds: 301 });
+        assert_eq!(verify_with("whsec_known_vector,whsec_new", SIGNED_AT + 301), stale);
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! event and its refund. Without that key in the profile Hyperswitch sends no header, and is not believed.
 
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sha2::Sha512;
 use subtle::ConstantTimeEq;
+
+use crate::config::SecretList;
 
 const DIGEST_BYTES: usize = 64;
 
@@ -24,21 +26,23 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// Believes `body` only if `header` is its signature under `secret`.
+/// Believes `body` only if `header` is its signature under one of `secrets`.
 ///
 /// # Errors
 /// [`SignatureError`].
-pub fn verify(header: &str, body: &[u8], secret: &SecretString) -> Result<(), SignatureError> {
+pub fn verify(header: &str, body: &[u8], secrets: &SecretList) -> Result<(), SignatureError> {
     let mut given = [0; DIGEST_BYTES];
     if header.bytes().any(|byte| byte.is_ascii_uppercase()) || hex::decode_to_slice(header, &mut given).is_err() {
         return Err(SignatureError::Malformed);
     }
     // HMAC takes keys of every length, so the error does not occur; nothing matches if it does.
-    let mut mac =
-        Hmac::<Sha512>::new_from_slice(secret.expose_secret().as_bytes()).map_err(|_| SignatureError::Mismatch)?;
-    mac.update(body);
-    let expected: [u8; DIGEST_BYTES] = mac.finalize().into_bytes().into();
-    if bool::from(given.ct_eq(&expected)) { Ok(()) } else { Err(SignatureError::Mismatch) }
+    let fits = secrets.any(|secret| {
+        let Ok(mut mac) = Hmac::<Sha512>::new_from_slice(secret.expose_secret().as_bytes()) else { return 0.into() };
+        mac.update(body);
+        let expected: [u8; DIGEST_BYTES] = mac.finalize().into_bytes().into();
+        given.ct_eq(&expected)
+    });
+    if fits { Ok(()) } else { Err(SignatureError::Mismatch) }
 }
 
 #[cfg(test)]
@@ -55,13 +59,21 @@ mod tests {
     const DIGEST: &str = "2d067c97299bea603c3129543dd8a4c53d3a5c7a2a3c56d57fa7fc1a144f73703a3af0bfb2236ec0ddf9097158a1a5f5373d73d06644d4f6937d6481d4043672";
 
     fn verify_with(header: &str, body: &[u8], key: &str) -> Result<(), SignatureError> {
-        verify(header, body, &SecretString::from(key))
+        verify(header, body, &SecretList::from(key))
     }
 
     fn sign(body: &[u8], key: &str) -> String {
         let mut mac = Hmac::<Sha512>::new_from_slice(key.as_bytes()).unwrap();
         mac.update(body);
         hex::encode(mac.finalize().into_bytes())
+    }
+
+    #[test]
+    fn a_signature_under_any_key_of_the_list_is_believed() {
+        for keys in ["new,hash_key_of_a_profile", "hash_key_of_a_profile,new"] {
+            assert_eq!(verify(DIGEST, BODY, &keys.parse().unwrap()), Ok(()), "{keys}");
+        }
+        assert_eq!(verify(DIGEST, BODY, &"new,old".parse().unwrap()), Err(SignatureError::Mismatch));
     }
 
     #[test]
