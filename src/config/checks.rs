@@ -95,12 +95,14 @@ fn secret(reader: &mut Reader, name: &str, text: &str) {
     }
 }
 
+type IsPlain = fn(&Url) -> bool;
+
 /// Unencrypted connections to other hosts.
 fn plaintext(reader: &mut Reader) {
     if reader.get("ALLOW_PLAINTEXT") == Some(true) {
         return;
     }
-    let checks: [(&str, &str, fn(&Url) -> bool); 3] = [
+    let checks: [(&str, &str, IsPlain); 3] = [
         ("DATABASE_URL", "must have sslmode=require, verify-ca or verify-full", postgres_is_plain),
         ("AMQP_URL", "must be amqps://…", |url| url.scheme() == "amqp" && is_remote(url.host_str())),
         ("STRIPE_API_BASE", "must be https://…", |url| url.scheme() == "http" && is_remote(url.host_str())),
