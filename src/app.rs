@@ -24,7 +24,7 @@ use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
-pub use parts::{broker, connect_ledger, retry_policy, topologies, transfer_retry_policy};
+pub use parts::{broker, connect_ledger, create_ledger, retry_policy, topologies, transfer_retry_policy};
 use parts::{check_queues, listen, open_ledger, server, watching_server, workers};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
@@ -97,7 +97,7 @@ impl App {
     /// # Errors
     /// As [`Self::build`].
     pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
-        let ledger = open_ledger(config).await?;
+        let ledger = open_ledger(config, role).await?;
         let topologies = topologies(config)?;
         check_queues(config, &topologies).await?;
 
@@ -144,7 +144,7 @@ impl App {
         let workers = self.workers.as_ref();
         ApiState {
             ledger: self.ledger.clone(),
-            tokens: Tokens::new(config.api_token.clone(), config.api_read_token.clone()),
+            tokens: Tokens::new(config.api_token.as_ref(), config.api_read_token.as_ref()),
             broker: self.publisher.as_ref().map(Publisher::state),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),

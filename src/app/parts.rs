@@ -12,7 +12,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{DRAIN, JOB_TIMEOUT, Patience, Workers};
+use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
@@ -25,17 +25,28 @@ const MAX_CONNECTIONS: u32 = 20;
 
 const NO_DATABASE: &str = "the database can't be reached; check DATABASE_URL";
 
-/// Connects to the database that `config` names, without looking at its schema.
+/// Connects to the database that `config` names, without looking at its schema. Creates no SQLite file.
 ///
 /// # Errors
-/// When it can't be reached; says so at once, with host and port.
+/// When the SQLite file does not exist, or the database can't be reached; says so at once, with host and port.
 pub async fn connect_ledger(config: &Config) -> Result<Ledger> {
-    probe_postgres(config.database_url.expose_secret()).await.context(NO_DATABASE)?;
-    connect_patiently(config).await
+    match config.missing_sqlite_file() {
+        Some(file) if config.has_default_database() => {
+            bail!("DATABASE_URL is not set, and its default, the SQLite file {file:?}, does not exist here")
+        }
+        Some(file) => bail!("the SQLite file {file:?} does not exist; check DATABASE_URL"),
+        None => {
+            probe_postgres(config.database_url.expose_secret()).await.context(NO_DATABASE)?;
+            create_ledger(config).await
+        }
+    }
 }
 
-/// A process that starts beside its database gives it a few seconds.
-async fn connect_patiently(config: &Config) -> Result<Ledger> {
+/// As [`connect_ledger`], for a process that starts beside its database and gives it a few seconds. Creates the SQLite file if `DATABASE_URL` has `mode=rwc`.
+///
+/// # Errors
+/// When the database can't be reached.
+pub async fn create_ledger(config: &Config) -> Result<Ledger> {
     let url = config.database_url.expose_secret();
     let options = LedgerOptions {
         reversal_grace: config.reversal.check_interval,
@@ -63,8 +74,8 @@ async fn probe_postgres(url: &str) -> Result<()> {
     }
 }
 
-pub(super) async fn open_ledger(config: &Config) -> Result<Ledger> {
-    let ledger = connect_patiently(config).await?;
+pub(super) async fn open_ledger(config: &Config, role: Role) -> Result<Ledger> {
+    let ledger = if role == Role::Worker { connect_ledger(config).await? } else { create_ledger(config).await? };
     match config.app_env {
         AppEnv::Development => {
             let applied = ledger.migrate_up().await.context("the database's schema could not be brought up to date")?;

@@ -20,7 +20,7 @@ use super::NEEDS_ATTENTION;
 use super::output::{Format, json};
 use super::terminal::{in_color, print};
 use super::topology::Management;
-use crate::config::{Config, EffectiveSetting};
+use crate::config::{Config, Effective};
 
 /// For each check, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -65,7 +65,7 @@ impl Doctor {
         let checks = match (ready, Config::effective()) {
             (_, Err(error)) => configuration::unusable(&error),
             (Err(error), _) => return Err(error),
-            (Ok(config), Ok((_, settings))) => examine(config, &settings, self.management).await,
+            (Ok(config), Ok(effective)) => examine(config, &effective, self.management).await,
         };
         let status = checks.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
         let mut out = Vec::new();
@@ -87,8 +87,8 @@ impl Doctor {
 }
 
 /// Each part runs in a task of its own, so what one computes (loading certificates, say) costs another none of its time.
-async fn examine(config: Config, settings: &[EffectiveSetting], management: Management) -> Vec<Finding> {
-    let mut findings = configuration::check(&config, settings);
+async fn examine(config: Config, effective: &Effective, management: Management) -> Vec<Finding> {
+    let mut findings = configuration::check(&config, effective);
     let config = Arc::new(config);
     let (of_database, of_broker, of_stripe) = (Arc::clone(&config), Arc::clone(&config), config);
     let parts = [

@@ -28,7 +28,10 @@ pub(super) enum Migrate {
 
 impl Migrate {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
-        let ledger = app::connect_ledger(config).await?;
+        let ledger = match self {
+            Self::Up => app::create_ledger(config).await?,
+            Self::Down { .. } | Self::Status => app::connect_ledger(config).await?,
+        };
         let mut out = output();
         match self {
             Self::Up => writeln!(out, "{} migrations applied", ledger.migrate_up().await?)?,

@@ -23,7 +23,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::app::{App, Role};
-use crate::config::Config;
+use crate::config::{Config, Part};
 use crate::telemetry;
 
 /// The exit code of a command that is done, but something needs attention or nothing matched.
@@ -101,9 +101,9 @@ impl Cli {
     /// The error says what to do about it.
     pub async fn execute(self) -> Result<ExitCode> {
         match self.command.unwrap_or(Command::Run) {
-            Command::Run => run(&ready_to_run()?.config, Role::All).await?,
-            Command::Serve => run(&ready_to_run()?.config, Role::Serve).await?,
-            Command::Worker => run(&ready_to_run()?.config, Role::Worker).await?,
+            Command::Run => run(&ready_to_run(&[Part::Server, Part::Worker])?.config, Role::All).await?,
+            Command::Serve => run(&ready_to_run(&[Part::Server])?.config, Role::Serve).await?,
+            Command::Worker => run(&ready_to_run(&[Part::Worker])?.config, Role::Worker).await?,
             Command::Migrate(command) => command.execute(&ready()?.config).await?,
             Command::Queues(command) => return command.execute(&ready()?.config).await,
             Command::Transfers(command) => command.execute(&ready()?.config).await?,
@@ -127,16 +127,19 @@ struct Ready {
 }
 
 /// For processes that run until they are stopped: logs as configured.
-fn ready_to_run() -> Result<Ready> {
-    let config = Config::load()?;
+fn ready_to_run(parts: &[Part]) -> Result<Ready> {
+    let config = Config::load(parts)?;
     let logs = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
+    for unknown in &config.unknown_variables {
+        tracing::warn!(name = unknown.name, "{unknown}");
+    }
     Ok(Ready { config, _until_the_end: logs })
 }
 
 /// For commands that answer and end: they log warnings only, and nothing of the AMQP client's, whose errors such a command
 /// reports itself.
 fn ready() -> Result<Ready> {
-    let config = Config::load()?;
+    let config = Config::load(&[])?;
     let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());
     let logs = telemetry::init(config.log_format, &format!("lapin=off,{said}"), config.otlp_endpoint.as_ref())?;
     Ok(Ready { config, _until_the_end: logs })

@@ -1,12 +1,25 @@
-//! What each setting's value is, and where it comes from, for people to read. Called by `clawback config` and
-//! `clawback doctor`. It shows no secret, nor a part of one.
+//! What the value of each setting is and where it comes from, for people to read. Shows no secret, nor a part of one.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use url::Url;
 
-use super::reader::{Reader, SECRETS, SETTINGS};
+use super::UnknownVariable;
+use super::reader::Reader;
+use super::settings::{Group, Kind, SETTINGS, Setting};
+
+/// The configuration as it counts.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The file that `CLAWBACK_CONFIG` names.
+    pub file: Option<PathBuf>,
+    /// Every setting.
+    pub settings: Vec<EffectiveSetting>,
+    /// Variables that may be misspelt settings.
+    pub unknown_variables: Vec<UnknownVariable>,
+}
 
 /// One setting as it counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,15 +32,21 @@ pub struct EffectiveSetting {
     pub value: Option<String>,
     /// Whether the value is not shown, or not as a whole.
     pub secret: bool,
-    /// Who says so.
+    /// Where the value comes from.
     pub source: SettingSource,
+    /// The file that `X_FILE` names, if the value was read from one.
+    pub read_from: Option<String>,
+    /// Whether it has no effect yet.
+    pub reserved: bool,
+    /// What it is for.
+    pub help: String,
 }
 
-/// Where a setting comes from.
+/// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingSource {
-    /// Nobody said anything else.
+    /// It is set nowhere.
     Default,
     /// The file that `CLAWBACK_CONFIG` names.
     File,
@@ -46,26 +65,37 @@ impl fmt::Display for SettingSource {
 }
 
 pub(super) fn settings(reader: &Reader) -> Vec<EffectiveSetting> {
-    let setting = |name: &'static str| {
-        let text = reader.text(name);
-        let secret = SECRETS.contains(&name);
-        let value = text.as_deref().and_then(|text| if secret { without_secrets(text) } else { Some(text.to_owned()) });
-        EffectiveSetting { name, set: text.is_some(), value, secret, source: reader.source(name) }
-    };
-    SETTINGS.into_iter().map(setting).collect()
+    SETTINGS.iter().map(|setting| effective(reader, setting)).collect()
 }
 
-/// Scheme, host and path of a database's or broker's URL; nothing of any other text.
-fn without_secrets(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once(':')?;
-    match scheme {
-        // No URL to the letter, and without a password: the path of a file.
-        "sqlite" if !rest.contains('@') => Some(format!("sqlite:{}", rest.split('?').next().unwrap_or_default())),
-        "postgres" | "postgresql" | "amqp" | "amqps" => {
-            let url = Url::parse(text).ok()?;
+fn effective(reader: &Reader, setting: &Setting) -> EffectiveSetting {
+    let text = reader.text(setting.name);
+    let file_name = setting.file_name().unwrap_or_default();
+    let read_from = reader.text(&file_name);
+    EffectiveSetting {
+        name: setting.name,
+        set: text.is_some(),
+        value: text.and_then(|text| shown(setting.kind, text)),
+        secret: setting.kind.is_secret(),
+        source: reader.source(if read_from.is_some() { &file_name } else { setting.name }),
+        read_from,
+        reserved: setting.group == Group::Reserved,
+        help: setting.help(),
+    }
+}
+
+/// Scheme, host and path of a URL that may hold a password; nothing of another secret.
+fn shown(kind: Kind, text: String) -> Option<String> {
+    match (kind, text.split_once(':')) {
+        (Kind::SecretUrl(_), Some(("sqlite", rest))) => {
+            let file = rest.split('?').next().unwrap_or_default();
+            (!rest.contains('@')).then(|| format!("sqlite:{file}"))
+        }
+        (Kind::SecretUrl(_), Some((scheme, _))) => {
+            let url = Url::parse(&text).ok()?;
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
             Some(format!("{scheme}://{}{port}{}", url.host_str().unwrap_or_default(), url.path()))
         }
-        _ => None,
+        _ => (!kind.is_secret()).then_some(text),
     }
 }

@@ -1,141 +1,129 @@
-//! Layers the sources, and turns the text of each setting into its type, collecting what is wrong on the way.
-//!
-//! Only `config` uses it. A read gives `None` after it has noted a problem, so the caller goes on to the next setting and
-//! gives up at the end. It never puts the value of a secret into a problem.
+//! Layers the sources over the defaults, and checks each setting against its kind.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use config::{Environment, File, FileFormat, Source};
+use config::{Environment, File, FileFormat, FileSourceString, Source};
 use secrecy::SecretString;
-use tracing_subscriber::EnvFilter;
-use url::Url;
 
 use super::effective::SettingSource;
-use super::error::{ConfigError, Problem};
-use super::{Config, DAY, MILLISECOND};
+use super::error::Problem;
+use super::settings::{self, SETTINGS, Setting, has_several_hosts};
+use super::unknown;
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
-
-/// The environment variables. A TOML file has the same names in lower case.
-pub(super) const SETTINGS: [&str; 28] = [
-    "DATABASE_URL",
-    "AMQP_URL",
-    "HTTP_ADDR",
-    "WORKER_HTTP_ADDR",
-    "STRIPE_API_KEY",
-    "STRIPE_API_BASE",
-    "STRIPE_MAX_RPS",
-    "STRIPE_WEBHOOK_SECRET",
-    "HYPERSWITCH_WEBHOOK_SECRET",
-    "API_TOKEN",
-    "API_READ_TOKEN",
-    "REVERSAL_WORKER_ENABLED",
-    "REVERSAL_MAX_RETRIES",
-    "REVERSAL_CHECK_INTERVAL",
-    "REVERSAL_BACKOFF_BASE",
-    "REVERSAL_BACKOFF_MAX",
-    "REVERSAL_BALANCE_DEADLINE",
-    "REVERSAL_PREFETCH",
-    "REVERSAL_CONCURRENCY",
-    "TRANSFER_RETRY_ENABLED",
-    "TRANSFER_RETRY_MAX_RETRIES",
-    "TRANSFER_RETRY_CHECK_INTERVAL",
-    "TRANSFER_RETRY_BACKOFF_BASE",
-    "TRANSFER_RETRY_BACKOFF_MAX",
-    "APP_ENV",
-    "LOG_FORMAT",
-    "RUST_LOG",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
-
-/// Settings whose values no message shows.
-pub(super) const SECRETS: [&str; 7] = [
-    "DATABASE_URL",
-    "AMQP_URL",
-    "STRIPE_API_KEY",
-    "STRIPE_WEBHOOK_SECRET",
-    "HYPERSWITCH_WEBHOOK_SECRET",
-    "API_TOKEN",
-    "API_READ_TOKEN",
-];
-
-pub(super) const BOOLEANS: [(&str, bool); 2] = [("true", true), ("false", false)];
-
-/// The setting of that name, if there is one.
-pub(super) fn setting(name: &str) -> Option<&'static str> {
-    SETTINGS.into_iter().find(|setting| *setting == name)
-}
-
-/// The sources, layered, and what was found wrong so far.
+/// The sources, layered, and every problem found in them.
 pub(super) struct Reader {
     layers: config::Config,
-    /// The variables that were set, by which a problem's source is told.
+    /// The variables that are set.
     variables: HashMap<String, String>,
-    /// The keys that the file has.
+    /// The keys of the TOML file.
     keys: HashSet<String>,
+    /// What was read from the file that an `X_FILE` names, by X.
+    contents: HashMap<&'static str, String>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
-        let (variables, keys) = (HashMap::new(), HashSet::new());
-        Self { layers: config::Config::default(), variables, keys, problems: Vec::new() }
+    /// Finds every problem of a single setting. `problems` are those of the sources themselves.
+    pub(super) fn new(toml: Option<&str>, environment: Vec<(String, String)>, problems: Vec<Problem>) -> Self {
+        let known: HashSet<String> = settings::variables().collect();
+        let mut variables: HashMap<String, String> =
+            environment.into_iter().filter(|(name, _)| known.contains(name)).collect();
+        variables.retain(|_, value| !value.is_empty());
+        let (layers, keys, contents) = Default::default();
+        let mut reader = Self { layers, variables, keys, contents, problems };
+        let file = toml.and_then(|toml| reader.known_keys(toml));
+        match reader.layered(file) {
+            Ok(layers) => reader.layers = layers,
+            Err(error) => reader.refuse("the configuration", format!("must be readable ({error})")),
+        }
+        for setting in SETTINGS {
+            reader.read_file(setting);
+            reader.check(setting);
+        }
+        reader
     }
 
-    /// Puts the file over the defaults, and the environment over both.
-    pub(super) fn layer(&mut self, toml: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) {
-        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-        if let Some(file) = toml.and_then(|toml| self.known_keys(toml)) {
+    fn layered(&self, file: Option<File<FileSourceString, FileFormat>>) -> Result<config::Config, config::ConfigError> {
+        let mut builder = config::Config::builder();
+        for setting in SETTINGS {
+            builder = builder.set_default(setting.key(), setting.default)?;
+        }
+        if let Some(file) = file {
             builder = builder.add_source(file);
         }
-        self.variables = environment.into_iter().filter(|(name, _)| setting(name).is_some()).collect();
-        self.variables.retain(|_, value| !value.is_empty());
-        builder = builder.add_source(Environment::default().source(Some(self.variables.clone())));
-        match builder.build() {
-            Ok(layers) => self.layers = layers,
-            Err(error) => self.refuse("the configuration", format!("cannot be read: {error}")),
-        }
+        builder.add_source(Environment::default().source(Some(self.variables.clone()))).build()
     }
 
-    /// The file as a source, unless it is no TOML or has a key that nothing would read.
-    fn known_keys(&mut self, toml: &str) -> Option<File<config::FileSourceString, FileFormat>> {
+    /// The TOML file as a source, unless it is no TOML or has an unknown key.
+    fn known_keys(&mut self, toml: &str) -> Option<File<FileSourceString, FileFormat>> {
         let file = File::from_str(toml, FileFormat::Toml);
-        let keys = match file.collect() {
-            Ok(table) => table.into_keys().collect::<HashSet<_>>(),
+        match file.collect() {
+            Ok(table) => self.keys = table.into_keys().collect(),
             Err(error) => {
-                // The full text quotes the line, and a secret may stand there.
+                // The full text quotes the line, which may hold a secret.
                 let text = error.to_string();
                 let place = text.lines().next().unwrap_or_default();
-                self.refuse("the configuration file", format!("is not TOML: {place}"));
+                self.refuse("the configuration file", format!("must be TOML ({place})"));
                 return None;
             }
-        };
-        let known = |key: &String| SETTINGS.iter().any(|setting| setting.to_lowercase() == *key);
-        let mut unknown: Vec<String> = keys.iter().filter(|key| !known(key)).cloned().collect();
+        }
+        let known: HashSet<String> = settings::variables().map(|name| name.to_lowercase()).collect();
+        let mut unknown: Vec<String> = self.keys.iter().filter(|key| !known.contains(*key)).cloned().collect();
         unknown.sort();
         for key in &unknown {
-            let lower = key.to_lowercase();
-            let advice = if known(&lower) {
-                format!("write it in lower case: {lower}")
-            } else {
-                "config/default.toml has all keys, none of them in a [section]".to_owned()
+            let advice = match unknown::nearest(key) {
+                Some(name) => format!("; did you mean {}?", name.to_lowercase()),
+                None => "; `clawback config --defaults` lists all keys, none of them in a [section]".to_owned(),
             };
-            self.refuse(key, format!("in the configuration file is not a setting; {advice}"));
+            self.refuse(key, format!("in the configuration file is not a setting{advice}"));
         }
-        self.keys = keys;
         unknown.is_empty().then_some(file)
     }
 
-    /// The configuration, if nothing was found wrong.
-    pub(super) fn finish(self, config: Option<Config>) -> Result<Config, ConfigError> {
-        match config {
-            Some(config) if self.problems.is_empty() => Ok(config),
-            _ => Err(ConfigError::new(self.problems)),
+    /// Reads the file that `X_FILE` names, if it is set.
+    fn read_file(&mut self, setting: &'static Setting) {
+        let Some(name) = setting.file_name() else { return };
+        let Some(path) = self.text(&name) else { return };
+        if self.source(setting.name) != SettingSource::Default {
+            let problem = format!("must not be set together with {}; remove one of them", setting.name);
+            return self.refuse(&name, problem);
         }
+        // Someone may have put the secret itself here.
+        let shown =
+            if path.starts_with(['/', '.']) { format!("{path:?}") } else { "a value not shown here".to_owned() };
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim_end_matches(['\r', '\n']).is_empty() => {
+                self.refuse(&name, format!("must name a file with the value (got {shown}, which is empty)"));
+            }
+            Ok(text) => {
+                self.contents.insert(setting.name, text.trim_end_matches(['\r', '\n']).to_owned());
+            }
+            Err(error) => self.refuse(&name, format!("must name a readable file (got {shown}: {error})")),
+        }
+    }
+
+    fn check(&mut self, setting: &Setting) {
+        let problem = match self.text(setting.name) {
+            Some(text) if setting.kind.accepts(&text) => return,
+            // A URL with an @ may carry a password, whichever setting it was put into.
+            Some(text) if setting.kind.is_secret() || text.contains('@') => "a value not shown here".to_owned(),
+            Some(text) => format!("{text:?}"),
+            None if self.is_no_text(&setting.key()) => "a list or a table".to_owned(),
+            None if setting.default.is_empty() => return,
+            None => "nothing".to_owned(),
+        };
+        let place = match self.source(setting.name) {
+            _ if self.contents.contains_key(setting.name) => format!("{0} (from {0}_FILE)", setting.name),
+            SettingSource::File => format!("{} (in the file)", setting.key()),
+            SettingSource::Environment | SettingSource::Default => setting.name.to_owned(),
+        };
+        self.refuse(&place, format!("must be {} (got {problem})", setting.kind.allowed()));
+    }
+
+    fn is_no_text(&self, key: &str) -> bool {
+        self.layers.get::<config::Value>(key).is_ok_and(|value| value.into_string().is_err())
     }
 
     /// Notes that a setting can't be used. The text must not show a secret.
@@ -143,12 +131,17 @@ impl Reader {
         self.problems.push(Problem { setting: setting.to_owned(), problem });
     }
 
-    /// The text of a setting; `None` if it is not set, or empty.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.layers.get_string(&name.to_lowercase()).ok().filter(|text| !text.is_empty())
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
     }
 
-    /// Where a setting's value comes from.
+    /// The text of a setting, or of an `X_FILE`; `None` if it is unset or empty.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let text = self.contents.get(name).cloned();
+        text.or_else(|| self.layers.get_string(&name.to_lowercase()).ok()).filter(|text| !text.is_empty())
+    }
+
+    /// Where the value of a setting comes from.
     pub(super) fn source(&self, name: &str) -> SettingSource {
         if self.variables.contains_key(name) {
             SettingSource::Environment
@@ -159,124 +152,28 @@ impl Reader {
         }
     }
 
-    /// Notes that the value of a setting can't be used: the value itself only where it is no secret.
-    fn refuse_value(&mut self, name: &str, allowed: &str) {
-        let problem = match self.text(name) {
-            None => format!("is empty, or not a single value; allowed: {allowed}"),
-            // A URL with an @ may carry a password, whichever setting it was put into.
-            Some(text) if SECRETS.contains(&name) || text.contains('@') => {
-                format!("has a value (not shown here) that is not allowed; allowed: {allowed}")
-            }
-            Some(text) => format!("is {text:?}; allowed: {allowed}"),
-        };
-        let in_file = !self.variables.contains_key(name);
-        let setting = if in_file { format!("{} (in the file)", name.to_lowercase()) } else { name.to_owned() };
-        self.problems.push(Problem { setting, problem });
+    /// A setting that may be unset; also `None` if it has a problem.
+    pub(super) fn get<T: FromStr>(&self, name: &str) -> Option<T> {
+        let text = self.text(name).filter(|text| settings::setting(name).is_some_and(|s| s.kind.accepts(text)))?;
+        text.parse().ok()
     }
 
-    fn required<T>(&mut self, name: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let value = self.text(name).and_then(|text| parse(&text));
-        if value.is_none() {
-            self.refuse_value(name, allowed);
-        }
-        value
+    /// A setting with a default.
+    pub(super) fn require<T: FromStr>(&self, name: &'static str) -> Result<T, Problem> {
+        self.get(name).ok_or_else(|| Problem { setting: name.to_owned(), problem: "has no usable value".to_owned() })
     }
 
-    /// `Some(None)` when the setting is not set.
-    fn optional<T>(&mut self, name: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-        let not_single = self.layers.get::<config::Value>(&name.to_lowercase()).is_ok_and(|v| v.into_string().is_err());
-        if self.text(name).is_none() && !not_single {
-            return Some(None);
-        }
-        self.required(name, allowed, parse).map(Some)
+    pub(super) fn duration(&self, name: &'static str) -> Result<Duration, Problem> {
+        self.require::<humantime::Duration>(name).map(Into::into)
     }
 
-    pub(super) fn parsed<T: FromStr>(&mut self, name: &str, allowed: &str) -> Option<T> {
-        self.required(name, allowed, |text| text.parse().ok())
+    pub(super) fn secret(&self, name: &str) -> Option<SecretString> {
+        self.get::<String>(name).map(Into::into)
     }
 
-    pub(super) fn optional_parsed<T: FromStr>(&mut self, name: &str, allowed: &str) -> Option<Option<T>> {
-        self.optional(name, allowed, |text| text.parse().ok())
+    /// The text of a URL for PostgreSQL, RabbitMQ or Stripe, if it names one host.
+    pub(super) fn url(&self, name: &str) -> Option<url::Url> {
+        let text = self.get::<String>(name).filter(|text| !has_several_hosts(text))?;
+        text.parse().ok()
     }
-
-    pub(super) fn number<T: FromStr + PartialOrd + Display>(
-        &mut self,
-        name: &str,
-        range: RangeInclusive<T>,
-    ) -> Option<T> {
-        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
-        self.required(name, &allowed, |text| text.parse().ok().filter(|number| range.contains(number)))
-    }
-
-    pub(super) fn duration(&mut self, name: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let (from, to) = (written(*range.start()), written(*range.end()));
-        let allowed = format!("a duration from {from} to {to}, like 90s, 1m or 30d");
-        self.required(name, &allowed, |text| humantime::parse_duration(text).ok().filter(|d| range.contains(d)))
-    }
-
-    /// The shortest and the longest delay before a retry.
-    pub(super) fn backoff(&mut self, base_name: &str, max_name: &str) -> Option<(Duration, Duration)> {
-        let base = self.duration(base_name, MILLISECOND..=7 * DAY);
-        let max = self.duration(max_name, MILLISECOND..=7 * DAY);
-        let (base, max) = (base?, max?);
-        if max < base {
-            let (base, max) = (written(base), written(max));
-            self.refuse(max_name, format!("is {max}; allowed: {base_name} ({base}) or longer"));
-            return None;
-        }
-        Some((base, max))
-    }
-
-    pub(super) fn one_of<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        self.required(name, &names.join(" or "), |text| {
-            choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
-        })
-    }
-
-    pub(super) fn log_filter(&mut self, name: &str) -> Option<String> {
-        self.required(name, "directives like info or info,clawback=debug", |text| {
-            EnvFilter::try_new(text).ok().map(|_| text.to_owned())
-        })
-    }
-
-    /// A secret without white space, which neither a header nor a copied line end could carry.
-    pub(super) fn secret(&mut self, name: &str) -> Option<Option<SecretString>> {
-        self.optional(name, "printable ASCII characters without white space", |text| {
-            text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| SecretString::from(text))
-        })
-    }
-
-    /// A URL that may hold a password. SQLite's are not URLs to the letter, so only their scheme is looked at.
-    pub(super) fn secret_url(&mut self, name: &str, schemes: &[&str]) -> Option<SecretString> {
-        self.required(name, &format!("a URL that starts with {}:", schemes.join(": or ")), |text| {
-            let (scheme, _) = text.split_once(':')?;
-            let sound = schemes.contains(&scheme) && (scheme == "sqlite" || Url::parse(text).is_ok());
-            sound.then(|| SecretString::from(text))
-        })
-    }
-
-    /// A URL behind which paths are put.
-    pub(super) fn base_url(&mut self, name: &str, schemes: &[&str]) -> Option<Url> {
-        let allowed = format!("a URL that starts with {}://, without password, ? and #", schemes.join(":// or "));
-        self.required(name, &allowed, |text| base_url(text, schemes))
-    }
-
-    pub(super) fn optional_url(&mut self, name: &str, schemes: &[&str]) -> Option<Option<Url>> {
-        let allowed = format!("a URL that starts with {}://, without password, ? and #", schemes.join(":// or "));
-        self.optional(name, &allowed, |text| base_url(text, schemes))
-    }
-}
-
-/// As one would write it into the configuration; humantime alone makes months of 30.44 days out of 90 days.
-fn written(duration: Duration) -> String {
-    let (days, rest) = (duration.as_secs() / DAY.as_secs(), duration.as_millis() % DAY.as_millis());
-    if days > 0 && rest == 0 { format!("{days}d") } else { humantime::format_duration(duration).to_string() }
-}
-
-fn base_url(text: &str, schemes: &[&str]) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let plain =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    (schemes.contains(&url.scheme()) && url.has_host() && plain).then_some(url)
 }

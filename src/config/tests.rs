@@ -1,13 +1,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
-use std::time::Duration;
-
 use proptest::prelude::*;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use super::{AppEnv, Config, ConfigError, LogFormat};
-
-const MINUTE: Duration = Duration::from_secs(60);
+use super::settings::{Group, Kind, SETTINGS, as_toml};
+use super::{AppEnv, Config, ConfigError, SecretList};
 
 fn from_env(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_parts(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -22,117 +19,209 @@ fn refused(result: Result<Config, ConfigError>) -> Vec<String> {
     result.unwrap_err().problems().iter().map(|problem| problem.setting.clone()).collect()
 }
 
-fn exposed(secret: &Option<SecretString>) -> Option<&str> {
-    secret.as_ref().map(ExposeSecret::expose_secret)
+/// The settings whose values are not shown.
+fn secrets() -> Vec<&'static str> {
+    SETTINGS.iter().filter(|setting| setting.kind.is_secret()).map(|setting| setting.name).collect()
 }
 
-#[test]
-fn without_any_source_every_setting_has_its_documented_default() {
-    let config = from_env(&[]).unwrap();
-    assert_eq!(config.database_url.expose_secret(), "sqlite://clawback.db?mode=rwc");
-    assert_eq!(config.amqp_url.expose_secret(), "amqp://guest:guest@127.0.0.1:5672/%2f");
-    assert_eq!(config.http_addr, ([127, 0, 0, 1], 8080).into());
-    assert_eq!(config.stripe.api_base.as_str(), "https://api.stripe.com/");
-    assert_eq!(config.stripe.max_rps, 20);
-    let secrets = [
-        &config.stripe.api_key,
-        &config.stripe.webhook_secret,
-        &config.hyperswitch_webhook_secret,
-        &config.api_token,
-        &config.api_read_token,
-    ];
-    assert!(secrets.iter().all(|secret| secret.is_none()));
-    assert!(config.reversal.worker_enabled);
-    assert_eq!(config.reversal.max_retries, 5);
-    assert_eq!(config.reversal.check_interval, MINUTE);
-    assert_eq!(config.reversal.backoff_base, MINUTE);
-    assert_eq!(config.reversal.backoff_max, 60 * MINUTE);
-    assert_eq!(config.reversal.balance_deadline, 30 * 24 * 60 * MINUTE);
-    assert_eq!((config.reversal.prefetch, config.reversal.concurrency), (32, 16));
-    assert!(config.transfer_retry.enabled);
-    assert_eq!(config.transfer_retry.max_retries, 5);
-    assert_eq!(config.transfer_retry.check_interval, MINUTE);
-    assert_eq!(config.transfer_retry.backoff_base, MINUTE);
-    assert_eq!(config.transfer_retry.backoff_max, 60 * MINUTE);
-    assert_eq!(config.app_env, AppEnv::Development);
-    assert_eq!(config.log_format, LogFormat::Text);
-    assert_eq!(config.rust_log, "info");
-    assert!(config.otlp_endpoint.is_none());
-}
+/// For each setting a value that differs from the default, what becomes of it in `Debug`, and a value it can't have.
+const VALUES: &[(&str, &str, &str, &str)] = &[
+    ("DATABASE_URL", "postgres://u:hush@db/clawback", "", "mysql://u:hush@db/clawback"),
+    ("AMQP_URL", "amqps://u:hush@broker/v", "", "http://u:hush@broker"),
+    ("HTTP_ADDR", "[::1]:9", "http_addr: [::1]:9,", "localhost"),
+    ("WORKER_HTTP_ADDR", "[::1]:10", "worker_http_addr: Some([::1]:10)", "9090"),
+    ("STRIPE_API_KEY", "sk_live_hush", "api_key: Some(", "sk_live_hush,sk_live_2"),
+    ("STRIPE_API_BASE", "http://127.0.0.1:12111", "12111", "api.stripe.com"),
+    ("STRIPE_MAX_RPS", "7", "max_rps: 7", "10001"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_hush,whsec_hush2", "webhook_secret: Some(", "whsec hush"),
+    ("HYPERSWITCH_WEBHOOK_SECRET", "hush", "hyperswitch_webhook_secret: Some(", "hush\n"),
+    ("API_TOKEN", "hush_all", "api_token: Some(", "hush hush"),
+    ("API_READ_TOKEN", "hush_read", "api_read_token: Some(", "hush,,\u{e9}"),
+    ("REVERSAL_WORKER_ENABLED", "false", "worker_enabled: false", "on"),
+    ("REVERSAL_MAX_RETRIES", "6", "max_retries: 6", "101"),
+    ("REVERSAL_CHECK_INTERVAL", "2s", "check_interval: 2s", "25h"),
+    ("REVERSAL_BACKOFF_BASE", "1s", "backoff_base: 1s", "8d"),
+    ("REVERSAL_BACKOFF_MAX", "2h", "backoff_max: 7200s", "60"),
+    ("REVERSAL_BALANCE_DEADLINE", "1d", "balance_deadline: 86400s", "999ms"),
+    ("REVERSAL_PREFETCH", "8", "prefetch: 8", "0"),
+    ("REVERSAL_CONCURRENCY", "9", "concurrency: 9", "2001"),
+    ("TRANSFER_RETRY_ENABLED", "false", " enabled: false", "1"),
+    ("TRANSFER_RETRY_MAX_RETRIES", "0", "max_retries: 0", "-1"),
+    ("TRANSFER_RETRY_CHECK_INTERVAL", "3s", "check_interval: 3s", "0s"),
+    ("TRANSFER_RETRY_BACKOFF_BASE", "4s", "backoff_base: 4s", "soon"),
+    ("TRANSFER_RETRY_BACKOFF_MAX", "3h", "backoff_max: 10800s", "8d"),
+    ("APP_ENV", "production", "app_env: Production", "Production"),
+    ("ALLOW_PLAINTEXT", "true", "allow_plaintext: true", "yes"),
+    ("LOG_FORMAT", "json", "log_format: Json", "JSON"),
+    ("RUST_LOG", "debug,clawback=trace", "debug,clawback=trace", "info,clawback=loud"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318", "4318", "127.0.0.1:4318"),
+    ("REFUNDS_SINCE", "2026-11-25T01:00:00+01:00", "Some(2026-11-25T00:00:00Z)", "2026-11-25"),
+    ("STRIPE_DISCOVERY", "off", "stripe_discovery: false", "true"),
+    ("DISPUTE_POLICY", "withdrawn", "dispute_policy: Withdrawn", "won"),
+    ("REVERSE_ON_PENDING", "insufficient_funds", "reverse_on_pending: true", "on"),
+    ("STRIPE_PROXY", "http://u:hush@proxy:3128", "stripe_proxy: Some(", "proxy:3128"),
+    ("UI_ENABLED", "false", "ui_enabled: false", "off"),
+    ("EVENTS_URL", "https://u:hush@example.com/in?token=hush", "events_url: Some(", "ftp://u:hush@x"),
+    ("EVENTS_SECRET", "whsec_hush", "events_secret: Some(", "hush hush"),
+    ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "0"),
+    ("INBOX_RETENTION", "30d", "inbox_retention: 2592000s", "0s"),
+    ("SHUTDOWN_DELAY", "0s", "shutdown_delay: 0ns", "6m"),
+];
 
 #[test]
-fn the_documented_file_names_every_setting_once_set_or_commented_out() {
-    let documented: Vec<String> = include_str!("../../config/default.toml")
-        .lines()
-        .filter_map(|line| line.trim_start_matches("# ").split_once(" = "))
-        .map(|(key, _)| key.to_uppercase())
-        .collect();
-    let mut sorted = documented.clone();
-    sorted.sort();
-    let mut settings = super::reader::SETTINGS.to_vec();
-    settings.sort_unstable();
-    assert_eq!(sorted, settings);
-}
-
-#[test]
-fn every_setting_is_read_from_its_variable_and_from_its_key() {
-    // Each value differs from the default, so that a setting that nobody reads shows.
-    let values = [
-        ("DATABASE_URL", "postgres://u:p@db/clawback"),
-        ("AMQP_URL", "amqps://u:p@broker/v"),
-        ("HTTP_ADDR", "[::1]:9"),
-        ("STRIPE_API_KEY", "sk_live_1"),
-        ("WORKER_HTTP_ADDR", "[::1]:10"),
-        ("STRIPE_API_BASE", "http://127.0.0.1:12111"),
-        ("STRIPE_MAX_RPS", "7"),
-        ("STRIPE_WEBHOOK_SECRET", "whsec_1"),
-        ("HYPERSWITCH_WEBHOOK_SECRET", "hyper"),
-        ("API_TOKEN", "all"),
-        ("API_READ_TOKEN", "read"),
-        ("REVERSAL_WORKER_ENABLED", "false"),
-        ("REVERSAL_MAX_RETRIES", "6"),
-        ("REVERSAL_CHECK_INTERVAL", "2s"),
-        ("REVERSAL_BACKOFF_BASE", "1s"),
-        ("REVERSAL_BACKOFF_MAX", "10s"),
-        ("REVERSAL_BALANCE_DEADLINE", "1d"),
-        ("REVERSAL_PREFETCH", "8"),
-        ("REVERSAL_CONCURRENCY", "9"),
-        ("TRANSFER_RETRY_ENABLED", "false"),
-        ("TRANSFER_RETRY_MAX_RETRIES", "0"),
-        ("TRANSFER_RETRY_CHECK_INTERVAL", "3s"),
-        ("TRANSFER_RETRY_BACKOFF_BASE", "4s"),
-        ("TRANSFER_RETRY_BACKOFF_MAX", "5s"),
-        ("APP_ENV", "development"),
-        ("LOG_FORMAT", "json"),
-        ("RUST_LOG", "debug,clawback=trace"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
-    ];
-    let toml: String = values.iter().map(|(name, value)| format!("{} = {value:?}\n", name.to_lowercase())).collect();
-    for config in [from_env(&values).unwrap(), from_file(&toml).unwrap()] {
-        assert_eq!(config.database_url.expose_secret(), "postgres://u:p@db/clawback");
-        assert_eq!(config.amqp_url.expose_secret(), "amqps://u:p@broker/v");
-        assert_eq!(config.http_addr.to_string(), "[::1]:9");
-        assert_eq!(config.worker_http_addr.unwrap().to_string(), "[::1]:10");
-        assert_eq!(exposed(&config.stripe.api_key), Some("sk_live_1"));
-        assert_eq!(config.stripe.api_base.as_str(), "http://127.0.0.1:12111/");
-        assert_eq!(config.stripe.max_rps, 7);
-        assert_eq!(exposed(&config.stripe.webhook_secret), Some("whsec_1"));
-        assert_eq!(exposed(&config.hyperswitch_webhook_secret), Some("hyper"));
-        assert_eq!((exposed(&config.api_token), exposed(&config.api_read_token)), (Some("all"), Some("read")));
-        let reversal = &config.reversal;
-        assert_eq!((reversal.worker_enabled, reversal.max_retries), (false, 6));
-        assert_eq!((reversal.prefetch, reversal.concurrency), (8, 9));
-        let durations =
-            [reversal.check_interval, reversal.backoff_base, reversal.backoff_max, reversal.balance_deadline];
-        assert_eq!(durations.map(|duration| duration.as_secs()), [2, 1, 10, 86_400]);
-        let retry = &config.transfer_retry;
-        assert_eq!((retry.enabled, retry.max_retries), (false, 0));
-        let durations = [retry.check_interval, retry.backoff_base, retry.backoff_max];
-        assert_eq!(durations.map(|duration| duration.as_secs()), [3, 4, 5]);
-        assert_eq!(config.log_format, LogFormat::Json);
-        assert_eq!(config.rust_log, "debug,clawback=trace");
-        assert_eq!(config.otlp_endpoint.unwrap().as_str(), "http://127.0.0.1:4318/");
+fn every_setting_is_read_from_its_variable_from_its_key_and_from_a_file() {
+    let names: Vec<&str> = VALUES.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+    let defaults = format!("{:?}", from_env(&[]).unwrap());
+    for &(name, value, debug, _) in VALUES {
+        // Alone, production would refuse the rest.
+        let others = if name == "APP_ENV" { &PRODUCTION[1..] } else { &[] };
+        let toml: String = others.iter().chain(&[(name, value)]).map(|(name, value)| line(name, value)).collect();
+        let path = std::env::temp_dir().join(format!("clawback-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, format!("{value}\n")).unwrap();
+        let file_name = format!("{name}_FILE");
+        let in_file = from_env(&[(&file_name, path.to_str().unwrap())]);
+        std::fs::remove_file(&path).unwrap();
+        let mut configs = vec![from_env(&[others, &[(name, value)]].concat()), from_file(&toml)];
+        if super::settings::setting(name).unwrap().file_name().is_some() {
+            configs.push(in_file);
+        }
+        for config in configs {
+            let config = config.unwrap();
+            let shown = format!("{config:?}");
+            assert!(shown.contains(debug) && (debug.is_empty() || !defaults.contains(debug)), "{name}: {shown}");
+            assert!(!shown.contains("hush"), "{shown}");
+            let exposed = [&config.database_url, &config.amqp_url].map(ExposeSecret::expose_secret);
+            assert!(!debug.is_empty() || exposed.contains(&value), "{name}");
+        }
     }
+}
+
+fn line(name: &str, value: &str) -> String {
+    format!("{} = {value:?}\n", name.to_lowercase())
+}
+
+#[test]
+fn a_list_of_secrets_is_kept_in_order_and_each_secret_alone_counts() {
+    let config =
+        from_env(&[("STRIPE_WEBHOOK_SECRET", "new,old"), ("API_TOKEN", "a,b"), ("API_READ_TOKEN", "c")]).unwrap();
+    let secrets = config.stripe.webhook_secret.unwrap();
+    assert_eq!(secrets.first().expose_secret(), "new");
+    assert_eq!(secrets.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>(), ["new", "old"]);
+    let is = |wanted: &str| secrets.any(|secret| u8::from(secret.expose_secret() == wanted).into());
+    assert_eq!([is("new"), is("old"), is("new,old")], [true, true, false]);
+    assert_eq!(refused(from_env(&[("API_TOKEN", "a,b"), ("API_READ_TOKEN", "c,b")])), ["API_READ_TOKEN"]);
+    for list in ["", ",a", "a,", "a,,b", "a, b"] {
+        assert!(list.parse::<SecretList>().is_err(), "{list:?}");
+    }
+}
+
+#[test]
+fn all_bad_values_are_reported_at_once_with_what_is_allowed_and_no_secret() {
+    let all: Vec<(&str, &str)> = VALUES.iter().map(|(name, _, _, bad)| (*name, *bad)).collect();
+    let toml: String = all.iter().map(|(name, bad)| line(name, bad)).collect();
+    for (error, in_file) in [(from_env(&all).unwrap_err(), false), (from_file(&toml).unwrap_err(), true)] {
+        for (problem, (name, bad)) in error.problems().iter().zip(&all) {
+            let setting = if in_file { format!("{} (in the file)", name.to_lowercase()) } else { (*name).to_owned() };
+            assert_eq!(problem.setting, setting);
+            let kind = super::settings::setting(name).unwrap().kind;
+            let got = if kind.is_secret() { "a value not shown here".to_owned() } else { format!("{bad:?}") };
+            assert_eq!(problem.problem, format!("must be {} (got {got})", kind.allowed()));
+        }
+        assert_eq!(error.problems().len(), all.len(), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+    let expected = "the configuration can't be used:
+  HTTP_ADDR must be an IP address and a port, like 127.0.0.1:8080 (got \"localhost\")
+  STRIPE_API_BASE must be a URL that starts with https:// or http://, without user, password, ? and # (got \"x\")
+  STRIPE_MAX_RPS must be a whole number from 1 to 10000 (got \"0\")
+  REVERSAL_CHECK_INTERVAL must be a duration from 1ms to 1d, like 90s, 1m or 30d (got \"60\")
+  DISPUTE_POLICY must be off, lost or withdrawn (got \"on\")";
+    let bad = [
+        ("HTTP_ADDR", "localhost"),
+        ("STRIPE_API_BASE", "x"),
+        ("STRIPE_MAX_RPS", "0"),
+        ("REVERSAL_CHECK_INTERVAL", "60"),
+        ("DISPUTE_POLICY", "on"),
+    ];
+    assert_eq!(from_env(&bad).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_longest_delay_below_the_first_one_is_refused() {
+    for name in ["REVERSAL", "TRANSFER_RETRY"] {
+        let [base, max] = ["BASE", "MAX"].map(|end| format!("{name}_BACKOFF_{end}"));
+        let error = from_env(&[(&base, "10s"), (&max, "9s")]).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("\n  {max} must be at least {base}, which is 10s (got 9s)")), "{error}");
+        from_env(&[(&base, "10s"), (&max, "10s")]).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_can_not_be_used_is_named_and_its_content_never_shown() {
+    let path = std::env::temp_dir().join(format!("clawback-{}", uuid::Uuid::new_v4()));
+    let read = |content: &str, given: &[(&str, &str)]| {
+        std::fs::write(&path, content).unwrap();
+        let given = [&[("API_TOKEN_FILE", path.to_str().unwrap())], given].concat();
+        from_env(&given).unwrap_err().to_string()
+    };
+    let both = read("hush", &[("API_TOKEN", "hush2")]);
+    assert!(both.contains("API_TOKEN_FILE must not be set together with API_TOKEN; remove one of them"), "{both}");
+    let bad = read("hush hush\n", &[]);
+    assert!(bad.contains("\n  API_TOKEN (from API_TOKEN_FILE) must be printable ASCII"), "{bad}");
+    let empty = read("\n", &[]);
+    assert!(
+        empty.contains("API_TOKEN_FILE must name a file with the value (got ") && empty.contains("empty"),
+        "{empty}"
+    );
+    std::fs::remove_file(&path).unwrap();
+    let missing = from_file("api_token_file = \"/no/such/file\"").unwrap_err().to_string();
+    assert!(missing.contains("API_TOKEN_FILE must name a readable file (got \"/no/such/file\": No such"), "{missing}");
+    let secret = from_env(&[("API_TOKEN_FILE", "hush")]).unwrap_err().to_string();
+    assert!([both, bad, empty, missing, secret].iter().all(|error| !error.contains("hush")));
+}
+
+#[test]
+fn several_hosts_are_refused_by_name() {
+    for (name, url) in [
+        ("DATABASE_URL", "postgres://u:p,w@a,b/clawback"),
+        ("DATABASE_URL", "postgres://u:p@a:5432,b:5432/clawback"),
+        ("AMQP_URL", "amqp://u:p@a:5672,b:5672/v"),
+        ("AMQP_URL", "amqp://a,amqp://b"),
+    ] {
+        let error = from_env(&[(name, url)]).unwrap_err();
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert!(problem.setting == name && problem.problem.starts_with("must name one host (got several)"), "{error}");
+    }
+    from_env(&[("DATABASE_URL", "postgres://u:p,w@a/clawback?options=a,b"), ("AMQP_URL", "amqp://u:p,w@a/v,w")])
+        .unwrap();
+}
+
+#[test]
+fn misspelt_variables_are_reported_with_the_nearest_setting_and_others_are_not() {
+    let names = |given: &[(&str, &str)]| {
+        let found = from_env(given).unwrap().unknown_variables;
+        found.into_iter().map(|unknown| (unknown.name, unknown.nearest.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    for (name, nearest) in [
+        ("REVERSAL_BACKOFF_MX", "REVERSAL_BACKOFF_MAX"),
+        ("REVERSAL_RETRIES", ""),
+        ("STRIPE_SECRET_KEY", ""),
+        ("STRIPE_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRET"),
+        ("API_TOKNE_FILE", "API_TOKEN_FILE"),
+        ("AMQP_URI", "AMQP_URL"),
+        ("http_addr", "HTTP_ADDR"),
+        ("CLAWBACK_CONFG", "CLAWBACK_CONFIG"),
+    ] {
+        assert_eq!(names(&[(name, "x")]), [(name.to_owned(), nearest.to_owned())]);
+    }
+    for name in ["PATH", "a.b[0", "", "API_KEY", "APP_NAME", "RUST_LOG_STYLE", "STRIPE_SIM_PORT", "CLAWBACK_CONFIG"] {
+        assert_eq!(names(&[(name, "x")]), [], "{name}");
+    }
+    let error = from_env(&[("REVERSAL_BACKOFF_MX", "x"), ("HTTP_ADDR", "x")]).unwrap_err().to_string();
+    let warning =
+        "\n  warning: REVERSAL_BACKOFF_MX is not a setting and is ignored; did you mean REVERSAL_BACKOFF_MAX?";
+    assert!(error.ends_with(warning), "{error}");
 }
 
 #[test]
@@ -148,58 +237,16 @@ fn the_environment_wins_over_the_file_and_an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn unknown_variables_are_ignored_also_those_that_differ_only_in_case() {
-    let config = from_env(&[("PATH", "/bin"), ("a.b[0", "x"), ("", "x"), ("http_addr", "nonsense")]).unwrap();
-    assert_eq!(config.http_addr.port(), 8080);
-}
-
-#[test]
-fn every_bad_value_is_reported_at_once_with_its_name_the_value_and_what_is_allowed() {
-    let error = from_env(&[
-        ("HTTP_ADDR", "localhost"),
-        ("STRIPE_API_BASE", "ftp://stripe"),
-        ("STRIPE_MAX_RPS", "0"),
-        ("REVERSAL_WORKER_ENABLED", "yes"),
-        ("REVERSAL_MAX_RETRIES", "-1"),
-        ("REVERSAL_CHECK_INTERVAL", "60"),
-        ("REVERSAL_BACKOFF_BASE", "0s"),
-        ("REVERSAL_BALANCE_DEADLINE", "400d"),
-        ("REVERSAL_PREFETCH", "70000"),
-        ("APP_ENV", "prod"),
-        ("LOG_FORMAT", "xml"),
-        ("RUST_LOG", "clawback=loud"),
-    ])
-    .unwrap_err();
-    let expected = r#"the configuration cannot be used:
-  HTTP_ADDR is "localhost"; allowed: an IP address and a port, like 127.0.0.1:8080
-  STRIPE_API_BASE is "ftp://stripe"; allowed: a URL that starts with https:// or http://, without password, ? and #
-  STRIPE_MAX_RPS is "0"; allowed: a whole number from 1 to 10000
-  REVERSAL_WORKER_ENABLED is "yes"; allowed: true or false
-  REVERSAL_MAX_RETRIES is "-1"; allowed: a whole number from 0 to 100
-  REVERSAL_CHECK_INTERVAL is "60"; allowed: a duration from 1ms to 1d, like 90s, 1m or 30d
-  REVERSAL_BACKOFF_BASE is "0s"; allowed: a duration from 1ms to 7d, like 90s, 1m or 30d
-  REVERSAL_BALANCE_DEADLINE is "400d"; allowed: a duration from 1s to 365d, like 90s, 1m or 30d
-  REVERSAL_PREFETCH is "70000"; allowed: a whole number from 1 to 2000
-  APP_ENV is "prod"; allowed: development or production
-  LOG_FORMAT is "xml"; allowed: text or json
-  RUST_LOG is "clawback=loud"; allowed: directives like info or info,clawback=debug"#;
-    assert_eq!(error.to_string(), expected);
-}
-
-#[test]
-fn a_longest_delay_below_the_first_one_is_refused() {
-    let error = from_env(&[("REVERSAL_BACKOFF_BASE", "10s"), ("REVERSAL_BACKOFF_MAX", "9s")]).unwrap_err();
-    assert_eq!(error.problems()[0].setting, "REVERSAL_BACKOFF_MAX");
-    assert_eq!(error.problems()[0].problem, "is 9s; allowed: REVERSAL_BACKOFF_BASE (10s) or longer");
-    from_env(&[("REVERSAL_BACKOFF_BASE", "10s"), ("REVERSAL_BACKOFF_MAX", "10s")]).unwrap();
-}
-
-#[test]
 fn unknown_keys_of_the_file_are_refused_by_name_together_with_bad_values() {
     let error = from_file("reversal_retries = 5\nHTTP_ADDR = \"x\"\nstripe_max_rps = \"many\"\n[reversal]\na = 1");
     let expected = ["HTTP_ADDR", "reversal", "reversal_retries"];
     assert_eq!(refused(error.clone()), expected, "an unusable file is not read further");
-    assert!(error.unwrap_err().to_string().contains("write it in lower case: http_addr"));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("HTTP_ADDR in the configuration file is not a setting; did you mean http_addr?")
+    );
     assert_eq!(
         refused(from_file("stripe_max_rps = \"many\"\nhttp_addr = [1]")),
         ["http_addr (in the file)", "stripe_max_rps (in the file)"]
@@ -230,12 +277,13 @@ fn a_publishable_key_is_refused() {
 
 const PRODUCTION: [(&str, &str); 6] = [
     ("APP_ENV", "production"),
-    ("DATABASE_URL", "postgres://clawback:x@db/clawback"),
+    ("DATABASE_URL", "postgres://clawback:x@db/clawback?sslmode=require"),
     ("AMQP_URL", "amqps://clawback:x@broker/clawback"),
     ("STRIPE_API_KEY", "sk_live_x"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_x"),
-    ("API_TOKEN", "x"),
+    ("API_TOKEN", TOKEN),
 ];
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// The production settings with some of them replaced; an empty value unsets.
 fn production(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -256,31 +304,6 @@ fn production_with_only_the_defaults_says_everything_that_is_missing_or_unsafe()
 }
 
 #[test]
-fn production_refuses_each_unsafe_setting_by_itself() {
-    let unsafe_settings = [
-        ("DATABASE_URL", "sqlite::memory:"),
-        ("DATABASE_URL", "postgres://clawback:compose-trial-x@db/clawback"),
-        ("AMQP_URL", "amqp://guest:other@broker"),
-        ("AMQP_URL", "amqp://other:guest@broker"),
-        ("AMQP_URL", "amqp://broker"),
-        ("AMQP_URL", "amqp://clawback:compose-trial-x@broker"),
-        ("STRIPE_API_BASE", "http://api.stripe.com"),
-        ("STRIPE_API_KEY", ""),
-        ("STRIPE_API_KEY", "sk_test_1"),
-        ("STRIPE_API_KEY", "rk_test_1"),
-        ("STRIPE_WEBHOOK_SECRET", ""),
-        ("STRIPE_WEBHOOK_SECRET", "whsec_test_1"),
-        ("HYPERSWITCH_WEBHOOK_SECRET", "compose-trial-x"),
-        ("API_TOKEN", ""),
-        ("API_TOKEN", "compose-trial-token"),
-        ("API_READ_TOKEN", "compose-trial-x"),
-    ];
-    for setting in unsafe_settings {
-        assert_eq!(refused(production(&[setting])), [setting.0], "{setting:?}");
-    }
-}
-
-#[test]
 fn every_secret_of_the_template_is_one_that_production_knows_and_refuses() {
     let template = include_str!("../../.env.template");
     let secrets: Vec<(&str, &str)> = template
@@ -291,9 +314,85 @@ fn every_secret_of_the_template_is_one_that_production_knows_and_refuses() {
         .collect();
     assert!(secrets.len() >= 5, "{secrets:?}");
     for (name, value) in secrets {
-        let marked = super::production::TEMPLATE_MARKS.iter().any(|mark| value.contains(mark));
+        let marked = super::checks::TEMPLATE_MARKS.iter().any(|mark| value.contains(mark));
         assert!(marked, "{name} in .env.template contains no mark that production refuses");
     }
+}
+
+#[test]
+fn production_refuses_each_unsafe_setting_by_itself_and_says_why() {
+    let plain = "an unencrypted connection to another host); on a private network, set ALLOW_PLAINTEXT=true";
+    let unsafe_settings = [
+        ("DATABASE_URL", "sqlite::memory:", "must be postgres://… in production (got SQLite)"),
+        ("DATABASE_URL", "postgres://u:compose-trial-x@127.0.0.1/clawback", "the one from .env.template"),
+        ("DATABASE_URL", "postgres://u:p@db/clawback", plain),
+        ("DATABASE_URL", "postgres://u:p@db/clawback?sslmode=disable", plain),
+        ("DATABASE_URL", "postgres://u:p@db/clawback?sslmode=allow", plain),
+        ("DATABASE_URL", "postgres://u:p@db/clawback?ssl-mode=prefer", plain),
+        ("DATABASE_URL", "postgres://u:p@127.0.0.1/clawback?host=db", plain),
+        ("AMQP_URL", "amqps://guest:other@broker", "the broker's guest credentials"),
+        ("AMQP_URL", "amqps://other:guest@broker", "the broker's guest credentials"),
+        ("AMQP_URL", "amqps://broker", "the broker's guest credentials"),
+        ("AMQP_URL", "amqps://clawback:compose-trial-x@broker", "the one from .env.template"),
+        ("AMQP_URL", "amqp://u:p@broker", plain),
+        ("STRIPE_API_BASE", "http://api.stripe.com", plain),
+        ("STRIPE_API_KEY", "", "must be set in production (got nothing)"),
+        ("STRIPE_API_KEY", "sk_test_1", "must be a live secret in production (got a test secret, sk_test_…)"),
+        ("STRIPE_API_KEY", "rk_test_1", "test secret"),
+        ("STRIPE_WEBHOOK_SECRET", "", "must be set"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_1,whsec_test_1", "test secret"),
+        ("HYPERSWITCH_WEBHOOK_SECRET", "compose-trial-x", "the one from .env.template"),
+        ("API_TOKEN", "", "must be set"),
+        ("API_TOKEN", "x", "32 characters per token in production (got 1); make one with: openssl rand -hex 32"),
+        ("API_TOKEN", &format!("{TOKEN},{}", &TOKEN[1..]), "(got 31)"),
+        ("API_TOKEN", "compose-trial-token-000000000000", "the one from .env.template); make one with: openssl"),
+        ("API_READ_TOKEN", "x", "(got 1)"),
+    ];
+    for (name, value, why) in unsafe_settings {
+        let Err(error) = production(&[(name, value)]) else { panic!("{name}={value} is accepted") };
+        let [problem] = error.problems() else { panic!("{name}: {error}") };
+        assert!(problem.setting == name && problem.problem.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn unencrypted_connections_of_production_stay_on_this_machine_unless_they_are_allowed() {
+    for (name, url) in [
+        ("DATABASE_URL", "postgres://u:p@127.0.0.1/clawback"),
+        ("DATABASE_URL", "postgres://u:p@[::1]/clawback?sslmode=prefer"),
+        ("DATABASE_URL", "postgres://u:p@%2Fvar%2Frun%2Fpostgresql/clawback"),
+        ("DATABASE_URL", "postgres://u:p@db/clawback?host=/var/run/postgresql"),
+        ("DATABASE_URL", "postgres://u:p@db/clawback?sslmode=verify-full"),
+        ("AMQP_URL", "amqp://u:p@localhost:5672/v"),
+        ("AMQP_URL", "amqp://u:p@[::1]"),
+        ("STRIPE_API_BASE", "http://127.1.2.3:12111"),
+    ] {
+        production(&[(name, url)]).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+    let plain = [
+        ("DATABASE_URL", "postgres://u:p@db/clawback"),
+        ("AMQP_URL", "amqp://u:p@broker"),
+        ("STRIPE_API_BASE", "http://stripe-sim:12111"),
+    ];
+    assert_eq!(refused(production(&plain)), plain.map(|(name, _)| name));
+    production(&[&plain[..], &[("ALLOW_PLAINTEXT", "true")]].concat()).unwrap();
+}
+
+#[test]
+fn production_asks_each_part_for_its_own_secrets_only() {
+    use super::{Part, Sources};
+    let unset = ["STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "API_TOKEN"];
+    let given = PRODUCTION.iter().filter(|(name, _)| !unset.contains(name));
+    let environment: Vec<_> = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let missing = |parts: &[Part]| {
+        let (environment, unknown_variables, problems) = (environment.clone(), Vec::new(), Vec::new());
+        let sources = Sources { file: None, toml: None, environment, unknown_variables, problems };
+        sources.read(parts).map(|_| Vec::new()).unwrap_or_else(|error| refused(Err(error)))
+    };
+    assert_eq!(missing(&[]), [""; 0]);
+    assert_eq!(missing(&[Part::Worker]), unset[..1]);
+    assert_eq!(missing(&[Part::Server]), unset[1..]);
+    assert_eq!(missing(&[Part::Server, Part::Worker]), unset);
 }
 
 #[test]
@@ -302,26 +401,10 @@ fn production_reports_unsafe_settings_together_with_bad_values() {
     assert_eq!(refused(error), ["HTTP_ADDR", "STRIPE_API_KEY"]);
 }
 
-#[test]
-fn debug_shows_no_secret_and_no_password() {
-    let config = from_env(&[
-        ("DATABASE_URL", "postgres://u:hush@db/clawback"),
-        ("AMQP_URL", "amqp://u:hush@broker"),
-        ("STRIPE_API_KEY", "sk_hush"),
-        ("STRIPE_WEBHOOK_SECRET", "whsec_hush"),
-        ("HYPERSWITCH_WEBHOOK_SECRET", "hush"),
-        ("API_TOKEN", "hush1"),
-        ("API_READ_TOKEN", "hush2"),
-    ])
-    .unwrap();
-    let shown = format!("{config:?} {config:#?}");
-    assert!(shown.contains("127.0.0.1:8080") && !shown.contains("hush"), "{shown}");
-}
-
 proptest! {
     #[test]
     fn no_error_shows_a_secret_whatever_is_wrong_with_it(
-        setting in prop::sample::select(&super::reader::SECRETS[..]),
+        setting in prop::sample::select(secrets()),
         also_production in any::<bool>(),
         before in "[ -~]{0,8}",
         after in "[ -~\n]{0,8}",
@@ -342,102 +425,33 @@ proptest! {
     }
 }
 
-/// For each setting a value that it can't have.
-const BAD: [(&str, &str); 28] = [
-    ("DATABASE_URL", "mysql://u:hush@db/clawback"),
-    ("AMQP_URL", "http://u:hush@broker"),
-    ("HTTP_ADDR", "8080"),
-    ("WORKER_HTTP_ADDR", "9090"),
-    ("STRIPE_API_KEY", "sk live hush"),
-    ("STRIPE_API_BASE", "api.stripe.com"),
-    ("STRIPE_MAX_RPS", "10001"),
-    ("STRIPE_WEBHOOK_SECRET", "whsec hush"),
-    ("HYPERSWITCH_WEBHOOK_SECRET", "hush\n"),
-    ("API_TOKEN", "hush hush"),
-    ("API_READ_TOKEN", "hush\u{e9}"),
-    ("REVERSAL_WORKER_ENABLED", "on"),
-    ("REVERSAL_MAX_RETRIES", "101"),
-    ("REVERSAL_CHECK_INTERVAL", "25h"),
-    ("REVERSAL_BACKOFF_BASE", "8d"),
-    ("REVERSAL_BACKOFF_MAX", "1"),
-    ("REVERSAL_BALANCE_DEADLINE", "999ms"),
-    ("REVERSAL_PREFETCH", "0"),
-    ("REVERSAL_CONCURRENCY", "2001"),
-    ("TRANSFER_RETRY_ENABLED", "1"),
-    ("TRANSFER_RETRY_MAX_RETRIES", "five"),
-    ("TRANSFER_RETRY_CHECK_INTERVAL", "0s"),
-    ("TRANSFER_RETRY_BACKOFF_BASE", "soon"),
-    ("TRANSFER_RETRY_BACKOFF_MAX", "8d"),
-    ("APP_ENV", "Production"),
-    ("LOG_FORMAT", "JSON"),
-    ("RUST_LOG", "info,clawback=loud"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
-];
-
 #[test]
-fn a_bad_value_of_any_setting_is_refused_by_name_with_the_value_unless_secret_and_with_what_is_allowed() {
-    let mut names = BAD.map(|(name, _)| name);
-    let mut settings = super::reader::SETTINGS;
-    names.sort_unstable();
-    settings.sort_unstable();
-    assert_eq!(names, settings);
-    for (name, value) in BAD {
-        let toml = format!("{} = {value:?}", name.to_lowercase());
-        for error in [from_env(&[(name, value)]).unwrap_err(), from_file(&toml).unwrap_err()] {
-            let [problem] = error.problems() else { panic!("{name}: {error}") };
-            assert!(problem.setting == name || problem.setting == format!("{} (in the file)", name.to_lowercase()));
-            assert!(problem.problem.contains("allowed: "), "{error}");
-            let shown = problem.problem.contains(&format!("{value:?}"));
-            assert_eq!(shown, !super::reader::SECRETS.contains(&name), "{error}");
-            assert!(!error.to_string().contains("hush"), "{error}");
-        }
-    }
-}
-
-#[test]
-fn each_refusal_of_production_says_what_is_wrong_and_that_production_is_why() {
-    let reasons = [
-        (("DATABASE_URL", "sqlite::memory:"), "is SQLite; use postgres://…"),
-        (("AMQP_URL", "amqp://guest:guest@broker"), "uses the broker's guest credentials; use a user of its own"),
-        (("STRIPE_API_BASE", "http://api.stripe.com"), "is plain http, which shows the API key to the network"),
-        (("STRIPE_API_KEY", ""), "is not set"),
-        (("STRIPE_API_KEY", "rk_test_1"), "is a test secret (rk_test_…)"),
-        (("STRIPE_WEBHOOK_SECRET", ""), "is not set"),
-        (("STRIPE_WEBHOOK_SECRET", "whsec_test_1"), "is a test secret (whsec_test…)"),
-        (("API_TOKEN", ""), "is not set"),
-        (("API_TOKEN", "compose-trial-token"), "is the one from .env.template; make your own: openssl rand -hex 32"),
-    ];
-    for (setting, reason) in reasons {
-        let error = production(&[setting]).unwrap_err().to_string();
-        assert!(error.contains(&format!("\n  {} {reason}", setting.0)), "{error}");
-        assert!(error.ends_with("(refused because APP_ENV is production)"), "{error}");
-    }
-}
-
-#[test]
-fn every_secret_that_the_settings_table_shows_is_masked() {
-    let secrets = [("DATABASE_URL", "postgres://ann:hush@db/clawback"), ("AMQP_URL", "amqp://ann:hush@broker/jobs")];
-    let others = super::reader::SECRETS.iter().filter(|name| !name.ends_with("_URL")).enumerate();
-    let others = others.map(|(number, name)| ((*name).to_owned(), format!("hush{number}")));
-    let environment = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(others);
-    let mut reader = super::reader::Reader::new();
-    reader.layer(None, environment);
-    let settings = super::effective::settings(&reader);
-    let secret: Vec<_> = settings.iter().filter(|setting| setting.secret).collect();
-    assert_eq!(secret.len(), super::reader::SECRETS.len());
-    assert!(secret.iter().all(|setting| setting.set), "{secret:?}");
-    let shown = format!("{settings:?}");
-    assert!(!shown.contains("hush") && !shown.contains("ann:"), "{shown}");
-}
-
-#[test]
-fn compose_passes_on_every_setting_and_the_template_names_each() {
+fn the_files_that_list_the_settings_follow_the_table() {
+    let defaults = include_str!("../../config/default.toml");
+    assert_eq!(defaults, as_toml(), "write it anew: clawback config --defaults >config/default.toml");
     let compose = include_str!("../../docker-compose.yml");
     let template = include_str!("../../.env.template");
-    for setting in super::reader::SETTINGS {
-        assert!(compose.contains(&format!("    - {setting}\n")), "docker-compose.yml does not pass on {setting}");
-        let named = template.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{setting}=")));
-        assert!(named, ".env.template does not name {setting}");
+    for setting in SETTINGS {
+        let (name, has_effect) = (setting.name, setting.group != Group::Reserved);
+        assert_eq!(compose.contains(&format!("    - {name}\n")), has_effect, "docker-compose.yml and {name}");
+        let lines: Vec<&str> =
+            template.lines().filter(|line| line.trim_start_matches('#').starts_with(&format!("{name}="))).collect();
+        assert_eq!(lines.len(), usize::from(has_effect), ".env.template and {name}");
+        let shown = lines.iter().filter_map(|line| line.strip_prefix(&format!("#{name}=")));
+        shown.for_each(|value| assert!(value == setting.default || name == "WORKER_HTTP_ADDR", "{name}={value}"));
+        let accepted = setting.default.is_empty() || setting.kind.accepts(setting.default);
+        assert!(accepted && !setting.help().is_empty(), "{name}");
+        assert_eq!(setting.help().contains("reserved"), !has_effect);
+    }
+}
+
+#[test]
+fn each_choice_of_a_setting_can_be_read() {
+    for setting in SETTINGS {
+        let Kind::Choice(choices) = setting.kind else { continue };
+        for choice in choices {
+            production(&[(setting.name, choice)]).unwrap_or_else(|error| panic!("{choice}: {error}"));
+        }
     }
 }
 

@@ -8,12 +8,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use super::limits::Limits;
 use super::problem::{Kind, Problem};
+use crate::config::SecretList;
 
 type TokenDigest = [u8; 32];
 
@@ -21,28 +22,32 @@ type TokenDigest = [u8; 32];
 /// no token's length.
 #[derive(Clone)]
 pub struct Tokens {
-    operate: Option<TokenDigest>,
-    read: Option<TokenDigest>,
+    operate: Vec<TokenDigest>,
+    read: Vec<TokenDigest>,
     limits: Arc<Limits>,
 }
 
 impl Tokens {
     /// `operate` (`API_TOKEN`) may do everything, `read` (`API_READ_TOKEN`) may only read. Without both, the API is off.
     #[must_use]
-    pub fn new(operate: Option<SecretString>, read: Option<SecretString>) -> Self {
-        let digested = |token: SecretString| digest(token.expose_secret());
-        Self { operate: operate.map(digested), read: read.map(digested), limits: Arc::new(Limits::new()) }
+    pub fn new(operate: Option<&SecretList>, read: Option<&SecretList>) -> Self {
+        let digested = |tokens: Option<&SecretList>| {
+            tokens.into_iter().flat_map(SecretList::iter).map(|token| digest(token.expose_secret())).collect()
+        };
+        Self { operate: digested(operate), read: digested(read), limits: Arc::new(Limits::new()) }
     }
 
     fn check(&self, method: &Method, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
-        if self.operate.is_none() && self.read.is_none() {
+        if self.operate.is_empty() && self.read.is_empty() {
             return Err(Problem::new(Kind::SwitchedOff, Kind::SwitchedOff.row().when));
         }
         let Some(token) = bearer(headers) else {
             return Err(self.refuse(peer, "send `Authorization: Bearer $API_TOKEN`"));
         };
         let given = digest(token);
-        let fits = |token: &Option<TokenDigest>| token.is_some_and(|token| bool::from(token.ct_eq(&given)));
+        let fits = |tokens: &[TokenDigest]| {
+            bool::from(tokens.iter().fold(Choice::from(0), |any, token| any | token.ct_eq(&given)))
+        };
         let (may_operate, may_read) = (fits(&self.operate), fits(&self.read));
         match (may_operate, may_read, method.is_safe()) {
             (true, _, _) => self.limits.count_operate(),
@@ -89,12 +94,12 @@ mod tests {
     use super::*;
 
     fn status(operate: Option<&str>, read: Option<&str>, method: &Method, authorization: Option<&str>) -> StatusCode {
-        let (operate, read) = (operate.map(SecretString::from), read.map(SecretString::from));
+        let [operate, read] = [operate, read].map(|tokens| tokens.map(|tokens| tokens.parse::<SecretList>().unwrap()));
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
-        match Tokens::new(operate, read).check(method, &headers, None) {
+        match Tokens::new(operate.as_ref(), read.as_ref()).check(method, &headers, None) {
             Ok(()) => StatusCode::OK,
             Err(problem) => problem.into_response().status(),
         }
@@ -130,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn each_token_of_a_list_opens_the_same() {
+        let (get, post) = (&Method::GET, &Method::POST);
+        for token in ["new", "old"] {
+            assert_eq!(status(Some("new,old"), Some("r1,r2"), post, Some(&format!("Bearer {token}"))), 200);
+        }
+        for token in ["r1", "r2"] {
+            assert_eq!(status(Some("new,old"), Some("r1,r2"), get, Some(&format!("Bearer {token}"))), 200);
+            assert_eq!(status(Some("new,old"), Some("r1,r2"), post, Some(&format!("Bearer {token}"))), 403);
+        }
+        assert_eq!(status(Some("new,old"), Some("r1,r2"), get, Some("Bearer new,old")), 401);
+    }
+
+    #[test]
     fn one_token_alone_is_enough_to_turn_the_api_on() {
         assert_eq!(status(Some("all"), None, &Method::POST, Some("Bearer all")), 200);
         assert_eq!(status(None, Some("read"), &Method::GET, Some("Bearer read")), 200);
@@ -144,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_401_tells_which_scheme_is_wanted() {
-        let problem = Tokens::new(Some(SecretString::from("all")), None).check(&Method::GET, &HeaderMap::new(), None);
+        let problem = Tokens::new(Some(&SecretList::from("all")), None).check(&Method::GET, &HeaderMap::new(), None);
         let response = problem.unwrap_err().into_response();
         assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"clawback\"");
     }

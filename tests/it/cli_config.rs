@@ -43,7 +43,12 @@ async fn each_setting_says_where_it_comes_from() {
     let of = |name: &str| shown["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).cloned();
     let setting = |name: &str, value: Value, source: &str| {
         let secret = name == "API_TOKEN";
-        Some(json!({"name": name, "set": true, "value": value, "secret": secret, "source": source}))
+        let help = of(name).unwrap()["help"].clone();
+        assert!(help.as_str().is_some_and(|help| !help.is_empty()), "{name}");
+        Some(json!({
+            "name": name, "set": true, "value": value, "secret": secret, "source": source, "read_from": null,
+            "reserved": false, "help": help,
+        }))
     };
     assert_eq!(of("REVERSAL_MAX_RETRIES"), setting("REVERSAL_MAX_RETRIES", json!("7"), "file"));
     assert_eq!(of("REVERSAL_PREFETCH"), setting("REVERSAL_PREFETCH", json!("8"), "environment"));
@@ -62,9 +67,91 @@ async fn what_can_not_be_used_is_explained_as_by_the_start() {
 }
 
 #[tokio::test]
+async fn a_secret_read_from_a_file_is_shown_by_its_path_alone() {
+    let file = std::env::temp_dir().join(format!("clawback-{}", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&file, "hush\n").unwrap();
+    let path = file.to_str().unwrap();
+    let given = settings(&[("API_TOKEN_FILE", path)]);
+    let (table, json) = (clawback(&["config"], &given).await, clawback(&["config", "--format", "json"], &given).await);
+    std::fs::remove_file(&file).unwrap();
+    let shown = table.words();
+    assert!(shown.contains(&format!("API_TOKEN environment (set, not shown) (from {path})")), "{shown}");
+    let json = json.json();
+    let token = json["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == "API_TOKEN").unwrap();
+    assert_eq!((&token["read_from"], &token["source"]), (&json!(path), &json!("environment")));
+    assert!(!json.to_string().contains("hush") && !shown.contains("hush"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_misspelt_variable_is_warned_about_by_config_by_doctor_and_at_the_start() {
+    let given = settings(&[
+        ("REVERSAL_BACKOFF_MX", "1h"),
+        ("DATABASE_URL", "sqlite:///no/such/file.db"),
+        ("AMQP_URL", "amqp://127.0.0.1:1"),
+    ]);
+    let warning = "REVERSAL_BACKOFF_MX is not a setting and is ignored; did you mean REVERSAL_BACKOFF_MAX?";
+    let table = clawback(&["config"], &given).await;
+    assert!(table.stdout.ends_with(&format!("\nwarning: {warning}\n")), "{table:?}");
+    assert_eq!(clawback(&["config", "--format", "json"], &given).await.json()["warnings"], json!([warning]));
+    let doctor = clawback(&["doctor", "--format", "json"], &given).await.json();
+    let found = doctor["checks"].as_array().unwrap().iter().find(|check| check["message"] == warning).cloned();
+    assert_eq!(found.unwrap()["status"], "warning");
+    let start = clawback(&["worker"], &given).await;
+    assert!(start.code == 1 && start.stderr.contains("WARN") && start.stderr.contains(warning), "{start:?}");
+}
+
+#[tokio::test]
+async fn without_a_database_only_a_start_and_migrate_up_create_the_file() {
+    let folder = std::env::temp_dir().join(format!("clawback-{}", uuid::Uuid::new_v4().simple()));
+    std::fs::create_dir(&folder).unwrap();
+    let run = async |arguments: &str, given: &[(&str, &str)]| {
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let mut command = crate::support::command(&arguments, &settings(given));
+        let output = command.current_dir(&folder).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let key = ("STRIPE_API_KEY", "sk_test_x");
+    let (unset, named) = (&[key][..], &[key, ("DATABASE_URL", "sqlite://other.db?mode=rwc")][..]);
+    let commands =
+        ["migrate status", "migrate down", "trace re_1", "reversals list", "transfers list", "reconcile", "worker"];
+    for arguments in commands.iter().chain(&["payments import -"]) {
+        let missing = "DATABASE_URL is not set, and its default, the SQLite file \"clawback.db\", does not exist here";
+        assert_eq!(run(arguments, unset).await, (Some(1), format!("error: {missing}\n")), "{arguments}");
+        let missing = "the SQLite file \"other.db\" does not exist; check DATABASE_URL";
+        assert_eq!(run(arguments, named).await, (Some(1), format!("error: {missing}\n")), "{arguments}");
+    }
+    _ = run("doctor", unset).await;
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "a file was created");
+    assert_eq!(run("migrate up", unset).await.0, Some(0));
+    assert!(folder.join("clawback.db").exists());
+    assert_eq!(run("migrate status", unset).await.0, Some(0));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn the_defaults_as_a_toml_file_are_a_configuration_that_changes_nothing() {
+    let defaults = clawback(&["config", "--defaults"], &settings(&[("HTTP_ADDR", "bad")])).await.stdout;
+    let file = std::env::temp_dir().join(format!("clawback-{}.toml", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&file, &defaults).unwrap();
+    let given = [("CLAWBACK_CONFIG", file.to_str().unwrap()), ("RUST_LOG", "")];
+    let values = |run: crate::support::Finished| {
+        let all = run.json()["settings"].as_array().unwrap().clone();
+        all.into_iter().map(|setting| (setting["name"].clone(), setting["value"].clone())).collect::<Vec<_>>()
+    };
+    let read = values(clawback(&["config", "--format", "json"], &settings(&given)).await);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(read, values(clawback(&["config", "--format", "json"], &settings(&given[1..])).await));
+    assert_eq!(defaults, include_str!("../../config/default.toml"));
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_there_is_named() {
     let run = clawback(&["config"], &settings(&[("CLAWBACK_CONFIG", "/no/such/file.toml")])).await;
-    assert!(run.code == 1 && run.stderr.contains("CLAWBACK_CONFIG /no/such/file.toml cannot be read"), "{run:?}");
+    assert!(
+        run.code == 1
+            && run.stderr.contains("CLAWBACK_CONFIG must name a readable file (got \"/no/such/file.toml\": No such"),
+        "{run:?}"
+    );
 }
 
 #[tokio::test]

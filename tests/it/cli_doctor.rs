@@ -180,7 +180,7 @@ async fn pending_migrations_are_a_warning_in_development_and_an_error_in_product
         ("APP_ENV", "production"),
         ("STRIPE_API_KEY", "sk_live_x"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_x"),
-        ("API_TOKEN", "x"),
+        ("API_TOKEN", "0123456789abcdef0123456789abcdef"),
     ];
     let development = clawback(&["doctor", "--format", "json"], &settings(&given)).await;
     let production = clawback(&["doctor", "--format", "json"], &settings(&[&given[..], &production].concat())).await;

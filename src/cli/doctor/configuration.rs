@@ -1,7 +1,7 @@
 //! The doctor's look at the configuration: what is wrong with it, or else what is left unset and what follows from that.
 
 use super::finding::Finding;
-use crate::config::{AppEnv, Config, ConfigError, EffectiveSetting, SettingSource};
+use crate::config::{AppEnv, Config, ConfigError, Effective, SettingSource, UnknownVariable};
 
 const CHECK: &str = "configuration";
 
@@ -11,17 +11,19 @@ pub(super) fn unusable(error: &ConfigError) -> Vec<Finding> {
     let finding = |problem: &crate::config::Problem| {
         Finding::error(CHECK, format!("{} {}", problem.setting, problem.problem), remedy)
     };
-    error.problems().iter().map(finding).collect()
+    error.problems().iter().map(finding).chain(unknown(error.unknown_variables())).collect()
 }
 
-pub(super) fn check(config: &Config, settings: &[EffectiveSetting]) -> Vec<Finding> {
+pub(super) fn check(config: &Config, effective: &Effective) -> Vec<Finding> {
+    let settings = &effective.settings;
     let changed = settings.iter().filter(|setting| setting.source != SettingSource::Default).count();
     let env = match config.app_env {
         AppEnv::Development => "development",
         AppEnv::Production => "production",
     };
-    let said = format!("{env}; {changed} of {} settings are not the default's (`clawback config`)", settings.len());
+    let said = format!("{env}; {changed} of {} settings differ from the default (`clawback config`)", settings.len());
     let mut findings = vec![Finding::ok(CHECK, said)];
+    findings.extend(unknown(&effective.unknown_variables));
     findings.extend(webhooks(config));
     findings.push(api(config));
     if !config.reversal.worker_enabled {
@@ -29,6 +31,11 @@ pub(super) fn check(config: &Config, settings: &[EffectiveSetting]) -> Vec<Findi
         findings.push(Finding::warning("worker", message, "set it to true, or run a worker that has it"));
     }
     findings
+}
+
+fn unknown(variables: &[UnknownVariable]) -> impl Iterator<Item = Finding> {
+    let remedy = "correct or remove it; `clawback config` lists all settings";
+    variables.iter().map(move |variable| Finding::warning(CHECK, variable.to_string(), remedy))
 }
 
 fn webhooks(config: &Config) -> Vec<Finding> {

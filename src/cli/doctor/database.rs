@@ -1,9 +1,6 @@
 //! Checks the database: reachable, its version, schema and clock, and what waits in the ledger.
 
-use std::path::Path;
-
 use chrono::{DateTime, SecondsFormat, Utc};
-use secrecy::ExposeSecret;
 
 use super::finding::Finding;
 use super::in_time;
@@ -17,23 +14,20 @@ const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts
 const PATIENT_OUTBOX_SECONDS: i64 = 60;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
-    if let Some(file) = missing_file(config.database_url.expose_secret()) {
-        let message = format!("SQLite: {file} does not exist yet");
-        return vec![Finding::warning(CHECK, message, "the first start creates it, or `clawback migrate up`")];
+    if let Some(file) = config.missing_sqlite_file() {
+        let message = format!("the SQLite file {} does not exist", file.display());
+        let remedy = if config.has_default_database() {
+            "set DATABASE_URL; without it, the first start creates this file"
+        } else {
+            "check DATABASE_URL; the first start creates this file if it ends with ?mode=rwc"
+        };
+        return vec![Finding::warning(CHECK, message, remedy)];
     }
     match in_time(look(config)).await {
         Ok(Ok(findings)) => findings,
         Ok(Err(error)) => vec![Finding::error(CHECK, error.root_cause().to_string(), REMEDY)],
         Err(late) => vec![Finding::error(CHECK, late, REMEDY)],
     }
-}
-
-/// Connecting would create the file.
-fn missing_file(url: &str) -> Option<&str> {
-    let file = url.strip_prefix("sqlite:")?.split('?').next()?;
-    let file = file.strip_prefix("//").unwrap_or(file);
-    let in_memory = file.is_empty() || file.contains(":memory:") || url.contains("mode=memory");
-    (!in_memory && !Path::new(file).exists()).then_some(file)
 }
 
 async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
@@ -131,15 +125,6 @@ fn attention(backlog: &Backlog) -> Finding {
 mod tests {
     use super::super::finding::Status;
     use super::*;
-
-    #[test]
-    fn only_a_file_that_connecting_would_create_is_missing() {
-        assert_eq!(missing_file("sqlite://no/such.db?mode=rwc"), Some("no/such.db"));
-        assert_eq!(missing_file("sqlite:no/such.db"), Some("no/such.db"));
-        for url in ["sqlite::memory:", "sqlite://Cargo.toml", "postgres://u@h/d", "sqlite://x?mode=memory"] {
-            assert_eq!(missing_file(url), None, "{url}");
-        }
-    }
 
     #[test]
     fn jobs_that_wait_longer_than_the_relay_would_are_a_warning() {

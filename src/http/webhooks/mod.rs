@@ -14,13 +14,13 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::routing::{any, post};
 use axum::{Json, Router};
 use chrono::Utc;
-use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BODY_MAX_BYTES;
 use super::problem::{Kind, Problem};
 use super::sampled::Sampled;
+use crate::config::SecretList;
 use crate::ledger::{FieldProblem, Ledger, Receipt, WebhookEvent};
 
 pub use self::reading::MalformedEvent;
@@ -31,16 +31,16 @@ use self::signature::SignatureError;
 pub struct IngressState {
     /// Stores verified events.
     pub ledger: Ledger,
-    /// The signing secret of Stripe's endpoint; without it, `POST /webhooks/stripe` answers 404.
-    pub stripe_webhook_secret: Option<SecretString>,
+    /// The signing secrets of Stripe's endpoints; without it, `POST /webhooks/stripe` answers 404.
+    pub stripe_webhook_secret: Option<SecretList>,
     /// Hyperswitch's payment response hash key; without it, `POST /webhooks/hyperswitch` answers 404.
-    pub hyperswitch_webhook_secret: Option<SecretString>,
+    pub hyperswitch_webhook_secret: Option<SecretList>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     ledger: Ledger,
-    secret: SecretString,
+    secrets: SecretList,
     /// Refused signatures: anyone can cause them.
     refused: Arc<Sampled>,
 }
@@ -48,13 +48,13 @@ pub(crate) struct Endpoint {
 /// How a provider signs and writes its events.
 struct Provider {
     header: &'static str,
-    verify: fn(&str, &[u8], &SecretString) -> Result<(), SignatureError>,
+    verify: fn(&str, &[u8], &SecretList) -> Result<(), SignatureError>,
     parse: fn(&[u8]) -> Result<WebhookEvent, MalformedEvent>,
 }
 
 const STRIPE: Provider = Provider {
     header: "Stripe-Signature",
-    verify: |header, body, secret| signature::stripe(header, body, secret, Utc::now()),
+    verify: |header, body, secrets| signature::stripe(header, body, secrets, Utc::now()),
     parse: stripe::parse,
 };
 const HYPERSWITCH: Provider =
@@ -63,13 +63,13 @@ const HYPERSWITCH: Provider =
 /// `POST /webhooks/stripe` and `POST /webhooks/hyperswitch`.
 pub fn routes(state: IngressState) -> Router {
     let IngressState { ledger, stripe_webhook_secret, hyperswitch_webhook_secret } = state;
-    let endpoint = |secret| Endpoint { ledger: ledger.clone(), secret, refused: Arc::default() };
+    let endpoint = |secrets| Endpoint { ledger: ledger.clone(), secrets, refused: Arc::default() };
     let stripe = match stripe_webhook_secret {
-        Some(secret) => post(receive_stripe).with_state(endpoint(secret)),
+        Some(secrets) => post(receive_stripe).with_state(endpoint(secrets)),
         None => any(async || is_off("Stripe", "STRIPE_WEBHOOK_SECRET")),
     };
     let hyperswitch = match hyperswitch_webhook_secret {
-        Some(secret) => post(receive_hyperswitch).with_state(endpoint(secret)),
+        Some(secrets) => post(receive_hyperswitch).with_state(endpoint(secrets)),
         None => any(async || is_off("Hyperswitch", "HYPERSWITCH_WEBHOOK_SECRET")),
     };
     Router::new()
@@ -133,7 +133,7 @@ async fn receive(endpoint: &Endpoint, provider: &Provider, request: Request) -> 
     };
     let body = Bytes::from_request(request, &()).await?;
     // No provider's signature has other characters than ASCII.
-    if let Err(error) = (provider.verify)(header.to_str().unwrap_or_default(), &body, &endpoint.secret) {
+    if let Err(error) = (provider.verify)(header.to_str().unwrap_or_default(), &body, &endpoint.secrets) {
         let kind = match error {
             SignatureError::Malformed(_) => Kind::SignatureMalformed,
             SignatureError::Mismatch => Kind::SignatureMismatch,
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_forged_signatures_the_first_is_logged() {
         let ledger = Ledger::connect("sqlite::memory:", Duration::from_secs(1)).await.unwrap();
-        let endpoint = Endpoint { ledger, secret: "whsec".into(), refused: Arc::default() };
+        let endpoint = Endpoint { ledger, secrets: "whsec".into(), refused: Arc::default() };
         let (lines, _captured) = captured_log();
         for (header, value) in
             [(STRIPE.header, "t=1,v1=00"), (STRIPE.header, "t=1,v1=00"), ("x-other", ""), (STRIPE.header, "")]

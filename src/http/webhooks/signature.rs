@@ -6,6 +6,7 @@
 //! Hyperswitch: `x-webhook-signature-512` is the HMAC-SHA512 of the raw body under the business profile's
 //! `payment_response_hash_key`, in lower-case hex. It signs no time: the inbox recognizes copies.
 
+use crate::config::SecretList;
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -41,19 +42,18 @@ pub enum SignatureError {
 const STRIPE_FORM: SignatureError = SignatureError::Malformed("t=1792000000,v1=<64 lower-case hex digits>, with one t");
 const HYPERSWITCH_FORM: SignatureError = SignatureError::Malformed("128 lower-case hex digits");
 
-/// Verifies Stripe's `header`: a signature of `body` under `secret`, made at most [`TOLERANCE`] from `now`.
+/// Verifies Stripe's `header`: a signature of `body` under one of `secrets`, made at most [`TOLERANCE`] from `now`.
 ///
 /// # Errors
 /// [`SignatureError`]; `Stale` only for what our secret really signed.
-pub fn stripe(header: &str, body: &[u8], secret: &SecretString, now: DateTime<Utc>) -> Result<(), SignatureError> {
+pub fn stripe(header: &str, body: &[u8], secrets: &SecretList, now: DateTime<Utc>) -> Result<(), SignatureError> {
     let signed = StripeHeader::parse(header)?;
-    let expected = stripe_digest(signed.timestamp, body, secret)?;
     // Every signature is compared to its end, so the time taken does not reveal the wrong byte.
-    let mut matches = Choice::from(0);
-    for signature in &signed.v1 {
-        matches |= signature.ct_eq(&expected);
-    }
-    if !bool::from(matches) {
+    let matches = secrets.any(|secret| {
+        let Ok(expected) = stripe_digest(signed.timestamp, body, secret) else { return Choice::from(0) };
+        signed.v1.iter().fold(Choice::from(0), |any, signature| any | signature.ct_eq(&expected))
+    });
+    if !matches {
         return Err(SignatureError::Mismatch);
     }
     let age_seconds = now.timestamp().saturating_sub(signed.seconds);
@@ -63,17 +63,19 @@ pub fn stripe(header: &str, body: &[u8], secret: &SecretString, now: DateTime<Ut
     Ok(())
 }
 
-/// Verifies Hyperswitch's `header`: the signature of `body` under `secret`.
+/// Verifies Hyperswitch's `header`: the signature of `body` under one of `secrets`.
 ///
 /// # Errors
 /// [`SignatureError`], never `Stale`.
-pub fn hyperswitch(header: &str, body: &[u8], secret: &SecretString) -> Result<(), SignatureError> {
+pub fn hyperswitch(header: &str, body: &[u8], secrets: &SecretList) -> Result<(), SignatureError> {
     let given: [u8; SHA512_BYTES] = decode(header).ok_or(HYPERSWITCH_FORM)?;
-    let mut mac =
-        Hmac::<Sha512>::new_from_slice(secret.expose_secret().as_bytes()).map_err(|_| SignatureError::Mismatch)?;
-    mac.update(body);
-    let expected: [u8; SHA512_BYTES] = mac.finalize().into_bytes().into();
-    if bool::from(given.ct_eq(&expected)) { Ok(()) } else { Err(SignatureError::Mismatch) }
+    let matches = secrets.any(|secret| {
+        let Ok(mut mac) = Hmac::<Sha512>::new_from_slice(secret.expose_secret().as_bytes()) else { return 0.into() };
+        mac.update(body);
+        let expected: [u8; SHA512_BYTES] = mac.finalize().into_bytes().into();
+        given.ct_eq(&expected)
+    });
+    if matches { Ok(()) } else { Err(SignatureError::Mismatch) }
 }
 
 struct StripeHeader<'a> {

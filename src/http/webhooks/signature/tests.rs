@@ -12,7 +12,7 @@ const DIGEST: &str = "8c5d8bca986a32c8e80f2114edec25f816900cc093a9b5a2596f5313d0
 const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 fn verify_at(header: &str, body: &[u8], secret: &str, seconds: i64) -> Result<(), SignatureError> {
-    stripe(header, body, &SecretString::from(secret), DateTime::from_timestamp(seconds, 0).unwrap())
+    stripe(header, body, &SecretList::from(secret), DateTime::from_timestamp(seconds, 0).unwrap())
 }
 
 fn verify_header(header: &str) -> Result<(), SignatureError> {
@@ -147,7 +147,7 @@ mod hyperswitch_header {
     const DIGEST: &str = "2d067c97299bea603c3129543dd8a4c53d3a5c7a2a3c56d57fa7fc1a144f73703a3af0bfb2236ec0ddf9097158a1a5f5373d73d06644d4f6937d6481d4043672";
 
     fn verify_with(header: &str, body: &[u8], key: &str) -> Result<(), SignatureError> {
-        hyperswitch(header, body, &SecretString::from(key))
+        hyperswitch(header, body, &SecretList::from(key))
     }
 
     fn sign(body: &[u8], key: &str) -> String {
