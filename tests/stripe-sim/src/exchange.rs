@@ -17,7 +17,7 @@ use crate::ledger::Request;
 use crate::operations::{
     Command, Operation, Params, new_id, platform_short_of_balance, reverse_from_elsewhere, short_of_balance,
 };
-use crate::refusals::{at_the_door, in_flight, other_parameters, rate_limited};
+use crate::refusals::{at_the_door, in_flight, other_parameters, rate_limited, refused};
 use crate::shapes::{Answer, ApiError};
 use crate::state::{Shared, State};
 
@@ -225,6 +225,7 @@ fn execute(state: &mut State, call: &Call, command: Command, fault: Option<Fault
     };
     let result = match &fault {
         Some(Fault::SlowThenNothing { .. } | Fault::Garbage200 { applied: false }) => None,
+        Some(fault @ Fault::Refused { .. }) => refused(fault).map(Err),
         Some(Fault::ServerError) => Some(Err(ApiError::server_error())),
         Some(Fault::BalanceInsufficient) => {
             let reversed = target.and_then(|id| state.ledger.transfers.get(id));

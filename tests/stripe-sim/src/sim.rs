@@ -31,7 +31,7 @@ pub struct Sim {
 pub enum Target {
     /// All.
     Any,
-    /// Those about this transfer, by its id; or those that create one, by its destination.
+    /// Those about this transfer or other object, by its id; or those that create a transfer, by its destination.
     Transfer(String),
 }
 

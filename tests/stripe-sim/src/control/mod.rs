@@ -1,13 +1,15 @@
 //! What buyers, banks and the platform do outside the part of the API that is simulated: pay, get refunds, dispute.
 
+mod captures;
 mod disputes;
 mod payments;
 mod refunds;
 
+pub(crate) use self::captures::{capture, void};
 pub use self::disputes::NewDispute;
 pub(crate) use self::disputes::{move_dispute, open_dispute};
+pub(crate) use self::payments::pay;
 pub use self::payments::{Capture, NewPayment, PaymentTransfer};
-pub(crate) use self::payments::{capture, pay, void};
 pub use self::refunds::NewRefund;
 pub(crate) use self::refunds::{move_refund, refer, refund};
 

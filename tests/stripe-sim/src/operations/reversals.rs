@@ -59,6 +59,7 @@ pub(crate) fn create(
         true => fee_share(state, transfer, amount)?,
         false => 0,
     };
+    let application_fee_refunded = if status == Some("failed") { 0 } else { application_fee_refunded };
     let reversal = Reversal {
         id: new_id("trr_"),
         amount,
@@ -74,8 +75,8 @@ pub(crate) fn create(
     get(state, &new.transfer, &id)
 }
 
-/// How much of the charge's application fee belongs to that much of its transfer: the last reversal gets what is left of
-/// the fee by rounding.
+/// How much of the charge's application fee belongs to that much of its transfer. The parts of reversals that follow each
+/// other add up to the fee.
 fn fee_share(state: &State, transfer: &Transfer, amount: i64) -> Result<i64, ApiError> {
     let charge = transfer.source_transaction.as_ref().and_then(|id| state.ledger.charges.get(id));
     let charge = charge.filter(|_| transfer.of_destination_charge);
@@ -83,10 +84,10 @@ fn fee_share(state: &State, transfer: &Transfer, amount: i64) -> Result<i64, Api
         let message = format!("The transfer {} has no application fee to refund.", transfer.id);
         return Err(ApiError::invalid(message).param("refund_application_fee"));
     };
-    let reversed = i128::from(transfer.amount_reversed() + amount);
-    let due = i128::from(fee) * reversed / i128::from(transfer.amount);
-    let left = fee - charge.application_fee_refunded;
-    Ok(i64::try_from(due).unwrap_or(fee).saturating_sub(charge.application_fee_refunded).clamp(0, left))
+    let until = |reversed: i64| i128::from(fee) * i128::from(reversed) / i128::from(transfer.amount);
+    let reversed = transfer.amount_reversed();
+    let due = i64::try_from(until(reversed + amount) - until(reversed)).unwrap_or(fee);
+    Ok(due.clamp(0, fee - charge.application_fee_refunded))
 }
 
 pub(crate) fn short_of_balance(account: &str) -> ApiError {
@@ -163,18 +164,25 @@ pub(crate) fn settle(state: &mut State, id: &str, status: &str) -> Result<(), St
     }
     let mut transfers = state.ledger.transfers.values_mut();
     let found = transfers.find_map(|transfer| {
-        let account = transfer.destination.clone();
-        transfer.reversals.iter_mut().find(|reversal| reversal.id == id).map(|reversal| (account, reversal))
+        let (account, charge) = (transfer.destination.clone(), transfer.source_transaction.clone());
+        let reversal = transfer.reversals.iter_mut().find(|reversal| reversal.id == id)?;
+        Some((account, charge, reversal))
     });
-    let Some((account, reversal)) = found else { return Err(format!("there is no reversal {id:?}")) };
+    let Some((account, charge, reversal)) = found else { return Err(format!("there is no reversal {id:?}")) };
     if reversal.status.as_deref() != Some("pending") {
         return Err(format!("reversal {id:?} is not pending"));
     }
     reversal.status = Some(status.to_owned());
-    let taken = reversal.amount - reversal.application_fee_refunded;
-    let given_back = if reversal.counts() { 0 } else { taken };
+    if reversal.counts() {
+        return Ok(());
+    }
+    let fee = std::mem::take(&mut reversal.application_fee_refunded);
+    let given_back = reversal.amount - fee;
     state.ledger.credit(&account, given_back);
     state.ledger.credit(PLATFORM, -given_back);
+    if let Some(charge) = charge.and_then(|id| state.ledger.charges.get_mut(&id)) {
+        charge.application_fee_refunded -= fee;
+    }
     Ok(())
 }
 

@@ -6,6 +6,8 @@
 mod payments;
 mod transfers;
 
+use std::borrow::Cow;
+
 use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -55,7 +57,7 @@ impl Answer {
 pub(crate) struct ApiError {
     pub(crate) status: u16,
     pub(crate) kind: &'static str,
-    pub(crate) code: Option<&'static str>,
+    pub(crate) code: Option<Cow<'static, str>>,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -71,7 +73,7 @@ impl ApiError {
     }
 
     pub(crate) fn code(self, code: &'static str) -> ApiError {
-        ApiError { code: Some(code), ..self }
+        ApiError { code: Some(Cow::Borrowed(code)), ..self }
     }
 
     pub(crate) fn param(self, param: impl Into<String>) -> ApiError {
@@ -99,8 +101,8 @@ impl ApiError {
     pub(crate) fn into_answer(self, request: &str) -> Answer {
         let mut error = Map::new();
         if let Some(code) = self.code {
-            error.insert("code".to_owned(), code.into());
             let page = code.replace('_', "-");
+            error.insert("code".to_owned(), code.into_owned().into());
             error.insert("doc_url".to_owned(), format!("https://stripe.com/docs/error-codes/{page}").into());
         }
         error.insert("message".to_owned(), self.message.into());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stripe_sim::{Capture, NewPayment, NewRefund, PLATFORM, PaymentTransfer};
+use stripe_sim::{Capture, Fault, NewPayment, NewRefund, PLATFORM, PaymentTransfer};
 
 use crate::support::Caller;
 
@@ -121,6 +121,26 @@ async fn the_fee_is_given_back_in_proportion_and_only_where_there_is_one() {
     assert_eq!(fees, [30, 71], "the last one gets what rounding left");
     assert_eq!((ledger.balances["acct_2"], ledger.balances[PLATFORM]), (0, 1_000));
     assert_eq!(ledger.charges["ch_1"].application_fee_refunded, 101);
+}
+
+#[tokio::test]
+async fn a_reversal_gives_back_its_own_part_of_the_fee_and_takes_it_again_when_it_fails() {
+    let caller = Caller::new();
+    caller.sim.set_balance("acct_2", Some(0));
+    let of = NewPayment { destination: Some("acct_2".into()), transfer: Some("tr_2".into()), ..payment(1_000) };
+    caller.sim.pay(NewPayment { application_fee_amount: Some(100), ..of });
+    let path = "/v1/transfers/tr_2/reversals";
+    assert_eq!(caller.post(path, "k1", &[("amount", "500")]).await.status, 200);
+    caller.sim.fault("tr_2", Fault::Pending, 1);
+    let form = [("amount", "300"), ("refund_application_fee", "true")];
+    let pending = caller.post(path, "k2", &form).await.body;
+    let state = || {
+        let ledger = caller.sim.ledger();
+        (ledger.charges["ch_1"].application_fee_refunded, ledger.balances["acct_2"])
+    };
+    assert_eq!(state(), (30, 900 - 500 - 300 + 30));
+    caller.sim.settle(pending["id"].as_str().unwrap(), "failed");
+    assert_eq!(state(), (0, 900 - 500));
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ async fn an_empty_or_malformed_value_is_refused() {
         let valid = valid.into_iter().filter(|(name, _)| more.iter().all(|(given, _)| given != name));
         valid.chain(more.to_vec()).collect::<Vec<_>>()
     };
-    let rows: [(&str, Vec<(&str, &str)>, &str, &str); 8] = [
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, &'a str);
+    let rows: [Row<'_>; 8] = [
         (REVERSALS, vec![("amount", "")], "parameter_invalid_empty", "amount"),
         (REVERSALS, vec![("amount", "+5")], "parameter_invalid_integer", "amount"),
         (REVERSALS, vec![("refund_application_fee", "yes")], "invalid_request_error", "refund_application_fee"),
