@@ -189,6 +189,126 @@ def check_the_sdks_own_retry():
     assert stripe.Transfer.retrieve(transfer.id).amount_reversed == 700
 
 
+def pay(**fields):
+    return sim("payments", {"amount": 10_000, "currency": "eur", **fields})
+
+
+def check_a_destination_charge():
+    charge_id = pay(destination="acct_2", application_fee_amount=1_000)["id"]
+    charge = stripe.Charge.retrieve(charge_id, expand=["transfer", "application_fee", "payment_intent"])
+    assert isinstance(charge, stripe.Charge), type(charge)
+    assert (charge.captured, charge.amount_captured, charge.amount_refunded) == (True, 10_000, 0), charge
+    assert isinstance(charge.transfer, stripe.Transfer), charge
+    assert (charge.transfer.source_transaction, charge.transfer.destination) == (charge_id, "acct_2"), charge
+    assert isinstance(charge.application_fee, stripe.ApplicationFee), charge
+    assert charge.transfer_data.destination == "acct_2", charge
+    intent = stripe.PaymentIntent.retrieve(charge.payment_intent.id)
+    assert isinstance(intent, stripe.PaymentIntent), type(intent)
+    assert (intent.latest_charge, intent.status, intent.amount_received) == (charge_id, "succeeded", 10_000), intent
+    deep = stripe.PaymentIntent.retrieve(intent.id, expand=["latest_charge.transfer"])
+    assert deep.latest_charge.transfer.id == charge.transfer.id, deep
+
+    reversal = stripe.Transfer.create_reversal(charge.transfer.id, amount=5_000, refund_application_fee=True)
+    assert reversal.amount == 5_000, reversal
+    assert stripe.Charge.retrieve(charge_id, expand=["application_fee"]).application_fee.amount_refunded == 500
+    plain = new_transfer()
+    error = raises(
+        stripe.InvalidRequestError,
+        lambda: stripe.Transfer.create_reversal(plain.id, amount=1, refund_application_fee=True),
+    )
+    assert (error.http_status, error.param) == (400, "refund_application_fee"), error
+
+
+def check_separate_charges_and_transfers():
+    transfers = [{"amount": amount, "destination": "acct_2"} for amount in (10, 20, 30)]
+    charge_id = pay(transfer_group="order_sdk", transfers=transfers)["id"]
+    listed = stripe.Transfer.list(transfer_group="order_sdk", limit=2)
+    assert [of.amount for of in listed.auto_paging_iter()] == [30, 20, 10], listed
+    assert [of.id for of in stripe.Charge.list(transfer_group="order_sdk").data] == [charge_id]
+
+
+def check_refunds():
+    charge_id = pay(destination="acct_2")["id"]
+    sim("refunds", {"charge": charge_id, "amount": 4_000, "reverse_transfer": True})
+    sim("refunds", {"charge": charge_id, "amount": 1, "status": "pending", "pending_reason": "insufficient_funds"})
+    pending, reversed_one = stripe.Refund.list(charge=charge_id, limit=1).auto_paging_iter()
+    assert isinstance(pending, stripe.Refund), type(pending)
+    assert (pending.status, pending.pending_reason) == ("pending", "insufficient_funds"), pending
+    expanded = stripe.Refund.retrieve(reversed_one.id, expand=["transfer_reversal", "charge"])
+    assert isinstance(expanded.transfer_reversal, stripe.Reversal), expanded
+    assert expanded.transfer_reversal.source_refund == reversed_one.id, expanded
+    assert expanded.charge.amount_refunded == 4_001, expanded
+    sim(f"refunds/{pending.id}/status", {"status": "failed", "failure_reason": "lost_or_stolen_card"})
+    failed = stripe.Refund.retrieve(pending.id)
+    assert (failed.status, failed.failure_reason) == ("failed", "lost_or_stolen_card"), failed
+    by_intent = stripe.Refund.list(payment_intent=failed.payment_intent, created={"gte": failed.created})
+    assert len(by_intent.data) == 2, by_intent
+
+
+def check_captures():
+    part = stripe.Charge.retrieve(pay(capture={"part": 6_000})["id"], expand=["refunds"])
+    assert (part.captured, part.amount_captured, part.amount_refunded) == (True, 6_000, 4_000), part
+    assert [of.amount for of in part.refunds.data] == [4_000], part
+    void = pay(capture="later")["id"]
+    sim(f"charges/{void}/void", {})
+    void = stripe.Charge.retrieve(void)
+    assert (void.captured, void.amount_captured, void.refunded) == (False, 0, True), void
+    assert stripe.PaymentIntent.retrieve(void.payment_intent).status == "canceled"
+
+
+def check_disputes():
+    charge_id = pay()["id"]
+    dispute_id = sim("disputes", {"charge": charge_id, "amount": 4_000, "fee": 1_500})["id"]
+    dispute = stripe.Dispute.retrieve(dispute_id, expand=["charge"])
+    assert isinstance(dispute, stripe.Dispute), type(dispute)
+    assert (dispute.status, dispute.amount, dispute.charge.disputed) == ("needs_response", 4_000, True), dispute
+    assert dispute.balance_transactions[0].net == -5_500, dispute
+    sim(f"disputes/{dispute_id}/status", {"status": "won"})
+    won = stripe.Dispute.list(charge=charge_id).data[0]
+    assert (won.status, [of.amount for of in won.balance_transactions]) == ("won", [-4_000, 4_000]), won
+
+
+def check_webhooks():
+    """The SDK verifies the signatures and reads the objects."""
+    charge_id = pay()["id"]
+    refund = sim("refunds", {"charge": charge_id})
+    webhooks = sim("webhooks", {"secret": "whsec_sdk"})
+    events = [stripe.Webhook.construct_event(of["body"], of["signature"], "whsec_sdk") for of in webhooks]
+    created = [of for of in events if of.type == "refund.created" and of.data.object.id == refund["id"]]
+    assert len(created) == 1 and isinstance(created[0].data.object, stripe.Refund), created
+    try:
+        stripe.Webhook.construct_event(webhooks[0]["body"], webhooks[0]["signature"], "whsec_other")
+        raise AssertionError("another secret is taken")
+    except stripe.SignatureVerificationError:
+        pass
+    client = stripe.StripeClient(KEY)
+    thin = sim("webhooks", {"secret": "whsec_sdk", "thin": True})[-1]
+    notification = client.parse_event_notification(thin["body"], thin["signature"], "whsec_sdk")
+    assert notification.type.startswith("v1."), notification
+    old = sim("webhooks", {"secret": "whsec_sdk", "api_version": "2020-08-27"})
+    listing = [json.loads(of["body"]) for of in old if of["type"] == "charge.refunded"][-1]
+    assert listing["data"]["object"]["refunds"]["data"][0]["id"] == refund["id"], listing
+    endpoint = sim("webhook_endpoints", {"url": "http://127.0.0.1:1/", "secret": "whsec_sdk"})
+    assert endpoint["id"] in [of.id for of in stripe.WebhookEndpoint.list().auto_paging_iter()]
+
+
+def check_strictness():
+    for metadata, says in [
+        ({"k" * 41: "v"}, "Metadata keys can have up to 40 characters"),
+        ({"k": "v" * 501}, "Metadata values can have up to 500 characters"),
+        ({"clawback[tr_1]": "5"}, "square brackets"),
+        ({f"k{n}": "v" for n in range(51)}, "Metadata can have up to 50 keys"),
+    ]:
+        error = raises(stripe.InvalidRequestError, lambda metadata=metadata: new_transfer(metadata=metadata))
+        assert error.http_status == 400 and says in error.user_message, error
+    error = raises(stripe.InvalidRequestError, lambda: stripe.Transfer.create(amount=1, currency="xyz", destination="acct_1"))
+    assert error.param == "currency" and error.user_message.startswith("Invalid currency: xyz."), error
+    error = raises(stripe.InvalidRequestError, lambda: stripe.Refund.retrieve("re_unknown"))
+    assert (error.http_status, error.code) == (404, "resource_missing"), error
+    error = raises(stripe.InvalidRequestError, lambda: stripe.Refund.list(expand=["charge"]))
+    assert error.param == "expand[]", error
+
+
 def check_account_and_balance():
     assert stripe.Balance.retrieve().object == "balance"
     assert stripe.Account.retrieve().object == "account"
@@ -201,7 +321,7 @@ def main():
     stripe.api_key = KEY
     stripe.max_network_retries = 0
     checks = [check for name, check in globals().items() if name.startswith("check_")]
-    assert len(checks) >= 8, "the checks were not found"
+    assert len(checks) >= 16, "the checks were not found"
     for check in checks:
         check()
         print(f"ok  {check.__name__.removeprefix('check_').replace('_', ' ')}")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::limiter::Limiter;
-use crate::operations::add_transfer;
+use crate::operations::{add_transfer, seed_transfers};
 use crate::server;
 use crate::sim::Sim;
 use crate::spec::TransferSpec;
@@ -20,11 +20,13 @@ pub struct Builder {
     state: State,
     listen: SocketAddr,
     transfers: Vec<TransferSpec>,
+    seed: (u32, i64),
 }
 
 impl Default for Builder {
     fn default() -> Builder {
-        Builder { state: State::default(), listen: (Ipv4Addr::LOCALHOST, 0).into(), transfers: Vec::new() }
+        let listen = (Ipv4Addr::LOCALHOST, 0).into();
+        Builder { state: State::default(), listen, transfers: Vec::new(), seed: (0, 1) }
     }
 }
 
@@ -64,6 +66,33 @@ impl Builder {
         self
     }
 
+    /// As [`Sim::seed_transfers`].
+    #[must_use]
+    pub fn seed_transfers(mut self, count: u32, amount: i64) -> Builder {
+        self.seed = (count, amount);
+        self
+    }
+
+    /// As [`Sim::set_null_metadata`].
+    #[must_use]
+    pub fn null_metadata(mut self) -> Builder {
+        self.state.null_metadata = true;
+        self
+    }
+
+    /// Keeps only the newest requests in the ledger: at least so many, and at most twice as many. By default it keeps all.
+    #[must_use]
+    pub fn log_limit(mut self, requests: usize) -> Builder {
+        self.state.log_limit = requests;
+        self
+    }
+
+    /// Keeps no requests in the ledger, which only counts them then.
+    #[must_use]
+    pub fn no_log(self) -> Builder {
+        self.log_limit(0)
+    }
+
     /// Starts it in the current tokio runtime.
     ///
     /// # Panics
@@ -88,6 +117,8 @@ impl Builder {
         for transfer in self.transfers {
             add_transfer(&mut self.state, transfer).map_err(io::Error::other)?;
         }
+        let (count, amount) = self.seed;
+        seed_transfers(&mut self.state, count, amount).map_err(io::Error::other)?;
         let listener = std::net::TcpListener::bind(self.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

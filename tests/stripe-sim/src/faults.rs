@@ -52,6 +52,16 @@ pub enum Fault {
     Unauthorized,
     /// 403 with `code=more_permissions_required`. Not saved.
     PermissionDenied,
+    /// An error of Stripe's in these words. Saved, but for 401, 403 and 429.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// `error.code`, if there is one.
+        #[serde(default)]
+        code: Option<String>,
+        /// `error.message`.
+        message: String,
+    },
     /// The reversal is created with `status=pending` and reserves its amount. Saved.
     Pending,
     /// The reversal is created with `status=failed` and takes nothing. Saved.
@@ -90,6 +100,7 @@ impl Fault {
     /// Whether only a request that is really executed meets it: neither a replay nor a refused request uses it up.
     pub(crate) fn is_in_execution(&self) -> bool {
         match self {
+            Fault::Refused { status, .. } => !matches!(status, 401 | 403 | 429),
             Fault::ServerError
             | Fault::ServerErrorApplied
             | Fault::Slow { .. }

@@ -3,6 +3,7 @@
 //! What is saved is up to the exchange: whatever an execution ended with, 400s and 500s included, and nothing else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,15 +11,6 @@ use crate::shapes::Answer;
 
 /// After this a key may run again.
 const PRUNED_AFTER: TimeDelta = TimeDelta::hours(24);
-
-/// What a request must repeat to be the same request: method, path and parameters, in any order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    /// Sorted.
-    pub(crate) params: Vec<(String, String)>,
-}
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -28,7 +20,7 @@ pub(crate) enum Known {
     /// A request with this key is being executed.
     InFlight,
     /// Its execution has ended with this.
-    Saved(Answer),
+    Saved(Arc<Answer>),
     /// It was used for another request.
     OtherParameters,
 }
@@ -38,32 +30,34 @@ pub(crate) struct IdempotencyKeys(HashMap<String, Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    fingerprint: Fingerprint,
+    /// Of method, path and parameters, which a request must repeat to be the same request.
+    fingerprint: u64,
     since: DateTime<Utc>,
     /// None while in flight.
-    answer: Option<Answer>,
+    answer: Option<Arc<Answer>>,
 }
 
 impl IdempotencyKeys {
-    pub(crate) fn look_up(&mut self, key: &str, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Known {
-        if self.0.get(key).is_some_and(|entry| entry.answer.is_some() && now - entry.since >= PRUNED_AFTER) {
-            self.0.remove(key);
-        }
-        match self.0.get(key) {
-            None => Known::Fresh,
-            Some(entry) if entry.fingerprint != *fingerprint => Known::OtherParameters,
-            Some(Entry { answer: None, .. }) => Known::InFlight,
-            Some(Entry { answer: Some(answer), .. }) => Known::Saved(answer.clone()),
+    pub(crate) fn look_up(&mut self, key: &str, fingerprint: u64, now: DateTime<Utc>) -> Known {
+        let Some(entry) = self.0.get(key) else { return Known::Fresh };
+        match &entry.answer {
+            Some(_) if now - entry.since >= PRUNED_AFTER => {
+                self.0.remove(key);
+                Known::Fresh
+            }
+            _ if entry.fingerprint != fingerprint => Known::OtherParameters,
+            None => Known::InFlight,
+            Some(answer) => Known::Saved(Arc::clone(answer)),
         }
     }
 
     /// An execution begins.
-    pub(crate) fn claim(&mut self, key: &str, fingerprint: Fingerprint, now: DateTime<Utc>) {
+    pub(crate) fn claim(&mut self, key: &str, fingerprint: u64, now: DateTime<Utc>) {
         self.0.insert(key.to_owned(), Entry { fingerprint, since: now, answer: None });
     }
 
     /// The execution has ended.
-    pub(crate) fn save(&mut self, key: &str, answer: Answer) {
+    pub(crate) fn save(&mut self, key: &str, answer: Arc<Answer>) {
         // Absent after a reset in the middle of an execution: then there is nothing to save it to.
         if let Some(entry) = self.0.get_mut(key) {
             entry.answer = Some(answer);

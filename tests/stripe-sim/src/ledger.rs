@@ -1,25 +1,56 @@
-//! What really happened: the transfers with their reversals, the balances, and every request with its answer.
+//! What really happened: payments, transfers with their reversals, balances, and the requests with their answers.
 //!
 //! This is the simulator's own storage and, cloned, what tests compare with Clawback's ledger. It moves money by its
 //! rules and knows nothing of HTTP, keys or faults. API keys are not kept.
 
-use std::collections::BTreeMap;
+mod payments;
+
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
 use serde::Serialize;
+
+pub use self::payments::{BalanceTransaction, Charge, Dispute, DisputeStatus, PaymentIntent, Refund, RefundStatus};
 
 use crate::faults::Fault;
 
 /// Everything that happened since the start or the last reset.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Ledger {
-    /// By id.
-    pub transfers: BTreeMap<String, Transfer>,
+    /// By id, oldest first.
+    pub transfers: IndexMap<String, Transfer>,
+    /// By id, oldest first.
+    pub payment_intents: IndexMap<String, PaymentIntent>,
+    /// By id, oldest first.
+    pub charges: IndexMap<String, Charge>,
+    /// By id, oldest first.
+    pub refunds: IndexMap<String, Refund>,
+    /// By id, oldest first.
+    pub disputes: IndexMap<String, Dispute>,
     /// What connected accounts and the [`PLATFORM`] have, in minor units; an account that is not in here has as much as is
     /// asked of it.
     pub balances: BTreeMap<String, i64>,
-    /// In the order of arrival.
+    /// In the order of arrival; only the newest where the log is bounded.
     pub requests: Vec<Request>,
+    /// What happened so far, requests included that the log has dropped.
+    pub counts: Counts,
+    /// Positions in `transfers` by `transfer_group`.
+    #[serde(skip)]
+    groups: HashMap<String, Vec<usize>>,
+}
+
+/// What happened so far, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Requests under `/v1`, whatever was answered.
+    pub requests: u64,
+    /// Of these, those that got the answer saved for their key.
+    pub replays: u64,
+    /// Reversals that were created, by requests or elsewhere.
+    pub reversals: u64,
+    /// The sum of their amounts, in minor units, whatever their currencies.
+    pub amount_reversed: i64,
 }
 
 /// The account that transfers come from, in the balances.
@@ -44,8 +75,10 @@ pub struct Transfer {
     pub description: Option<String>,
     /// As whoever created it gave it.
     pub transfer_group: Option<String>,
-    /// As whoever created it gave it.
+    /// The charge (`ch_…`, `py_…`) that the money is from.
     pub source_transaction: Option<String>,
+    /// Whether it belongs to a destination charge: Stripe then takes it back whatever the balance.
+    pub of_destination_charge: bool,
     /// Oldest first.
     pub reversals: Vec<Reversal>,
 }
@@ -63,6 +96,8 @@ pub struct Reversal {
     pub metadata: BTreeMap<String, String>,
     /// `pending`, `succeeded`, `failed`, `canceled`; none (done) unless a fault made it so.
     pub status: Option<String>,
+    /// How much of the application fee it gave back to the connected account, in minor units.
+    pub application_fee_refunded: i64,
     /// The refund (`re_…`) for which Stripe itself took the money back; none for all others.
     pub source_refund: Option<String>,
     /// The key under which it was created; none for one that came from elsewhere.
@@ -125,6 +160,37 @@ impl Ledger {
             self.transfers.values().filter(|transfer| transfer.destination == destination).collect();
         found.sort_by_key(|transfer| transfer.created);
         found
+    }
+
+    /// The transfers of a group, oldest first.
+    pub(crate) fn group(&self, group: &str) -> impl DoubleEndedIterator<Item = &Transfer> {
+        let at = self.groups.get(group).map_or(&[][..], Vec::as_slice);
+        at.iter().filter_map(|at| self.transfers.get_index(*at).map(|(_, transfer)| transfer))
+    }
+
+    /// Gives a charge and its payment intent a group.
+    pub(crate) fn join_group(&mut self, charge: &str, group: &str) {
+        let Some(charge) = self.charges.get_mut(charge) else { return };
+        charge.transfer_group = Some(group.to_owned());
+        if let Some(intent) = charge.payment_intent.as_ref().and_then(|id| self.payment_intents.get_mut(id)) {
+            intent.transfer_group = Some(group.to_owned());
+        }
+    }
+
+    /// Puts a transfer that has no group into one.
+    pub(crate) fn group_transfer(&mut self, id: &str, group: Option<String>) {
+        let Some((at, _, transfer)) = self.transfers.get_full_mut(id) else { return };
+        if let Some(group) = &group {
+            self.groups.entry(group.clone()).or_default().push(at);
+        }
+        transfer.transfer_group = group;
+    }
+
+    pub(crate) fn add(&mut self, transfer: Transfer) {
+        if let Some(group) = &transfer.transfer_group {
+            self.groups.entry(group.clone()).or_default().push(self.transfers.len());
+        }
+        self.transfers.insert(transfer.id.clone(), transfer);
     }
 
     /// Sets what an account has; `None` for as much as is asked of it.

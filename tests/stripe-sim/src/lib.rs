@@ -1,5 +1,6 @@
-//! A stateful simulator of Stripe's transfers and reversals, as nasty as Stripe: idempotency keys with saved answers
-//! that are pruned after 24 hours, balances, rate limits, lists that lag, and faults on demand.
+//! A stateful simulator of Stripe's transfers, reversals, payments, refunds and disputes, as nasty as Stripe: strict
+//! parameters, idempotency keys with saved answers that are pruned after 24 hours, balances, rate limits, lists that lag,
+//! signed webhooks of every API version, and faults on demand.
 //!
 //! Tests start a [`Sim`] in-process and compare its [`Ledger`], which says what really happened, with their own. The
 //! binary of the same name serves hands and compose. It moves no money, keeps nothing on disk, and is never part of the
@@ -10,6 +11,8 @@
 mod auth;
 mod builder;
 mod clock;
+mod control;
+mod events;
 mod exchange;
 mod faults;
 mod idempotency;
@@ -26,8 +29,13 @@ mod spec;
 mod state;
 
 pub use builder::Builder;
+pub use control::{Capture, NewDispute, NewPayment, NewRefund, PaymentTransfer};
+pub use events::{Delivery, Endpoint, Event, Webhook, sign};
 pub use faults::Fault;
-pub use ledger::{Ledger, PLATFORM, Request, Reversal, Transfer};
+pub use ledger::{
+    BalanceTransaction, Charge, Counts, Dispute, DisputeStatus, Ledger, PLATFORM, PaymentIntent, Refund, RefundStatus,
+    Request, Reversal, Transfer,
+};
 pub use sim::{NotInTime, Sim, Target};
 pub use spec::TransferSpec;
 

@@ -10,7 +10,7 @@ use clap::Parser;
 use stripe_sim::{Sim, TransferSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Simulates Stripe's transfers and reversals. Faults are set under /_sim; any API key that begins with sk_test_ is
+/// Simulates Stripe's transfers, reversals, payments, refunds and disputes. Faults are set under /_sim; any API key that begins with sk_test_ is
 /// accepted.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -29,6 +29,22 @@ struct Arguments {
     )]
     transfer: Vec<String>,
 
+    /// Have the transfers tr_bench_1 to tr_bench_N from the start
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    transfers: u32,
+
+    /// The amount of each of these, in euro cents
+    #[arg(long, default_value_t = 10_000, value_name = "AMOUNT", requires = "transfers")]
+    amount: i64,
+
+    /// How many requests GET /_sim/ledger shows at least
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    log: usize,
+
+    /// Keep no requests; GET /_sim/counts still counts them
+    #[arg(long, conflicts_with = "log")]
+    no_log: bool,
+
     /// Ask the simulator that listens there whether it is well, and exit with 0 or 1
     #[arg(long)]
     healthcheck: bool,
@@ -44,12 +60,14 @@ fn main() -> anyhow::Result<ExitCode> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(arguments))?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut builder = Sim::builder().listen(arguments.listen);
+    let log = if arguments.no_log { 0 } else { arguments.log };
+    let mut builder = Sim::builder().listen(arguments.listen).log_limit(log);
+    builder = builder.seed_transfers(arguments.transfers, arguments.amount);
     // An empty variable, as compose sets it, means no transfer.
     for transfer in arguments.transfer.iter().filter(|transfer| !transfer.trim().is_empty()) {
         builder = builder.transfer(transfer.trim().parse::<TransferSpec>().map_err(anyhow::Error::msg)?);

@@ -1,5 +1,7 @@
 //! What is answered before anything is executed: the faults at the door, and the refusals of the exchange itself.
 
+use std::borrow::Cow;
+
 use crate::faults::Fault;
 use crate::shapes::{Answer, ApiError};
 
@@ -26,9 +28,17 @@ pub(crate) fn at_the_door(fault: &Fault, request: &str) -> Option<Option<Answer>
             "The provided key 'rk_test_****' does not have the required permissions for this endpoint.",
         )
         .code("more_permissions_required"),
+        Fault::Refused { .. } if !fault.is_in_execution() => refused(fault)?,
         _ => return None,
     };
     Some(Some(error.into_answer(request)))
+}
+
+/// The error that a fault puts into words; none for a fault that does not.
+pub(crate) fn refused(fault: &Fault) -> Option<ApiError> {
+    let Fault::Refused { status, code, message } = fault else { return None };
+    let error = ApiError::new(*status, "invalid_request_error", message.clone());
+    Some(ApiError { code: code.clone().map(Cow::Owned), ..error })
 }
 
 pub(crate) fn in_flight() -> ApiError {

@@ -1,5 +1,7 @@
 //! The simulator as tests hold it: started on a free port of the loopback, and stopped when it is dropped.
 
+mod payments;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::builder::Builder;
 use crate::faults::{Access, Fault};
-use crate::ledger::Ledger;
+use crate::ledger::{Counts, Ledger};
 use crate::limiter::Limiter;
 use crate::operations::{self, add_transfer};
 use crate::random_faults::RandomFaults;
@@ -29,7 +31,7 @@ pub struct Sim {
 pub enum Target {
     /// All.
     Any,
-    /// Those about this transfer, by its id; or those that create one, by its destination.
+    /// Those about this transfer or other object, by its id; or those that create a transfer, by its destination.
     Transfer(String),
 }
 
@@ -111,6 +113,26 @@ impl Sim {
         self.shared.read(|state| state.ledger.clone())
     }
 
+    /// What happened so far, in numbers: cheap however much that is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.read(|state| state.ledger.counts)
+    }
+
+    /// Puts the transfers `tr_bench_1` to `tr_bench_{count}` there, each of `amount` euro cents, for `acct_bench`.
+    ///
+    /// # Panics
+    /// When there is one of these already, or the amount is not above 0.
+    pub fn seed_transfers(&self, count: u32, amount: i64) {
+        let seeded = self.shared.change(|state| operations::seed_transfers(state, count, amount));
+        assert_eq!(seeded, Ok(()));
+    }
+
+    /// Whether a reversal without metadata shows `"metadata": null` instead of an empty object.
+    pub fn set_null_metadata(&self, on: bool) {
+        self.shared.change(|state| state.null_metadata = on);
+    }
+
     /// Waits until the condition holds of what really happened. It is looked at after every change; it must not call
     /// the simulator.
     ///
@@ -165,13 +187,17 @@ impl Sim {
 
     /// Somebody else reverses a transfer, in the dashboard, say: `amount` of it, or all that is left.
     pub fn reverse_from_elsewhere(&self, transfer: &str, amount: Option<i64>) {
-        self.shared.change(|state| operations::reverse_from_elsewhere(state, transfer, amount, None));
+        self.shared.change(|state| {
+            operations::reverse_from_elsewhere(state, transfer, amount, None);
+        });
     }
 
     /// Stripe itself reverses `amount` of a transfer, for a refund (`re_…`) that was made with `reverse_transfer`.
     pub fn reverse_for_refund(&self, transfer: &str, amount: i64, refund: &str) {
         let refund = Some(refund.to_owned());
-        self.shared.change(|state| operations::reverse_from_elsewhere(state, transfer, Some(amount), refund));
+        self.shared.change(|state| {
+            operations::reverse_from_elsewhere(state, transfer, Some(amount), refund);
+        });
     }
 
     /// Ends a pending reversal as `succeeded`, `failed` or `canceled`.

@@ -9,12 +9,13 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::faults::Faults;
 use crate::idempotency::IdempotencyKeys;
 use crate::ledger::Ledger;
 use crate::limiter::Limiter;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
@@ -25,6 +26,28 @@ pub(crate) struct State {
     pub(crate) api_keys: Option<BTreeSet<String>>,
     /// How long a new transfer or reversal is missing from lists.
     pub(crate) list_lag: Duration,
+    /// Whether a reversal without metadata shows `null` instead of an empty object.
+    pub(crate) null_metadata: bool,
+    /// How many requests the log keeps, at least; 0 for no log.
+    pub(crate) log_limit: usize,
+    pub(crate) events: Events,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            clock: Clock::default(),
+            ledger: Ledger::default(),
+            keys: IdempotencyKeys::default(),
+            faults: Faults::default(),
+            limiter: None,
+            api_keys: None,
+            list_lag: Duration::ZERO,
+            null_metadata: false,
+            log_limit: usize::MAX,
+            events: Events::default(),
+        }
+    }
 }
 
 impl State {
@@ -37,6 +60,7 @@ impl State {
     pub(crate) fn reset(&mut self) {
         self.ledger = Ledger::default();
         self.keys = IdempotencyKeys::default();
+        self.events.clear();
         self.faults.clear();
     }
 }

@@ -1,5 +1,7 @@
 //! Pages of a list: `limit`, `starting_after`, `ending_before`, `has_more`, over items that are sorted newest first.
 
+use chrono::{DateTime, Utc};
+
 use super::params::Params;
 use crate::shapes::ApiError;
 
@@ -23,7 +25,7 @@ impl Paging {
                     .param("limit")
             })?,
         };
-        let (starting_after, ending_before) = (params.text("starting_after"), params.text("ending_before"));
+        let (starting_after, ending_before) = (params.text("starting_after")?, params.text("ending_before")?);
         if starting_after.is_some() && ending_before.is_some() {
             let message = "You cannot parameterize both starting_after and ending_before.";
             return Err(ApiError::invalid(message).param("ending_before"));
@@ -48,5 +50,29 @@ impl Paging {
         };
         let end = items.len().min(start + self.limit);
         Ok((items[start..end].to_vec(), end < items.len()))
+    }
+}
+
+/// A range of times of creation, in seconds since 1970: `created`, `created[gt]`, `[gte]`, `[lt]`, `[lte]`.
+#[derive(Debug)]
+pub(crate) struct Created {
+    from: i64,
+    to: i64,
+}
+
+impl Created {
+    pub(crate) fn take(params: &mut Params) -> Result<Created, ApiError> {
+        let exact = params.integer("created")?;
+        let mut from = exact.unwrap_or(i64::MIN);
+        let mut to = exact.unwrap_or(i64::MAX);
+        from = params.integer("created[gte]")?.map_or(from, |of| from.max(of));
+        from = params.integer("created[gt]")?.map_or(from, |of| from.max(of.saturating_add(1)));
+        to = params.integer("created[lte]")?.map_or(to, |of| to.min(of));
+        to = params.integer("created[lt]")?.map_or(to, |of| to.min(of.saturating_sub(1)));
+        Ok(Created { from, to })
+    }
+
+    pub(crate) fn admits(&self, created: DateTime<Utc>) -> bool {
+        (self.from..=self.to).contains(&created.timestamp())
     }
 }

@@ -1,12 +1,14 @@
 //! Transfers: create, read, list.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::new_id;
-use super::paging::Paging;
+use super::paging::{Created, Paging};
 use super::params::Params;
+use super::{currency, new_id};
+use crate::events;
 use crate::ledger::{PLATFORM, Transfer};
 use crate::shapes::{self, ApiError};
 use crate::spec::TransferSpec;
@@ -26,57 +28,98 @@ pub(crate) struct NewTransfer {
 
 impl NewTransfer {
     pub(crate) fn take(params: &mut Params) -> Result<NewTransfer, ApiError> {
-        params.expand(&["reversals"])?;
         let new = NewTransfer {
             amount: params.required_positive("amount")?,
-            currency: params.required("currency")?.to_ascii_lowercase(),
+            currency: currency::check(&params.required("currency")?)?,
             destination: params.required("destination")?,
-            metadata: params.metadata(),
-            description: params.text("description"),
-            transfer_group: params.text("transfer_group"),
-            source_transaction: params.text("source_transaction"),
+            metadata: params.metadata()?,
+            description: params.unsettable("description"),
+            transfer_group: params.text("transfer_group")?,
+            source_transaction: params.text("source_transaction")?,
         };
-        // Taken, because Stripe knows it; there is one kind of balance here.
-        params.text("source_type");
-        if new.currency.len() != 3 {
-            return Err(ApiError::invalid(format!("Invalid currency: {}.", new.currency)).param("currency"));
+        // There is one kind of balance here.
+        match params.text("source_type")?.as_deref() {
+            None | Some("card" | "bank_account" | "fpx") => Ok(new),
+            Some(_) => {
+                let message = "Invalid source_type: must be one of bank_account, card, or fpx";
+                Err(ApiError::invalid(message).param("source_type"))
+            }
         }
-        Ok(new)
     }
 }
 
 /// With a `source_transaction` the money comes from that charge, and the transfer joins the charge's group, whatever else
-/// is asked for.
+/// is asked for. A charge that the simulator does not know is taken for one.
 pub(crate) fn create(state: &mut State, new: NewTransfer) -> Result<Value, ApiError> {
-    let NewTransfer { amount, currency, destination, metadata, description, transfer_group, source_transaction } = new;
-    if !destination.starts_with("acct_") {
-        let missing = ApiError::missing("destination", &destination, "destination");
+    if !looks_like(&new.destination, "acct_") {
+        let missing = ApiError::missing("destination", &new.destination, "destination");
         return Err(ApiError { status: 400, ..missing });
     }
-    if source_transaction.is_none() {
-        if !state.ledger.affords(PLATFORM, amount) {
-            return Err(platform_short_of_balance());
+    let transfer_group = match &new.source_transaction {
+        Some(charge) => Some(draw_on(state, charge, &new)?),
+        None if !state.ledger.affords(PLATFORM, new.amount) => return Err(platform_short_of_balance()),
+        None => {
+            state.ledger.credit(PLATFORM, -new.amount);
+            new.transfer_group
         }
-        state.ledger.credit(PLATFORM, -amount);
-    }
-    let group_of = |charge: &String| format!("group_{charge}");
-    let transfer_group = source_transaction.as_ref().map(group_of).or(transfer_group);
+    };
     let transfer = Transfer {
         id: new_id("tr_"),
-        amount,
-        currency,
-        destination,
+        amount: new.amount,
+        currency: new.currency,
+        destination: new.destination,
         created: state.clock.now(),
-        metadata,
-        description,
+        metadata: new.metadata,
+        description: new.description,
         transfer_group,
-        source_transaction,
+        source_transaction: new.source_transaction,
+        of_destination_charge: false,
         reversals: Vec::new(),
     };
-    let shown = shapes::transfer(&transfer);
-    state.ledger.credit(&transfer.destination, amount);
-    state.ledger.transfers.insert(transfer.id.clone(), transfer);
-    Ok(shown)
+    let id = transfer.id.clone();
+    state.ledger.credit(&transfer.destination, transfer.amount);
+    state.ledger.add(transfer);
+    if state.events.endpoints().next().is_some() {
+        events::transferred(state, &id);
+    }
+    get(state, &id)
+}
+
+/// The group of a charge that is to pay for a transfer: a charge without one gets one.
+fn draw_on(state: &mut State, charge: &str, new: &NewTransfer) -> Result<String, ApiError> {
+    if !looks_like(charge, "ch_") && !looks_like(charge, "py_") {
+        let missing = ApiError::missing("charge", charge, "source_transaction");
+        return Err(ApiError { status: 400, ..missing });
+    }
+    let Some(known) = state.ledger.charges.get(charge) else { return Ok(format!("group_{charge}")) };
+    if known.currency != new.currency {
+        let message = format!(
+            "The currency of source_transaction's balance transaction ({}) must be the same as the \
+            transfer currency ({})",
+            known.currency, new.currency
+        );
+        return Err(ApiError::invalid(message).param("currency"));
+    }
+    let group = known.transfer_group.clone();
+    let group = group.unwrap_or_else(|| format!("group_{}", known.payment_intent.as_deref().unwrap_or(charge)));
+    let drawn = state.ledger.group(&group).filter(|other| other.source_transaction.as_deref() == Some(charge));
+    let drawn: i64 = drawn.map(|transfer| transfer.amount).sum();
+    if drawn + new.amount > known.amount_captured {
+        let (source, currency) = (known.amount_captured, &known.currency);
+        let message = format!(
+            "Transfers using this transaction as a source must not exceed the source amount of \
+            {source} {currency}. (There are already transfers using this source, amounting to {drawn} {currency}.)"
+        );
+        return Err(ApiError::invalid(message).param("amount"));
+    }
+    state.ledger.join_group(charge, &group);
+    Ok(group)
+}
+
+/// Whether it can be an id of Stripe's with that prefix.
+pub(crate) fn looks_like(id: &str, prefix: &str) -> bool {
+    let rest = id.strip_prefix(prefix).filter(|rest| !rest.is_empty());
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
 }
 
 pub(crate) fn platform_short_of_balance() -> ApiError {
@@ -93,6 +136,11 @@ pub(crate) fn add_transfer(state: &mut State, spec: TransferSpec) -> Result<(), 
     if state.ledger.transfers.contains_key(&id) {
         return Err(format!("id {id:?}: there is such a transfer already"));
     }
+    for (name, value, prefix) in [("id", &id, "tr_"), ("destination", &destination, "acct_")] {
+        if !looks_like(value, prefix) {
+            return Err(format!("{name} must be {prefix} and letters, digits or _ (got {value:?})"));
+        }
+    }
     let transfer = Transfer {
         id: id.clone(),
         amount,
@@ -103,14 +151,24 @@ pub(crate) fn add_transfer(state: &mut State, spec: TransferSpec) -> Result<(), 
         description: None,
         transfer_group: None,
         source_transaction: None,
+        of_destination_charge: false,
         reversals: Vec::new(),
     };
-    state.ledger.transfers.insert(id, transfer);
+    state.ledger.add(transfer);
     Ok(())
 }
 
+/// Puts the transfers `tr_bench_1` to `tr_bench_{count}` there, in euros, for one account.
+pub(crate) fn seed_transfers(state: &mut State, count: u32, amount: i64) -> Result<(), String> {
+    state.ledger.transfers.reserve(count.try_into().unwrap_or_default());
+    (1..=count).try_for_each(|n| {
+        let (currency, destination) = ("eur".to_owned(), "acct_bench".to_owned());
+        add_transfer(state, TransferSpec { id: format!("tr_bench_{n}"), amount, currency, destination })
+    })
+}
+
 pub(crate) fn get(state: &State, id: &str) -> Result<Value, ApiError> {
-    find(state, id).map(shapes::transfer)
+    find(state, id).map(|transfer| shapes::transfer(state, transfer))
 }
 
 pub(crate) fn find<'a>(state: &'a State, id: &str) -> Result<&'a Transfer, ApiError> {
@@ -122,30 +180,32 @@ pub(crate) fn find<'a>(state: &'a State, id: &str) -> Result<&'a Transfer, ApiEr
 pub(crate) struct Filter {
     destination: Option<String>,
     transfer_group: Option<String>,
-    /// In seconds since 1970.
-    created_from: Option<i64>,
+    created: Created,
 }
 
 impl Filter {
     pub(crate) fn take(params: &mut Params) -> Result<Filter, ApiError> {
         Ok(Filter {
-            destination: params.text("destination"),
-            transfer_group: params.text("transfer_group"),
-            created_from: params.positive("created[gte]")?,
+            destination: params.text("destination")?,
+            transfer_group: params.text("transfer_group")?,
+            created: Created::take(params)?,
         })
     }
 
     fn admits(&self, transfer: &Transfer) -> bool {
         self.destination.as_ref().is_none_or(|wanted| transfer.destination == *wanted)
-            && self.transfer_group.as_ref().is_none_or(|wanted| transfer.transfer_group.as_ref() == Some(wanted))
-            && self.created_from.is_none_or(|from| transfer.created.timestamp() >= from)
+            && self.created.admits(transfer.created)
     }
 }
 
 pub(crate) fn list(state: &State, paging: &Paging, filter: &Filter) -> Result<Value, ApiError> {
     let is_visible = |transfer: &&Transfer| filter.admits(transfer) && state.shows_in_lists(transfer.created);
-    let mut transfers: Vec<&Transfer> = state.ledger.transfers.values().filter(is_visible).collect();
-    transfers.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    let mut transfers: Vec<&Transfer> = match &filter.transfer_group {
+        Some(group) => state.ledger.group(group).rev().filter(is_visible).collect(),
+        None => state.ledger.transfers.values().rev().filter(is_visible).collect(),
+    };
+    transfers.sort_by_key(|transfer| Reverse(transfer.created));
     let (page, has_more) = paging.cut(&transfers, |transfer| &transfer.id)?;
-    Ok(shapes::list(page.into_iter().map(shapes::transfer).collect(), has_more, "/v1/transfers"))
+    let data = page.into_iter().map(|transfer| shapes::transfer(state, transfer)).collect();
+    Ok(shapes::list(data, has_more, "/v1/transfers"))
 }

@@ -23,21 +23,41 @@ type Ids = Path<(String, String)>;
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
     let create_transfer = |incoming: Incoming| {
-        let destination = Params::parse(&String::from_utf8_lossy(&incoming.body)).text("destination");
+        let destination = Params::parse(&incoming.body).peek("destination").map(str::to_owned);
         incoming.run(Operation::CreateTransfer { destination })
     };
-    let get_transfer = |Path(id): Id, incoming: Incoming| incoming.run(Operation::GetTransfer { id });
-    let list_reversals = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::ListReversals { transfer });
-    let create_reversal = |Path(transfer): Id, incoming: Incoming| incoming.run(Operation::CreateReversal { transfer });
-    let get_reversal =
-        |Path((transfer, id)): Ids, incoming: Incoming| incoming.run(Operation::GetReversal { transfer, id });
+    let reversals = get(|Path(transfer): Id, incoming: Incoming| {
+        incoming.about([transfer], |[transfer]| Operation::ListReversals { transfer })
+    })
+    .post(|Path(transfer): Id, incoming: Incoming| {
+        incoming.about([transfer], |[transfer]| Operation::CreateReversal { transfer })
+    });
+    let get_reversal = |Path((transfer, id)): Ids, incoming: Incoming| {
+        incoming.about([transfer, id], |[transfer, id]| Operation::GetReversal { transfer, id })
+    };
+    let refunds_of_charge = |Path(charge): Id, incoming: Incoming| {
+        incoming.about([charge], |[charge]| Operation::ListRefunds { charge: Some(charge) })
+    };
+    let one = |operation: fn(String) -> Operation| {
+        get(move |Path(id): Id, incoming: Incoming| incoming.about([id], move |[id]| operation(id)))
+    };
+    let plain = |operation: Operation| get(move |incoming: Incoming| incoming.run(operation.clone()));
     Router::new()
-        .route("/v1/transfers", get(|incoming: Incoming| incoming.run(Operation::ListTransfers)).post(create_transfer))
-        .route("/v1/transfers/{id}", get(get_transfer))
-        .route("/v1/transfers/{id}/reversals", get(list_reversals).post(create_reversal))
+        .route("/v1/transfers", plain(Operation::ListTransfers).post(create_transfer))
+        .route("/v1/transfers/{id}", one(|id| Operation::GetTransfer { id }))
+        .route("/v1/transfers/{id}/reversals", reversals)
         .route("/v1/transfers/{id}/reversals/{reversal}", get(get_reversal))
-        .route("/v1/account", get(|incoming: Incoming| incoming.run(Operation::GetAccount)))
-        .route("/v1/balance", get(|incoming: Incoming| incoming.run(Operation::GetBalance)))
+        .route("/v1/payment_intents/{id}", one(|id| Operation::GetPaymentIntent { id }))
+        .route("/v1/charges", plain(Operation::ListCharges))
+        .route("/v1/charges/{id}", one(|id| Operation::GetCharge { id }))
+        .route("/v1/charges/{id}/refunds", get(refunds_of_charge))
+        .route("/v1/refunds", plain(Operation::ListRefunds { charge: None }))
+        .route("/v1/refunds/{id}", one(|id| Operation::GetRefund { id }))
+        .route("/v1/disputes", plain(Operation::ListDisputes))
+        .route("/v1/disputes/{id}", one(|id| Operation::GetDispute { id }))
+        .route("/v1/webhook_endpoints", plain(Operation::ListEndpoints))
+        .route("/v1/account", plain(Operation::GetAccount))
+        .route("/v1/balance", plain(Operation::GetBalance))
         .fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
         .method_not_allowed_fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
 }
@@ -62,19 +82,29 @@ impl FromRequest<Arc<Shared>> for Incoming {
 }
 
 impl Incoming {
+    /// Runs an operation on objects; an id that can't be one of Stripe's matches no route there.
+    async fn about<const N: usize>(
+        self,
+        ids: [String; N],
+        operation: impl FnOnce([String; N]) -> Operation,
+    ) -> Response {
+        let can_be_id = |id: &String| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let operation = if ids.iter().all(can_be_id) { operation(ids) } else { Operation::Unknown };
+        self.run(operation).await
+    }
+
     async fn run(self, operation: Operation) -> Response {
         let Incoming { shared, method, uri, headers, body } = self;
         let query = uri.query().unwrap_or_default();
-        let call = Call::new(operation, method.as_str(), uri.path(), query, &headers, &body);
+        let call = Call::new(operation, method.as_str(), uri.path(), query, &headers, body);
         let request_id = call.id.clone();
-        let date = shared.read(|state| state.clock.now()).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let Reply { answer, replayed, .. } = exchange(shared, call).await;
+        let Reply { answer, replayed, at, .. } = exchange(shared, call).await;
         let Some(answer) = answer else {
             let mut response = Response::new(Body::empty());
             response.extensions_mut().insert(Cut);
             return response;
         };
-        let mut response = Response::new(Body::from(answer.body));
+        let mut response = Response::new(Body::from(answer.body.clone()));
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let out = response.headers_mut();
         let mut set = |name: &'static str, value: &str| {
@@ -83,7 +113,7 @@ impl Incoming {
             }
         };
         set("content-type", answer.content_type);
-        set("date", &date);
+        set("date", &at.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
         set("request-id", &request_id);
         let echo = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         set("stripe-version", echo("stripe-version").unwrap_or(API_VERSION));

@@ -157,6 +157,23 @@ async fn a_wait_that_is_asked_for_is_in_the_header() {
 }
 
 #[tokio::test]
+async fn a_refusal_comes_in_the_words_that_were_asked_for_and_is_saved_as_stripe_would() {
+    for (status, code, is_saved) in [(400, None, true), (403, Some("account_invalid"), false)] {
+        let caller = Caller::new();
+        let (code, message) = (code.map(str::to_owned), "Insufficient funds, says the test".to_owned());
+        caller.sim.fault("tr_1", Fault::Refused { status, code: code.clone(), message: message.clone() }, 1);
+        let got = caller.reverse("k", "1").await;
+        let error = &got.body["error"];
+        assert_eq!((got.status, error["code"].as_str(), &error["message"]), (status, code.as_deref(), &json!(message)));
+        let again = caller.reverse("k", "1").await;
+        assert_eq!(
+            (again.status, again.header("idempotent-replayed").is_some()),
+            (if is_saved { 400 } else { 200 }, is_saved)
+        );
+    }
+}
+
+#[tokio::test]
 #[should_panic(expected = "it has no meaning for reads")]
 async fn a_fault_that_has_no_meaning_for_reads_is_refused() {
     Caller::new().sim.fault_reads("tr_1", Fault::Pending, 1);

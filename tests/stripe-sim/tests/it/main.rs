@@ -3,7 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod api;
+mod bench;
+mod disputes;
 mod door;
+mod door_payments;
+mod expand;
 mod faults;
 mod idempotency;
+mod payments;
+mod refunds;
+mod strict;
 mod support;
+mod webhooks;

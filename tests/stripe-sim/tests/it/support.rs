@@ -35,10 +35,14 @@ impl Got {
 impl Caller {
     /// Of a simulator with the transfer `tr_1` of 9,000.
     pub(crate) fn new() -> Caller {
-        // An error only says that another test has chosen it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let sim = Sim::start();
         sim.add_transfer("tr_1", 9_000, "eur", "acct_1");
+        Caller::of(sim)
+    }
+
+    pub(crate) fn of(sim: Sim) -> Caller {
+        // An error only says that another test has chosen it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Caller { sim, http: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 

@@ -3,16 +3,23 @@
 //! The shapes are those of API version [`crate::API_VERSION`], checked with Stripe's own SDK by
 //! `check_with_stripe_sdk`. Fields that are null in an error are left out; in an object they are null.
 
+mod payments;
+mod transfers;
+
+use std::borrow::Cow;
+
+use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::ledger::{Reversal, Transfer};
+pub(crate) use self::payments::{application_fee, charge, dispute, fee_id, payment_intent, refund, refunds_of};
+pub(crate) use self::transfers::{reversal, reversals_url, transfer};
 
 /// An answer, as it is sent and as it is saved for an idempotency key.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
-    pub(crate) body: String,
+    pub(crate) body: Bytes,
     /// Beyond those that every answer has.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The request that it was first given to.
@@ -22,7 +29,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(status: u16, body: &Value, request: &str) -> Answer {
         // Stripe's bodies are indented by two spaces and end with a line break.
-        let body = format!("{body:#}\n");
+        let body = format!("{body:#}\n").into();
         Answer {
             status,
             content_type: "application/json",
@@ -37,7 +44,8 @@ impl Answer {
         Answer {
             status,
             content_type: "text/html",
-            body: format!("<html><head><title>{status} {title}</title></head><body><h1>{title}</h1></body></html>\n"),
+            body: format!("<html><head><title>{status} {title}</title></head><body><h1>{title}</h1></body></html>\n")
+                .into(),
             headers: Vec::new(),
             original_request: request.to_owned(),
         }
@@ -49,7 +57,7 @@ impl Answer {
 pub(crate) struct ApiError {
     pub(crate) status: u16,
     pub(crate) kind: &'static str,
-    pub(crate) code: Option<&'static str>,
+    pub(crate) code: Option<Cow<'static, str>>,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -65,7 +73,7 @@ impl ApiError {
     }
 
     pub(crate) fn code(self, code: &'static str) -> ApiError {
-        ApiError { code: Some(code), ..self }
+        ApiError { code: Some(Cow::Borrowed(code)), ..self }
     }
 
     pub(crate) fn param(self, param: impl Into<String>) -> ApiError {
@@ -93,8 +101,8 @@ impl ApiError {
     pub(crate) fn into_answer(self, request: &str) -> Answer {
         let mut error = Map::new();
         if let Some(code) = self.code {
-            error.insert("code".to_owned(), code.into());
             let page = code.replace('_', "-");
+            error.insert("code".to_owned(), code.into_owned().into());
             error.insert("doc_url".to_owned(), format!("https://stripe.com/docs/error-codes/{page}").into());
         }
         error.insert("message".to_owned(), self.message.into());
@@ -108,66 +116,12 @@ impl ApiError {
     }
 }
 
-/// How many reversals a transfer object carries.
-const REVERSALS_IN_TRANSFER: usize = 10;
-
-/// A `transfer`.
-pub(crate) fn transfer(transfer: &Transfer) -> Value {
-    let newest = transfer.reversals.iter().rev().take(REVERSALS_IN_TRANSFER);
-    let newest = newest.map(|of| reversal(of, transfer)).collect();
-    let mut reversals = list(newest, transfer.reversals.len() > REVERSALS_IN_TRANSFER, &reversals_url(&transfer.id));
-    reversals["total_count"] = transfer.reversals.len().into();
-    json!({
-        "id": transfer.id,
-        "object": "transfer",
-        "amount": transfer.amount,
-        "amount_reversed": transfer.amount_reversed(),
-        "balance_transaction": related("txn_", &transfer.id),
-        "created": transfer.created.timestamp(),
-        "currency": transfer.currency,
-        "description": transfer.description,
-        "destination": transfer.destination,
-        "destination_payment": related("py_", &transfer.id),
-        "livemode": false,
-        "metadata": transfer.metadata,
-        "reversals": reversals,
-        "reversed": transfer.left() == 0,
-        "source_transaction": transfer.source_transaction,
-        "source_type": "card",
-        "transfer_group": transfer.transfer_group,
-    })
-}
-
-/// A `transfer_reversal`; `status` is there only when it has one, as in Stripe's preview.
-pub(crate) fn reversal(reversal: &Reversal, of: &Transfer) -> Value {
-    let mut value = json!({
-        "id": reversal.id,
-        "object": "transfer_reversal",
-        "amount": reversal.amount,
-        "balance_transaction": related("txn_", &reversal.id),
-        "created": reversal.created.timestamp(),
-        "currency": of.currency,
-        "destination_payment_refund": related("pyr_", &reversal.id),
-        "metadata": reversal.metadata,
-        "source_refund": reversal.source_refund,
-        "transfer": of.id,
-    });
-    if let Some(status) = &reversal.status {
-        value["status"] = status.as_str().into();
-    }
-    value
-}
-
 /// A `list`.
 pub(crate) fn list(data: Vec<Value>, has_more: bool, url: &str) -> Value {
     json!({ "object": "list", "data": data, "has_more": has_more, "url": url })
 }
 
-pub(crate) fn reversals_url(transfer_id: &str) -> String {
-    format!("/v1/transfers/{transfer_id}/reversals")
-}
-
 /// The id of an object that belongs to another one and that the simulator does not keep.
-fn related(prefix: &str, id: &str) -> String {
+pub(crate) fn related(prefix: &str, id: &str) -> String {
     format!("{prefix}{}", id.split_once('_').map_or(id, |(_, rest)| rest))
 }

@@ -1,5 +1,7 @@
-//! The door for hands and compose: transfers, faults, balances, the clock, and the ledger, as JSON without
+//! The door for hands and compose: objects, faults, balances, the clock, and the ledger, as JSON without
 //! authentication.
+
+mod payments;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::faults::{Access, Fault};
-use crate::operations::{add_transfer, settle};
+use crate::operations::{add_transfer, seed_transfers, settle};
 use crate::random_faults::RandomFaults;
 use crate::spec::TransferSpec;
 use crate::state::Shared;
@@ -24,13 +26,17 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/health", get(async || Json(json!({ "status": "ok" }))))
         .route("/ledger", get(async |State(shared): Door| Json(shared.read(|state| json!(state.ledger)))))
+        .route("/counts", get(async |State(shared): Door| Json(shared.read(|state| json!(state.ledger.counts)))))
         .route("/transfers", post(create_transfer))
+        .route("/transfers/seed", post(seed))
+        .route("/settings", post(change_settings))
         .route("/faults", post(add_fault).merge(delete(clear_faults)))
         .route("/random_faults", post(set_random_faults))
         .route("/balances", post(set_balance))
         .route("/reversals/{id}/status", post(settle_reversal))
         .route("/clock", post(advance_clock))
         .route("/reset", post(reset))
+        .merge(payments::router())
 }
 
 #[derive(Deserialize)]
@@ -46,6 +52,29 @@ async fn create_transfer(State(shared): Door, Json(new): Json<NewTransfer>) -> D
     let NewTransfer { id, amount, currency, destination } = new;
     let spec = TransferSpec { id, amount, currency, destination };
     done(shared.change(|state| add_transfer(state, spec)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seed {
+    count: u32,
+    amount: i64,
+}
+
+async fn seed(State(shared): Door, Json(Seed { count, amount }): Json<Seed>) -> Done {
+    done(shared.change(|state| seed_transfers(state, count, amount)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Whether a reversal without metadata shows null.
+    null_metadata: bool,
+}
+
+async fn change_settings(State(shared): Door, Json(Settings { null_metadata }): Json<Settings>) -> Done {
+    shared.change(|state| state.null_metadata = null_metadata);
+    done(Ok(()))
 }
 
 #[derive(Deserialize)]
@@ -129,6 +158,10 @@ async fn reset(State(shared): Door) -> Done {
 fn done(result: Result<(), String>) -> Done {
     match result {
         Ok(()) => Ok(Json(json!({ "done": true }))),
-        Err(error) => Err((StatusCode::BAD_REQUEST, Json(json!({ "error": error })))),
+        Err(error) => Err(bad(error)),
     }
+}
+
+fn bad(error: String) -> (StatusCode, Json<Value>) {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error })))
 }
