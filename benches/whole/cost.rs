@@ -1,0 +1,124 @@
+//! What a phase costs: CPU time from /proc, statements and write-ahead log from PostgreSQL.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context, Result, ensure};
+use sea_orm::sqlx::{PgPool, query_as, query_scalar};
+use serde::Serialize;
+
+use crate::database::MEASURED;
+
+/// Linux counts CPU time in 1/100 s for programs, whatever the kernel's own tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Counters at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    cpu_seconds: BTreeMap<&'static str, f64>,
+    statements: i64,
+    wal_bytes: i64,
+}
+
+/// What one job, or payment, or webhook cost.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cost {
+    pub(crate) cpu_ms: BTreeMap<&'static str, f64>,
+    pub(crate) statements: f64,
+    pub(crate) wal_bytes: f64,
+}
+
+impl Snapshot {
+    /// Of the named processes, each with all its descendants, and of the database.
+    ///
+    /// # Errors
+    /// When a process is gone, or PostgreSQL has lost counts.
+    pub(crate) async fn take(db: &PgPool, processes: &[(&'static str, u32)]) -> Result<Self> {
+        let (forgotten,): (i64,) = query_as("SELECT dealloc FROM pg_stat_statements_info").fetch_one(db).await?;
+        ensure!(
+            forgotten == 0,
+            "pg_stat_statements has forgotten {forgotten} statements: raise pg_stat_statements.max"
+        );
+        let statements = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid \
+                          WHERE r.rolname = $1";
+        let wal = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint";
+        Ok(Self {
+            statements: query_scalar(statements).bind(MEASURED).fetch_one(db).await?,
+            wal_bytes: query_scalar(wal).fetch_one(db).await?,
+            cpu_seconds: cpu_seconds(processes)?,
+        })
+    }
+
+    /// What each of `count` cost since `earlier`, which may lack processes: they began later.
+    pub(crate) fn since(&self, earlier: &Self, count: u32) -> Cost {
+        let count = f64::from(count);
+        let cpu = self.cpu_seconds.iter();
+        let cpu = cpu.map(|(name, now)| (*name, now - earlier.cpu_seconds.get(name).copied().unwrap_or_default()));
+        Cost {
+            cpu_ms: cpu.map(|(name, seconds)| (name, seconds * 1000.0 / count)).collect(),
+            statements: (self.statements - earlier.statements) as f64 / count,
+            wal_bytes: (self.wal_bytes - earlier.wal_bytes) as f64 / count,
+        }
+    }
+}
+
+/// CPU time of each process together with its living descendants and those that it has waited for.
+fn cpu_seconds(roots: &[(&'static str, u32)]) -> Result<BTreeMap<&'static str, f64>> {
+    let mut processes = BTreeMap::new();
+    for entry in fs::read_dir("/proc").context("CPU time is read from /proc, which Linux has")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // One that has ended in the meantime is counted by its parent.
+        if let Some(stat) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().as_deref().and_then(parse_stat) {
+            processes.insert(pid, stat);
+        }
+    }
+    let belongs = |mut pid: u32, root: u32| loop {
+        match processes.get(&pid) {
+            _ if pid == root => return true,
+            Some((parent, _)) if *parent > 1 => pid = *parent,
+            _ => return false,
+        }
+    };
+    roots
+        .iter()
+        .map(|(name, root)| {
+            ensure!(processes.contains_key(root), "{name} (process {root}) is gone");
+            let ticks: u64 =
+                processes.iter().filter(|(pid, _)| belongs(**pid, *root)).map(|(_, (_, ticks))| ticks).sum();
+            Ok((*name, ticks as f64 / TICKS_PER_SECOND))
+        })
+        .collect()
+}
+
+/// The parent, and the ticks of the process and of the children that it has waited for. Fields: proc_pid_stat(5).
+fn parse_stat(stat: &str) -> Option<(u32, u64)> {
+    // The second field is the name in parentheses, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11..15)?.iter().map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some((fields.get(1)?.parse().ok()?, ticks))
+}
+
+/// Resident memory of a process, in MB.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
+    pub(crate) peak: f64,
+}
+
+impl Memory {
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let status =
+            fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} is gone"))?;
+        let megabytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes =
+                line.and_then(|line| line.trim_start_matches(':').split_whitespace().next()?.parse::<f64>().ok());
+            kilobytes
+                .map(|kilobytes| kilobytes * 1.024 / 1000.0)
+                .with_context(|| format!("/proc/{pid}/status lacks {name}"))
+        };
+        Ok(Self { resident: megabytes("VmRSS")?, peak: megabytes("VmHWM")? })
+    }
+}
