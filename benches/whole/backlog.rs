@@ -1,18 +1,19 @@
-//! What waits on the broker, from RabbitMQ's management API, which is at most a second behind.
+//! What waits on the broker: the queues' names from RabbitMQ's management API, their lengths from the queues themselves, because the
+//! API's are seconds old.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 use serde::Deserialize;
 
-use crate::place::Place;
+use crate::{bare, place::Place};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct Queue {
-    #[serde(default)]
-    messages_ready: u64,
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -25,12 +26,13 @@ struct Overview {
 /// # Errors
 /// When no more come.
 pub(crate) async fn wait_for(place: &Place, count: u32) -> Result<()> {
+    let queues: Vec<Queue> = serde_json::from_slice(&get(place, "queues").await?)?;
+    let (connection, channel) = bare::open(&place.amqp_url).await?;
     let (mut most, mut last_rise) = (0, Instant::now());
     loop {
-        let queues: Vec<Queue> = serde_json::from_slice(&get(place, "queues").await?)?;
-        let ready: u64 = queues.iter().map(|queue| queue.messages_ready).sum();
-        if ready >= count.into() {
-            return Ok(());
+        let ready = ready(&channel, &queues).await?;
+        if ready >= count {
+            break;
         }
         if ready > most {
             (most, last_rise) = (ready, Instant::now());
@@ -38,8 +40,20 @@ pub(crate) async fn wait_for(place: &Place, count: u32) -> Result<()> {
         if last_rise.elapsed() > PATIENCE {
             bail!("{ready} of {count} jobs are on the queues, and no more came within {PATIENCE:?}");
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    connection.close(200, "OK".into()).await?;
+    Ok(())
+}
+
+async fn ready(channel: &Channel, queues: &[Queue]) -> Result<u32> {
+    let mut ready = 0;
+    for queue in queues {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        ready +=
+            channel.queue_declare(queue.name.as_str().into(), options, FieldTable::default()).await?.message_count();
+    }
+    Ok(ready)
 }
 
 /// # Errors

@@ -140,7 +140,11 @@ impl Worker {
     }
 }
 
-async fn open(url: &str) -> Result<(Connection, Channel)> {
+/// A connection and a channel.
+///
+/// # Errors
+/// The broker's.
+pub(crate) async fn open(url: &str) -> Result<(Connection, Channel)> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))

@@ -28,7 +28,7 @@ pub(crate) struct Cost {
 }
 
 impl Snapshot {
-    /// Of the named processes, each with all its descendants, and of the database.
+    /// Of the named processes, each with all its descendants, of this process alone (`bench`), and of the database.
     ///
     /// # Errors
     /// When a process is gone, or PostgreSQL has lost counts.
@@ -79,23 +79,34 @@ fn cpu_seconds(roots: &[(&'static str, u32)]) -> Result<BTreeMap<&'static str, f
             _ => return false,
         }
     };
-    roots
-        .iter()
-        .map(|(name, root)| {
-            ensure!(processes.contains_key(root), "{name} (process {root}) is gone");
-            let ticks: u64 =
-                processes.iter().filter(|(pid, _)| belongs(**pid, *root)).map(|(_, (_, ticks))| ticks).sum();
-            Ok((*name, ticks as f64 / TICKS_PER_SECOND))
-        })
-        .collect()
+    let mut seconds = BTreeMap::from([("bench", own_seconds()?)]);
+    for (name, root) in roots {
+        ensure!(processes.contains_key(root), "{name} (process {root}) is gone");
+        let ticks: u64 = processes.iter().filter(|(pid, _)| belongs(**pid, *root)).map(|(_, (_, ticks))| ticks).sum();
+        seconds.insert(*name, ticks as f64 / TICKS_PER_SECOND);
+    }
+    Ok(seconds)
+}
+
+/// Of this process without its children, which are counted by their own names.
+fn own_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = ticks(&stat).context("/proc/self/stat must have the fields of proc_pid_stat(5)")?;
+    Ok((fields[0] + fields[1]) as f64 / TICKS_PER_SECOND)
 }
 
 /// The parent, and the ticks of the process and of the children that it has waited for. Fields: proc_pid_stat(5).
 fn parse_stat(stat: &str) -> Option<(u32, u64)> {
     // The second field is the name in parentheses, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = fields.get(11..15)?.iter().map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?;
-    Some((fields.get(1)?.parse().ok()?, ticks))
+    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+    Some((parent.parse().ok()?, ticks(stat)?.iter().sum()))
+}
+
+/// In user and kernel mode, then the same of the children that were waited for.
+fn ticks(stat: &str) -> Option<[u64; 4]> {
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    let ticks: Option<Vec<u64>> = fields.map(|ticks| ticks.parse().ok()).collect();
+    ticks?.try_into().ok()
 }
 
 /// Resident memory of a process, in MB.

@@ -47,6 +47,8 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    // An error only says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if arguments.bare_worker {
         return tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bare::work());
     }

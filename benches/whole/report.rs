@@ -31,7 +31,7 @@ pub(crate) struct Import {
 #[derive(Debug, Serialize)]
 pub(crate) struct Intakes {
     pub(crate) rounds: Vec<Intake>,
-    /// From the last answer until all jobs were seen on the queue; seen at most a second late.
+    /// From the last answer until the relay had put all jobs on the queue.
     pub(crate) published_after_seconds: f64,
     pub(crate) cost: Cost,
 }
@@ -97,14 +97,14 @@ impl Report {
         };
         add("import, payments".into(), format!("{:.0}", self.import.payments_per_second), none());
         for round in &self.intake.rounds {
-            let name = format!("intake, webhooks over {} connections", round.connections);
+            let name = format!("intake, webhooks, connections: {}", round.connections);
             add(name, format!("{:.0}", round.webhooks_per_second), latencies(&round.latency));
         }
         add("drain, reversals".into(), format!("{:.0}", self.drain.drain.jobs_per_second), none());
         add("webhook → reversed, idle".into(), String::new(), latencies(&self.latency));
         for (name, other) in &self.others {
             let drain = other.drain;
-            add(format!("{name}, {} jobs", drain.jobs), format!("{:.0}", drain.jobs_per_second), none());
+            add(format!("{name}, jobs"), format!("{:.0}", drain.jobs_per_second), none());
         }
         for (name, ratio) in self.ratios() {
             add(format!("drain / {name}"), format!("{ratio:.2}"), none());
@@ -122,10 +122,11 @@ impl Report {
         row(&mut table, "statements".into(), phases.iter().map(|(_, cost)| format!("{:.1}", cost.statements)));
         row(&mut table, "WAL, bytes".into(), phases.iter().map(|(_, cost)| format!("{:.0}", cost.wal_bytes)));
         for process in ["postgres", "rabbitmq", "simulator", "serve", "worker", "bare", "dramatiq", "celery", "bench"] {
-            let cells = phases
-                .iter()
-                .map(|(_, cost)| cost.cpu_ms.get(process).map(|ms| format!("{ms:.3}")).unwrap_or_default());
-            row(&mut table, format!("CPU of {process}, ms"), cells);
+            let cells: Vec<_> = phases.iter().map(|(_, cost)| cost.cpu_ms.get(process)).collect();
+            if cells.iter().any(Option::is_some) {
+                let cells = cells.into_iter().map(|ms| ms.map(|ms| format!("{ms:.3}")).unwrap_or_default());
+                row(&mut table, format!("CPU of {process}, ms"), cells);
+            }
         }
         println!("{table}");
     }
@@ -142,7 +143,7 @@ impl Report {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table
 }
 

@@ -1,6 +1,6 @@
 //! One run from beginning to end. Each phase begins after a checkpoint, and with nothing running that it does not need.
 
-use std::{collections::BTreeMap, ops::Range, process, thread, time::Instant};
+use std::{collections::BTreeMap, ops::Range, thread, time::Instant};
 
 use anyhow::{Result, ensure};
 use sea_orm::sqlx::{PgPool, query, query_scalar};
@@ -154,7 +154,6 @@ impl Rounds {
             ("postgres", place.postgres_pid),
             ("rabbitmq", place.broker_pid),
             (self.simulator.name, self.simulator.pid),
-            ("bench", process::id()),
         ];
         processes.extend(children.iter().map(|child| (child.name, child.pid)));
         Snapshot::take(&self.db, &processes).await
