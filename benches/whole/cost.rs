@@ -15,6 +15,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     cpu_seconds: BTreeMap<&'static str, f64>,
+    /// Of all cores and everything that runs on them.
+    busy_seconds: f64,
     statements: i64,
     wal_bytes: i64,
 }
@@ -45,16 +47,20 @@ impl Snapshot {
             statements: query_scalar(statements).bind(MEASURED).fetch_one(db).await?,
             wal_bytes: query_scalar(wal).fetch_one(db).await?,
             cpu_seconds: cpu_seconds(processes)?,
+            busy_seconds: busy_seconds()?,
         })
     }
 
     /// What each of `count` cost since `earlier`, which may lack processes: they began later.
     pub(crate) fn since(&self, earlier: &Self, count: u32) -> Cost {
         let count = f64::from(count);
-        let cpu = self.cpu_seconds.iter();
-        let cpu = cpu.map(|(name, now)| (*name, now - earlier.cpu_seconds.get(name).copied().unwrap_or_default()));
+        let before = |name| earlier.cpu_seconds.get(name).copied().unwrap_or_default();
+        let mut seconds: BTreeMap<_, _> =
+            self.cpu_seconds.iter().map(|(name, now)| (*name, now - before(name))).collect();
+        let known: f64 = seconds.values().sum();
+        seconds.insert("anything else", (self.busy_seconds - earlier.busy_seconds - known).max(0.0));
         Cost {
-            cpu_ms: cpu.map(|(name, seconds)| (name, seconds * 1000.0 / count)).collect(),
+            cpu_ms: seconds.into_iter().map(|(name, seconds)| (name, seconds * 1000.0 / count)).collect(),
             statements: (self.statements - earlier.statements) as f64 / count,
             wal_bytes: (self.wal_bytes - earlier.wal_bytes) as f64 / count,
         }
@@ -86,6 +92,15 @@ fn cpu_seconds(roots: &[(&'static str, u32)]) -> Result<BTreeMap<&'static str, f
         seconds.insert(*name, ticks as f64 / TICKS_PER_SECOND);
     }
     Ok(seconds)
+}
+
+/// From the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
+fn busy_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    let ticks: Vec<f64> = fields.map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(ticks.len() == 8, "/proc/stat must begin with eight numbers (got {})", ticks.len());
+    Ok((ticks.iter().sum::<f64>() - ticks[3] - ticks[4]) / TICKS_PER_SECOND)
 }
 
 /// Of this process without its children, which are counted by their own names.

@@ -121,7 +121,19 @@ impl Report {
         let mut table = table(&header);
         row(&mut table, "statements".into(), phases.iter().map(|(_, cost)| format!("{:.1}", cost.statements)));
         row(&mut table, "WAL, bytes".into(), phases.iter().map(|(_, cost)| format!("{:.0}", cost.wal_bytes)));
-        for process in ["postgres", "rabbitmq", "simulator", "serve", "worker", "bare", "dramatiq", "celery", "bench"] {
+        const PROCESSES: [&str; 10] = [
+            "postgres",
+            "rabbitmq",
+            "simulator",
+            "serve",
+            "worker",
+            "bare",
+            "dramatiq",
+            "celery",
+            "bench",
+            "anything else",
+        ];
+        for process in PROCESSES {
             let cells: Vec<_> = phases.iter().map(|(_, cost)| cost.cpu_ms.get(process)).collect();
             if cells.iter().any(Option::is_some) {
                 let cells = cells.into_iter().map(|ms| ms.map(|ms| format!("{ms:.3}")).unwrap_or_default());
