@@ -27,6 +27,10 @@ broker_epmd() { cat "$1/epmd_port" 2>/dev/null || echo $(($(cat "$1/ports") + 4)
 
 broker_container() { echo "clawback-dev-$(cat "$1/ports")"; }
 
+broker_pid() { # DIR: the Erlang VM, or the process whose descendant it is
+  if [ "$(cat "$1/kind")" = docker ]; then docker inspect -f '{{.State.Pid}}' "$(broker_container "$1")"; else cat "$1/node.pid"; fi
+}
+
 broker_start() { # DIR
   local dir=$1 base
   broker_running "$dir" && return

@@ -15,6 +15,10 @@ postgres_running() { # DIR
   esac
 }
 
+postgres_pid() { # DIR: the server's own process
+  if [ "$(cat "$1/kind")" = docker ]; then docker inspect -f '{{.State.Pid}}' "$(postgres_container "$1")"; else cat "$1/postgres.pid"; fi
+}
+
 postgres_ready() { # DIR
   local port
   port=$(cat "$1/ports")
@@ -23,14 +27,17 @@ postgres_ready() { # DIR
 }
 postgres_ready_or_dead() { ! postgres_running "$1" || postgres_ready "$1"; }
 
-postgres_start() { # DIR
+# Test data: a power cut may take them, so nothing waits for the disk.
+POSTGRES_FOR_TESTS=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB)
+
+postgres_start() { # DIR [OPTION…]: without options as tests need it
   local dir=$1
+  local -a options=("${@:2}")
+  [ ${#options[@]} -gt 0 ] || options=("${POSTGRES_FOR_TESTS[@]}")
   postgres_running "$dir" && return
   postgres_remove "$dir" # the last run's data were kept for looking at, until now
   mkdir -p "$dir"
   reserve_ports "$dir"
-  # Test data: a power cut may take them, so nothing waits for the disk.
-  local -a options=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB)
   if postgres_bin >/dev/null; then
     echo installed >"$dir/kind"
     postgres_start_server "$dir" "${options[@]}" || return 1
