@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::http::{ApiState, Tokens};
 use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
-use crate::outbox::{Relay, Route, Sweeper};
+use crate::relay::{Relay, Route, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};

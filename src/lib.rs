@@ -1,7 +1,7 @@
 //! Clawback takes back from sellers what a refund makes them owe.
 //!
 //! See ARCHITECTURE.md for the way of a refund through these modules. Imports run one way:
-//! http → ledger; outbox → ledger, queues; worker → queues, ledger, stripe;
+//! http → ledger; relay → ledger, queues; worker → queues, ledger, stripe;
 //! reconcile → ledger, stripe, the worker's limiter. Only `app` and `cli` see everything.
 
 pub mod app;
@@ -10,8 +10,8 @@ pub mod config;
 pub mod http;
 pub mod ledger;
 pub mod operator;
-pub mod outbox;
 pub mod reconcile;
+pub mod relay;
 pub mod stripe;
 pub mod telemetry;
 mod trace_context;

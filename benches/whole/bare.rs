@@ -125,11 +125,7 @@ impl Worker {
         let (id, key) = (transfer_id(number), format!("bare-{number}-0"));
         let request =
             self.http.post(format!("{}/v1/transfers/{id}/reversals", self.stripe)).bearer_auth("sk_test_bench");
-        let form = [
-            ("amount", TRANSFER_AMOUNT.to_string()),
-            ("metadata[reversal_id]", key.clone()),
-            ("metadata[refund_id]", key.clone()),
-        ];
+        let form = [("amount", TRANSFER_AMOUNT.to_string()), ("metadata[clawback_claim]", key.clone())];
         let answer = request.header("idempotency-key", key).form(&form).send().await?.error_for_status()?;
         let _body = answer.bytes().await?;
         let update = "UPDATE bare_jobs SET status = 'reversed' WHERE id = $1 AND status = 'pending'";

@@ -47,7 +47,7 @@ fn step(transfer: &Value) -> String {
     let amount = story::money(reversal["amount"].as_i64().unwrap_or_default());
     let what = match (text(&reversal["status"]), reversal["retry_count"].as_i64()) {
         ("reversed", _) => format!("reversed: {amount} are back ({})", text(&reversal["stripe_reversal_id"])),
-        ("permanently_failed", _) => format!("given up and parked: {failure}"),
+        ("permanently_failed", _) => format!("failed permanently and parked: {failure}"),
         ("pending", Some(1..)) => format!("retry {} is waiting: {failure}", reversal["retry_count"]),
         _ => format!("owes {amount}; its job is on the way"),
     };

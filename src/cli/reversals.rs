@@ -34,7 +34,7 @@ pub(super) enum Reversals {
                         clawback reversals list --format json | jq '.reversals[].id'\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// Only these: pending, reversed or permanently_failed
+    /// Only these: pending, reversed, permanently_failed, called_off or closed
     #[arg(long, value_parser = parse_status::<ReversalStatus>)]
     status: Option<ReversalStatus>,
     /// At most so many

@@ -32,6 +32,7 @@ pub use calls::{
     Call, CreationTarget, Failure, NextStep, Postponement, Remainder, ReversalTarget, Target, Task, TryOutcome,
 };
 pub use claims::Reported;
+pub(crate) use db::rowset::{id_set, in_ids};
 pub use error::LedgerError;
 pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 pub use history::Note;
@@ -77,7 +78,8 @@ impl Ledger {
     pub async fn connect(url: &str, options: LedgerOptions) -> Result<Self, LedgerError> {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
-        let store = Store { db, outbox_wake: Arc::new(Notify::new()), graces };
+        let relay_db = db::connect_relay(url).await?;
+        let store = Store { db, relay_db, outbox_wake: Arc::new(Notify::new()), graces };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }
@@ -127,12 +129,13 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`] when they could not be closed cleanly.
     pub async fn close(self) -> Result<(), LedgerError> {
+        self.store.relay_db.close().await?;
         Ok(self.store.db.close().await?)
     }
 
-    /// The connection, for the outbox's relay, which claims and marks the rows of its own table.
-    pub(crate) fn db(&self) -> &DatabaseConnection {
-        &self.store.db
+    /// The connection for the relay, which claims and marks the outbox's rows.
+    pub(crate) fn relay_db(&self) -> &DatabaseConnection {
+        &self.store.relay_db
     }
 
     /// Is woken after every commit in this process that put a job into the outbox.

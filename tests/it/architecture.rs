@@ -30,53 +30,87 @@ fn the_charts_in_architecture_md_are_the_state_machines() {
     assert_eq!(charts, allowed);
 }
 
+/// A transfer, a reversal or a claim changes its status through `Book::move_…`, which asks the state machine and records it.
 #[test]
 fn only_the_ledger_writes_a_status() {
+    const BOOK: &str = "src/ledger/book.rs";
+    let moves = |text: &str| lines_of_code(text).filter(|line| line.contains(".status.after(")).count();
     for (file, text) in sources("src") {
-        if file.starts_with("src/ledger/") {
+        if file == BOOK {
+            assert_eq!(moves(&text), 2, "{file} has one place for each state machine");
             continue;
         }
-        for sign in ["Column::Status", "SET status", "ActiveModelTrait", "entities::transfer", "entities::reversal"] {
-            assert!(!text.contains(sign), "{file} has {sign}: statuses are the ledger's, through transition.rs");
+        assert_eq!(moves(&text), 0, "{file} asks a state machine: statuses are {BOOK}'s");
+        for line in lines_of_code(&text) {
+            assert!(!assigns_a_status(line), "{file} assigns a status, which only {BOOK} may: {line}");
+            let by_sql = ["SET status", "UPDATE seller_transfers", "UPDATE reversals", "UPDATE claims"];
+            let by_entity = ["ActiveModel {", "ActiveModelTrait", "IntoActiveModel", "Column::Status, Expr"];
+            let sign = by_sql.iter().chain(&by_entity).find(|sign| line.contains(**sign));
+            assert!(sign.is_none(), "{file} writes rows past {BOOK}: {line}");
         }
+        let copy = copies_with_another_status(&text);
+        assert!(copy.is_none(), "{file} copies a row with another status, which only {BOOK} may: {}", copy.unwrap());
     }
-    let writers: Vec<String> = sources("src/ledger")
-        .into_iter()
-        .filter(|(_, text)| {
-            // With the comma: a refund has a `StatusReason`, too.
-            [
-                "col_expr(transfer::Column::Status",
-                "col_expr(reversal::Column::Status",
-                "col_expr(refund::Column::Status, ",
-            ]
-            .iter()
-            .any(|sign| text.contains(sign))
-        })
-        .map(|(file, _)| file)
-        .collect();
-    assert_eq!(writers, ["src/ledger/transition.rs"]);
+    // The sweep writes calls alone, which have no status.
+    for (sign, writers) in [
+        ("rowset::update(", &["src/ledger/calls/sweep.rs"][..]),
+        ("rowset::insert(", &["src/ledger/calls/sweep.rs"]),
+        ("update_many(", &["src/relay/store.rs"]),
+    ] {
+        let found = sources("src").into_iter().filter(|(file, text)| file != BOOK && text.contains(sign));
+        let found: Vec<String> = found.map(|(file, _)| file).collect();
+        assert_eq!(found, writers, "{sign}");
+    }
+}
+
+/// `row.status = …`, also as part of a tuple.
+fn assigns_a_status(line: &str) -> bool {
+    let assignment = line.match_indices(" = ").any(|(at, _)| {
+        let place = line[..at].rsplit([';', '{', '|']).next().unwrap_or_default();
+        !place.contains("let ") && (place.ends_with(".status") || (place.ends_with(')') && place.contains(".status,")))
+    });
+    assignment || line.contains("&mut row.status")
+}
+
+/// `Model { status: …, ..row }`. A literal without `..` is a new row.
+fn copies_with_another_status(text: &str) -> Option<&str> {
+    text.match_indices("Model {").map(|(at, _)| &text[at..]).find_map(|rest| {
+        let mut depth = 0;
+        let end = rest.char_indices().find_map(|(at, letter)| {
+            depth += i32::from(letter == '{') - i32::from(letter == '}');
+            (letter == '}' && depth == 0).then_some(at)
+        })?;
+        let literal = &rest[..=end];
+        let fields = || literal.split(['{', ',', '\n']).map(str::trim);
+        let has_status = fields().any(|field| field == "status" || field.starts_with("status:"));
+        (has_status && fields().any(|field| field.starts_with(".."))).then_some(literal)
+    })
+}
+
+fn lines_of_code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
 #[test]
 fn imports_run_one_way() {
     let forbidden = [
-        ("src/ledger/", &["crate::stripe", "crate::outbox", "crate::worker", "crate::http", "queues::"][..]),
-        ("src/stripe/", &["crate::ledger", "crate::outbox", "crate::worker", "crate::config", "queues::", "sea_orm"]),
+        ("src/ledger/", &["crate::stripe", "crate::relay", "crate::worker", "crate::http", "queues::"][..]),
+        ("src/stripe/", &["crate::ledger", "crate::relay", "crate::worker", "crate::config", "queues::", "sea_orm"]),
         (
             "src/http/",
-            &["crate::outbox", "crate::relay", "crate::stripe::", "crate::cli", "crate::config", "ledger::entities"],
+            &["crate::relay", "crate::stripe::", "crate::cli", "crate::config", "crate::operator", "ledger::schema"],
         ),
         ("src/http/webhooks/", &["crate::worker", "queues::"]),
-        ("src/outbox/", &["crate::stripe", "crate::worker", "crate::http"]),
+        ("src/relay/", &["crate::stripe", "crate::worker", "crate::http"]),
         (
             "src/operator/",
-            &["crate::stripe", "crate::outbox", "crate::worker", "crate::http", "crate::config", "sea_orm"],
+            &["crate::stripe", "crate::relay", "crate::worker", "crate::http", "crate::config", "sea_orm"],
         ),
-        ("src/worker/", &["crate::outbox", "crate::http", "crate::config"]),
+        ("src/worker/", &["crate::relay", "crate::http", "crate::config"]),
     ];
     for (folder, names) in forbidden {
         for (file, text) in sources(folder) {
-            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for line in lines_of_code(&text) {
                 let found = names.iter().find(|name| line.contains(**name));
                 assert!(found.is_none(), "{file} must not know {}: {line}", found.unwrap());
             }
@@ -85,7 +119,7 @@ fn imports_run_one_way() {
     for (file, text) in sources("src/http/") {
         for line in text.lines() {
             let health_only = ["crate::worker", "queues::"].iter().any(|name| line.contains(name));
-            let is_state = ["ConnectionState", "Switch", "Limiter"].iter().any(|name| line.contains(name));
+            let is_state = ["ConnectionState", "CircuitState", "Limiter"].iter().any(|name| line.contains(name));
             assert!(
                 !health_only || is_state,
                 "{file} may know no more than states of the worker and the broker: {line}"

@@ -45,7 +45,7 @@ async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app
     })
     .await;
     app.stop().await;
-    app.db.execute("UPDATE refunds SET attention = 'failed after it had succeeded'").await;
+    app.db.execute("UPDATE claims SET attention = 'failed after it had succeeded'").await;
     let ago = match app.db.backend {
         Backend::Sqlite => "'2026-01-02T03:04:05.000000+00:00'",
         Backend::Postgres => "'2026-01-02T03:04:05Z'",

@@ -193,7 +193,7 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing(app: TestApp) {
 
 async fn a_refund_that_came_before_is_reversed_after_the_import(app: TestApp) {
     app.refund_of(10_000, 1).await;
-    assert_eq!(app.db.count("refunds WHERE status = 'unmatched'").await, 1);
+    assert_eq!(app.db.count("claims WHERE status = 'unmatched'").await, 1);
     let rows = ["pi_1,10000,eur,s1,tr_1,acct_1,6000,eur", "pi_1,10000,eur,s2,tr_2,acct_2,3000,eur"];
     assert_eq!(import(&app, &File::new("csv", &csv(&rows)), &["--dry-run"]).await.code, 0);
     assert_eq!(app.db.count("reversals").await, 0, "a dry run owes nothing");

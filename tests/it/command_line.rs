@@ -54,14 +54,15 @@ async fn lists_and_details_of_a_seeded_ledger(mut app: TestApp) {
     app.refund(10_000).await;
     let reversals = app.cli(&["reversals", "list", "--format", "json"]).await.json()["reversals"].clone();
     let (newest, oldest) = (&reversals[0], &reversals[1]);
-    let set = async |what: &str, row: &Value| {
+    let set = async |table: &str, what: &str, row: &Value| {
         let id = app.db.id(row["id"].as_str().unwrap());
-        app.db.execute(&format!("UPDATE reversals SET {what} WHERE id = {id}")).await;
+        app.db.execute(&format!("UPDATE {table} SET {what} WHERE id = {id}")).await;
     };
     let failed =
         "failure_code = 'balance_insufficient', failure_message = 'Insufficient funds in the seller''s account'";
-    set(&format!("retry_count = 2, next_retry_at = '2026-05-06 07:08:09+00:00', {failed}"), oldest).await;
-    set(&format!("status = 'permanently_failed', {failed}"), newest).await;
+    set("calls", &format!("attempts = 2, next_attempt_at = '2026-05-06 07:08:09+00:00', {failed}"), oldest).await;
+    set("reversals", "status = 'permanently_failed'", newest).await;
+    set("calls", &format!("state = 'failed', {failed}"), newest).await;
 
     insta::assert_snapshot!("reversals_list", redacted(app.cli(&["reversals", "list"]).await.table()));
     let id = oldest["id"].as_str().unwrap();
@@ -95,8 +96,9 @@ async fn long_values_fit_80_columns(mut app: TestApp) {
     let answer = app.post_webhook(&event.to_string()).await;
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     let words = "No such transfer ".repeat(30) + &"y".repeat(300) + "\u{1b}[31mred\nand a line";
-    let failed = format!("status = 'permanently_failed', failure_code = 'no', failure_message = '{words}'");
-    app.db.execute(&format!("UPDATE reversals SET {failed}")).await;
+    app.db.execute("UPDATE reversals SET status = 'permanently_failed'").await;
+    let failed = format!("state = 'failed', failure_code = 'no', failure_message = '{words}'");
+    app.db.execute(&format!("UPDATE calls SET {failed}")).await;
     let parked = json!({"properties": {"message_id": long("m"), "type": long("kind"), "delivery_mode": 2,
         "headers": {"parked-reason": words}}, "payload": "z".repeat(300), "payload_encoding": "string"});
     app.vhost.put("reversals.parked", &parked).await;
@@ -146,7 +148,10 @@ async fn a_reader_that_closes_the_pipe_is_no_error(app: TestApp) {
 
 async fn a_wrong_value_is_answered_with_what_is_allowed(app: TestApp) {
     let wrong: [(&[&str], &str); 5] = [
-        (&["reversals", "list", "--status", "done"], "allowed: pending, reversed, permanently_failed"),
+        (
+            &["reversals", "list", "--status", "done"],
+            "allowed: pending, reversed, permanently_failed, called_off, closed",
+        ),
         (&["transfers", "list", "--status", "done"], "partially_reversed"),
         (&["transfers", "list", "--limit", "0"], "1..=10000"),
         (&["parked", "replay", "--all", "--spread", "soon", "--reason", "x"], "--spread"),

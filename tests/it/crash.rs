@@ -6,6 +6,9 @@ use stripe_sim::Fault;
 
 use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, free_address, to_create};
 
+/// Long enough for a test to take the ledger's lock before Stripe answers.
+const SLOW: Fault = Fault::Slow { delay_ms: 3_000 };
+
 both_databases! {
     killed_between_commit_and_publish,
     killed_between_stripes_answer_and_the_commit,
@@ -37,19 +40,17 @@ async fn killed_between_stripes_answer_and_the_commit(mut app: TestApp) {
     app.restart_with(&[NO_SWEEPER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.refund(5_000).await;
     app.published(2).await;
-    // An earlier try has written down that it asks Stripe, so that this one writes nothing before its call.
-    for row in app.payment("pi_1").await["transfers"].as_array().unwrap() {
-        let id = row["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
-        let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-        app.ledger().begin_calling(&task, task.epoch_started_at).await.unwrap();
-    }
-    // While this is held the worker can read, and call Stripe, but not commit what Stripe answered.
-    let lock = app.db.connect().await;
-    hold_the_ledger(&lock).await;
+    let transfers = ["tr_1", "tr_2"];
+    transfers.iter().for_each(|id| app.sim.fault(*id, SLOW, 1));
     let settings = app.settings_with(&[("REVERSAL_WORKER_ENABLED", "true")]);
     let process = Process::start("worker", &settings);
+    let called = |ledger: &stripe_sim::Ledger| transfers.iter().all(|id| ledger.reversal_posts(id).count() > 0);
+    app.sim.wait_for(called, DEADLINE).await.expect("Stripe is called for both");
+    // While this is held the worker can't commit what Stripe answers.
+    let lock = app.db.connect().await;
+    hold_the_ledger(&lock).await;
     let answered = |ledger: &stripe_sim::Ledger| {
-        ["tr_1", "tr_2"].iter().all(|id| ledger.reversal_posts(id).any(|post| post.status == Some(200)))
+        transfers.iter().all(|id| ledger.reversal_posts(id).any(|post| post.status == Some(200)))
     };
     app.sim.wait_for(answered, DEADLINE).await.expect("Stripe answers both calls");
     process.kill().await;
@@ -67,10 +68,13 @@ async fn killed_between_the_creation_of_a_transfer_and_the_commit(mut app: TestA
     app.restart_with(&[NO_SWEEPER, ("TRANSFER_RETRY_CHECK_INTERVAL", "1h"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
     assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
     app.published(2).await;
+    let accounts = ["acct_3", "acct_4"];
+    accounts.iter().for_each(|account| app.sim.fault(*account, SLOW, 1));
+    let process = Process::start("worker", &app.settings_with(&[("TRANSFER_RETRY_ENABLED", "true")]));
+    let called = |ledger: &stripe_sim::Ledger| accounts.iter().all(|id| ledger.creation_posts(id).count() > 0);
+    app.sim.wait_for(called, DEADLINE).await.expect("Stripe is called for both");
     let lock = app.db.connect().await;
     hold_the_ledger(&lock).await;
-    let process = Process::start("worker", &app.settings_with(&[("TRANSFER_RETRY_ENABLED", "true")]));
-    let accounts = ["acct_3", "acct_4"];
     let answered = |ledger: &stripe_sim::Ledger| {
         accounts.iter().all(|account| ledger.creation_posts(account).any(|post| post.status == Some(200)))
     };

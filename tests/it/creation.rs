@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clawback::ledger::CallKind;
 use serde_json::{Value, json};
 use stripe_sim::{Fault, PLATFORM, Target};
 
@@ -19,14 +20,14 @@ both_databases! {
     a_key_that_stripe_may_have_forgotten_creates_nothing_twice,
     a_transfer_from_a_charge_is_found_though_stripe_chooses_its_group,
     a_platform_short_of_balance_waits_without_using_up_retries,
-    a_platform_that_stays_short_is_given_up_at_the_deadline,
+    a_platform_that_stays_short_fails_permanently_at_the_deadline,
     a_refused_key_pauses_both_consumers_and_uses_up_no_retries,
     creating_goes_on_only_where_it_is_switched_on,
     duplicates_of_the_job_and_two_workers_create_once,
     lost_jobs_of_creations_come_back,
     a_parked_creation_that_is_moved_back_is_a_retry,
     an_operators_retry_creates_it_after_all,
-    only_what_was_given_up_is_retried,
+    only_what_failed_permanently_is_retried,
     a_stripe_that_fails_at_random_creates_everything_once,
 }
 
@@ -45,11 +46,11 @@ async fn a_transfer_without_a_stripe_id_is_created_at_stripe(app: TestApp) {
     assert_eq!(transfer["stripe_transfer_id"], theirs.id.as_str());
     assert_eq!((theirs.amount, theirs.currency.as_str()), (3_000, "eur"));
     assert_eq!((theirs.transfer_group.as_deref(), &theirs.source_transaction), (Some("pi_1"), &None));
-    let id = transfer["id"].as_str().unwrap();
-    assert_eq!(theirs.metadata["clawback_transfer_id"], id);
+    assert_eq!(theirs.metadata["clawback_transfer"], "pi_1:1");
     assert_eq!(theirs.metadata["payment_ref"], "pi_1");
-    let key = format!("clawback-transfer-{id}-0");
-    assert!(keys(&app, "acct_4").iter().all(|sent| *sent == key), "{:?}", keys(&app, "acct_4"));
+    let keys = keys(&app, "acct_4");
+    let is_the_first = |key: &String| *key == keys[0] && key.starts_with("clawback-") && key.ends_with("-0");
+    assert!(keys.iter().all(is_the_first), "{keys:?}");
     assert_eq!(ledger.creation_posts("acct_1").count(), 0, "the transfer with a Stripe id needs no call");
     let steps = steps(&app, "acct_4").await;
     assert_eq!((steps.first(), steps.last()), (Some(&json!("pending")), Some(&json!("completed"))));
@@ -169,7 +170,7 @@ async fn a_key_that_stripe_may_have_forgotten_creates_nothing_twice(mut app: Tes
     let called = app.sim.ledger().creation_posts("acct_3").count();
     app.sim.advance(Duration::from_secs(25 * 60 * 60));
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::hours(25)).to_rfc3339();
-    app.db.execute(&format!("UPDATE seller_transfers SET epoch_started_at = '{yesterday}'")).await;
+    app.db.execute(&format!("UPDATE calls SET generation_started_at = '{yesterday}'")).await;
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
     both_are(&app, "completed").await;
     created_once(&app);
@@ -199,18 +200,18 @@ async fn a_platform_short_of_balance_waits_without_using_up_retries(app: TestApp
     app.sim.set_balance(PLATFORM, Some(9_000));
     both_are(&app, "completed").await;
     created_once(&app);
-    for (epoch, key) in keys(&app, "acct_3").iter().enumerate() {
-        assert!(key.ends_with(&format!("-{epoch}")), "each try has a key of its own: {:?}", keys(&app, "acct_3"));
+    for (generation, key) in keys(&app, "acct_3").iter().enumerate() {
+        assert!(key.ends_with(&format!("-{generation}")), "each try has a key of its own: {:?}", keys(&app, "acct_3"));
     }
 }
 
-async fn a_platform_that_stays_short_is_given_up_at_the_deadline(mut app: TestApp) {
+async fn a_platform_that_stays_short_fails_permanently_at_the_deadline(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_BALANCE_DEADLINE", "1h"), ("TRANSFER_RETRY_MAX_RETRIES", "0")]).await;
     app.sim.set_balance(PLATFORM, Some(0));
     register(&app).await;
     app.transfer_becomes(0, "failed").await;
     let earlier = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
-    app.db.execute(&format!("UPDATE seller_transfers SET created_at = '{earlier}'")).await;
+    app.db.execute(&format!("UPDATE calls SET created_at = '{earlier}'")).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     assert_eq!((&transfer["failure_code"], &transfer["retry_count"]), (&json!("balance_insufficient"), &json!(0)));
 }
@@ -243,7 +244,7 @@ async fn a_refused_key_pauses_both_consumers_and_uses_up_no_retries(mut app: Tes
         (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
     })
     .await;
-    assert_eq!(app.db.count("seller_transfers WHERE retry_count > 0").await, 0);
+    assert_eq!(app.db.count("calls WHERE attempts > 0").await, 0);
 }
 
 async fn creating_goes_on_only_where_it_is_switched_on(mut app: TestApp) {
@@ -293,8 +294,8 @@ async fn lost_jobs_of_creations_come_back(mut app: TestApp) {
     both_are(&app, "completed").await;
     assert!(app.db.count("history WHERE actor = 'sweeper' AND entity = 'transfer'").await >= 2);
     created_once(&app);
-    app.db.execute("UPDATE seller_transfers SET sweep_after = NULL").await;
-    assert_eq!(app.ledger().sweep_creations(100).await.unwrap(), 0, "what is created needs no job");
+    app.db.execute("UPDATE calls SET sweep_after = created_at").await;
+    assert_eq!(app.ledger().sweep(CallKind::Create, 100).await.unwrap(), 0, "what is created needs no job");
 }
 
 async fn a_parked_creation_that_is_moved_back_is_a_retry(mut app: TestApp) {
@@ -329,7 +330,7 @@ async fn an_operators_retry_creates_it_after_all(mut app: TestApp) {
     assert!(keys(&app, "acct_3").last().unwrap().ends_with("-2"), "a retry looks first, then calls under a new key");
 }
 
-async fn only_what_was_given_up_is_retried(app: TestApp) {
+async fn only_what_failed_permanently_is_retried(app: TestApp) {
     assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
     let good = json!({"operator": "ada", "reason": "because"});
     let refused = async |id: &str, body: &Value, status: u16, words: &str| {

@@ -1,7 +1,7 @@
 //! Refunds of transfers that Clawback creates, in every order of events: what was not paid is not taken back, and what was
 //! paid is, once.
 
-use clawback::ledger::{Aftermath, CreationTask, Failure, LedgerError, Note, Postponement};
+use clawback::ledger::{CallKind, Failure, LedgerError, Note, Postponement, Remainder, Task, TryOutcome};
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 use uuid::Uuid;
@@ -14,10 +14,10 @@ both_databases! {
     a_refund_while_creating_it_has_failed_waits_and_then_takes_it_back,
     a_refund_during_the_call_takes_back_what_the_call_creates,
     partial_refunds_before_and_after_the_creation_add_up,
-    a_creation_that_is_given_up_leaves_nothing_owed,
-    a_refund_after_a_creation_was_given_up_owes_nothing_and_parks_no_job,
+    a_creation_that_fails_permanently_leaves_nothing_owed,
+    a_refund_after_a_creation_failed_permanently_owes_nothing_and_parks_no_job,
     a_retry_that_creates_it_after_all_takes_back_what_was_refunded_meanwhile,
-    an_answer_that_comes_after_it_was_given_up_counts_with_all_that_follows,
+    an_answer_that_comes_after_it_failed_permanently_counts_with_all_that_follows,
     what_was_never_created_is_not_replayed,
     a_second_transfer_for_one_row_is_told_and_changes_nothing,
     of_two_workers_that_report_on_the_same_try_one_counts,
@@ -38,8 +38,8 @@ async fn a_refund_before_the_transfer_exists_waits_and_then_takes_it_back(mut ap
             (&json!("pending"), &json!("pending"))
         );
     }
-    app.db.execute("UPDATE reversals SET sweep_after = NULL").await;
-    assert_eq!(app.ledger().sweep(100).await.unwrap(), 0, "nothing can be reversed yet");
+    app.db.execute("UPDATE calls SET sweep_after = created_at").await;
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 0, "nothing can be reversed yet");
     assert_eq!(reversals_with_a_job(&app).await, 0);
 
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
@@ -90,26 +90,26 @@ async fn partial_refunds_before_and_after_the_creation_add_up(mut app: TestApp) 
     all_is_back(&app).await;
 }
 
-async fn a_creation_that_is_given_up_leaves_nothing_owed(mut app: TestApp) {
+async fn a_creation_that_fails_permanently_leaves_nothing_owed(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false"), ("TRANSFER_RETRY_MAX_RETRIES", "0")]).await;
     register(&app).await;
     app.refund_of(10_000, 1).await;
     app.sim.fault("acct_3", Fault::UnavailableHtml, u32::MAX);
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
-    owes_nothing(&transfer["reversals"][0]);
+    owes_nothing(&app, &transfer["reversals"][0]).await;
     assert_eq!(app.transfer_becomes(1, "reversed").await["amount_reversed"], 3_000);
     app.vhost.take("transfers.parked").await;
     assert!(app.vhost.is_empty("reversals.parked").await, "a job was parked for what nobody owes");
 }
 
-async fn a_refund_after_a_creation_was_given_up_owes_nothing_and_parks_no_job(mut app: TestApp) {
-    give_up_the_first(&mut app).await;
+async fn a_refund_after_a_creation_failed_permanently_owes_nothing_and_parks_no_job(mut app: TestApp) {
+    fail_the_first(&mut app).await;
     app.refund_of(10_000, 1).await;
     app.transfer_becomes(1, "reversed").await;
     let transfer = app.payment("pi_1").await["transfers"][0].clone();
     assert_eq!(transfer["status"], "permanently_failed");
-    owes_nothing(&transfer["reversals"][0]);
+    owes_nothing(&app, &transfer["reversals"][0]).await;
     assert_eq!(reversals_with_a_job(&app).await, 1, "a job for the other transfer alone");
     assert!(app.vhost.is_empty("reversals.parked").await, "a job was parked for what nobody owes");
 }
@@ -123,50 +123,50 @@ async fn a_retry_that_creates_it_after_all_takes_back_what_was_refunded_meanwhil
     let id = app.transfer_becomes(0, "permanently_failed").await["id"].as_str().unwrap().to_owned();
     app.refund_of(3_000, 2).await;
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
-    app.ledger().retry_transfer(id.parse().unwrap(), &Note::new("ada", "Stripe is back")).await.unwrap();
+    app.ledger().replay(CallKind::Create, &id, &Note::new("ada", "Stripe is back")).await.unwrap();
     // A third, between the retry and the creation.
     app.refund_of(5_000, 3).await;
     let statuses = app.payment("pi_1").await["transfers"][0]["reversals"].clone();
     let statuses: Vec<_> = statuses.as_array().unwrap().iter().map(|reversal| reversal["status"].clone()).collect();
-    assert_eq!(statuses, ["permanently_failed", "permanently_failed", "pending"]);
+    assert_eq!(statuses, ["called_off", "called_off", "pending"]);
     app.sim.clear_faults();
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
     all_is_back(&app).await;
     assert_eq!(app.sim.ledger().transfers_to("acct_3")[0].reversals.len(), 3);
-    assert_eq!(app.db.count("reversals WHERE failure_code IS NOT NULL").await, 0);
+    assert_eq!(app.db.count("calls WHERE failure_code IS NOT NULL").await, 0);
 }
 
-async fn an_answer_that_comes_after_it_was_given_up_counts_with_all_that_follows(mut app: TestApp) {
+async fn an_answer_that_comes_after_it_failed_permanently_counts_with_all_that_follows(mut app: TestApp) {
     let task = open_creation(&mut app).await;
     app.refund_of(10_000, 1).await;
     let why = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
-    app.ledger().fail_creation(&task, &why, &note()).await.unwrap();
-    owes_nothing(&app.payment("pi_1").await["transfers"][0]["reversals"][0]);
-    app.ledger().created(task.id, "tr_late", &note()).await.unwrap();
+    app.ledger().report(&task, TryOutcome::Failed(why), note()).await.unwrap();
+    owes_nothing(&app, &app.payment("pi_1").await["transfers"][0]["reversals"][0]).await;
+    app.ledger().report(&task, created("tr_late"), note()).await.unwrap();
     let transfer = app.payment("pi_1").await["transfers"][0].clone();
     assert_eq!((&transfer["status"], &transfer["stripe_transfer_id"]), (&json!("reversal_pending"), &json!("tr_late")));
     assert_eq!((&transfer["failure_code"], &transfer["reversals"][0]["status"]), (&Value::Null, &json!("pending")));
     assert_eq!(reversals_with_a_job(&app).await, 1);
     // The same answer once more, from another worker.
-    app.ledger().created(task.id, "tr_late", &note()).await.unwrap();
+    app.ledger().report(&task, created("tr_late"), note()).await.unwrap();
     let steps = app.db.count("history WHERE entity = 'transfer' AND to_status = 'completed'").await;
     assert_eq!((steps, app.payment("pi_1").await["transfers"][0].clone()), (1, transfer));
 }
 
 async fn what_was_never_created_is_not_replayed(mut app: TestApp) {
-    give_up_the_first(&mut app).await;
+    fail_the_first(&mut app).await;
     app.refund_of(10_000, 1).await;
     let reversal = app.payment("pi_1").await["transfers"][0]["reversals"][0]["id"].as_str().unwrap().to_owned();
-    let replayed = app.ledger().replay_reversal(reversal.parse().unwrap(), &Note::new("ada", "why not")).await;
+    let replayed = app.ledger().replay(CallKind::Reverse, &reversal, &Note::new("ada", "why not")).await;
     let Err(LedgerError::Conflict(problem)) = replayed else { panic!("{replayed:?}") };
-    assert!(problem.contains("nothing is owed"), "{problem}");
+    assert!(problem.contains("is called_off"), "{problem}");
     assert_eq!(app.payment("pi_1").await["transfers"][0]["status"], "permanently_failed");
 }
 
 async fn a_second_transfer_for_one_row_is_told_and_changes_nothing(mut app: TestApp) {
     let task = open_creation(&mut app).await;
-    app.ledger().created(task.id, "tr_first", &note()).await.unwrap();
-    app.ledger().created(task.id, "tr_second", &note()).await.unwrap();
+    app.ledger().report(&task, created("tr_first"), note()).await.unwrap();
+    app.ledger().report(&task, created("tr_second"), note()).await.unwrap();
     assert_eq!(app.payment("pi_1").await["transfers"][0]["stripe_transfer_id"], "tr_first");
     assert_eq!(app.db.count("history WHERE reason LIKE 'paid twice%tr_second%tr_first%'").await, 1);
 }
@@ -175,30 +175,30 @@ async fn of_two_workers_that_report_on_the_same_try_one_counts(mut app: TestApp)
     let task = open_creation(&mut app).await;
     let failure = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
     let until = chrono::Utc::now() + chrono::TimeDelta::hours(1);
-    let how = Postponement { until, counted: true, aftermath: Aftermath::Doubtful, failure: failure.clone() };
-    app.ledger().postpone_creation(&task, &how, &note()).await.unwrap();
-    for late in [
-        app.ledger().postpone_creation(&task, &how, &note()).await,
-        app.ledger().fail_creation(&task, &failure, &note()).await,
-        app.ledger().begin_creation_epoch(&task, &note()).await.map(drop),
-    ] {
-        assert!(matches!(late, Err(LedgerError::Stale { .. })), "{late:?}");
+    let how = Postponement { until, counted: true, remainder: Remainder::Unknown, failure: failure.clone() };
+    let ledger = app.ledger();
+    ledger.report(&task, TryOutcome::Later(how.clone()), note()).await.unwrap();
+    for late in [TryOutcome::Later(how), TryOutcome::Failed(failure.clone()), TryOutcome::NewGeneration] {
+        let report = ledger.report(&task, late.clone(), note()).await;
+        assert!(matches!(report, Err(LedgerError::Stale { .. })), "{late:?}: {report:?}");
     }
-    let now = app.ledger().creation_task(task.id).await.unwrap().unwrap();
-    assert_eq!((now.retry_count, now.epoch, now.doubtful_since.is_some()), (1, 0, true));
-    let begun = app.ledger().begin_creation_epoch(&now, &note()).await.unwrap();
-    assert!(matches!(app.ledger().begin_creation_epoch(&now, &note()).await, Err(LedgerError::Stale { .. })));
-    assert_eq!((begun.epoch, begun.doubtful_since), (1, None));
-    app.ledger().fail_creation(&begun, &failure, &note()).await.unwrap();
-    let given_up = app.ledger().creation_task(task.id).await.unwrap().unwrap();
-    app.ledger().replay_creation(&given_up, &note()).await.unwrap();
-    assert!(matches!(app.ledger().replay_creation(&given_up, &note()).await, Err(LedgerError::Stale { .. })));
+    let now = ledger.task(task.call.id).await.unwrap().unwrap();
+    let doubtful = now.call.outcome_unknown_since.is_some();
+    assert_eq!((now.call.attempts, now.call.generation, doubtful), (1, 0, true));
+    let begun = ledger.report(&now, TryOutcome::NewGeneration, note()).await.unwrap();
+    let second = ledger.report(&now, TryOutcome::NewGeneration, note()).await;
+    assert!(matches!(second, Err(LedgerError::Stale { .. })), "{second:?}");
+    assert_eq!((begun.call.generation, begun.call.outcome_unknown_since), (1, None));
+    let failed = ledger.report(&begun, TryOutcome::Failed(failure), note()).await.unwrap();
+    ledger.replay_held(&failed.call, &note()).await.unwrap();
+    let second = ledger.replay_held(&failed.call, &note()).await;
+    assert!(matches!(second, Err(LedgerError::Stale { .. })), "{second:?}");
 }
 
 async fn an_id_that_another_payment_was_registered_with_is_not_taken(mut app: TestApp) {
     let task = open_creation(&mut app).await;
     assert_eq!(app.register(crate::support::two_sellers("pi_2")).await.status(), 201);
-    let taken = app.ledger().created(task.id, "tr_1", &note()).await;
+    let taken = app.ledger().report(&task, created("tr_1"), note()).await;
     assert!(matches!(&taken, Err(LedgerError::Conflict(problem)) if problem.contains("tr_1")), "{taken:?}");
 }
 
@@ -213,8 +213,8 @@ async fn a_reversal_that_stripe_ended_is_called_anew_on_a_replay(app: TestApp) {
         let transfer = app.transfer_becomes(index, "permanently_failed").await;
         let reversal = &transfer["reversals"][0];
         assert_eq!(reversal["failure_code"], "reversal_ended");
-        let id = reversal["id"].as_str().unwrap().parse().unwrap();
-        app.ledger().replay_reversal(id, &Note::new("ada", "the seller has paid in")).await.unwrap();
+        let id = reversal["id"].as_str().unwrap();
+        app.ledger().replay(CallKind::Reverse, id, &Note::new("ada", "the seller has paid in")).await.unwrap();
     }
     for (index, id) in [(0, "tr_1"), (1, "tr_2")] {
         app.transfer_becomes(index, "reversed").await;
@@ -234,7 +234,7 @@ async fn register(app: &TestApp) {
 }
 
 /// Creates nothing for the first seller, and pays the second.
-async fn give_up_the_first(app: &mut TestApp) {
+async fn fail_the_first(app: &mut TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_MAX_RETRIES", "0")]).await;
     app.sim.fault("acct_3", Fault::UnavailableHtml, u32::MAX);
     register(app).await;
@@ -244,11 +244,11 @@ async fn give_up_the_first(app: &mut TestApp) {
 }
 
 /// The transfer to `acct_3`, with nobody working on it.
-async fn open_creation(app: &mut TestApp) -> CreationTask {
+async fn open_creation(app: &mut TestApp) -> Task {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false"), ("REVERSAL_WORKER_ENABLED", "false")]).await;
     register(app).await;
     let id: Uuid = app.payment("pi_1").await["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
-    app.ledger().creation_task(id).await.unwrap().unwrap()
+    app.ledger().task(id).await.unwrap().unwrap()
 }
 
 /// Each seller was paid once, and has given all of it back.
@@ -263,12 +263,17 @@ async fn all_is_back(app: &TestApp) {
     }
 }
 
-fn owes_nothing(reversal: &Value) {
-    assert_eq!(
-        (&reversal["status"], &reversal["failure_code"]),
-        (&json!("permanently_failed"), &json!("transfer_not_created"))
-    );
-    assert!(reversal["failure_message"].as_str().unwrap().contains("nothing is owed"), "{reversal}");
+/// It is called off, and the history says why.
+async fn owes_nothing(app: &TestApp, reversal: &Value) {
+    assert_eq!((&reversal["status"], &reversal["failure_code"]), (&json!("called_off"), &Value::Null));
+    let id = app.db.id(reversal["id"].as_str().unwrap());
+    let told =
+        format!("history WHERE entity_id = {id} AND to_status = 'called_off' AND reason LIKE '%nothing is owed%'");
+    assert_eq!(app.db.count(&told).await, 1, "{reversal}");
+}
+
+fn created(stripe_id: &str) -> TryOutcome {
+    TryOutcome::Done { stripe_id: stripe_id.into(), externally: false }
 }
 
 fn note() -> Note {

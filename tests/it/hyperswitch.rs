@@ -129,7 +129,7 @@ async fn what_is_not_really_signed_is_refused_and_leaves_no_trace(app: TestApp) 
     let unsigned = app.http.post(format!("{}/webhooks/hyperswitch", app.base_url)).body(body).send().await.unwrap();
     let unsigned = problem(unsigned, StatusCode::BAD_REQUEST, "signature-missing").await;
     assert!(unsigned["detail"].as_str().unwrap().contains("x-webhook-signature-512"), "{unsigned}");
-    assert_eq!(app.db.count("webhook_events").await + app.db.count("refunds").await, 0);
+    assert_eq!(app.db.count("webhook_events").await + app.db.count("claims").await, 0);
 }
 
 async fn a_body_that_cannot_be_read_is_refused(app: TestApp) {

@@ -48,7 +48,7 @@ async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: Test
         (app.db.count("outbox WHERE published_at IS NULL").await == 0).then_some(())
     })
     .await;
-    app.db.execute("UPDATE refunds SET attention = 'look at it' WHERE refund_ref = 're_2'").await;
+    app.db.execute("UPDATE claims SET attention = 'look at it' WHERE reference = 're_2'").await;
 
     let scrape_of_all = scrape(&app).await;
     for (sample, expected) in [
@@ -69,7 +69,9 @@ async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: Test
         ("clawback_refunds_needing_attention", 1.0),
         ("clawback_outbox_unpublished", 0.0),
         ("clawback_outbox_oldest_unpublished_age_seconds", 0.0),
-        ("clawback_kill_switch_off", 0.0),
+        ("clawback_circuit_breaker_state{state=\"closed\"}", 1.0),
+        ("clawback_circuit_breaker_state{state=\"half_open\"}", 0.0),
+        ("clawback_circuit_breaker_state{state=\"open\"}", 0.0),
         ("clawback_refund_to_reversed_seconds_count", 1.0),
         ("clawback_refund_to_reversed_seconds_bucket{le=\"2592000\"}", 1.0),
         ("clawback_stripe_calls_total{meaning=\"reversed\"}", 1.0),
@@ -89,9 +91,8 @@ async fn the_metrics_tell_what_is_owed_waits_is_parked_and_is_back(mut app: Test
     })
     .await;
 
-    // Nobody owes what is called off; it is not parked, and not open.
-    let called_off = "UPDATE reversals SET failure_code = 'refund_failed', called_at = NULL";
-    app.db.execute(&format!("{called_off} WHERE status = 'permanently_failed'")).await;
+    // Nothing is owed for a refund that has failed; it is not parked, and not open.
+    app.db.execute("UPDATE claims SET status = 'failed' WHERE reference = 're_1'").await;
     let parked = "clawback_reversal_amount_minor_units{status=\"parked\",currency=\"usd\"}";
     assert_eq!(scrape(&app).await.value(parked).to_string(), "0");
 }
@@ -108,8 +109,8 @@ async fn what_the_outbox_has_not_published_yet_shows_with_its_age(mut app: TestA
     assert!(scrape.value("clawback_outbox_oldest_unpublished_age_seconds") > 0.0);
     let pending = "clawback_reversal_amount_minor_units{status=\"pending\",currency=\"eur\"}";
     assert_eq!(scrape.value(pending).to_string(), "9000");
-    for absent in ["clawback_kill_switch_off", "clawback_stripe_limiter_rate_per_second"] {
-        assert!(!scrape.0.contains_key(absent), "{absent} is a worker's");
+    for absent in ["clawback_circuit_breaker_state", "clawback_stripe_limiter_rate_per_second"] {
+        assert!(!scrape.0.keys().any(|sample| sample.starts_with(absent)), "{absent} is a worker's");
     }
 }
 
@@ -126,7 +127,7 @@ async fn a_worker_alone_serves_health_and_metrics_only_where_it_is_told_to(mut a
     let ready: serde_json::Value = ready.json().await.unwrap();
     assert_eq!((&ready["parts"]["stripe"]["status"], ready["parts"].get("broker")), (&json!("ok"), None), "{ready}");
     let scrape = scrape(&app).await;
-    assert_eq!(scrape.value("clawback_kill_switch_off").to_string(), "0");
+    assert_eq!(scrape.value("clawback_circuit_breaker_state{state=\"closed\"}").to_string(), "1");
     for (path, status) in [("/v1/payments/pi_1", 404), ("/webhooks/stripe", 404), ("/metrics", 401)] {
         let response = app.http.get(format!("{}{path}", app.base_url)).send().await.unwrap();
         assert_eq!(response.status(), status, "{path}");

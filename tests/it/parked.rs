@@ -1,6 +1,7 @@
 //! What operators do about rows and parked messages, with the real binary: nothing lost, nothing twice, and who and why
 //! is in the history.
 
+use clawback::ledger::CallKind;
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Target};
 
@@ -36,8 +37,8 @@ async fn a_reversal_that_was_given_up_is_replayed(mut app: TestApp) {
 
 async fn what_stripe_had_done_when_it_was_given_up_is_not_done_again(mut app: TestApp) {
     let reversals = give_up(&mut app, 2).await;
-    for (reversal, (transfer, amount)) in reversals.iter().zip([("tr_1", 6_000), ("tr_2", 3_000)]) {
-        reverse_at_stripe(&app, transfer, amount, reversal).await;
+    for (transfer, amount) in [("tr_1", 6_000), ("tr_2", 3_000)] {
+        reverse_at_stripe(&app, transfer, amount).await;
     }
     let posted = posts(&app);
     let one = app.cli(&["reversals", "replay", &reversals[0], "--reason", "it may be done", "--format", "json"]).await;
@@ -84,7 +85,7 @@ async fn only_what_was_given_up_is_replayed(app: TestApp) {
     for id in [ours, theirs] {
         let run = app.cli(&["reversals", "replay", id, "--reason", "again"]).await;
         assert_eq!(run.code, 1, "{run:?}");
-        assert!(run.stderr.contains("is reversed; only one that is permanently_failed"), "{run:?}");
+        assert!(run.stderr.contains("is reversed; only a permanently_failed one"), "{run:?}");
     }
     let run = app.cli(&["reversals", "replay", "trr_nobody", "--reason", "again"]).await;
     assert_eq!((run.code, run.stderr.contains("\"trr_nobody\"")), (1, true), "{run:?}");
@@ -119,7 +120,7 @@ async fn the_list_says_what_each_message_is_about_and_how_that_stands(mut app: T
 
     for id in [list[1]["id"].as_str().unwrap(), list[1]["entity_id"].as_str().unwrap()] {
         let shown = app.cli(&["parked", "show", id, "--format", "json"]).await.json();
-        assert_eq!(shown["parked"][0]["payload"]["reversal_id"], list[1]["entity_id"]);
+        assert_eq!(shown["parked"][0]["payload"]["call_id"], list[1]["entity_id"]);
         assert_eq!(shown["parked"][0]["correlation_id"], list[1]["entity_id"]);
         let headers = shown["parked"][0]["headers"].as_object().unwrap();
         assert!(headers["parked-reason"].as_str().unwrap().contains("retries exhausted"), "{headers:?}");
@@ -169,10 +170,10 @@ async fn a_filter_selects_and_a_dry_run_changes_nothing(mut app: TestApp) {
 async fn a_message_whose_row_moved_on_before_it_was_moved_does_no_harm(mut app: TestApp) {
     let reversals = give_up(&mut app, 2).await;
     let note = clawback::ledger::Note::new("ada", "died after the commit");
-    app.ledger().replay_reversal(reversals[0].parse().unwrap(), &note).await.unwrap();
+    app.ledger().replay(CallKind::Reverse, &reversals[0], &note).await.unwrap();
     app.transfer_becomes(0, "reversed").await;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
-    app.ledger().replay_reversal(reversals[1].parse().unwrap(), &note).await.unwrap();
+    app.ledger().replay(CallKind::Reverse, &reversals[1], &note).await.unwrap();
 
     let again = app.cli(&["parked", "replay", "--all", "--reason", "run again", "--format", "json"]).await;
     assert_eq!(again.code, 0, "{again:?}");
@@ -310,13 +311,13 @@ fn posts(app: &TestApp) -> usize {
     of("tr_1") + of("tr_2")
 }
 
-/// Has Stripe reverse under our id, past our worker.
-async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, reversal_id: &str) {
+/// Has Stripe reverse for our claim, past our worker.
+async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64) {
     let answer = app
         .http
         .post(format!("{}/v1/transfers/{transfer}/reversals", app.sim.base_url()))
         .bearer_auth("sk_test_of_the_tests")
-        .form(&[("amount", amount.to_string()), ("metadata[reversal_id]", reversal_id.to_owned())])
+        .form(&[("amount", amount.to_string()), ("metadata[clawback_claim]", "stripe:re_1".to_owned())])
         .send()
         .await
         .unwrap();

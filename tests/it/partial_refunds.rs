@@ -91,7 +91,7 @@ async fn partial_refunds_in_any_order_and_with_duplicates_add_up_to_the_whole_ex
         async move { post(app, &event).await }
     }))
     .await;
-    assert_eq!(app.db.count("refunds WHERE status = 'matched'").await, 5);
+    assert_eq!(app.db.count("claims WHERE status = 'matched'").await, 5);
 
     for (index, id, whole) in [(0, "tr_1", 6_000), (1, "tr_2", 3_000), (2, "tr_3", 1_001)] {
         let transfer = app.transfer_becomes(index, "reversed").await;
@@ -287,7 +287,7 @@ async fn a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded(app
         report[pointer] = value;
         refused(app.report(&report).await, StatusCode::UNPROCESSABLE_ENTITY, Some(field), &[words]).await;
     }
-    assert_eq!(app.db.count("refunds").await + app.db.count("reversals").await, 0);
+    assert_eq!(app.db.count("claims").await + app.db.count("reversals").await, 0);
 }
 
 async fn one_report_eight_times_at_once_is_one_refund(app: TestApp) {
@@ -307,5 +307,5 @@ async fn a_report_asks_for_the_operating_token(app: TestApp) {
     };
     assert_eq!(post(&app.read_token).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(post("another").await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(app.db.count("refunds").await, 0);
+    assert_eq!(app.db.count("claims").await, 0);
 }

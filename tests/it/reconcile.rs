@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Ledger, Request};
-use uuid::Uuid;
 
 use crate::support::{DEADLINE, Finished, TestApp, both_databases, refund_event, to_create};
 
@@ -76,7 +75,7 @@ async fn what_stripe_has_done_is_recorded_by_fix_and_only_by_fix(mut app: TestAp
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.refund(10_000).await;
     let reversal = app.payment("pi_1").await["transfers"][0]["reversals"][0]["id"].clone();
-    let done = reverse_at_stripe(&app, "tr_1", 6_000, reversal.as_str().unwrap()).await;
+    let done = reverse_at_stripe(&app, "tr_1", 6_000, "stripe:re_1").await;
 
     let run = reconcile(&app, &["--format", "json"]).await;
     assert_eq!(run.code, 3, "{run:?}");
@@ -109,12 +108,12 @@ async fn what_was_given_up_and_done_all_the_same_is_recorded_by_fix(mut app: Tes
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
     app.refund(10_000).await;
-    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    app.transfer_becomes(0, "permanently_failed").await;
     app.transfer_becomes(1, "reversed").await;
     let run = reconcile(&app, &["--fix", "--format", "json"]).await;
     assert_eq!((run.code, &run.json()["summary"]["given_up"]), (0, &json!(1)), "{run:?}");
 
-    reverse_at_stripe(&app, "tr_1", 6_000, transfer["reversals"][0]["id"].as_str().unwrap()).await;
+    reverse_at_stripe(&app, "tr_1", 6_000, "stripe:re_1").await;
     let run = reconcile(&app, &["--fix"]).await;
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.contains("recorded"), "{run:?}");
@@ -135,10 +134,10 @@ async fn what_stripe_is_not_done_with_is_not_recorded(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
     app.refund(10_000).await;
-    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    app.transfer_becomes(0, "permanently_failed").await;
     app.transfer_becomes(1, "reversed").await;
     app.sim.fault("tr_1", Fault::Pending, 1);
-    let id = reverse_at_stripe(&app, "tr_1", 6_000, transfer["reversals"][0]["id"].as_str().unwrap()).await;
+    let id = reverse_at_stripe(&app, "tr_1", 6_000, "stripe:re_1").await;
     let run = reconcile(&app, &["--fix", "--format", "json"]).await;
     let found = &run.json()["differences"][0];
     assert_eq!((run.code, &found["kind"], &found["repair"]), (3, &json!("unrecorded"), &json!("by_hand")), "{run:?}");
@@ -161,10 +160,9 @@ async fn everything_else_is_reported_and_not_touched(app: TestApp) {
     let done = || async { (app.db.count("reversals WHERE status = 'reversed'").await == 5).then_some(()) };
     crate::support::eventually("all are reversed by half", done).await;
 
-    let twice = app.sim.ledger().reversals("tr_dup")[0].metadata["reversal_id"].clone();
-    let duplicate = reverse_at_stripe(&app, "tr_dup", 500, &twice).await;
+    let duplicate = reverse_at_stripe(&app, "tr_dup", 500, "stripe:re_5").await;
     app.sim.reverse_from_elsewhere("tr_external", Some(200));
-    let orphan = reverse_at_stripe(&app, "tr_orphan", 100, &Uuid::now_v7().to_string()).await;
+    let orphan = reverse_at_stripe(&app, "tr_orphan", 100, "stripe:re_nobody").await;
     let of = |id: &str| format!("(SELECT id FROM seller_transfers WHERE stripe_transfer_id = '{id}')");
     app.db.execute(&format!("UPDATE reversals SET amount = 400 WHERE transfer_id = {}", of("tr_amount"))).await;
     app.db.execute("UPDATE seller_transfers SET amount_reversed = 400 WHERE stripe_transfer_id = 'tr_amount'").await;
@@ -227,6 +225,7 @@ async fn since_leaves_out_what_has_not_changed_here(mut app: TestApp) {
     let old = "'2020-05-01 00:00:00+00:00'";
     app.db.execute(&format!("UPDATE seller_transfers SET updated_at = {old}")).await;
     app.db.execute(&format!("UPDATE reversals SET updated_at = {old}")).await;
+    app.db.execute(&format!("UPDATE calls SET updated_at = {old}")).await;
     let run = reconcile(&app, &["--since", "24h", "--format", "json"]).await;
     assert_eq!((run.code, &run.json()["summary"]["transfers"]), (0, &json!(0)), "{run:?}");
     assert!(app.sim.ledger().requests.is_empty());
@@ -236,7 +235,8 @@ async fn since_leaves_out_what_has_not_changed_here(mut app: TestApp) {
     assert_eq!(run.json()["summary"]["since"], "2020-04-30T00:00:00Z");
 
     let now = chrono::Utc::now().to_rfc3339();
-    app.db.execute(&format!("UPDATE reversals SET updated_at = '{now}' WHERE amount = 6000")).await;
+    let one = "id IN (SELECT id FROM reversals WHERE amount = 6000)";
+    app.db.execute(&format!("UPDATE calls SET updated_at = '{now}' WHERE {one}")).await;
     let run = reconcile(&app, &["--since", "24h", "--format", "json"]).await;
     assert_eq!((run.code, &run.json()["summary"]["transfers"]), (3, &json!(1)), "{run:?}");
 
@@ -344,13 +344,13 @@ async fn register(app: &TestApp, payment_ref: &str, transfers: &[&str], each: i6
     assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
 }
 
-/// Has Stripe reverse under an id like ours, past our worker. Returns Stripe's id.
-async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, reversal_id: &str) -> String {
+/// Has Stripe reverse for a claim, past our worker. Returns Stripe's id.
+async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, claim: &str) -> String {
     let answer = app
         .http
         .post(format!("{}/v1/transfers/{transfer}/reversals", app.sim.base_url()))
         .bearer_auth("sk_test_of_the_tests")
-        .form(&[("amount", amount.to_string()), ("metadata[reversal_id]", reversal_id.to_owned())])
+        .form(&[("amount", amount.to_string()), ("metadata[clawback_claim]", claim.to_owned())])
         .send()
         .await
         .unwrap();
@@ -361,11 +361,12 @@ async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, reversal_
 /// What the ledger has, as text.
 async fn contents(app: &TestApp) -> String {
     let mut all = String::new();
-    for table in ["reversals", "seller_transfers", "history", "outbox"] {
+    for table in ["reversals", "calls", "seller_transfers", "history", "outbox"] {
         let columns = match table {
             "history" => "entity_id, from_status, to_status, actor",
             "outbox" => "entity_id",
-            "reversals" => "id, amount, status, stripe_reversal_id, epoch, retry_count",
+            "reversals" => "id, amount, status, stripe_reversal_id",
+            "calls" => "id, version, state, attempts, generation",
             _ => "id, amount, status, amount_reversed",
         };
         all += &format!("{:?}", app.db.query(&format!("SELECT {columns} FROM {table} ORDER BY id")).await);

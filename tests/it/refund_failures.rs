@@ -4,7 +4,7 @@
 mod given_up;
 mod reversed_by_provider;
 
-use clawback::ledger::{LedgerError, Note};
+use clawback::ledger::{CallKind, CallState, Failure, LedgerError, Note, Task, TryOutcome};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::{Value, json};
 use stripe_sim::Fault;
@@ -14,8 +14,8 @@ use crate::support::{
     Backend, DEADLINE, TestApp, both_databases, eventually, hyperswitch_event, refund_event, rows, two_sellers,
 };
 
-/// The history without the remarks on jobs, which come when they come.
-const BUT_FOR_JOBS: &str = "history WHERE actor NOT IN ('relay', 'sweeper')";
+/// The history without the sweeper's remarks on jobs, which come when they come.
+const BUT_FOR_JOBS: &str = "history WHERE actor <> 'sweeper'";
 
 both_databases! {
     what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
@@ -29,7 +29,7 @@ both_databases! {
     the_transfer_follows_from_the_reversals_that_are_left,
     what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_is_not,
     a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_it,
-    a_refund_that_fails_after_its_transfer_was_given_up_takes_nothing_if_that_is_created_after_all,
+    a_refund_that_fails_after_its_transfer_failed_permanently_takes_nothing_if_that_is_created_after_all,
     a_called_off_reversal_is_not_replayed,
     a_parked_message_of_a_called_off_reversal_is_no_replay,
     a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off,
@@ -76,8 +76,17 @@ async fn reversal_id(app: &TestApp, index: usize, nth: usize) -> Uuid {
 
 /// Records that Stripe is about to be asked, as the worker does.
 async fn stripe_is_asked(app: &TestApp, id: Uuid) {
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    app.ledger().begin_calling(&task, task.epoch_started_at).await.unwrap();
+    app.ledger().authorize(task(app, id).await).await.unwrap();
+}
+
+async fn task(app: &TestApp, id: Uuid) -> Task {
+    app.ledger().task(id).await.unwrap().unwrap()
+}
+
+/// The worker reports that the call has failed permanently.
+async fn fails_permanently(app: &TestApp, id: Uuid) {
+    let outcome = TryOutcome::Failed(Failure { code: "rejected".into(), message: "no".into() });
+    app.ledger().report(&task(app, id).await, outcome, Note::new("worker", "a test")).await.unwrap();
 }
 
 /// Has the worker do all jobs that wait, and stops it in order.
@@ -106,13 +115,10 @@ async fn what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged
 
     assert_eq!(statuses(&app).await, ["completed", "completed"]);
     let refund = app.refund_view("re_1").await;
-    assert_eq!(refund["status"], "matched");
+    assert_eq!(refund["status"], "failed");
     assert!(refund["failed_at"].is_string() && refund["attention"].is_null(), "{refund}");
     for reversal in refund["reversals"].as_array().unwrap() {
-        assert_eq!(
-            (&reversal["status"], &reversal["failure_code"]),
-            (&json!("permanently_failed"), &json!("refund_failed"))
-        );
+        assert_eq!((&reversal["status"], &reversal["failure_code"]), (&json!("called_off"), &json!("refund_failed")));
         assert!(reversal["failure_message"].as_str().unwrap().contains("re_1"), "{reversal}");
     }
 
@@ -190,7 +196,7 @@ async fn a_refund_that_fails_before_its_payment_is_registered_is_never_matched(a
     assert_eq!(fails(&app, 1, 10_000).await["called_off"], 0);
     app.register(two_sellers("pi_1")).await;
     let refund = app.refund_view("re_1").await;
-    assert_eq!(refund["status"], "nothing_to_reverse");
+    assert_eq!(refund["status"], "failed");
     assert!(refund["status_reason"].as_str().unwrap().contains("failed"), "{refund}");
     assert_eq!(app.db.count("reversals").await, 0);
 }
@@ -234,19 +240,18 @@ async fn the_transfer_follows_from_the_reversals_that_are_left(app: TestApp) {
     fails(&app, 3, 2_000).await;
     assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
 
-    // The other is given up, on one of the two.
+    // The other fails permanently, on one of the two.
     app.refund_of(2_000, 5).await;
-    let task = app.ledger().reversal_task(reversal_id(&app, 0, 3).await).await.unwrap().unwrap();
-    stripe_is_asked(&app, task.id).await;
-    let given_up = clawback::ledger::Failure { code: "rejected".into(), message: "no".into() };
-    app.ledger().fail(&task, &given_up, &Note::new("worker", "a test")).await.unwrap();
+    let id = reversal_id(&app, 0, 3).await;
+    stripe_is_asked(&app, id).await;
+    fails_permanently(&app, id).await;
     assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
     fails(&app, 5, 2_000).await;
     assert_eq!(statuses(&app).await, ["permanently_failed", "reversal_pending"]);
     fails(&app, 4, 2_000).await;
     assert_eq!(statuses(&app).await, ["permanently_failed", "partially_reversed"]);
     let attention = app.refund_view("re_4").await["attention"].as_str().unwrap().to_owned();
-    assert!(attention.contains("given up (rejected)") && attention.contains(&task.id.to_string()), "{attention}");
+    assert!(attention.contains("failed permanently (rejected)") && attention.contains(&id.to_string()), "{attention}");
 }
 
 async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_is_not(app: TestApp) {
@@ -294,15 +299,16 @@ async fn a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_i
     is_created_and_kept(app).await;
 }
 
-async fn a_refund_that_fails_after_its_transfer_was_given_up_takes_nothing_if_that_is_created_after_all(app: TestApp) {
+async fn a_refund_that_fails_after_its_transfer_failed_permanently_takes_nothing_if_that_is_created_after_all(
+    app: TestApp,
+) {
     let app = refunded_before_it_is_created(app).await;
     let transfer: Uuid = app.payment("pi_1").await["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
-    let task = app.ledger().creation_task(transfer).await.unwrap().unwrap();
-    let why = clawback::ledger::Failure { code: "rejected".into(), message: "no".into() };
-    app.ledger().fail_creation(&task, &why, &Note::new("worker", "a test")).await.unwrap();
+    fails_permanently(&app, transfer).await;
     let answer = fails(&app, 1, 10_000).await;
     assert_eq!((&answer["called_off"], &answer["attention"]), (&json!(1), &Value::Null));
-    app.ledger().retry_transfer(transfer, &Note::new("an operator", "a test")).await.unwrap();
+    let note = Note::new("an operator", "a test");
+    app.ledger().replay(CallKind::Create, &transfer.to_string(), &note).await.unwrap();
     is_created_and_kept(app).await;
 }
 
@@ -312,14 +318,15 @@ async fn a_called_off_reversal_is_not_replayed(app: TestApp) {
     fails(&app, 1, 10_000).await;
     let id = reversal_id(&app, 0, 0).await;
     let note = Note::new("an operator", "a test");
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    assert!(task.was_called_off());
-    for refused in
-        [app.ledger().replay_reversal(id, &note).await, app.ledger().replay(&task, &note).await.map(|_task| ())]
-    {
+    let call = task(&app, id).await.call;
+    assert_eq!(call.state, CallState::CalledOff);
+    for refused in [
+        app.ledger().replay(CallKind::Reverse, &id.to_string(), &note).await.map(|_id| ()),
+        app.ledger().replay_held(&call, &note).await.map(|_call| ()),
+    ] {
         match refused {
             Err(LedgerError::Conflict(why)) => {
-                assert!(why.contains("nothing is owed") && why.contains("the refund failed (re_1)"), "{why}");
+                assert!(why.contains("nothing is owed") && why.contains("refund re_1: failed"), "{why}");
             }
             other => panic!("{other:?}"),
         }
@@ -328,7 +335,7 @@ async fn a_called_off_reversal_is_not_replayed(app: TestApp) {
 }
 
 async fn a_parked_message_of_a_called_off_reversal_is_no_replay(mut app: TestApp) {
-    // Given up before Stripe was asked, replayed, and called off, while its first message lies in the parking queue.
+    // Failed permanently before Stripe was asked, replayed, and called off, while its first message lies in the parking queue.
     app.register(two_sellers("pi_1")).await;
     app.db.execute("UPDATE seller_transfers SET stripe_transfer_id = NULL WHERE stripe_transfer_id = 'tr_1'").await;
     app.refund_of(10_000, 1).await;
@@ -337,11 +344,12 @@ async fn a_parked_message_of_a_called_off_reversal_is_no_replay(mut app: TestApp
     let parked = app.vhost.take("reversals.parked").await;
     app = without_worker(app).await;
     let id = reversal_id(&app, 0, 0).await;
-    app.ledger().replay_reversal(id, &Note::new("an operator", "a test")).await.unwrap();
+    let note = Note::new("an operator", "a test");
+    app.ledger().replay(CallKind::Reverse, &id.to_string(), &note).await.unwrap();
     assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
     app.vhost.put("reversals", &parked).await;
     all_jobs_are_settled(&mut app).await;
-    assert!(app.ledger().reversal_task(id).await.unwrap().unwrap().was_called_off());
+    assert_eq!(task(&app, id).await.call.state, CallState::CalledOff);
 }
 
 async fn a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off(mut app: TestApp) {
@@ -387,7 +395,7 @@ async fn a_failure_between_the_workers_read_and_its_call_moves_no_money() {
         let amount = app.many_sellers("pi_1", 1).await;
         app.refund_of(amount, 1).await;
         app.published(1).await;
-        let lock = hold_the_reversals(&app).await;
+        let lock = hold_the_transfers(&app).await;
         // Those who wait for a row get it in the order in which they came.
         let (answer, worker) = tokio::join!(fails(&app, 1, amount), async {
             waiting(&app, 1).await;
@@ -413,7 +421,7 @@ async fn a_failure_after_the_worker_has_begun_to_call_is_flagged_for_the_operato
         let amount = app.many_sellers("pi_1", 1).await;
         app.refund_of(amount, 1).await;
         app.published(1).await;
-        let lock = hold_the_reversals(&app).await;
+        let lock = hold_the_transfers(&app).await;
         let worker = app.another_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
         waiting(&app, 1).await;
         let (answer, ()) = tokio::join!(fails(&app, 1, amount), async {
@@ -429,11 +437,11 @@ async fn a_failure_after_the_worker_has_begun_to_call_is_flagged_for_the_operato
     .await;
 }
 
-/// Keeps everybody else from writing to the reversals, until released.
-async fn hold_the_reversals(app: &TestApp) -> DatabaseConnection {
+/// Keeps everybody else from changing the transfers and their calls, until released.
+async fn hold_the_transfers(app: &TestApp) -> DatabaseConnection {
     // One connection in the pool, so that the transaction stays on it.
     let connection = app.db.connect().await;
-    connection.execute_unprepared("BEGIN; SELECT id FROM reversals FOR UPDATE").await.unwrap();
+    connection.execute_unprepared("BEGIN; SELECT id FROM seller_transfers FOR UPDATE").await.unwrap();
     connection
 }
 

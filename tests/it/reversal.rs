@@ -1,6 +1,8 @@
 //! The way of a reversal: each of its ends, and what leads there.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use clawback::ledger::CallKind;
+use clawback::stripe::ReverseTransfer;
 use serde_json::Value;
 use stripe_sim::{Fault, Target};
 
@@ -40,10 +42,10 @@ async fn a_refund_reverses_every_transfer_at_stripe(app: TestApp) {
         let theirs = &ledger.reversals(id)[0];
         assert_eq!((theirs.amount, ledger.reversals(id).len()), (amount, 1));
         assert_eq!(ours["stripe_reversal_id"], theirs.id.as_str());
-        assert_eq!(theirs.metadata["reversal_id"], ours["id"].as_str().unwrap());
-        assert_eq!(theirs.metadata["refund_id"], ours["refund_id"].as_str().unwrap());
-        let key = format!("clawback-{}-0", ours["id"].as_str().unwrap());
-        assert_eq!(theirs.idempotency_key.as_deref(), Some(key.as_str()));
+        assert_eq!(theirs.metadata["clawback_claim"], "stripe:re_1");
+        let (transfer_id, currency, claim) = (id.to_owned(), "eur".to_owned(), "stripe:re_1".to_owned());
+        let command = ReverseTransfer { transfer_id, amount, currency, claim, generation: 0 };
+        assert_eq!(theirs.idempotency_key, Some(command.idempotency_key()));
     }
     let statuses = "SELECT from_status, to_status FROM history WHERE entity = 'transfer' ORDER BY entity_id, id";
     let steps: Vec<Value> = app.db.query(statuses).await.iter().map(|row| row["to_status"].clone()).collect();
@@ -112,7 +114,7 @@ async fn the_delay_is_capped(mut app: TestApp) {
     app.sim.fault("tr_1", Fault::UnavailableHtml, 100);
     app.refund(10_000).await;
     app.reversal_when(0, "the first retry", |reversal| reversal["retry_count"] == 1).await;
-    app.db.execute("UPDATE reversals SET retry_count = 4 WHERE retry_count = 1").await;
+    app.db.execute("UPDATE calls SET attempts = 4 WHERE attempts = 1").await;
     let before = Utc::now();
     let last = app.reversal_when(0, "the fifth retry", |reversal| reversal["retry_count"] == 5).await;
     let delay = time(&last["next_retry_at"]) - before;
@@ -148,7 +150,7 @@ async fn only_pending_reversals_are_picked_up(mut app: TestApp) {
     app.transfer_becomes(1, "reversed").await;
     let calls = app.sim.ledger().requests.len();
     // The same jobs once more, and rows that look long overdue.
-    app.db.execute("UPDATE reversals SET sweep_after = NULL").await;
+    app.db.execute("UPDATE calls SET sweep_after = '2020-05-01 00:00:00+00:00'").await;
     app.db.execute("UPDATE outbox SET published_at = NULL, claimed_until = NULL").await;
     app.restart_with(&[]).await;
     let queue_is_empty = || async {
@@ -157,7 +159,7 @@ async fn only_pending_reversals_are_picked_up(mut app: TestApp) {
         (unpublished == 0 && waiting == 0).then_some(())
     };
     crate::support::eventually("the duplicates are handled", queue_is_empty).await;
-    assert_eq!(app.ledger().sweep(100).await.unwrap(), 0, "nothing is left to sweep");
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 0, "nothing is left to sweep");
     assert_eq!(app.sim.ledger().requests.len(), calls, "Stripe was called for what was done already");
 }
 
@@ -165,7 +167,7 @@ async fn a_next_try_in_the_future_is_respected(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.refund(10_000).await;
     let ahead = (Utc::now() + TimeDelta::seconds(3)).to_rfc3339();
-    app.db.execute(&format!("UPDATE reversals SET next_retry_at = '{ahead}'")).await;
+    app.db.execute(&format!("UPDATE calls SET next_attempt_at = '{ahead}'")).await;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.transfer_becomes(0, "reversed").await;
     let ledger = app.sim.ledger();
@@ -194,7 +196,7 @@ async fn two_webhooks_at_the_same_moment_reverse_once(app: TestApp) {
     assert!(answers.iter().all(|answer| answer.status() == 200));
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
-    assert_eq!(app.db.count("refunds").await, 1);
+    assert_eq!(app.db.count("claims").await, 1);
     assert_eq!(app.db.count("webhook_events").await, 4);
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
 }
@@ -299,7 +301,7 @@ async fn a_payment_and_its_refund_at_the_same_moment_always_meet(app: TestApp) {
         let (registered, received) = tokio::join!(app.register(payment), app.post_webhook(&event));
         assert_eq!((registered.status().as_u16(), received.status().as_u16()), (201, 200));
     }
-    assert_eq!(app.db.count("refunds WHERE status = 'unmatched'").await, 0);
+    assert_eq!(app.db.count("claims WHERE status = 'unmatched'").await, 0);
     assert_eq!(app.db.count("reversals").await, 40);
 }
 

@@ -79,7 +79,11 @@ async fn reversals_are_listed_by_status(app: TestApp) {
 
 async fn what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allowed(app: TestApp) {
     for (query, field, detail) in [
-        ("status=open", "status", "status must be one of pending, reversed, permanently_failed (got \"open\")"),
+        (
+            "status=open",
+            "status",
+            "status must be one of pending, reversed, permanently_failed, called_off, closed (got \"open\")",
+        ),
         ("status=", "status", "must be one of pending, reversed"),
         ("cursor=", "cursor", "must be the next_cursor"),
         ("status=Pending", "status", "must be one of pending, reversed"),

@@ -9,6 +9,8 @@ both_databases! {
     a_reversal_can_not_say_reversed_without_stripes_id,
     a_refund_and_a_transfer_have_one_reversal,
     a_status_or_an_amount_that_makes_no_sense_is_refused,
+    a_claim_that_contradicts_itself_is_refused,
+    a_call_that_contradicts_itself_is_refused,
     migrations_go_down_and_up_again,
 }
 
@@ -35,6 +37,40 @@ async fn a_status_or_an_amount_that_makes_no_sense_is_refused(app: TestApp) {
     refused(&app, "UPDATE seller_transfers SET amount_reversed = amount + 1", "constraint").await;
     refused(&app, "UPDATE reversals SET amount = 0", "constraint").await;
     refused(&app, "UPDATE payments SET amount = -1", "constraint").await;
+}
+
+async fn a_claim_that_contradicts_itself_is_refused(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(4_000).await;
+    app.refund_of(5_000, 2).await;
+    refused(&app, "UPDATE claims SET kind = 'gift'", "constraint").await;
+    refused(&app, "UPDATE claims SET source = 'nobody'", "constraint").await;
+    refused(&app, "UPDATE claims SET status = 'done'", "constraint").await;
+    refused(&app, "UPDATE claims SET amount = 0", "constraint").await;
+    refused(&app, "UPDATE claims SET currency = 'euro'", "constraint").await;
+    refused(&app, "UPDATE claims SET payment_id = NULL", "constraint").await;
+    refused(&app, "UPDATE claims SET matched_at = NULL", "constraint").await;
+    // One provider's id is one claim of its kind; of another kind it is another claim.
+    refused(&app, "UPDATE claims SET reference = 're_1'", "unique").await;
+    app.db.execute("UPDATE claims SET reference = 're_1', kind = 'dispute' WHERE reference = 're_2'").await;
+}
+
+async fn a_call_that_contradicts_itself_is_refused(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.refund(10_000).await;
+    refused(&app, "UPDATE calls SET kind = 'refund'", "constraint").await;
+    refused(&app, "UPDATE calls SET state = 'pending'", "constraint").await;
+    refused(&app, "UPDATE calls SET version = 0", "constraint").await;
+    refused(&app, "UPDATE calls SET attempts = -1", "constraint").await;
+    refused(&app, "UPDATE calls SET generation = -1", "constraint").await;
+    refused(&app, "UPDATE calls SET sweep_after = NULL", "null").await;
+    refused(&app, "UPDATE calls SET generation_started_at = NULL", "null").await;
+    refused(&app, "UPDATE calls SET id = (SELECT id FROM calls LIMIT 1)", "unique").await;
+    // What is not open is not tried again.
+    app.db.execute("UPDATE calls SET next_attempt_at = updated_at").await;
+    for state in ["waiting", "done", "failed", "called_off"] {
+        refused(&app, &format!("UPDATE calls SET state = '{state}'"), "constraint").await;
+    }
 }
 
 async fn migrations_go_down_and_up_again(mut app: TestApp) {

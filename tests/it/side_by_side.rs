@@ -116,22 +116,22 @@ async fn post_all(app: &TestApp, addresses: &[String; 2]) {
         .await;
 }
 
-/// Every refund has one reversal here and one at Stripe, under the same id and of the same amount, and there are no others.
+/// Every refund has one reversal here and one at Stripe, for the same claim, under the same id and of the same amount, and there are no others.
 async fn reckon(app: &TestApp) {
-    assert_eq!(app.db.count("refunds WHERE status = 'matched'").await, i64::try_from(REFUNDS).unwrap());
+    assert_eq!(app.db.count("claims WHERE status = 'matched'").await, i64::try_from(REFUNDS).unwrap());
     let ours = app
         .db
         .query(
-            "SELECT r.id::text AS id, r.amount, r.stripe_reversal_id AS theirs, t.stripe_transfer_id AS transfer,
-                    r.status, r.externally_reversed
-             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id",
+            "SELECT c.source || ':' || c.reference AS claim, r.amount, r.stripe_reversal_id AS theirs,
+                    t.stripe_transfer_id AS transfer, r.status, r.externally_reversed
+             FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id JOIN claims c ON c.id = r.claim_id",
         )
         .await;
     assert_eq!(ours.len(), REFUNDS);
     let stripe = app.sim.ledger();
     let mut theirs: HashMap<&str, (&str, i64, &str)> = HashMap::new();
     for (transfer, reversal) in stripe.transfers.values().flat_map(|t| t.reversals.iter().map(move |r| (t, r))) {
-        let known = theirs.insert(&reversal.id, (&transfer.id, reversal.amount, &reversal.metadata["reversal_id"]));
+        let known = theirs.insert(&reversal.id, (&transfer.id, reversal.amount, &reversal.metadata["clawback_claim"]));
         assert_eq!(known, None);
     }
     assert_eq!(theirs.len(), REFUNDS, "Stripe has reversals that nobody asked for");
@@ -139,7 +139,7 @@ async fn reckon(app: &TestApp) {
         assert_eq!(row["status"], "reversed");
         assert_eq!(row["externally_reversed"], false);
         let text = |name: &str| row[name].as_str().unwrap();
-        let expected = (text("transfer"), row["amount"].as_i64().unwrap(), text("id"));
+        let expected = (text("transfer"), row["amount"].as_i64().unwrap(), text("claim"));
         assert_eq!(theirs.get(text("theirs")), Some(&expected));
     }
     let (whole, part) = (AMOUNT * i64::try_from(FULL).unwrap(), PARTS.iter().sum::<i64>());

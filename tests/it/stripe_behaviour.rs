@@ -53,8 +53,8 @@ async fn each_try_against_a_short_balance_has_a_new_key(app: TestApp) {
     let tried = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() >= 3;
     let ledger = app.sim.wait_for(tried, DEADLINE).await.unwrap();
     let keys: Vec<_> = ledger.reversal_posts("tr_1").map(|post| post.idempotency_key.clone().unwrap()).collect();
-    for (epoch, key) in keys.iter().enumerate() {
-        assert!(key.ends_with(&format!("-{epoch}")), "{keys:?}");
+    for (generation, key) in keys.iter().enumerate() {
+        assert!(key.ends_with(&format!("-{generation}")), "{keys:?}");
     }
     assert!(ledger.reversal_posts("tr_1").all(|post| !post.replayed), "a saved refusal was replayed");
 }
@@ -66,7 +66,7 @@ async fn a_balance_that_stays_short_is_given_up_at_its_deadline(mut app: TestApp
     let tried = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() > 1;
     app.sim.wait_for(tried, DEADLINE).await.unwrap();
     let earlier = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
-    app.db.execute(&format!("UPDATE reversals SET created_at = '{earlier}'")).await;
+    app.db.execute(&format!("UPDATE calls SET created_at = '{earlier}'")).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     let reversal = &transfer["reversals"][0];
     assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"balance_insufficient".into(), &0.into()));
@@ -105,7 +105,7 @@ async fn a_key_that_stripe_may_have_forgotten_is_not_used_again(mut app: TestApp
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.sim.advance(Duration::from_secs(25 * 60 * 60));
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::hours(25)).to_rfc3339();
-    app.db.execute(&format!("UPDATE reversals SET epoch_started_at = '{yesterday}'")).await;
+    app.db.execute(&format!("UPDATE calls SET generation_started_at = '{yesterday}'")).await;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.transfer_becomes(0, "partially_reversed").await;
     assert_eq!(app.sim.ledger().reversals("tr_1").len(), 1, "it was reversed twice");

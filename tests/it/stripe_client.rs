@@ -37,21 +37,20 @@ fn command(amount: i64) -> ReverseTransfer {
         transfer_id: "tr_1".to_owned(),
         amount,
         currency: "eur".to_owned(),
-        reversal_id: Uuid::now_v7(),
-        refund_id: Uuid::now_v7(),
-        epoch: 0,
+        claim: format!("stripe:{}", Uuid::now_v7()),
+        generation: 0,
     }
 }
 
 fn creation(payment_ref: &str) -> CreateTransfer {
     CreateTransfer {
-        transfer_id: Uuid::now_v7(),
+        name: format!("{payment_ref}:{}", Uuid::now_v7()),
         payment_ref: payment_ref.to_owned(),
         payment_currency: "eur".to_owned(),
         amount: 500,
         currency: "eur".to_owned(),
         destination: "acct_2".to_owned(),
-        epoch: 0,
+        generation: 0,
     }
 }
 
@@ -74,12 +73,11 @@ async fn a_reversal_arrives_at_stripe_with_its_amount_its_key_and_its_metadata()
     assert_eq!(report.request_id, Some(ledger.requests[0].id.clone()));
     assert_eq!(reversal.amount, 700);
     assert_eq!(reversal.idempotency_key, Some(command.idempotency_key()));
-    assert_eq!(reversal.metadata["reversal_id"], command.reversal_id.to_string());
-    assert_eq!(reversal.metadata["refund_id"], command.refund_id.to_string());
+    assert_eq!(reversal.metadata["clawback_claim"], command.claim);
 }
 
 #[tokio::test]
-async fn two_attempts_of_one_epoch_are_equal_byte_for_byte_and_reverse_once() {
+async fn two_attempts_of_one_generation_are_equal_byte_for_byte_and_reverse_once() {
     let (sim, client) = simulated();
     let command = command(700);
     sim.fault("tr_1", Fault::ApplyThenDropConnection, 1);
@@ -174,7 +172,11 @@ async fn a_saved_500_is_replayed_for_a_day_and_a_pruned_key_reverses_again() {
 
     sim.advance(Duration::from_secs(24 * 3_600));
     reversed_id(&client.reverse_transfer(&command).await);
-    assert_eq!(sim.ledger().reversals("tr_1").len(), 2, "this is what epochs and reconciliation are there to prevent");
+    assert_eq!(
+        sim.ledger().reversals("tr_1").len(),
+        2,
+        "this is what generations and reconciliation are there to prevent"
+    );
 }
 
 #[tokio::test]
@@ -205,15 +207,15 @@ async fn a_transfer_is_read_with_what_has_been_reversed_of_it() {
 #[tokio::test]
 async fn reversals_are_listed_over_all_pages() {
     let (sim, client) = simulated();
-    let mut ids = Vec::new();
+    let mut claims = Vec::new();
     for _ in 0..250 {
         let command = command(1);
         reversed_id(&client.reverse_transfer(&command).await);
-        ids.push(Some(command.reversal_id));
+        claims.push(Some(command.claim));
     }
     let reversals = client.list_reversals("tr_1").await.unwrap().items;
-    let listed: Vec<_> = reversals.iter().rev().map(TransferReversal::reversal_id).collect();
-    assert_eq!(listed, ids);
+    let listed: Vec<_> = reversals.iter().rev().map(TransferReversal::claim).collect();
+    assert_eq!(listed, claims.iter().map(Option::as_deref).collect::<Vec<_>>());
     let pages = sim.ledger().requests.iter().filter(|request| request.method == "GET").count();
     assert_eq!(pages, 3);
 }
@@ -224,14 +226,14 @@ async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
     for payment_ref in ["pi_1", "ch_1"] {
         let command = creation(payment_ref);
         let mut made = Vec::new();
-        for epoch in 0..150 {
-            let report = client.create_transfer(&CreateTransfer { epoch, ..command.clone() }).await;
+        for generation in 0..150 {
+            let report = client.create_transfer(&CreateTransfer { generation, ..command.clone() }).await;
             let Meaning::Created { transfer_id } = report.meaning else { panic!("not created: {report:?}") };
             made.push(transfer_id);
         }
         let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
         let listed = client.list_transfers(&command, before).await.unwrap().items;
-        let ours: Vec<_> = listed.iter().filter(|of| of.transfer_id() == Some(command.transfer_id)).collect();
+        let ours: Vec<_> = listed.iter().filter(|of| of.name() == Some(&command.name)).collect();
         assert_eq!(ours.len(), 150, "{payment_ref}");
         assert!(made.iter().all(|id| ours.iter().any(|of| of.id == *id)), "{payment_ref}");
         let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);

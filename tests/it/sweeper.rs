@@ -1,5 +1,6 @@
 //! The broker may lose everything: what is owed comes back by itself.
 
+use clawback::ledger::CallKind;
 use stripe_sim::Fault;
 
 use crate::support::{TestApp, both_databases};
@@ -55,9 +56,9 @@ async fn a_job_that_is_still_in_the_outbox_gets_no_second_one(mut app: TestApp) 
     app.published(2).await;
     app.stop().await;
     app.db.execute("UPDATE outbox SET published_at = NULL").await;
-    app.db.execute("UPDATE reversals SET sweep_after = NULL").await;
-    assert_eq!(app.ledger().sweep(100).await.unwrap(), 0);
+    app.db.execute("UPDATE calls SET sweep_after = created_at").await;
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 0);
     app.db.execute("UPDATE outbox SET published_at = created_at").await;
-    assert_eq!(app.ledger().sweep(100).await.unwrap(), 2);
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 2);
     assert_eq!(app.db.count("outbox").await, 4);
 }

@@ -1,5 +1,7 @@
 //! `clawback trace`: one timeline from the history alone, under every id that belongs to it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 
@@ -10,7 +12,7 @@ both_databases! {
     every_id_that_belongs_to_it_leads_to_it,
     a_refund_shows_its_own_reversals_and_a_payment_all,
     what_waits_says_for_what,
-    a_job_that_the_broker_has_confirmed_is_in_the_history,
+    a_job_that_the_broker_has_confirmed_is_in_the_trace,
     an_id_that_nothing_has_is_an_error_that_says_what_is_understood,
 }
 
@@ -110,15 +112,20 @@ async fn what_waits_says_for_what(mut app: TestApp) {
     assert!(run.words().contains("its job waits for the relay since"), "{run:?}");
 }
 
-async fn a_job_that_the_broker_has_confirmed_is_in_the_history(mut app: TestApp) {
+async fn a_job_that_the_broker_has_confirmed_is_in_the_trace(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
     let amount = app.many_sellers("pi_many", 20).await;
     let event = refund_event("evt_1", "re_1", "pi_many", amount).to_string();
     assert_eq!(app.post_webhook(&event).await.status(), 200);
     app.published(20).await;
-    let confirmed = "history WHERE actor = 'relay' AND reason LIKE 'the broker has confirmed%' AND entity = 'reversal'";
-    assert_eq!(app.db.count(confirmed).await, 20);
-    let of_each = app.db.query("SELECT DISTINCT entity_id FROM history WHERE actor = 'relay'").await;
+    let trace = app.cli(&["trace", "re_1", "--format", "json"]).await.json();
+    let events = trace["events"].as_array().unwrap();
+    let by_relay: Vec<_> = events.iter().filter(|event| event["actor"] == "relay").collect();
+    let confirmed = |event: &&&Value| {
+        event["entity"] == "reversal" && event["reason"].as_str().unwrap().starts_with("the broker has confirmed")
+    };
+    assert_eq!((by_relay.len(), by_relay.iter().filter(confirmed).count()), (20, 20), "{trace}");
+    let of_each: BTreeSet<_> = by_relay.iter().map(|event| event["entity_id"].to_string()).collect();
     assert_eq!(of_each.len(), 20);
 }
 

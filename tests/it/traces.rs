@@ -29,7 +29,7 @@ async fn a_webhook_and_its_job_are_exported_as_one_trace_at_the_latest_when_the_
 
         let collecting = tokio::spawn(async move {
             let mut taken = Vec::new();
-            while trace_ids(&taken, "reverse_transfer").is_empty() || !contains(&taken, "/webhooks/stripe") {
+            while trace_ids(&taken, "call").is_empty() || !contains(&taken, "/webhooks/stripe") {
                 let (stream, _) = collector.accept().await.unwrap();
                 taken.extend(take(stream).await);
             }
@@ -38,11 +38,11 @@ async fn a_webhook_and_its_job_are_exported_as_one_trace_at_the_latest_when_the_
         assert_eq!(process.terminate().await, Some(0));
         let collected = tokio::time::timeout(Duration::from_secs(60), collecting).await;
         let taken = collected.expect("the spans never came").unwrap();
-        for word in ["service.name", "clawback", "reversal_id", "request_id"] {
+        for word in ["service.name", "clawback", "call_id", "request_id"] {
             assert!(contains(&taken, word), "no span says {word}");
         }
         // The job is part of its webhook's trace.
-        let (requests, jobs) = (trace_ids(&taken, "request"), trace_ids(&taken, "reverse_transfer"));
+        let (requests, jobs) = (trace_ids(&taken, "request"), trace_ids(&taken, "call"));
         assert!(jobs.is_subset(&requests), "{jobs:?} {requests:?}");
     })
     .await;

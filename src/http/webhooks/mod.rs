@@ -230,10 +230,13 @@ mod tests {
 
     use super::*;
     use crate::http::sampled::captured_log;
+    use crate::ledger::LedgerOptions;
 
     #[tokio::test]
     async fn of_many_forged_signatures_the_first_is_logged() {
-        let ledger = Ledger::connect("sqlite::memory:", Duration::from_secs(1)).await.unwrap();
+        let second = Duration::from_secs(1);
+        let options = LedgerOptions { reversal_grace: second, creation_grace: second, max_connections: 1 };
+        let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
         let endpoint = Endpoint { ledger, secrets: "whsec".into(), refused: Arc::default() };
         let (lines, _captured) = captured_log();
         for (header, value) in

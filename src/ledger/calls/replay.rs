@@ -18,8 +18,8 @@ struct Replay {
     id: Uuid,
     kind: CallKind,
     note: Note,
-    /// Whether a new job is needed: not when the caller holds the job.
-    enqueue: bool,
+    /// As the worker read it that holds the call's job. `None`: nobody holds one, so a new job is made.
+    held: Option<i64>,
     traceparent: Option<String>,
 }
 
@@ -34,20 +34,27 @@ impl Ledger {
     pub async fn replay(&self, kind: CallKind, id: &str, note: &Note) -> Result<Uuid, LedgerError> {
         let found = self.call_id(kind, id).await?;
         let id = found.ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_owned() })?;
-        self.apply_replay(id, kind, note, true).await?;
+        self.apply_replay(id, kind, note, None).await?;
         Ok(id)
     }
 
     /// [`Self::replay`] for a worker that holds the call's job: no other is made.
     ///
     /// # Errors
-    /// As [`Self::replay`].
+    /// As [`Self::replay`], and [`LedgerError::Stale`] when the call has changed since it was read: of two workers with the
+    /// same message one replays it.
     pub async fn replay_held(&self, call: &Call, note: &Note) -> Result<Call, LedgerError> {
-        self.apply_replay(call.id, call.kind, note, false).await
+        self.apply_replay(call.id, call.kind, note, Some(call.version)).await
     }
 
-    async fn apply_replay(&self, id: Uuid, kind: CallKind, note: &Note, enqueue: bool) -> Result<Call, LedgerError> {
-        let replay = Replay { id, kind, note: note.clone(), enqueue, traceparent: trace_context::current() };
+    async fn apply_replay(
+        &self,
+        id: Uuid,
+        kind: CallKind,
+        note: &Note,
+        held: Option<i64>,
+    ) -> Result<Call, LedgerError> {
+        let replay = Replay { id, kind, note: note.clone(), held, traceparent: trace_context::current() };
         self.store.apply(&replay).await
     }
 
@@ -81,6 +88,12 @@ impl Change for Replay {
     }
 
     fn apply(&self, book: &mut Book) -> Result<Call, LedgerError> {
+        if let Some(version) = self.held
+            && book.call(self.id)?.version != version
+        {
+            let expected = format!("at version {version}");
+            return Err(LedgerError::Stale { entity: "call", id: self.id, expected });
+        }
         match self.kind {
             CallKind::Reverse => refuse_reversal(book, self.id)?,
             CallKind::Create => refuse_creation(book, self.id)?,
@@ -93,7 +106,7 @@ impl Change for Replay {
             }
             CallKind::Create => book.move_transfer(self.id, TransferEvent::CreationReplayed, &self.note, |_| {})?,
         }
-        if self.enqueue {
+        if self.held.is_none() {
             book.enqueue(&call, self.traceparent.as_deref());
         }
         book.put_call(call.clone());
@@ -104,17 +117,18 @@ impl Change for Replay {
 /// Errors unless the reversal failed permanently and is still owed.
 fn refuse_reversal(book: &Book, id: Uuid) -> Result<(), LedgerError> {
     let row = book.reversal(id)?;
-    if row.status != ReversalStatus::PermanentlyFailed {
-        let problem = format!("reversal {id} is {}; only a permanently_failed one can be replayed", row.status);
-        return Err(LedgerError::Conflict(problem));
-    }
-    if let Some(claim) = book.takes_nothing(row.claim_id) {
+    let is_over = matches!(row.status, ReversalStatus::PermanentlyFailed | ReversalStatus::CalledOff);
+    if let Some(claim) = book.takes_nothing(row.claim_id).filter(|_| is_over) {
         let why = claim.status_reason.as_deref().unwrap_or("its claim takes nothing");
         return Err(LedgerError::Conflict(format!(
             "reversal {id} is not replayed: nothing is owed for it any more ({} {}: {why}). If Stripe has done it all the same, \
              `clawback reconcile --fix` records that",
             claim.kind, claim.reference
         )));
+    }
+    if row.status != ReversalStatus::PermanentlyFailed {
+        let problem = format!("reversal {id} is {}; only a permanently_failed one can be replayed", row.status);
+        return Err(LedgerError::Conflict(problem));
     }
     Ok(())
 }

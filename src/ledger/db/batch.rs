@@ -51,9 +51,15 @@ impl<C: Change> Batcher<C> {
             let mut batch = Vec::with_capacity(LARGEST_BATCH);
             while waiting.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
                 let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
-                for (caller, answer) in callers.into_iter().zip(store.apply_all(&changes, true).await) {
-                    // A caller that left finds out what was committed when it reads the rows.
-                    let _ = caller.send(answer);
+                let store = store.clone();
+                // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
+                let answers = tokio::spawn(async move { store.apply_all(&changes, true).await }).await;
+                match answers {
+                    Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answer)| {
+                        // A caller that left finds out what was committed when it reads the rows.
+                        let _ = caller.send(answer);
+                    }),
+                    Err(error) => tracing::error!(%error, "a batch of changes was lost"),
                 }
             }
         });
@@ -72,7 +78,8 @@ impl<C: Change> Batcher<C> {
             answer.await.ok()
         };
         let answered = tokio::time::timeout(PATIENCE, answered).await.map_err(|_| LedgerError::Overloaded)?;
-        answered.unwrap_or_else(|| Err(DbErr::Custom("the ledger is closed".to_owned()).into()))
+        answered
+            .unwrap_or_else(|| Err(DbErr::Custom("the change was not answered; the log says why".to_owned()).into()))
     }
 }
 

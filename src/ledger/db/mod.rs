@@ -1,7 +1,7 @@
 //! The database: connections, transactions, group commit, set statements, migrations.
 
 mod batch;
-pub(super) mod rowset;
+pub(in crate::ledger) mod rowset;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(super) use batch::{Batcher, Change};
 use super::LedgerError;
 use super::status::CallKind;
 
+/// The relay publishes one batch at a time, and listens.
+const RELAY_CONNECTIONS: u32 = 3;
 /// Serializes migrations that several processes start at once. Any number that nothing else uses.
 const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
 
@@ -26,6 +28,7 @@ const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pub(super) db: DatabaseConnection,
+    pub(super) relay_db: DatabaseConnection,
     pub(super) outbox_wake: Arc<Notify>,
     pub(super) graces: Graces,
 }
@@ -65,7 +68,19 @@ impl Store {
 ///
 /// # Errors
 /// When the database can't be reached. The error's text does not contain the password.
-pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
+pub(super) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
+    Database::connect(options(url, max_connections)).await
+}
+
+/// Connects for the relay, on demand. On PostgreSQL its commits do not wait for the disk: that a job is claimed or published is
+/// found out again after a power cut, by publishing it once more.
+pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let mut options = options(url, RELAY_CONNECTIONS);
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options([("synchronous_commit", "off")]));
+    Database::connect(options).await
+}
+
+fn options(url: &str, max_connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .sqlx_logging(false)
@@ -80,7 +95,7 @@ pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseC
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(10))
         });
-    Database::connect(options).await
+    options
 }
 
 /// Begins a transaction that will write.

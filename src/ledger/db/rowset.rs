@@ -81,22 +81,30 @@ where
 
 /// `sql` with the sets in the places of `{ids}` and `{texts}`.
 pub(in crate::ledger) fn in_sets(backend: DbBackend, sql: &str, ids: &[Uuid], texts: &[&str]) -> Statement {
-    let (ids_set, texts_set) = match backend {
-        // An array, unlike a subquery, lets every plan use an index, however many there are.
-        DbBackend::Postgres => (
-            "(ARRAY(SELECT jsonb_array_elements_text($1::jsonb)::uuid))",
-            "(ARRAY(SELECT jsonb_array_elements_text($2::jsonb)))",
-        ),
-        _ => ("(SELECT unhex(replace(value, '-', '')) FROM json_each($1))", "(SELECT value FROM json_each($2))"),
+    let (any, of_texts) = match backend {
+        DbBackend::Postgres => ("= ANY ", "(ARRAY(SELECT jsonb_array_elements_text($2::jsonb)))"),
+        _ => ("IN ", "(SELECT value FROM json_each($2))"),
     };
-    let any = if backend == DbBackend::Postgres { "= ANY" } else { "IN" };
-    let sql = sql.replace("IN {ids}", &format!("{any} {ids_set}"));
-    let sql = sql.replace("IN {texts}", &format!("{any} {texts_set}"));
-    let mut values: Vec<Value> = vec![json!(ids).to_string().into()];
+    let sql = sql.replace("IN {ids}", in_ids(backend)).replace("IN {texts}", &format!("{any}{of_texts}"));
+    let mut values: Vec<Value> = vec![id_set(ids)];
     if sql.contains("$2") {
         values.push(json!(texts).to_string().into());
     }
     Statement::from_sql_and_values(backend, sql, values)
+}
+
+/// Whether a column is in the set of ids that is parameter `$1`.
+pub(crate) fn in_ids(backend: DbBackend) -> &'static str {
+    match backend {
+        // An array, unlike a subquery, lets every plan use an index, however many there are.
+        DbBackend::Postgres => "= ANY (ARRAY(SELECT jsonb_array_elements_text($1::jsonb)::uuid))",
+        _ => "IN (SELECT unhex(replace(value, '-', '')) FROM json_each($1))",
+    }
+}
+
+/// The parameter for [`in_ids`].
+pub(crate) fn id_set(ids: &[Uuid]) -> Value {
+    json!(ids).to_string().into()
 }
 
 /// How a column is read from JSON.

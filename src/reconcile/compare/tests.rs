@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::*;
-use crate::ledger::TransferStatus;
+use crate::ledger::{Source, TransferStatus};
 
 const TRANSFER: &str = "tr_1";
 
@@ -130,10 +130,10 @@ fn each_situation_is_called_by_its_name() {
             (0, 0, 0),
         ),
         case(
-            "an id like ours that no row has",
+            "a claim like ours that no row has",
             vec![],
             vec![at("a", Some(9), 400)],
-            vec![(Orphan, Some(9), Some("a"), None, Some(400))],
+            vec![(Orphan, None, Some("a"), None, Some(400))],
             (0, 0, 0),
         ),
         case(
@@ -202,7 +202,7 @@ fn each_situation_is_called_by_its_name() {
 }
 
 #[test]
-fn only_what_stripe_has_done_with_our_id_and_amount_can_be_repaired() {
+fn only_what_stripe_has_done_for_our_claim_and_amount_can_be_repaired() {
     let repair = |row: ReversalView, theirs: TransferReversal| {
         let found = compare(&transfer(vec![row]), Some(&at_stripe(vec![theirs])), &HashSet::new());
         found.differences.into_iter().map(|difference| difference.repair).collect::<Vec<_>>()
@@ -233,8 +233,9 @@ fn a_list_that_lags_makes_nothing_missing() {
     theirs.transfer.amount_reversed = 900;
     for row in [done(1, 400, "a"), external(1, 400, "a")] {
         let found = compare(&transfer(vec![row]), Some(&theirs), &HashSet::new());
-        let orphan = (Kind::Orphan, Some(9), Some("b"), None, Some(100));
+        let orphan = (Kind::Orphan, None, Some("b"), None, Some(100));
         assert_eq!(in_short(&found), [(Kind::Incomplete, None, None, None, Some(900)), orphan]);
+        assert!(found.differences[1].detail.contains("stripe:re_9"), "an orphan names its claim: {found:?}");
     }
 }
 
@@ -340,6 +341,8 @@ fn pending(id: u128, amount: i64) -> ReversalView {
     ReversalView {
         id: Uuid::from_u128(id),
         refund_id: Uuid::from_u128(200),
+        source: Source::Stripe,
+        refund_ref: format!("re_{id}"),
         transfer_id: Uuid::from_u128(100),
         amount,
         currency: "eur".to_owned(),
@@ -367,9 +370,9 @@ fn external(id: u128, amount: i64, named: &str) -> ReversalView {
     ReversalView { externally_reversed: true, ..done(id, amount, named) }
 }
 
-/// One at Stripe, done; `ours` is the id of ours in its metadata.
+/// One at Stripe, done; `ours` is the number of the claim in its metadata.
 fn at(id: &str, ours: Option<u128>, amount: i64) -> TransferReversal {
-    let metadata = ours.map(|ours| ("reversal_id".to_owned(), Uuid::from_u128(ours).to_string()));
+    let metadata = ours.map(|ours| ("clawback_claim".to_owned(), format!("stripe:re_{ours}")));
     TransferReversal {
         id: id.to_owned(),
         amount,
@@ -382,7 +385,7 @@ fn at(id: &str, ours: Option<u128>, amount: i64) -> TransferReversal {
     }
 }
 
-/// One of 400 at Stripe with our id, in this status.
+/// One of 400 at Stripe for our claim, in this status.
 fn status(id: &str, ours: u128, status: &str) -> TransferReversal {
     TransferReversal { status: Some(status.to_owned()), ..at(id, Some(ours), 400) }
 }

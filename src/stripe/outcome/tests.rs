@@ -155,7 +155,7 @@ fn a_failure_means_what_the_table_says() {
 
 fn creation() -> CreateTransfer {
     CreateTransfer {
-        transfer_id: "01936f2a-0000-7000-8000-000000000003".parse().unwrap(),
+        name: "pi_1:0".to_owned(),
         payment_ref: "pi_1".to_owned(),
         payment_currency: "eur".to_owned(),
         amount: 700,
@@ -175,7 +175,7 @@ fn a_creation_has_happened_only_where_its_answer_is_the_transfer_that_was_asked_
         let mut body = serde_json::json!({
             "id": "tr_1", "object": "transfer", "amount": 700, "amount_reversed": 0, "created": 1_790_000_000,
             "currency": "eur", "destination": "acct_1", "livemode": false, "reversed": false,
-            "metadata": {"clawback_transfer_id": creation().transfer_id}, "transfer_group": "pi_1",
+            "metadata": {"clawback_transfer": creation().name}, "transfer_group": "pi_1",
         });
         for (name, value) in changes {
             body[name] = value.clone();

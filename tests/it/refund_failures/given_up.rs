@@ -1,11 +1,14 @@
 //! A refund that fails after a reversal of it was given up: nothing is owed for that one any more. The payment's next refund
 //! asks for the money instead, and a replay would take it twice.
 
-use clawback::ledger::{Failure, LedgerError, Note, ReversalStatus};
+use clawback::ledger::{CallKind, CallState, LedgerError, Note, TryOutcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{all_jobs_are_settled, fails, reversal_id, statuses, stripe_is_asked, with_worker, without_worker};
+use super::{
+    all_jobs_are_settled, fails, fails_permanently, reversal_id, statuses, stripe_is_asked, task, with_worker,
+    without_worker,
+};
 use crate::support::{TestApp, both_databases, two_sellers};
 
 both_databases! {
@@ -24,9 +27,7 @@ fn note() -> Note {
 /// The worker has asked Stripe for a reversal, and gives it up.
 async fn is_given_up(app: &TestApp, id: Uuid) {
     stripe_is_asked(app, id).await;
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    let why = Failure { code: "rejected".into(), message: "no".into() };
-    app.ledger().fail(&task, &why, &Note::new("worker", "a test")).await.unwrap();
+    fails_permanently(app, id).await;
 }
 
 /// What the transfer `index` of `pi_1` was asked for, refund by refund.
@@ -48,7 +49,7 @@ async fn the_next_refund_asks_for_what_a_failed_refund_had_given_up(app: TestApp
     is_given_up(&app, reversal_id(&app, 0, 0).await).await;
     assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
     let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
-    for words in ["1 of its 2", "6000 eur of transfer tr_1 had been given up (rejected)", "replay is refused"] {
+    for words in ["1 of its 2", "6000 eur of transfer tr_1 had failed permanently (rejected)", "replay is refused"] {
         assert!(attention.contains(words), "{words:?} is not in: {attention}");
     }
 
@@ -62,7 +63,7 @@ async fn the_next_refund_asks_for_what_a_failed_refund_had_given_up(app: TestApp
     assert_eq!((asked(&app, 0).await, asked(&app, 1).await), (vec![6_000; 3], vec![3_000; 3]));
     assert_eq!(app.ledger().backlog().await.unwrap().reversals_given_up, 1, "the third refund's alone");
     let third = reversal_id(&app, 0, 2).await;
-    app.ledger().replay_reversal(third, &note()).await.unwrap();
+    app.ledger().replay(CallKind::Reverse, &third.to_string(), &note()).await.unwrap();
     with_worker(&mut app).await;
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
@@ -92,12 +93,12 @@ async fn a_replay_is_refused_whoever_asks_for_it(app: TestApp) {
     let run = app.cli(&["reversals", "replay", &id.to_string(), "--reason", "again"]).await;
     assert_eq!(run.code, 1, "{run:?}");
     for told in [problem["detail"].as_str().unwrap(), &run.stderr] {
-        assert!(told.contains("nothing is owed") && told.contains("the refund failed (re_1)"), "{told}");
+        assert!(told.contains("nothing is owed") && told.contains("refund re_1: failed"), "{told}");
     }
     let run = app.cli(&["parked", "replay", "--all", "--reason", "again"]).await;
     assert!(run.words().contains("0 replayed, 1 skipped") && run.words().contains("nothing is owed"), "{run:?}");
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    assert!(app.ledger().replay_if_owed(&task, &note()).await.unwrap().is_none());
+    let held = app.ledger().replay_held(&task(&app, id).await.call, &note()).await;
+    assert!(matches!(held, Err(LedgerError::Conflict(_))), "{held:?}");
     assert_eq!(statuses(&app).await, ["permanently_failed", "reversed"]);
     assert_eq!(app.db.count("outbox").await, 2);
 }
@@ -112,7 +113,8 @@ async fn a_parked_message_that_is_moved_back_begins_nothing_anew(app: TestApp) {
     app.vhost.put("reversals", &parked).await;
     let id = reversal_id(&app, 0, 0).await;
     all_jobs_are_settled(&mut app).await;
-    assert_eq!(app.ledger().reversal_task(id).await.unwrap().unwrap().status, ReversalStatus::PermanentlyFailed);
+    assert_eq!(task(&app, id).await.call.state, CallState::Failed);
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 1);
     assert_eq!(app.reversed_at_stripe("tr_gone"), 0);
 }
 
@@ -121,10 +123,9 @@ async fn a_parked_message_that_is_moved_back_records_what_stripe_had_done_all_th
     let parked = app.vhost.take("reversals.parked").await;
     app = without_worker(app).await;
     fails(&app, 1, 10_000).await;
-    let id = reversal_id(&app, 0, 0).await.to_string();
     app.sim.add_transfer("tr_gone", 6_000, "eur", "acct_1");
     let url = format!("{}/v1/transfers/tr_gone/reversals", app.sim.base_url());
-    let form = [("amount", "6000"), ("metadata[reversal_id]", id.as_str())];
+    let form = [("amount", "6000"), ("metadata[clawback_claim]", "stripe:re_1")];
     let answer = app.http.post(url).bearer_auth("sk_test_of_the_tests").form(&form).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     app.vhost.put("reversals", &parked).await;
@@ -157,13 +158,12 @@ async fn what_stripe_had_done_all_the_same_is_recorded_and_counts(app: TestApp) 
     let id = reversal_id(&app, 0, 0).await;
     is_given_up(&app, id).await;
     fails(&app, 1, 5_000).await;
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    match app.ledger().replay_reversal(id, &note()).await {
+    match app.ledger().replay(CallKind::Reverse, &id.to_string(), &note()).await {
         Err(LedgerError::Conflict(why)) => assert!(why.contains("nothing is owed"), "{why}"),
         other => panic!("{other:?}"),
     }
-    let task = app.ledger().replay(&task, &note()).await.unwrap();
-    app.ledger().succeed(&task, "trr_1", false, &note()).await.unwrap();
+    let outcome = TryOutcome::Done { stripe_id: "trr_1".into(), externally: false };
+    app.ledger().report(&task(&app, id).await, outcome, note()).await.unwrap();
     assert_eq!(statuses(&app).await, ["partially_reversed", "completed"]);
     app.refund_of(8_000, 2).await;
     assert_eq!((asked(&app, 0).await, asked(&app, 1).await), (vec![3_000, 1_800], vec![1_500, 2_400]));

@@ -1,11 +1,12 @@
 //! The provider has reversed the transfer together with the refund, and says so when the refund is recorded already: what
 //! Stripe was not asked for is called off, and of the rest the operator is told.
 
+use clawback::ledger::{CallKind, Note};
 use serde_json::{Value, json};
 
 use super::{
-    BUT_FOR_JOBS, all_jobs_are_settled, answered, fails, reversal_id, statuses, stripe_is_asked, with_worker,
-    without_worker,
+    BUT_FOR_JOBS, all_jobs_are_settled, answered, fails, fails_permanently, reversal_id, statuses, stripe_is_asked,
+    with_worker, without_worker,
 };
 use crate::support::{TestApp, both_databases, hyperswitch_event, refund_event, two_sellers};
 
@@ -42,7 +43,8 @@ async fn what_the_provider_has_reversed_is_called_off_though_the_refund_was_repo
     let refund = app.refund_view("re_1").await;
     assert_eq!((&refund["status"], &refund["attention"]), (&json!("nothing_to_reverse"), &Value::Null));
     for reversal in refund["reversals"].as_array().unwrap() {
-        assert_eq!(reversal["failure_code"], "reversed_by_provider", "{reversal}");
+        let state = (&reversal["status"], &reversal["failure_code"]);
+        assert_eq!(state, (&json!("called_off"), &json!("reversed_by_provider")), "{reversal}");
     }
     assert_eq!(statuses(&app).await, ["completed", "completed"]);
     let (refund, history) = (app.refund_view("re_1").await, app.db.count(BUT_FOR_JOBS).await);
@@ -98,14 +100,15 @@ async fn what_was_given_up_by_then_is_not_replayed_and_a_failure_adds_to_the_att
     app.refund(10_000).await;
     let id = reversal_id(&app, 0, 0).await;
     stripe_is_asked(&app, id).await;
-    let task = app.ledger().reversal_task(id).await.unwrap().unwrap();
-    let why = clawback::ledger::Failure { code: "rejected".into(), message: "no".into() };
-    let note = clawback::ledger::Note::new("ada", "a test");
-    app.ledger().fail(&task, &why, &note).await.unwrap();
+    fails_permanently(&app, id).await;
     stripe_has_reversed(&app, "evt_again", 10_000).await;
-    let refused = app.ledger().replay_reversal(id, &note).await.unwrap_err().to_string();
-    assert!(refused.contains("nothing is owed") && refused.contains("the provider had reversed"), "{refused}");
+    let note = Note::new("ada", "a test");
+    let refused = app.ledger().replay(CallKind::Reverse, &id.to_string(), &note).await.unwrap_err().to_string();
+    assert!(refused.contains("nothing is owed") && refused.contains("the provider reversed"), "{refused}");
     fails(&app, 1, 10_000).await;
     let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
-    assert!(attention.contains("given up (rejected)") && attention.contains("has the money again"), "{attention}");
+    assert!(
+        attention.contains("failed permanently (rejected)") && attention.contains("has the money again"),
+        "{attention}"
+    );
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clawback::ledger::{CreateTransferJob, Ledger, NewPayment, ReverseTransferJob, WebhookEvent};
+use clawback::ledger::{CallJob, CallKind, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent};
 use clawback::stripe::Client;
-use clawback::worker::{CreateTransfer, JobContext, KillSwitch, Limiter, ReverseTransfer, Timing};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -33,16 +33,9 @@ const STEPS: usize = 250;
 /// A message, on the broker that the test plays.
 #[derive(Clone)]
 struct Message {
-    job: Job,
+    kind: CallKind,
+    job: CallJob,
     parked_reason: Option<String>,
-}
-
-/// As the outbox holds it.
-#[derive(Clone, Copy, serde::Deserialize)]
-#[serde(untagged)]
-enum Job {
-    Reverse(ReverseTransferJob),
-    Create(CreateTransferJob),
 }
 
 pub(super) struct World {
@@ -52,8 +45,9 @@ pub(super) struct World {
     look: DatabaseConnection,
     ledger: Ledger,
     sim: Sim,
-    worker: JobContext,
-    kill_switch: Arc<KillSwitch>,
+    worker: Caller,
+    /// In another process: it shares nothing with the first but the database.
+    other_worker: Caller,
     queue: Vec<Message>,
     parked: Vec<Message>,
     events: Vec<WebhookEvent>,
@@ -67,10 +61,11 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let db = Db::create(Backend::Sqlite).await;
         let look = db.connect().await;
-        let ledger = Ledger::connect(&db.url, Duration::from_millis(1)).await.unwrap();
+        let (ledger, other) = (connect(&db.url).await, connect(&db.url).await);
         ledger.migrate_up().await.unwrap();
         let sim = Sim::start();
-        let (worker, kill_switch) = start_worker(&ledger, &sim, CALL_TIMEOUT);
+        let worker = start_worker(&ledger, &sim, CALL_TIMEOUT);
+        let other_worker = start_worker(&other, &sim, CALL_TIMEOUT);
         let (payments, events) = scenario(&mut rng);
         let mut targets = Vec::new();
         for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
@@ -82,7 +77,7 @@ impl World {
             targets.push(id);
         }
         let (queue, parked) = (Vec::new(), Vec::new());
-        Self { seed, rng, db, look, ledger, sim, worker, kill_switch, queue, parked, events, payments, targets }
+        Self { seed, rng, db, look, ledger, sim, worker, other_worker, queue, parked, events, payments, targets }
     }
 
     /// Everything happens in random order, and goes wrong.
@@ -115,9 +110,10 @@ impl World {
         }
         self.calls_have_ended().await;
         self.settle_pending_at_stripe();
-        (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim, PATIENT_CALL_TIMEOUT);
+        self.start_workers(PATIENT_CALL_TIMEOUT);
         tokio::time::timeout(DEADLINE, async {
-            for round in 0.. {
+            let mut replayed = false;
+            loop {
                 while !self.queue.is_empty() {
                     self.deliver(false).await;
                     self.relay().await;
@@ -126,10 +122,11 @@ impl World {
                 self.relay().await;
                 if self.queue.is_empty() && self.nothing_is_open().await {
                     // What was given up is replayed once; what is given up again has a reason that stays.
-                    match round {
-                        0 => self.replay_what_was_given_up().await,
-                        _ => break,
+                    if replayed {
+                        break;
                     }
+                    self.replay_what_was_given_up().await;
+                    replayed = true;
                 }
             }
         })
@@ -141,12 +138,17 @@ impl World {
     async fn nothing_is_open(&self) -> bool {
         let uncreated = "seller_transfers WHERE status IN ('pending', 'failed')";
         let owed = "reversals WHERE status = 'pending'";
-        count(&self.look, uncreated).await + count(&self.look, owed).await == 0
+        let mut open = 0;
+        for rows in [uncreated, owed, "calls WHERE state = 'open'"] {
+            open += count(&self.look, rows).await;
+        }
+        open == 0
     }
 
     pub(super) async fn remove(self) {
         self.look.close().await.unwrap();
         self.ledger.close().await.unwrap();
+        self.other_worker.ledger.close().await.unwrap();
         self.db.drop_it().await;
     }
 
@@ -207,19 +209,15 @@ impl World {
     async fn let_a_day_pass(&mut self) {
         self.calls_have_ended().await;
         self.sim.advance(Duration::from_secs(25 * 60 * 60));
-        for table in ["reversals", "seller_transfers"] {
-            for (id, started) in self.epochs(table).await {
-                let earlier = (started - chrono::TimeDelta::hours(25)).to_rfc3339();
-                let sql = format!("UPDATE {table} SET epoch_started_at = '{earlier}' WHERE id = x'{id}'");
-                self.look.execute_unprepared(&sql).await.unwrap();
-            }
+        for (id, started) in self.generations().await {
+            let earlier = (started - chrono::TimeDelta::hours(25)).to_rfc3339();
+            let sql = format!("UPDATE calls SET generation_started_at = '{earlier}' WHERE id = x'{id}'");
+            self.look.execute_unprepared(&sql).await.unwrap();
         }
     }
 
-    async fn epochs(&self, table: &str) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
-        let started = "epoch_started_at IS NOT NULL";
-        let sql = format!("SELECT hex(id) AS id, epoch_started_at AS started FROM {table} WHERE {started}");
-        let rows = rows(&self.look, &sql).await;
+    async fn generations(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let rows = rows(&self.look, "SELECT hex(id) AS id, generation_started_at AS started FROM calls").await;
         rows.iter()
             .map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap()))
             .collect()
@@ -237,33 +235,28 @@ impl World {
     /// The operator's part, for rows whose parked message the broker may have lost.
     async fn replay_what_was_given_up(&mut self) {
         self.parked.clear();
-        let owed = "reversals WHERE status = 'permanently_failed' AND failure_code <> 'transfer_not_created'";
-        let uncreated = "seller_transfers WHERE status = 'permanently_failed' AND stripe_transfer_id IS NULL";
-        for (table, is_creation) in [(owed, false), (uncreated, true)] {
-            for row in rows(&self.look, &format!("SELECT lower(hex(id)) AS id FROM {table}")).await {
-                let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap();
-                let job = match is_creation {
-                    true => Job::Create(CreateTransferJob { transfer_id: id }),
-                    false => Job::Reverse(ReverseTransferJob { reversal_id: id }),
-                };
-                self.queue.push(Message { job, parked_reason: Some("replayed in the end".into()) });
-            }
+        let failed = "SELECT lower(hex(id)) AS id, kind FROM calls WHERE state = 'failed'";
+        for row in rows(&self.look, failed).await {
+            let job = CallJob { call_id: Uuid::parse_str(row["id"].as_str().unwrap()).unwrap() };
+            let kind = if row["kind"] == "reverse" { CallKind::Reverse } else { CallKind::Create };
+            self.queue.push(Message { kind, job, parked_reason: Some("replayed in the end".into()) });
         }
     }
 
     async fn sweep(&self) {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        self.ledger.sweep(100).await.unwrap();
-        self.ledger.sweep_creations(100).await.unwrap();
+        self.ledger.sweep(CallKind::Reverse, 100).await.unwrap();
+        self.ledger.sweep(CallKind::Create, 100).await.unwrap();
     }
 
     /// The relay's part: whatever is new in the outbox goes into the queue.
     async fn relay(&mut self) {
-        let unpublished = "SELECT payload FROM outbox WHERE published_at IS NULL ORDER BY id";
+        let unpublished = "SELECT kind, payload FROM outbox WHERE published_at IS NULL ORDER BY id";
         let jobs = rows(&self.look, unpublished).await;
         for row in &jobs {
             let job = serde_json::from_str(row["payload"].as_str().unwrap()).unwrap();
-            self.queue.push(Message { job, parked_reason: None });
+            let kind = if row["kind"] == REVERSE_TRANSFER { CallKind::Reverse } else { CallKind::Create };
+            self.queue.push(Message { kind, job, parked_reason: None });
         }
         if !jobs.is_empty() {
             let mark = "UPDATE outbox SET published_at = created_at WHERE published_at IS NULL";
@@ -277,9 +270,8 @@ impl World {
             return;
         }
         // Nobody probes here: the worker is started anew.
-        if self.kill_switch.is_off() {
-            let timeout = if with_deaths { CALL_TIMEOUT } else { PATIENT_CALL_TIMEOUT };
-            (self.worker, self.kill_switch) = start_worker(&self.ledger, &self.sim, timeout);
+        if self.worker.breaker.is_open() || self.other_worker.breaker.is_open() {
+            self.start_workers(if with_deaths { CALL_TIMEOUT } else { PATIENT_CALL_TIMEOUT });
         }
         let index = self.rng.random_range(0..self.queue.len());
         let message = self.queue.swap_remove(index);
@@ -289,11 +281,16 @@ impl World {
         };
         let outcome = if self.rng.random_bool(0.15) {
             let (first, second) = (polls(&mut self.rng), polls(&mut self.rng));
-            let (one, other) = tokio::join!(self.handle(message.clone(), first), self.handle(message.clone(), second));
+            let second_worker = if self.rng.random_bool(0.5) { &self.worker } else { &self.other_worker };
+            let (one, other) = tokio::join!(
+                handle(&self.worker, message.clone(), first),
+                handle(second_worker, message.clone(), second)
+            );
             one.or(other)
         } else {
             let polls = polls(&mut self.rng);
-            self.handle(message.clone(), polls).await
+            let worker = if self.rng.random_bool(0.5) { &self.worker } else { &self.other_worker };
+            handle(worker, message.clone(), polls).await
         };
         match outcome {
             Some(Outcome::Done) => {}
@@ -309,25 +306,9 @@ impl World {
         }
     }
 
-    /// Runs the job until it is done, or has been polled that often: the worker dies at that await.
-    async fn handle(&self, message: Message, mut polls: usize) -> Option<Outcome> {
-        let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "any");
-        delivery.parked_reason = message.parked_reason;
-        let worker = self.worker.clone();
-        let mut job = pin!(async {
-            match message.job {
-                Job::Reverse(job) => ReverseTransfer::new(worker).handle(job, delivery).await,
-                Job::Create(job) => CreateTransfer::new(worker).handle(job, delivery).await,
-            }
-        });
-        poll_fn(|context| {
-            if polls == 0 {
-                return Poll::Ready(None);
-            }
-            polls -= 1;
-            job.as_mut().poll(context).map(Some)
-        })
-        .await
+    fn start_workers(&mut self, call_timeout: Duration) {
+        self.worker = start_worker(&self.ledger, &self.sim, call_timeout);
+        self.other_worker = start_worker(&self.other_worker.ledger, &self.sim, call_timeout);
     }
 
     async fn calls_have_ended(&self) {
@@ -346,13 +327,38 @@ impl World {
     }
 }
 
-fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> (JobContext, Arc<KillSwitch>) {
+async fn connect(url: &str) -> Ledger {
+    let grace = Duration::from_millis(1);
+    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4 };
+    Ledger::connect(url, options).await.unwrap()
+}
+
+/// Runs the job until it is done, or has been polled that often: the worker dies at that await. What it has handed to the
+/// ledger by then may still be committed, as by a database whose client has died.
+async fn handle(worker: &Caller, message: Message, mut polls: usize) -> Option<Outcome> {
+    let mut delivery = Delivery::new(Uuid::now_v7().to_string(), "any");
+    delivery.parked_reason = message.parked_reason;
+    let mut job = pin!(async {
+        match message.kind {
+            CallKind::Reverse => worker.handle(ReverseTransfer(message.job), delivery).await,
+            CallKind::Create => worker.handle(CreateTransfer(message.job), delivery).await,
+        }
+    });
+    poll_fn(|context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        job.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
     let key = secrecy::SecretString::from("sk_test_of_the_seeds");
     let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(call_timeout);
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
-    let (limiter, kill_switch) = (Arc::new(Limiter::new(100_000)), Arc::new(KillSwitch::new()));
-    let switch = Arc::clone(&kill_switch);
-    let context = JobContext { ledger: ledger.clone(), stripe, limiter, kill_switch: switch, policy, timing };
-    (context, kill_switch)
+    let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
+    Caller { ledger: ledger.clone(), stripe, limiter, breaker, policy, timing }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
-use clawback::ledger::{Ledger, NewPayment, NewTransfer};
+use clawback::ledger::{Ledger, LedgerOptions, NewPayment, NewTransfer};
 use futures_util::FutureExt;
 use serde_json::Value;
 use stripe_sim::Sim;
@@ -19,6 +19,13 @@ use super::{Backend, Db, Finished, Vhost, clawback, count, eventually, sign, sig
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 
 const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
+
+/// The options of a ledger that a test opens itself.
+pub(crate) const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
+    reversal_grace: Duration::from_secs(1),
+    creation_grace: Duration::from_secs(1),
+    max_connections: 20,
+};
 
 /// A running Clawback.
 pub(crate) struct TestApp {
@@ -76,7 +83,7 @@ impl TestApp {
         sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
         sim.add_transfer("tr_2", 3_000, "eur", "acct_2");
         let settings = settings(&db.url, &vhost.amqp_url, &sim.base_url());
-        let ledger = Ledger::connect(&db.url, Duration::from_secs(1)).await.unwrap();
+        let ledger = Ledger::connect(&db.url, LEDGER_OPTIONS).await.unwrap();
         let mut app = Self {
             base_url: String::new(),
             webhook_secret: "whsec_of_the_tests".into(),

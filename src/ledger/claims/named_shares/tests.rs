@@ -11,6 +11,7 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
     transfer::Model {
         id: Uuid::now_v7(),
         payment_id: Uuid::nil(),
+        position: 0,
         seller_id: "s".into(),
         stripe_transfer_id: Some(stripe_transfer_id.into()),
         destination: "acct_1".into(),
@@ -18,18 +19,9 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
         amount_reversed: 0,
         currency: "eur".into(),
         status: TransferStatus::Completed,
-        retry_count: 0,
-        next_retry_at: None,
-        failure_code: None,
-        failure_message: None,
+        created_by_us: false,
         created_at: at,
         updated_at: at,
-        epoch: 0,
-        epoch_started_at: None,
-        doubtful_since: None,
-        absent_since: None,
-        sweep_after: None,
-        sweep_count: 0,
     }
 }
 

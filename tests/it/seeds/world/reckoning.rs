@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::World;
 use crate::support::{count, rows};
 
@@ -12,11 +10,12 @@ impl World {
     async fn reckon_creations(&self) {
         let seed = self.seed;
         let theirs = self.sim.ledger();
-        let created = "SELECT lower(hex(id)) AS id, amount, stripe_transfer_id AS transfer FROM seller_transfers
-            WHERE epoch_started_at IS NOT NULL";
+        let created = "SELECT p.payment_ref || ':' || t.position AS name, t.amount, t.stripe_transfer_id AS transfer
+            FROM seller_transfers t JOIN payments p ON p.id = t.payment_id WHERE t.created_by_us";
         for row in rows(&self.look, created).await {
-            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
-            let ours = theirs.transfers.values().filter(|of| of.metadata.get("clawback_transfer_id") == Some(&id));
+            let name = row["name"].as_str().unwrap();
+            let named = |of: &&stripe_sim::Transfer| of.metadata.get("clawback_transfer").is_some_and(|of| of == name);
+            let ours = theirs.transfers.values().filter(named);
             let ours: Vec<_> = ours.map(|of| (of.id.as_str(), of.amount)).collect();
             let expected = (row["transfer"].as_str().unwrap_or("none"), row["amount"].as_i64().unwrap());
             assert_eq!(ours, [expected], "seed {seed}: {row}");
@@ -28,24 +27,25 @@ impl World {
         self.reckon_creations().await;
         let seed = self.seed;
         let theirs = self.sim.ledger();
-        let mut effects: HashMap<String, Vec<(i64, String)>> = HashMap::new();
+        let mut effects: HashMap<(String, String), Vec<(i64, String)>> = HashMap::new();
         for transfer in theirs.transfers.values() {
             for reversal in &transfer.reversals {
-                if let Some(id) = reversal.metadata.get("reversal_id") {
-                    effects.entry(id.clone()).or_default().push((reversal.amount, reversal.id.clone()));
+                if let Some(claim) = reversal.metadata.get("clawback_claim") {
+                    let effect = effects.entry((transfer.id.clone(), claim.clone())).or_default();
+                    effect.push((reversal.amount, reversal.id.clone()));
                 }
             }
         }
         let all = "SELECT lower(hex(r.id)) AS id, r.status, r.amount, r.stripe_reversal_id,
-                r.externally_reversed AS foreign_hand, r.failure_code, t.stripe_transfer_id AS transfer,
-                f.failed_at AS refund_failed_at
-            FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id JOIN refunds f ON f.id = r.refund_id";
+                r.externally_reversed AS foreign_hand, k.state, k.failure_code, k.requested_at,
+                t.stripe_transfer_id AS transfer, c.source || ':' || c.reference AS claim, c.failed_at AS claim_failed_at
+            FROM reversals r JOIN calls k ON k.id = r.id JOIN seller_transfers t ON t.id = r.transfer_id
+            JOIN claims c ON c.id = r.claim_id";
         let rows = rows(&self.look, all).await;
-        let refunds = count(&self.look, "refunds").await;
-        assert!(refunds > 0, "seed {seed}: nothing happened");
+        assert!(count(&self.look, "claims").await > 0, "seed {seed}: nothing happened");
         for row in &rows {
-            let id = Uuid::parse_str(row["id"].as_str().unwrap()).unwrap().to_string();
-            let effect = effects.remove(&id).unwrap_or_default();
+            let name = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+            let effect = effects.remove(&(name("transfer"), name("claim"))).unwrap_or_default();
             let foreign_hand = row["foreign_hand"] == true || row["foreign_hand"] == 1;
             match (row["status"].as_str().unwrap(), foreign_hand) {
                 ("reversed", false) => {
@@ -54,12 +54,14 @@ impl World {
                     assert_eq!(effect, [expected], "seed {seed}: {row}");
                 }
                 ("reversed", true) => assert_eq!(effect, [], "seed {seed}: {row}"),
-                ("permanently_failed", _) if row["failure_code"] == "refund_failed" => {
+                ("called_off", _) => {
                     assert_eq!(effect, [], "seed {seed}: called off, although it happened: {row}");
+                    assert!(!row["claim_failed_at"].is_null(), "seed {seed}: called off, although it is owed: {row}");
+                    assert!(row["requested_at"].is_null(), "seed {seed}: called off, although it was asked for: {row}");
                 }
                 ("permanently_failed", _) => {
                     assert_eq!(effect, [], "seed {seed}: given up, although it happened: {row}");
-                    if !row["refund_failed_at"].is_null() {
+                    if !row["claim_failed_at"].is_null() {
                         continue; // Not owed any more, and so not replayed.
                     }
                     let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
@@ -74,8 +76,17 @@ impl World {
             (SELECT COALESCE(SUM(amount), 0) FROM reversals r WHERE r.transfer_id = t.id AND r.status = 'reversed')";
         assert_eq!(count(&self.look, unsettled).await, 0, "seed {seed}: a transfer does not follow from its reversals");
         let silent =
-            "refunds f JOIN reversals r ON r.refund_id = f.id WHERE f.failed_at IS NOT NULL AND f.attention IS NULL
+            "claims f JOIN reversals r ON r.claim_id = f.id WHERE f.failed_at IS NOT NULL AND f.attention IS NULL
             AND r.status = 'reversed'";
         assert_eq!(count(&self.look, silent).await, 0, "seed {seed}: nobody is told of what a failed refund took");
+        let disagreeing = "reversals r JOIN calls k ON k.id = r.id WHERE (r.status, k.state) NOT IN
+            (VALUES ('reversed', 'done'), ('permanently_failed', 'failed'), ('called_off', 'called_off'))";
+        assert_eq!(
+            count(&self.look, disagreeing).await,
+            0,
+            "seed {seed}: a call says something else than its reversal"
+        );
+        let uncreated = "seller_transfers t JOIN calls k ON k.id = t.id WHERE k.state <> 'done' OR NOT t.created_by_us";
+        assert_eq!(count(&self.look, uncreated).await, 0, "seed {seed}: a call says something else than its transfer");
     }
 }

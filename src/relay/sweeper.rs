@@ -59,7 +59,7 @@ impl Sweeper {
             }
         }
         if kind == CallKind::Reverse {
-            store::prune(self.ledger.db()).await?;
+            store::prune(self.ledger.relay_db()).await?;
         }
         Ok(())
     }

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query};
-use sea_orm::{ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement, Value,
+};
 use uuid::Uuid;
 
 use crate::ledger::schema::outbox::{Column, Entity, Model};
-use crate::ledger::{in_future, now};
+use crate::ledger::{id_set, in_future, in_ids, now};
 
 /// How long a claimed row stays with its relay: longer than the publisher waits for a connection and a confirm together.
 const LEASE: Duration = Duration::from_secs(40);
@@ -45,16 +48,7 @@ pub(super) async fn claim(db: &DatabaseConnection, limit: u64) -> Result<Vec<Mod
 
 /// Marks rows that the broker has confirmed.
 pub(super) async fn mark_published(db: &DatabaseConnection, ids: &[Uuid]) -> Result<(), DbErr> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    Entity::update_many()
-        .col_expr(Column::PublishedAt, Expr::value(Some(now())))
-        .col_expr(Column::LastError, Expr::value(None::<String>))
-        .filter(Column::Id.is_in(ids.iter().copied()))
-        .exec(db)
-        .await?;
-    Ok(())
+    set_rows(db, "published_at = $2, last_error = NULL", ids, vec![now().into()]).await
 }
 
 /// Gives rows back that the broker did not take, to be claimed again after `pause`.
@@ -64,17 +58,18 @@ pub(super) async fn give_back(
     pause: Duration,
     error: &str,
 ) -> Result<(), DbErr> {
+    set_rows(db, "claimed_until = $2, last_error = $3", ids, vec![in_future(pause).into(), error.into()]).await
+}
+
+/// One statement whatever the number of rows, so its plan is kept.
+async fn set_rows(db: &DatabaseConnection, set: &str, ids: &[Uuid], mut values: Vec<Value>) -> Result<(), DbErr> {
     if ids.is_empty() {
         return Ok(());
     }
-    Entity::update_many()
-        .col_expr(Column::ClaimedUntil, Expr::value(Some(in_future(pause))))
-        .col_expr(Column::LastError, Expr::value(Some(error.to_owned())))
-        .filter(Column::Id.is_in(ids.iter().copied()))
-        .filter(Column::PublishedAt.is_null())
-        .exec(db)
-        .await?;
-    Ok(())
+    let backend = db.get_database_backend();
+    let sql = format!("UPDATE outbox SET {set} WHERE id {} AND published_at IS NULL", in_ids(backend));
+    values.insert(0, id_set(ids));
+    db.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await.map(drop)
 }
 
 /// When the next claimed row comes free, if any is claimed.

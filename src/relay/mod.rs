@@ -1,7 +1,12 @@
-//! The relay: publishes what the outbox holds, and marks only what the broker has confirmed.
+//! Brings committed jobs to the broker: the relay publishes the outbox and marks what the broker confirmed; the sweeper refills
+//! it with what was lost. Both run in `run` and `serve`, in as many processes as there are.
 //!
-//! A row that is published but not marked (a crash in between) is published again: a duplicate, which the worker
-//! tolerates. A row is never marked and not published.
+//! A row that is published but not marked (a crash in between) is published again: a duplicate, which the worker tolerates. A
+//! row is never marked and not published.
+
+mod listen;
+mod store;
+mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +17,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{announcements, store};
+pub use sweeper::Sweeper;
+
 use crate::ledger::schema::outbox;
 use crate::ledger::{Ledger, now};
 
@@ -47,13 +53,13 @@ impl Relay {
     /// A relay for the ledger's outbox. `fallback` is how often it looks when nothing wakes it.
     #[must_use]
     pub fn new(ledger: &Ledger, broker: Broker, publisher: Publisher, routes: Vec<Route>, fallback: Duration) -> Self {
-        let (db, wake) = (ledger.db().clone(), Arc::clone(ledger.outbox_wake()));
+        let (db, wake) = (ledger.relay_db().clone(), Arc::clone(ledger.outbox_wake()));
         Self { db, wake, broker, publisher, routes, fallback }
     }
 
     /// Runs until `stop`. What is in flight then is still confirmed and marked.
     pub async fn run(self, stop: CancellationToken) {
-        let listening = announcements::listen(&self.db, Arc::clone(&self.wake));
+        let listening = listen::listen(&self.db, Arc::clone(&self.wake));
         tokio::select! {
             () = self.publish_for_ever(&stop) => {}
             () = listening => {}

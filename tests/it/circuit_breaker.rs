@@ -16,7 +16,7 @@ async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestAp
     app.sim.allow_keys(["sk_test_another"]);
     app.refund(10_000).await;
     let stripe = stripe_is(&app, "degraded").await;
-    assert!(stripe["reason"].as_str().unwrap().contains("kill switch"), "{stripe}");
+    assert!(stripe["reason"].as_str().unwrap().contains("the circuit breaker is open"), "{stripe}");
     // Probes go on, and jobs are not taken: the calls to reverse stay as few as were in flight.
     let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 3;
     app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
@@ -50,7 +50,7 @@ async fn an_outage_with_a_thousand_open_reversals_parks_none_of_them(mut app: Te
     stripe_is(&app, "degraded").await;
     let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 10;
     app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
-    let retries = app.db.count("reversals WHERE retry_count > 0").await;
+    let retries = app.db.count("calls WHERE attempts > 0").await;
     assert!(retries <= 40, "{retries} jobs used up a retry, more than were in flight");
 
     app.sim.clear_faults();
@@ -73,7 +73,7 @@ async fn an_outage_in_which_stripe_answers_reads_parks_nothing(mut app: TestApp)
     };
     app.sim.wait_for(tried, crate::support::DEADLINE).await.unwrap();
     assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
-    let retries = app.db.count("reversals WHERE retry_count > 0").await;
+    let retries = app.db.count("calls WHERE attempts > 0").await;
     assert!(retries <= 15, "{retries} jobs used up a retry, more than it takes to notice the outage");
 
     app.sim.clear_faults();
