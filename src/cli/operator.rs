@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(parse_status::<ReversalStatus>("permanently_failed").unwrap(), ReversalStatus::PermanentlyFailed);
         assert_eq!(
             parse_status::<ReversalStatus>("done").unwrap_err(),
-            "allowed: pending, reversed, permanently_failed"
+            "allowed: pending, reversed, permanently_failed, called_off, closed"
         );
         assert!(parse_status::<TransferStatus>("done").unwrap_err().contains("reversal_pending"));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{SubsecRound, TimeDelta, Utc};
 use clawback::ledger::{CallKind, CallState, Failure, LedgerError, Note, Postponement, Remainder, Task, TryOutcome};
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
@@ -421,7 +421,8 @@ async fn read(app: &TestApp, task: &Task) -> Task {
 }
 
 fn postponement(remainder: Remainder) -> Postponement {
-    let until = Utc::now() + Duration::from_secs(60);
+    // What both databases keep.
+    let until = (Utc::now() + Duration::from_secs(60)).trunc_subsecs(6);
     let failure = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
     Postponement { until, counted: true, remainder, failure }
 }
