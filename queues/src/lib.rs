@@ -3,19 +3,15 @@
 
 mod acknowledge;
 mod broker;
-mod connection_state;
-mod delivery;
+mod connection;
 #[cfg(any(doc, doctest))]
 pub mod docs;
-mod handler;
 mod headers;
 mod job;
 mod measure;
 mod message;
-mod outcome;
 mod parking;
 mod publisher;
-mod reconnect;
 mod retry_policy;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -25,12 +21,9 @@ mod worker;
 #[cfg(feature = "management")]
 pub use broker::ManagementError;
 pub use broker::{Broker, BrokerError, Difference, QueueStatus, TopologyReport};
-pub use connection_state::ConnectionState;
-pub use delivery::Delivery;
-pub use handler::Handler;
-pub use job::Job;
+pub use connection::ConnectionState;
+pub use job::{Delivery, Handler, Job, Outcome};
 pub use message::Message;
-pub use outcome::Outcome;
 pub use parking::{ParkedJob, Parking, ParkingError, Selection, Verdict};
 pub use publisher::{PublishError, Publisher};
 pub use retry_policy::RetryPolicy;

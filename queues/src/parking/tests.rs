@@ -1,4 +1,4 @@
-//! What takes ten minutes for users, in rounds of a quarter of a second; against a real broker, which `./dev test` sets up.
+//! Rounds of a quarter of a second instead of ten minutes, on a real broker.
 
 use super::{ParkedJob, Parking, Selection, Verdict};
 use crate::{Message, Publisher, RetryPolicy, testing::TestQueue};

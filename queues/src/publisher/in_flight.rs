@@ -1,27 +1,20 @@
-//! The messages that were written and are not answered yet, and what each answer means. Used by the publisher's task.
-//! It knows no connection.
-//!
-//! The broker sends a message's return before its ack. lapin keeps returns in a queue, and each confirm that resolves takes
-//! the first one along, whoever's it is. So a message's own return may come with the confirm of an older or of a younger
-//! message, but never later than its turn: at any time there are no more returns in lapin than returned messages that are
-//! unanswered. When the message at the front is answered, and every other answer that is there has been looked at, then
-//! the returns still in lapin belong to unanswered messages, all of which are younger; and returns are taken in the order
-//! in which they came, which is that of publishing. So the front's own has been taken if there was one: messages are
-//! settled from the front only.
+//! The messages that are written and unanswered, and what each answer means.
 
-use super::{PublishError, woken::Woken};
+use super::PublishError;
 use crate::measure::PublisherMetrics;
+use futures_util::task::AtomicWaker;
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
 };
 use tokio::{sync::oneshot, time::Instant};
 
 pub(super) type Receipt = oneshot::Sender<Result<(), PublishError>>;
 
-/// What came back for one message. The return that it carries may be another message's.
+/// The answer to one message. The return that it carries may be another message's.
 #[derive(Debug)]
 pub(super) enum Answer {
     Acked(Option<Returned>),
@@ -30,7 +23,7 @@ pub(super) enum Answer {
     Lost(String),
 }
 
-/// What tells one message from another: the id, and where it went, since a job's copies share the id.
+/// Identifies a message: a job's copies share the id but not the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Route {
     id: String,
@@ -51,12 +44,15 @@ pub(super) struct Returned {
     pub(super) reply: String,
 }
 
-/// In the order of writing.
+/// In the order of writing, and settled from the front only: the broker sends a return before its ack, and lapin hands the
+/// oldest return that it holds to whichever confirm resolves next. A message's own return may so come with the confirm of an
+/// older or a younger message. Once the front is answered and every answer so far has been looked at, lapin can hold returns
+/// of younger messages only: the front's own return, if any, has been taken.
 pub(super) struct InFlight<F> {
     entries: VecDeque<Entry<F>>,
-    /// How many were written before the front: entries are numbered from 0 on.
+    /// How many were written before the front: entries are numbered from 0.
     settled: u64,
-    /// The numbers of entries that may have been answered since they were looked at.
+    /// The numbers of entries that may have been answered since the last look.
     woken: Arc<Woken>,
     returned: HashMap<Route, VecDeque<String>>,
     refused: bool,
@@ -91,7 +87,7 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         self.entries.is_empty()
     }
 
-    /// Whether a queue has refused (nacked) a message since this was last forgotten.
+    /// Whether a queue refused (nacked) a message since the last [`forget_refusals`](Self::forget_refusals).
     pub(super) fn was_refused(&self) -> bool {
         self.refused
     }
@@ -119,12 +115,12 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         started
     }
 
-    /// Ready when the front has been answered, and has been settled together with all answered messages behind it.
+    /// Ready once the front, and all answered messages behind it, are settled.
     pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
         self.woken.register(context.waker());
-        // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier
-        // answers, since lapin gives one answer after the other, each with its wake-up. So what was answered before the
-        // last of the prefix has been looked at when this ends.
+        // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier answers,
+        // because lapin answers and wakes one after the other. So everything answered before the last of the prefix has
+        // been looked at when this ends.
         loop {
             let numbers = self.woken.take();
             if numbers.is_empty() {
@@ -200,6 +196,46 @@ fn look<F: Future<Output = Answer> + Unpin>(
         returned.entry(route).or_default().push_back(reply);
     }
     Ok(())
+}
+
+/// The numbers of the futures that were woken, so only those are polled, and the task to wake for them.
+#[derive(Default)]
+struct Woken {
+    numbers: Mutex<Vec<u64>>,
+    task: AtomicWaker,
+}
+
+struct Number {
+    number: u64,
+    woken: Arc<Woken>,
+}
+
+impl Woken {
+    /// The waker of the future with this number.
+    fn waker(self: &Arc<Self>, number: u64) -> Waker {
+        Waker::from(Arc::new(Number { number, woken: Arc::clone(self) }))
+    }
+
+    /// The task to wake from now on. Call it before [`take`](Self::take), or a wake-up is missed.
+    fn register(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    /// The numbers since the last call, in the order of their wake-ups, perhaps with duplicates.
+    fn take(&self) -> Vec<u64> {
+        mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Wake for Number {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        self.woken.task.wake();
+    }
 }
 
 #[cfg(test)]

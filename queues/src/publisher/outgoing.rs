@@ -1,10 +1,10 @@
-//! A message on its way out, and the one place that publishes. Used by the publisher's task. It never retries.
+//! A message with its AMQP properties, and the one place that publishes.
 
 use super::{
     PublishError,
     in_flight::{Answer, Returned, Route},
 };
-use crate::{Message, broker::text, headers};
+use crate::{Message, connection::text, headers};
 use chrono::Utc;
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -14,14 +14,14 @@ use lapin::{
 };
 use std::sync::Arc;
 
-/// AMQP's `delivery_mode` for a message that survives a restart of the broker.
+/// AMQP's `delivery_mode` for messages that survive a restart.
 pub(crate) const PERSISTENT: u8 = 2;
-/// Quorum queues take 0 to 4 for normal and more for high.
+/// Quorum queues take 0 to 4 as normal and more as high.
 const HIGH_PRIORITY: u8 = 5;
-/// RabbitMQ 4's default for `max_message_size` (3.x: 128 MiB). A message that is larger costs the whole channel, with all
-/// that is in flight on it.
+/// RabbitMQ 4's default for `max_message_size` (3.x: 128 MiB). A larger message costs the whole channel, with everything in
+/// flight on it.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
-/// A W3C `traceparent` has 55 bytes; headers share one frame, which must not burst.
+/// A W3C `traceparent` has 55 bytes; all headers share one frame.
 const MAX_TRACEPARENT_BYTES: usize = 255;
 
 /// A message with its AMQP properties.
@@ -35,7 +35,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Checks what AMQP limits, and sets the properties.
+    /// Checks AMQP's limits and sets the properties.
     pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
         let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent, high_priority } =
             message;
@@ -78,8 +78,8 @@ impl Outgoing {
         Route::new(self.id.as_str(), self.exchange.as_str(), self.routing_key.as_str())
     }
 
-    /// Publishes, and resolves with the broker's answer. lapin numbers messages at the first poll, so first polls must
-    /// happen in the order in which the answers are expected.
+    /// Publishes and resolves with the broker's answer. lapin numbers messages at the first poll, so first polls must keep
+    /// the order of the entries in flight.
     #[expect(clippy::disallowed_methods, reason = "the one place that publishes")]
     pub(super) async fn send(self, channel: Arc<Channel>) -> Answer {
         let options = BasicPublishOptions { mandatory: true, immediate: false };

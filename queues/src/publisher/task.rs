@@ -1,6 +1,5 @@
-//! The task behind a publisher: it owns the connection, the channel and everything in flight, and gets a new connection
-//! when one ends. Started by [`Publisher::start`](super::Publisher::start); ends with the last clone of its publisher. It
-//! never publishes a message twice: whether to try again is the caller's to say.
+//! The task behind a publisher: owns the connection, the channel and everything in flight, and reconnects. It never
+//! publishes a message twice: the caller decides about retries.
 
 use super::{
     PublishError,
@@ -9,9 +8,8 @@ use super::{
 };
 use crate::{
     Broker, BrokerError, ConnectionState,
-    broker::{close, close_channel, text},
+    connection::{Reconnect, close, close_channel, text},
     measure::PublisherMetrics,
-    reconnect::Reconnect,
 };
 use futures_util::{StreamExt, future::BoxFuture};
 use lapin::{Channel, Connection, Event, options::ConfirmSelectOptions};
@@ -24,20 +22,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How many messages may await their confirm; more wait in the channel of requests.
+/// How many messages may await their confirm; further ones wait in the channel of requests.
 const MAX_IN_FLIGHT: usize = 1000;
-/// A broker that confirms nothing for so long, and has not said that it blocks us, is as good as gone.
+/// A broker that confirms nothing for so long, without having blocked us, counts as lost.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
-/// A channel on which a message was refused is replaced, but not more often than this. RabbitMQ 3.10 picks a queue's node at
-/// a channel's first message for it, and refuses all of them while that node is away, although another one leads by then.
+/// A channel on which a message was refused is replaced, at most this often: RabbitMQ 3.10 picks a queue's node at a
+/// channel's first message for it, and refuses all of them while that node is away, although another one leads by then.
 const REFUSING_CHANNEL_LIFE: Duration = Duration::from_millis(500);
-/// How long a publisher that is closed waits for confirms.
+/// How long a closing publisher waits for confirms.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timers need a time, also those that are switched off.
+/// Even a disabled timer needs a time.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// One message, and who waits for its result.
+/// One message, and where its result goes.
 pub(super) struct Request {
     pub(super) outgoing: Outgoing,
     pub(super) receipt: Receipt,
@@ -115,7 +113,7 @@ impl Task {
         let mut more = true;
         let mut batch = Vec::new();
         while more || !flights.is_empty() {
-            // What was written before an alarm is read only after it.
+            // The broker reads what was written before an alarm only after it.
             let confirm_by = flights.oldest().filter(|_| !blocked).map(|at| at.max(unblocked_at) + CONFIRM_PATIENCE);
             let now = Instant::now();
             let far = now + FAR;
@@ -159,8 +157,8 @@ impl Task {
                     return Err(format!("the broker confirmed nothing for {CONFIRM_PATIENCE:?}"));
                 }
                 () = sleep_until(replace_at.unwrap_or(far)), if replace_at.is_some() && !replace_now => {}
-                // A blocked connection is not read: what is not written now can still be said not to have been sent.
-                // Many at once, so that whoever waits to hand over more is woken once for all of them.
+                // A blocked connection is not read: what stays unwritten is known not to have been sent. Many at once: the
+                // callers that wait to hand over more are then woken once.
                 count = self.requests.recv_many(&mut batch, room), if more && !blocked && room > 0 => {
                     more = count > 0;
                     batch.drain(..).try_for_each(|request| write(flights, channel, request))?;
@@ -171,11 +169,11 @@ impl Task {
     }
 }
 
-/// Starts one message; does not wait for anything.
+/// Starts one message without waiting.
 fn write(flights: &mut Flights, channel: &Arc<Channel>, request: Request) -> Result<(), String> {
     let Request { outgoing, receipt } = request;
     if receipt.is_closed() {
-        // Its caller has given up before it was written.
+        // Its caller gave up before it was written.
         return Ok(());
     }
     let route = outgoing.route();

@@ -1,24 +1,16 @@
-//! Consuming: how a worker is configured, and what it is made of when it runs. All its connections are `supervisor`, one
-//! connection's life is `session`, one job's is `job`.
+//! Consuming: a worker's configuration and its run. `supervisor` spans all its connections, `session` one connection's
+//! life, `job` one job's.
 
-mod acks;
-mod control;
-mod error;
-mod holding;
 mod job;
 mod session;
 mod settle;
-mod settled;
-mod shown;
 mod supervisor;
 
-pub use {control::WorkerControl, error::WorkerError};
-
 use crate::{
-    Broker, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
-    handler::{AnyHandler, HandlerOf},
+    Broker, BrokerError, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
+    connection::Reconnect,
+    job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
-    reconnect::Reconnect,
 };
 use job::{Desk, OnSettled};
 use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
@@ -53,7 +45,7 @@ pub struct Worker {
     job_timeout: Duration,
     drain_timeout: Duration,
     handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
-    /// Two handlers for one kind: said when the worker is run, so that registering stays a chain.
+    /// A kind with two handlers: reported by `run`, which keeps `register` chainable.
     duplicate: Option<&'static str>,
     state: watch::Sender<ConnectionState>,
     control: WorkerControl,
@@ -79,12 +71,12 @@ impl Worker {
         }
     }
 
-    /// How many messages the broker may hand over ahead of their acknowledgement (at least 1; AMQP's 0, "unlimited", is
-    /// taken as 1). It bounds the concurrency too.
+    /// How many unacknowledged messages the broker may hand over (at least 1; AMQP's 0, "unlimited", counts as 1). It bounds
+    /// the concurrency too.
     ///
-    /// Messages that wait here are held, and the broker closes the channel of whoever holds one for 30 minutes (its consumer
-    /// timeout). So [`run`](Self::run) takes no more than can be worked off in 15 minutes, should every job run into the job
-    /// timeout: with one job at a time and 60 s for each, 15. It says so in the log. What can run at once it always takes.
+    /// The broker closes a channel that holds a message for 30 minutes (its consumer timeout). So [`run`](Self::run) takes
+    /// only what it can finish in 15 minutes should every job run into the job timeout, and logs a smaller prefetch: 15 for
+    /// one job at a time and 60 s each. What can run at once it always takes.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.prefetch = prefetch.max(1);
         self
@@ -96,15 +88,14 @@ impl Worker {
         self
     }
 
-    /// After how long a job is cut off, which counts as a failure. It is cut off where it awaits: a handler that blocks
-    /// its thread cannot be.
+    /// After how long a job is cut off, which counts as a failure. It ends at an await: a handler that blocks its thread
+    /// cannot be cut off.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.job_timeout = timeout;
         self
     }
 
-    /// How long a worker that is asked to stop waits for the jobs that it runs; then it cuts them off, and the broker
-    /// hands their messages to others.
+    /// How long a stopping worker waits for its running jobs; then it cuts them off, and their messages return to the queue.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -118,36 +109,36 @@ impl Worker {
         self
     }
 
-    /// The state of the consuming connection, to be read or awaited; take it before [`run`](Self::run). It is `Blocked`
-    /// while that is connected and the broker takes no copies from this worker: jobs that are to be retried or parked wait
-    /// for the end of the alarm, and keep their places among those that run at a time. The broker tells a connection of an
-    /// alarm when it publishes, so that a worker that puts nothing off stays `Connected`, and works on.
+    /// The state of the consuming connection; take it before [`run`](Self::run). It is `Blocked` while that is connected and
+    /// the broker accepts no copies from this worker: jobs to be retried or parked wait for the end of the alarm and keep
+    /// their slots. A connection learns of an alarm when it publishes: a worker that retries and parks nothing stays
+    /// `Connected` and works on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
-    /// What pauses and resumes this worker; take it before [`run`](Self::run).
+    /// Pauses and resumes this worker; take it before [`run`](Self::run).
     #[must_use]
     pub fn control(&self) -> WorkerControl {
         self.control.clone()
     }
 
-    /// Called with the id of each job that is done or parked: the last that this worker has to do with it.
+    /// Called with the id of each job that is done or parked.
     #[cfg(feature = "testing")]
     pub(crate) fn on_settled(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_settled = Some(Box::new(tell));
         self
     }
 
-    /// Works until `shutdown` resolves, through every loss of the connection: declares the topology, consumes, and
-    /// starts anew, with growing delays, whenever the connection, the channel or the consumer ends.
+    /// Works until `shutdown` resolves: declares the topology, consumes, and starts again, with growing delays, whenever the
+    /// connection, the channel or the consumer ends.
     ///
     /// Then it takes no more messages, waits for the running jobs (at most the drain timeout), gives the rest back and
-    /// closes its connections. Dropping the future instead loses no message either, but cuts the jobs off.
+    /// closes its connections. Dropping the future loses no message either, but cuts the jobs off.
     ///
     /// # Errors
-    /// [`WorkerError`]: a wrong set of handlers, or a queue that is declared otherwise. Never a lost connection.
+    /// [`WorkerError`]: a wrong set of handlers, or a queue with other arguments. Never a lost connection.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         if let Some(kind) = self.duplicate {
             return Err(WorkerError::DuplicateKind { kind });
@@ -155,66 +146,39 @@ impl Worker {
         if self.handlers.is_empty() {
             return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
         }
-        let Self {
-            broker,
-            topology,
-            policy,
-            prefetch,
-            concurrency,
-            job_timeout,
-            drain_timeout,
-            handlers,
-            state,
-            control,
-            on_settled,
-            ..
-        } = self;
-        let wanted = prefetch;
-        let prefetch = holding::prefetch(wanted, concurrency, job_timeout);
-        if prefetch < wanted {
-            let queue = topology.queue();
-            warn!(
-                queue,
-                wanted,
-                prefetch,
-                concurrency,
-                ?job_timeout,
-                "took a smaller prefetch: the last of the wanted would have to be held for more than 15 minutes"
-            );
+        let prefetch = supervisor::capped_prefetch(self.prefetch, self.concurrency, self.job_timeout);
+        if prefetch < self.prefetch {
+            let (queue, wanted) = (self.topology.queue(), self.prefetch);
+            warn!(queue, wanted, prefetch, "smaller prefetch: no message may wait here for more than 15 minutes");
         }
-        // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
-        let publisher = Publisher::start(&broker);
-        let metrics = WorkerMetrics::new(topology.queue(), handlers.keys().copied());
-        let publishing = publisher.clone();
-        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publishing, metrics, on_settled };
-        let consuming = watch::Sender::new(ConnectionState::starting());
+        // Acknowledgements must get through while an alarm blocks publishing: two connections.
+        let publisher = Publisher::start(&self.broker);
+        let metrics = WorkerMetrics::new(self.topology.queue(), self.handlers.keys().copied());
+        let (consuming, drain_timeout) = (watch::Sender::new(ConnectionState::starting()), self.drain_timeout);
+        let desk = Arc::new(Desk { worker: self, publisher: publisher.clone(), metrics });
+        let (jobs, paused) = (JoinSet::new(), desk.worker.control.subscribe());
         let mut supervisor = Supervisor {
-            desk: Arc::new(desk),
+            desk: Arc::clone(&desk),
             prefetch,
-            concurrency,
-            jobs: JoinSet::new(),
+            jobs,
             state: &consuming,
-            paused: control.subscribe(),
+            paused,
             reconnect: Reconnect::new(),
         };
         let working = async {
-            match supervisor.work(pin!(shutdown)).await {
-                Ok(session) => {
-                    supervisor.stop(session, drain_timeout).await;
-                    Ok(())
-                }
-                Err(error) => {
-                    supervisor.stop(None, drain_timeout).await;
-                    Err(WorkerError::Topology(error))
-                }
-            }
+            let (session, ended) = match supervisor.work(pin!(shutdown)).await {
+                Ok(session) => (session, Ok(())),
+                Err(error) => (None, Err(WorkerError::Topology(error))),
+            };
+            supervisor.stop(session, drain_timeout).await;
+            ended
         };
         let ended = select! {
             ended = working => ended,
-            never = shown::show(&state, consuming.subscribe(), publisher.state()) => match never {},
+            never = supervisor::show(&desk.worker.state, consuming.subscribe(), publisher.state()) => match never {},
         };
         publisher.close().await;
-        state.send_replace(ConnectionState::Closed);
+        desk.worker.state.send_replace(ConnectionState::Closed);
         ended
     }
 }
@@ -228,4 +192,74 @@ impl fmt::Debug for Worker {
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
+}
+
+/// Pauses and resumes one worker. Cheap to clone; harmless once the worker has ended.
+///
+/// A paused worker stays connected and takes nothing: running jobs continue and are settled, waiting messages are given
+/// back at once for other workers. Before RabbitMQ 4.3 that counts as a delivery: a message that meets
+/// [`DELIVERY_LIMIT`](crate::Topology::DELIVERY_LIMIT) pauses without being handled is parked by the broker. So pause for
+/// minutes, not by the second.
+///
+/// ```no_run
+/// # async fn example(worker: queues::Worker) -> Result<(), queues::WorkerError> {
+/// let control = worker.control();
+/// tokio::spawn(worker.run(std::future::pending()));
+/// control.pause();
+/// // …until what the jobs need is back:
+/// control.resume();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct WorkerControl {
+    paused: Arc<watch::Sender<bool>>,
+}
+
+impl WorkerControl {
+    fn new() -> Self {
+        Self { paused: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Takes no more messages until [`resume`](Self::resume), even after reconnecting. Returns at once; a message that is just
+    /// being taken may still be handled.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+    }
+
+    /// Takes messages again.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    fn subscribe(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+}
+
+/// Why a worker cannot run. A lost connection is no reason: the worker reconnects.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// Without a handler every message would be parked as unknown.
+    #[error("the worker for queue {queue:?} has no handler: register one before running it")]
+    NoHandler {
+        /// The work queue.
+        queue: String,
+    },
+    /// Two handlers were registered for one kind.
+    #[error("two handlers are registered for the job kind {kind:?}: a kind has one")]
+    DuplicateKind {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// A queue or the exchange exists with other arguments: retrying does not help.
+    #[error(transparent)]
+    Topology(BrokerError),
 }

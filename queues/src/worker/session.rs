@@ -1,13 +1,11 @@
-//! One connection's life: connection → topology → channel → prefetch → consumer, and taking messages until any of them
-//! ends. Used by the worker's supervisor, which opens the next one. It never reconnects and never settles a job.
+//! One connection's life: connection → topology → channel → prefetch → consumer, then messages until any of them ends.
 
-use super::{
-    acks::Acks,
-    job::{Desk, Received},
-};
+use super::job::{Desk, Received};
 use crate::{
     Broker, BrokerError, Topology,
-    broker::{close, close_channel, declare, text},
+    acknowledge::Acks,
+    broker::declare,
+    connection::{close, close_channel, text},
 };
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
@@ -51,7 +49,7 @@ impl Session {
         declare(broker, &connection, topology).await?;
         let consuming = async {
             let channel = connection.create_channel().await?;
-            // Before consuming: a consumer keeps the prefetch that its channel had when it began.
+            // Before consuming: a consumer keeps the prefetch of its channel at its start.
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let consumer = if *paused.borrow() { None } else { Some(consume(&channel, topology.queue()).await?) };
             lapin::Result::Ok((channel, consumer))
@@ -66,13 +64,12 @@ impl Session {
         }
     }
 
-    /// Starts a job for each message, `concurrency` at a time. Messages beyond that wait where the prefetch put them.
+    /// Starts a job for each message, `concurrency` at a time. Further messages wait in the prefetch buffer.
     pub(super) async fn work(
         &mut self,
         mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
         desk: &Arc<Desk>,
         jobs: &mut JoinSet<()>,
-        concurrency: usize,
     ) -> Ended {
         loop {
             if let Err(reason) = self.pause_or_resume().await {
@@ -83,11 +80,10 @@ impl Session {
                 () = &mut shutdown => return Ended::Shutdown,
                 Some(ended) = jobs.join_next() => {
                     let mut ended = Some(ended);
-                    // All that have ended, and so make room.
+                    // All that have ended, to make room.
                     while let Some(result) = ended {
                         if result.is_err() {
-                            // Handlers' panics are caught; this one left its message unsettled, which only the channel's
-                            // end heals.
+                            // Handlers' panics are caught; this one left its message unsettled until the channel ends.
                             return Ended::Lost("a job's task panicked outside of its handler".to_owned());
                         }
                         ended = jobs.try_join_next();
@@ -98,11 +94,11 @@ impl Session {
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
-                // An error means that no `WorkerControl` is left, so that it stays as it is.
+                // An error means that no `WorkerControl` is left.
                 Ok(()) = self.paused.changed() => {}
-                message = next(&mut self.consumer), if jobs.len() < concurrency => {
+                message = next(&mut self.consumer), if jobs.len() < desk.worker.concurrency => {
                     let mut received = Some(message);
-                    // All that wait here already, as far as there is room.
+                    // All that are here already, as far as there is room.
                     while let Some(message) = received {
                         match message {
                             Some(Ok(message)) => {
@@ -114,7 +110,7 @@ impl Session {
                             Some(Err(error)) => return Ended::Lost(text(&error)),
                             None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
                         }
-                        let has_room = jobs.len() < concurrency;
+                        let has_room = jobs.len() < desk.worker.concurrency;
                         received = if has_room { next(&mut self.consumer).now_or_never() } else { None };
                     }
                 }
@@ -122,7 +118,7 @@ impl Session {
         }
     }
 
-    /// Cancels the consumer or makes a new one, on the same channel, whose prefetch it gets.
+    /// Cancels the consumer or starts a new one on the same channel, which keeps its prefetch.
     async fn pause_or_resume(&mut self) -> Result<(), String> {
         let paused = *self.paused.borrow_and_update();
         match (paused, &self.consumer) {
@@ -141,10 +137,10 @@ impl Session {
         Ok(())
     }
 
-    /// Stops taking messages, and gives back at once those that wait here, so that others need not wait for our jobs.
+    /// Stops taking messages and gives the waiting ones back at once, for other workers.
     ///
     /// # Errors
-    /// The reason, when the connection is dead or dying: the broker takes everything back by itself.
+    /// The reason, when the connection is lost: the broker then takes everything back.
     pub(super) async fn give_back_waiting(&mut self) -> Result<(), String> {
         let Some(mut consumer) = self.consumer.take() else { return Ok(()) };
         let cancelled = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
@@ -154,13 +150,13 @@ impl Session {
             Err(_) => return Err(format!("the consumer could not be cancelled within {TIMEOUT:?}")),
         }
         while let Ok(Some(Ok(message))) = timeout(TIMEOUT, consumer.next()).await {
-            // An error means that the channel has ended, which gives them back too.
+            // On an error the channel has ended, which gives them back too.
             let _ = self.acks.unsettled(message.delivery_tag, message.acker).give_back().await;
         }
         Ok(())
     }
 
-    /// After the acknowledgements of the jobs that have ended.
+    /// Writes the acknowledgements of finished jobs first.
     pub(super) async fn close(self) {
         self.acks.flush().await;
         close_channel(&self.channel).await;

@@ -1,5 +1,4 @@
-//! What becomes of a message after its job: the decision, pure. Used by the worker's jobs. It neither publishes nor
-//! acknowledges.
+//! What happens to a message after its job: the decision alone, pure.
 
 use crate::{Outcome, RetryPolicy, Topology, headers::Copy};
 
@@ -8,7 +7,7 @@ use crate::{Outcome, RetryPolicy, Topology, headers::Copy};
 pub(super) enum Settlement {
     Ack,
     GiveBack,
-    /// Publish a copy, see it confirmed, then acknowledge the original.
+    /// Publish a copy, await its confirm, then acknowledge the original.
     Copy(Copy),
 }
 

@@ -1,0 +1,203 @@
+//! Compares a topology with the broker through AMQP alone, and reports what differs. It declares only what a passive
+//! declaration has just seen.
+
+use super::{
+    Broker, BrokerError,
+    declare::{arguments, count_messages, look_at},
+};
+use crate::{
+    Topology,
+    connection::{reply_code, text},
+};
+use futures_util::{
+    future::join_all,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+use lapin::{
+    AsyncTcpStream, Connection, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    protocol::{AMQPClass, connection::AMQPMethod, parse_class},
+    runtime::default_runtime,
+    tcp::TLSConfig,
+    types::{AMQPValue, FieldTable},
+    uri::AMQPScheme,
+};
+use std::{fmt, io, net::SocketAddr, time::Duration};
+use tokio::{net::lookup_host, time::timeout};
+
+/// How long a queue's leader may take to answer. Elections take about a second.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the broker differs from a topology.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TopologyReport {
+    /// The broker's version, if known.
+    pub broker_version: Option<String>,
+    /// In the order of declaration; empty when everything is as wanted.
+    pub differences: Vec<Difference>,
+}
+
+/// One thing that is not as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Difference {
+    /// ``queue `NAME` ``, ``exchange `NAME` ``, ``binding `NAME` `` or `broker`.
+    pub object: String,
+    /// An argument's or a policy's name (`x-message-ttl`, `policy message-ttl`), or `type`, `durable`, `declaration`,
+    /// `existence`, `leader`, `version`, `feature flag stream_queue`.
+    pub property: String,
+    /// The wanted value; `None` if nothing should be set.
+    pub wanted: Option<String>,
+    /// The actual value; `None` if there is none.
+    pub found: Option<String>,
+}
+
+impl Difference {
+    pub(super) fn new(object: &str, property: &str, wanted: Option<String>, found: Option<String>) -> Self {
+        Self { object: object.to_owned(), property: property.to_owned(), wanted, found }
+    }
+
+    pub(super) fn missing(object: &str) -> Self {
+        Self::new(object, "existence", Some("declared".to_owned()), None)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        write!(f, "{}: {} is {}, wanted {}", self.object, self.property, value(&self.found), value(&self.wanted))
+    }
+}
+
+impl fmt::Display for TopologyReport {
+    /// One line for each difference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.differences.is_empty() {
+            return writeln!(f, "everything is declared as wanted");
+        }
+        self.differences.iter().try_for_each(|difference| writeln!(f, "{difference}"))
+    }
+}
+
+/// Declared queues whose leader does not answer. Only asking reveals them: `rabbitmqctl list_queues` of 3.10.8 shows such a
+/// queue as running, with a leader.
+pub(super) async fn without_leader(broker: &Broker, connection: &Connection, topology: &Topology) -> Vec<Difference> {
+    let asked = topology.queues().into_iter().map(async |queue| {
+        // An error and a missing queue are answers too; the comparison reports them.
+        let answered = timeout(LEADER_PATIENCE, count_messages(broker, connection, &queue.name)).await;
+        answered.err().map(|_| {
+            let (wanted, found) = ("an answer".to_owned(), format!("silent for {LEADER_PATIENCE:?}"));
+            Difference::new(&format!("queue `{}`", queue.name), "leader", Some(wanted), Some(found))
+        })
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+pub(super) async fn compare(
+    broker: &Broker,
+    connection: &Connection,
+    topology: &Topology,
+) -> Result<TopologyReport, BrokerError> {
+    let mut differences = Vec::new();
+    for queue in topology.queues() {
+        let object = format!("queue `{}`", queue.name);
+        if look_at(broker, connection, &queue.name).await?.is_none() {
+            differences.push(Difference::missing(&object));
+            continue;
+        }
+        let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+        let options = QueueDeclareOptions::durable();
+        let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments(&queue)).await;
+        differences.extend(refusal(broker, &object, declared.map(drop))?);
+    }
+    let exchange = topology.exchange();
+    let object = format!("exchange `{exchange}`");
+    let passive = ExchangeDeclareOptions { passive: true, durable: true, ..ExchangeDeclareOptions::default() };
+    for (step, options) in [passive, ExchangeDeclareOptions { passive: false, ..passive }].into_iter().enumerate() {
+        let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+        let none = FieldTable::default();
+        match channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, none).await {
+            Err(error) if step == 0 && reply_code(&error) == Some(404) => {
+                differences.push(Difference::missing(&object));
+                break;
+            }
+            declared => differences.extend(refusal(broker, &object, declared)?),
+        }
+    }
+    differences.extend(without_leader(broker, connection, topology).await);
+    Ok(TopologyReport { broker_version: None, differences })
+}
+
+/// The broker's reply names one argument, and its value on both sides.
+fn refusal(broker: &Broker, object: &str, declared: lapin::Result<()>) -> Result<Option<Difference>, BrokerError> {
+    match declared {
+        Ok(()) => Ok(None),
+        Err(error) if matches!(reply_code(&error), Some(405 | 406)) => {
+            let wanted = "as by this topology".to_owned();
+            Ok(Some(Difference::new(object, "declaration", Some(wanted), Some(format!("refused: {}", text(&error))))))
+        }
+        Err(error) => Err(broker.error(&error)),
+    }
+}
+
+impl Broker {
+    /// The broker's version, from the first frame of a handshake: lapin reads it and does not pass it on. `None` when it
+    /// does not tell.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unreachable`] when nothing there speaks AMQP 0-9-1.
+    pub async fn version(&self) -> Result<Option<String>, BrokerError> {
+        let asked = timeout(VERSION_TIMEOUT, self.ask_version()).await;
+        let asked = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        asked.map_err(|error| self.unreachable(error.to_string()))
+    }
+
+    async fn ask_version(&self) -> io::Result<Option<String>> {
+        /// Far more than any broker says about itself.
+        const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
+        let (host, port) = (self.uri.authority.host.as_str(), self.uri.authority.port);
+        let runtime = default_runtime().map_err(io::Error::other)?;
+        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+        if self.uri.scheme == AMQPScheme::AMQPS {
+            stream = stream.into_tls(host, TLSConfig::default()).await?;
+        }
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        stream.flush().await?;
+        // A frame's type, channel and size come before its payload.
+        let mut header = [0; 7];
+        stream.read_exact(&mut header).await?;
+        let [_, _, _, size @ ..] = header;
+        let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
+        if size > MAX_PAYLOAD_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers does not speak AMQP 0-9-1"));
+        }
+        let mut payload = vec![0; size];
+        stream.read_exact(&mut payload).await?;
+        Ok(version(&payload))
+    }
+}
+
+fn version(payload: &[u8]) -> Option<String> {
+    match parse_class(payload) {
+        Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) => {
+            match start.server_properties.inner().get("version")? {
+                AMQPValue::LongString(version) => Some(version.to_string()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_start_frame_tells_no_version() {
+        for payload in [&b""[..], b"\x00\x0a\x00\x0a", b"\x00\x0a\x00\x1e\x00\x00", &[0xff; 64]] {
+            assert_eq!(version(payload), None);
+        }
+    }
+}
