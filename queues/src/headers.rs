@@ -23,12 +23,34 @@ const PARKED_AT: &str = "parked-at";
 /// On a job that returned from the parking queue: its attempts count from there. Absent while parked, so moving it by hand
 /// restarts the count.
 const REPLAYED: &str = "replayed";
+/// When a delay longer than the longest retry queue ends: until then early arrivals are delayed again.
+const DUE_AT: &str = "due-at";
+/// How often the job came back to a worker that returned it, or that knew no such kind.
+pub(crate) const GIVEN_BACK: &str = "given-back";
+pub(crate) const UNKNOWN_KIND: &str = "unknown-kind";
+/// Those that a publisher must not set itself.
+const OURS: [&str; 13] = [
+    ATTEMPT,
+    PUBLISHED_MS,
+    TRACEPARENT,
+    MAX_ATTEMPTS,
+    LAST_ERROR,
+    FAILED_AT,
+    PARKED_REASON,
+    PARKED_AT,
+    REPLAYED,
+    DUE_AT,
+    GIVEN_BACK,
+    UNKNOWN_KIND,
+    "CC",
+];
 /// All headers share one frame of 128 KiB at most.
 const MAX_TEXT_BYTES: usize = 1000;
 
 /// The broker's own notes. With `x-death` on a copy, the broker takes the next expiry for a cycle and drops the message;
 /// `CC` and `BCC` would send the copy to further queues.
-const STRIPPED: [&str; 6] = ["x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC", REPLAYED];
+const STRIPPED: [&str; 9] =
+    ["x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC", REPLAYED, DUE_AT, GIVEN_BACK, UNKNOWN_KIND];
 const STRIPPED_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
 const BY_THE_BROKER: &str = "the broker parked it: it was delivered too often without being acknowledged";
@@ -57,13 +79,56 @@ pub(crate) fn delivery(properties: &BasicProperties, redelivered: bool) -> Deliv
         correlation_id: property(properties.correlation_id()),
         traceparent: text(headers, TRACEPARENT),
         redelivered,
+        max_attempts: None,
+        first_published_at: first_published_at(properties),
+        headers: foreign(headers),
     }
+}
+
+/// The publisher's own headers as text.
+fn foreign(headers: &FieldTable) -> BTreeMap<String, String> {
+    let foreign = headers.inner().iter().filter(|(name, _)| !is_reserved(name.as_str()));
+    foreign.map(|(name, value)| (name.to_string(), value_text(value))).collect()
+}
+
+/// Whether a header belongs to the library or the broker.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    OURS.contains(&name) || name == "BCC" || name.starts_with("x-")
+}
+
+/// Whether this library published the message: another program's count of attempts is believed up to the maximum only.
+pub(crate) fn is_ours(properties: &BasicProperties) -> bool {
+    number(properties, PUBLISHED_MS).is_some()
+}
+
+pub(crate) fn due_at(properties: &BasicProperties) -> Option<DateTime<Utc>> {
+    time(properties.headers().as_ref()?, DUE_AT)
+}
+
+/// One of our counters; 0 when missing.
+pub(crate) fn count(properties: &BasicProperties, name: &str) -> u32 {
+    number(properties, name).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}
+
+/// Why a body cannot be JSON in UTF-8, according to its properties.
+pub(crate) fn unsupported_content(properties: &BasicProperties) -> Option<String> {
+    let content_type = property(properties.content_type()).unwrap_or_default().to_ascii_lowercase();
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    let is_json = ["", "application/json", "text/json"].contains(&media_type) || media_type.ends_with("+json");
+    let mut charsets = parts.filter_map(|parameter| parameter.strip_prefix("charset="));
+    let is_utf8 = |charset: &str| ["utf-8", "utf8", "us-ascii"].contains(&charset.trim_matches('"'));
+    if !is_json || !charsets.all(is_utf8) {
+        return Some(format!("the content type must be application/json in UTF-8 (got {content_type:?})"));
+    }
+    let encoding = property(properties.content_encoding()).unwrap_or_default().to_ascii_lowercase();
+    (!["", "utf-8", "utf8", "identity"].contains(&encoding.as_str()))
+        .then(|| format!("the content encoding must be utf-8 or none (got {encoding:?})"))
 }
 
 /// The number in the header, at least 1.
 pub(crate) fn attempt(properties: &BasicProperties) -> u32 {
-    let number = properties.headers().as_ref().and_then(|headers| integer(headers, ATTEMPT));
-    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(1).max(1)
+    count(properties, ATTEMPT).max(1)
 }
 
 pub(crate) fn message_id(properties: &BasicProperties) -> Option<String> {
@@ -72,7 +137,7 @@ pub(crate) fn message_id(properties: &BasicProperties) -> Option<String> {
 
 /// From our header, or in whole seconds from the `timestamp` of another program.
 pub(crate) fn first_published_at(properties: &BasicProperties) -> Option<DateTime<Utc>> {
-    let ours = properties.headers().as_ref().and_then(|headers| integer(headers, PUBLISHED_MS));
+    let ours = number(properties, PUBLISHED_MS);
     let theirs = || properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000));
     DateTime::from_timestamp_millis(ours.or_else(theirs)?)
 }
@@ -111,8 +176,11 @@ fn property(value: &Option<ShortString>) -> Option<String> {
 
 fn parked_by_a_worker(headers: &FieldTable) -> Option<Parked> {
     let reason = text(headers, PARKED_REASON)?;
-    let at = text(headers, PARKED_AT).and_then(|text| DateTime::parse_from_rfc3339(&text).ok());
-    Some(Parked { reason, at: at.map(|at| at.to_utc()) })
+    Some(Parked { reason, at: time(headers, PARKED_AT) })
+}
+
+fn time(headers: &FieldTable, name: &str) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc3339(&text(headers, name)?).ok()?.to_utc())
 }
 
 /// At the delivery limit. No copy of ours carries `x-death`, so this came after whatever our own headers tell.
@@ -139,6 +207,10 @@ fn text(headers: &FieldTable, name: &str) -> Option<String> {
     }
 }
 
+fn number(properties: &BasicProperties, name: &str) -> Option<i64> {
+    integer(properties.headers().as_ref()?, name)
+}
+
 /// Any integer type: other clients, and the management UI, choose others than we do.
 fn integer(headers: &FieldTable, name: &str) -> Option<i64> {
     integer_of(headers.inner().get(name)?)
@@ -162,9 +234,13 @@ fn integer_of(value: &AMQPValue) -> Option<i64> {
 pub(crate) struct Copy {
     pub(crate) queue: String,
     pub(crate) attempt: u32,
-    pub(crate) reason: String,
+    /// `None` keeps the error of the last attempt.
+    pub(crate) reason: Option<String>,
     /// Set for the parking queue alone.
     pub(crate) parked_reason: Option<String>,
+    pub(crate) due_at: Option<DateTime<Utc>>,
+    /// [`GIVEN_BACK`] or [`UNKNOWN_KIND`], counted so far.
+    pub(crate) counter: Option<(&'static str, u32)>,
 }
 
 /// The properties of a worker's copy for a retry queue or the parking queue.
@@ -178,8 +254,16 @@ pub(crate) fn of_copy(
     let mut headers = kept(original);
     set(&mut headers, ATTEMPT, AMQPValue::LongLongInt(copy.attempt.into()));
     set(&mut headers, MAX_ATTEMPTS, AMQPValue::LongLongInt(max_attempts.into()));
-    set(&mut headers, LAST_ERROR, long_text(&copy.reason));
-    set(&mut headers, FAILED_AT, long_text(&time_text(now)));
+    if let Some(reason) = &copy.reason {
+        set(&mut headers, LAST_ERROR, long_text(reason));
+        set(&mut headers, FAILED_AT, long_text(&time_text(now)));
+    }
+    if let Some(due_at) = copy.due_at {
+        set(&mut headers, DUE_AT, long_text(&time_text(due_at)));
+    }
+    if let Some((name, count)) = copy.counter {
+        set(&mut headers, name, AMQPValue::LongLongInt(count.into()));
+    }
     if let Some(reason) = &copy.parked_reason {
         set(&mut headers, PARKED_REASON, long_text(reason));
         set(&mut headers, PARKED_AT, long_text(&time_text(now)));

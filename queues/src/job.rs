@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{future::Future, marker::PhantomData, time::Duration};
+use std::{collections::BTreeMap, future::Future, marker::PhantomData, time::Duration};
 
 /// One kind of work: a payload that survives a journey through the broker.
 ///
@@ -92,6 +92,12 @@ pub struct Delivery {
     pub traceparent: Option<String>,
     /// Whether the broker delivered this message before without receiving an acknowledgement.
     pub redelivered: bool,
+    /// How many attempts the worker's policy allows for this kind; `None` outside of a worker.
+    pub max_attempts: Option<u32>,
+    /// When the job was first published (UTC): by the publisher's clock; in whole seconds for foreign messages.
+    pub first_published_at: Option<DateTime<Utc>>,
+    /// The publisher's own headers as text, without the library's and the broker's (`x-…`).
+    pub headers: BTreeMap<String, String>,
 }
 
 impl Delivery {
@@ -107,7 +113,16 @@ impl Delivery {
             correlation_id: None,
             traceparent: None,
             redelivered: false,
+            max_attempts: None,
+            first_published_at: None,
+            headers: BTreeMap::new(),
         }
+    }
+
+    /// How long ago the job was first published; zero if the publisher's clock is ahead.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        Some((Utc::now() - self.first_published_at?).to_std().unwrap_or_default())
     }
 }
 
@@ -126,14 +141,16 @@ pub enum Outcome {
     /// It failed, and the handler, which keeps its own count, chose the time of the next attempt. The attempt counts in
     /// the header; the policy is not asked.
     RetryAfter {
-        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for).
+        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
+        /// passes through the longest retry queue until it is over.
         delay: Duration,
         /// Why it failed; kept in the header `last-error`, truncated when long.
         reason: String,
     },
     /// It is too early, or something else is not ready: try later without counting this attempt.
     Snooze {
-        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for).
+        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
+        /// passes through the longest retry queue until it is over.
         delay: Duration,
         /// What the job waits for; kept in the header `last-error`, truncated when long.
         reason: String,
@@ -143,8 +160,8 @@ pub enum Outcome {
         /// Why; kept in the header `parked-reason`, truncated when long.
         reason: String,
     },
-    /// Returned to the queue at once (nack with requeue), for any worker. The broker counts returns: a message returned
-    /// (or lost with its connection) more often than [`DELIVERY_LIMIT`](crate::Topology::DELIVERY_LIMIT) is parked by the
-    /// broker. (RabbitMQ 4.3 no longer counts a nack.) To wait for something, use [`Snooze`](Self::Snooze).
+    /// Returned to the queue, for any worker, without counting the attempt: at once the first time, and later through a
+    /// retry queue, whose delay grows. After some 20 returns in a row the job is parked. To wait for something, use
+    /// [`Snooze`](Self::Snooze).
     GiveBack,
 }

@@ -38,6 +38,7 @@ pub(crate) struct JobMetrics {
     pub(crate) delivered: Counter,
     pub(crate) done: Counter,
     pub(crate) retried: Counter,
+    pub(crate) snoozed: Counter,
     pub(crate) parked: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) handler_seconds: Histogram,
@@ -59,7 +60,8 @@ impl JobMetrics {
         Self {
             delivered: counter("queues_jobs_delivered_total", "Deliveries, duplicates included."),
             done: counter("queues_jobs_done_total", "Jobs done; their messages are acknowledged next."),
-            retried: counter("queues_jobs_retried_total", "Jobs put into a retry queue, snoozed ones included."),
+            retried: counter("queues_jobs_retried_total", "Failed jobs put into a retry queue."),
+            snoozed: counter("queues_jobs_snoozed_total", "Jobs delayed without using up an attempt."),
             parked: counter("queues_jobs_parked_total", "Jobs put into the parking queue by a worker."),
             in_flight: metrics::gauge!("queues_jobs_in_flight", labels.clone()),
             handler_seconds: histogram("queues_job_handler_seconds", "How long a handler ran."),

@@ -1,7 +1,7 @@
 //! A message to publish, as plain data.
 
 use crate::{Job, Topology};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// One message: its destination, kind and content.
 ///
@@ -27,6 +27,11 @@ pub struct Message {
     pub traceparent: Option<String>,
     /// Whether it overtakes others: see [`with_high_priority`](Self::with_high_priority).
     pub high_priority: bool,
+    /// Further headers: names must not begin with `x-` or be one of the library's own; all headers together must fit in a
+    /// frame (128 KiB by default). Retries keep them.
+    pub headers: BTreeMap<String, String>,
+    /// A requested delay that exceeds the longest retry queue's.
+    pub(crate) excessive_delay: Option<(Duration, Duration)>,
 }
 
 impl Message {
@@ -43,6 +48,8 @@ impl Message {
             correlation_id: None,
             traceparent: None,
             high_priority: false,
+            headers: BTreeMap::new(),
+            excessive_delay: None,
         }
     }
 
@@ -61,8 +68,9 @@ impl Message {
         self
     }
 
-    /// Delays its first delivery by `delay`, rounded up to a declared one, and to the longest at most: see
-    /// [`Topology::delay_for`]. It waits in the retry queue of that delay.
+    /// Delays its first delivery by `delay`, rounded up to a declared one: see [`Topology::delay_for`]. It waits in the retry
+    /// queue of that delay. Publishing a message with a longer delay fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
     ///
     /// ```
     /// # use queues::{Message, Topology};
@@ -75,6 +83,8 @@ impl Message {
     /// ```
     #[must_use]
     pub fn with_delay(mut self, topology: &Topology, delay: Duration) -> Self {
+        let longest = topology.longest_delay();
+        self.excessive_delay = (delay > longest).then_some((delay, longest));
         self.exchange = String::new();
         self.routing_key = topology.retry_queue(topology.delay_for(delay));
         self
@@ -85,6 +95,13 @@ impl Message {
     #[must_use]
     pub fn with_high_priority(mut self) -> Self {
         self.high_priority = true;
+        self
+    }
+
+    /// Adds a header, which [`Delivery::headers`](crate::Delivery::headers) shows to the handler.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
         self
     }
 

@@ -106,8 +106,17 @@ impl Topology {
     /// ```
     #[must_use]
     pub fn delay_for(&self, wanted: Duration) -> Duration {
-        let longest = self.delays.last().copied().unwrap_or(wanted);
-        self.delays.iter().copied().find(|delay| *delay >= wanted).unwrap_or(longest)
+        self.delays.iter().copied().find(|delay| *delay >= wanted).unwrap_or_else(|| self.longest_delay())
+    }
+
+    pub(crate) fn longest_delay(&self) -> Duration {
+        self.delays.last().copied().unwrap_or_default()
+    }
+
+    /// The delay number `number`, from 0, or the longest.
+    pub(crate) fn growing_delay(&self, number: u32) -> Duration {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.delays.get(number).copied().unwrap_or_else(|| self.longest_delay())
     }
 
     /// Every queue with its arguments, in the order of declaration: a dead-letter target comes before its source, so no

@@ -37,19 +37,28 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Checks AMQP's limits and sets the properties.
     pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
-        let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent, high_priority } =
-            message;
+        let Message { id, kind, exchange, routing_key, payload, attempt, .. } = message;
+        let Message { correlation_id, traceparent, high_priority, headers: foreign, excessive_delay, .. } = message;
         let short = |field: &str, text: String| {
             ShortString::try_new(text).map_err(|error| PublishError::Invalid {
                 id: id.clone(),
                 problem: format!("{field}: {error}; at most 255 bytes are allowed"),
             })
         };
+        let invalid = |problem: String| Err(PublishError::Invalid { id: id.clone(), problem });
         if payload.len() > MAX_PAYLOAD_BYTES {
-            let problem = format!("payload: it has {} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", payload.len());
-            return Err(PublishError::Invalid { id, problem });
+            return invalid(format!("payload must have at most {MAX_PAYLOAD_BYTES} bytes (got {})", payload.len()));
+        }
+        if let Some((delay, longest)) = excessive_delay {
+            return invalid(format!("delay must be at most {longest:?}, the longest retry queue's (got {delay:?})"));
+        }
+        if let Some(name) = foreign.keys().find(|name| headers::is_reserved(name)) {
+            return invalid(format!("header {name:?} is reserved for the library or the broker"));
         }
         let mut headers = FieldTable::default();
+        for (name, value) in foreign {
+            headers.insert(short("header", name)?, AMQPValue::LongString(value.into()));
+        }
         let now = Utc::now();
         headers.insert(headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
         headers.insert(headers::PUBLISHED_MS.into(), AMQPValue::LongLongInt(now.timestamp_millis()));

@@ -1,13 +1,18 @@
 //! One message from its delivery to its settlement. The order is the guarantee: a message is acknowledged only when its
 //! work is done or its copy is confirmed, so a crash in between makes duplicates and no losses.
 
-use super::{Worker, settle::Settlement, supervisor::LONGEST_HOLD};
+use super::{
+    Registered, Worker,
+    settle::{Case, Settlement, Why},
+    supervisor::LONGEST_HOLD,
+};
 use crate::{
     Delivery, Outcome, PublishError, Publisher,
     acknowledge::Unsettled,
     connection::Reconnect,
-    headers::{self, Copy},
-    measure::{InFlightGuard, WorkerMetrics},
+    headers::{self, Copy, GIVEN_BACK, UNKNOWN_KIND},
+    job::AnyHandler,
+    measure::{InFlightGuard, JobMetrics, WorkerMetrics},
     publisher::Outgoing,
 };
 use chrono::Utc;
@@ -26,6 +31,8 @@ pub(super) struct Desk {
 
 /// Called with the id of each job that is done or parked.
 pub(super) type OnSettled = Box<dyn Fn(&str) + Send + Sync>;
+/// Called with each job that is parked, and the reason.
+pub(super) type OnParked = Box<dyn Fn(&Delivery, &str) + Send + Sync>;
 
 /// A message without its acknowledgement.
 pub(super) struct Received {
@@ -37,22 +44,25 @@ pub(super) struct Received {
 impl Desk {
     /// The message is boxed: it is large, and this future is moved.
     pub(super) async fn process(self: Arc<Self>, mut message: Box<Received>, unsettled: Unsettled) {
-        let delivery = headers::delivery(&message.properties, message.redelivered);
+        let mut delivery = headers::delivery(&message.properties, message.redelivered);
+        let max_attempts = self.worker.policy_of(&delivery.kind).max_retries().saturating_add(1);
+        delivery.max_attempts = Some(max_attempts);
+        if !headers::is_ours(&message.properties) {
+            delivery.attempt = delivery.attempt.min(max_attempts);
+        }
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
         let metrics = self.metrics.of(&delivery.kind);
         metrics.delivered.increment(1);
         let _in_flight = InFlightGuard::new(&metrics.in_flight);
         async {
             let started = Instant::now();
-            let outcome = self.perform(&delivery, &message.payload).await;
-            let elapsed = started.elapsed();
-            metrics.handler_seconds.record(elapsed);
-            let elapsed_ms = elapsed.as_millis();
+            let settlement = self.decide(&message, &delivery, metrics).await;
+            let elapsed_ms = started.elapsed().as_millis();
             // Futures are boxed: most jobs are done and need no room for them.
-            match Settlement::of(outcome, delivery.attempt, &self.worker.policy, &self.worker.topology) {
+            match settlement {
                 Settlement::Ack => {
                     info!(elapsed_ms, "job done");
-                    metrics.count_done(headers::first_published_at(&message.properties));
+                    metrics.count_done(delivery.first_published_at);
                     unsettled.ack();
                     self.tell_settled(&delivery);
                 }
@@ -60,16 +70,27 @@ impl Desk {
                     info!(elapsed_ms, "job given back");
                     Box::pin(give_back(unsettled)).await;
                 }
-                Settlement::Copy(copy) => {
-                    warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked");
+                Settlement::Copy(why, copy) => {
+                    match why {
+                        Why::Retried => {
+                            warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job failed; retrying")
+                        }
+                        Why::Snoozed => info!(elapsed_ms, to = copy.queue, reason = copy.reason, "job delayed"),
+                        Why::Parked => warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job parked"),
+                    }
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
                     if Box::pin(self.publish_copy(outgoing, &unsettled, started + LONGEST_HOLD)).await {
                         unsettled.ack();
-                        if copy.parked_reason.is_some() {
-                            metrics.parked.increment(1);
-                            self.tell_settled(&delivery);
-                        } else {
-                            metrics.retried.increment(1);
+                        match why {
+                            Why::Retried => metrics.retried.increment(1),
+                            Why::Snoozed => metrics.snoozed.increment(1),
+                            Why::Parked => {
+                                metrics.parked.increment(1);
+                                self.tell_settled(&delivery);
+                                if let Some(tell) = &self.worker.on_parked {
+                                    tell(&delivery, copy.parked_reason.as_deref().unwrap_or_default());
+                                }
+                            }
                         }
                     } else {
                         Box::pin(give_back(unsettled)).await;
@@ -81,11 +102,32 @@ impl Desk {
         .await;
     }
 
-    /// Runs the handler; there is an outcome whatever it does.
-    async fn perform(&self, delivery: &Delivery, payload: &[u8]) -> Outcome {
-        let Some(handler) = self.worker.handlers.get(delivery.kind.as_str()) else {
-            return Outcome::Park { reason: format!("unknown job kind {:?}", delivery.kind) };
+    /// Runs the handler, unless the message says that it must not run now.
+    async fn decide(&self, message: &Received, delivery: &Delivery, metrics: &JobMetrics) -> Settlement {
+        let Worker { topology, handlers, .. } = &self.worker;
+        let policy = self.worker.policy_of(&delivery.kind);
+        let case = Case { delivery, policy, topology, now: Utc::now() };
+        let properties = &message.properties;
+        if let Some(due_at) = headers::due_at(properties)
+            && let Ok(remaining) = (due_at - case.now).to_std()
+            && !remaining.is_zero()
+        {
+            return case.arrived_early(remaining, due_at);
+        }
+        let Some(Registered { handler, .. }) = handlers.get(delivery.kind.as_str()) else {
+            return case.unknown_kind(headers::count(properties, UNKNOWN_KIND));
         };
+        if let Some(reason) = headers::unsupported_content(properties) {
+            return case.park(reason.clone(), reason);
+        }
+        let started = Instant::now();
+        let outcome = self.perform(handler.as_ref(), delivery, &message.payload).await;
+        metrics.handler_seconds.record(started.elapsed());
+        Case { now: Utc::now(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
+    }
+
+    /// Runs the handler; there is an outcome whatever it does.
+    async fn perform(&self, handler: &dyn AnyHandler, delivery: &Delivery, payload: &[u8]) -> Outcome {
         let run = async {
             match handler.start(payload, delivery.clone()) {
                 Ok(running) => running.await,
@@ -116,7 +158,7 @@ impl Desk {
     }
 
     fn copy(&self, copy: &Copy, delivery: &Delivery, original: &BasicProperties, payload: Vec<u8>) -> Outgoing {
-        let max_attempts = self.worker.policy.max_retries().saturating_add(1);
+        let max_attempts = delivery.max_attempts.unwrap_or_default();
         let properties = headers::of_copy(original, delivery, copy, max_attempts, Utc::now());
         let (id, routing_key) = (delivery.message_id.clone(), copy.queue.as_str().into());
         Outgoing { id, exchange: "".into(), routing_key, payload, properties }

@@ -7,12 +7,12 @@ mod settle;
 mod supervisor;
 
 use crate::{
-    Broker, BrokerError, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
+    Broker, BrokerError, ConnectionState, Delivery, Handler, Job, Publisher, RetryPolicy, Topology,
     connection::Reconnect,
     job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
 };
-use job::{Desk, OnSettled};
+use job::{Desk, OnParked, OnSettled};
 use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use supervisor::Supervisor;
 use tokio::{select, sync::watch, task::JoinSet};
@@ -44,12 +44,18 @@ pub struct Worker {
     concurrency: usize,
     job_timeout: Duration,
     drain_timeout: Duration,
-    handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
+    handlers: HashMap<&'static str, Registered>,
     /// A kind with two handlers: reported by `run`, which keeps `register` chainable.
     duplicate: Option<&'static str>,
     state: watch::Sender<ConnectionState>,
     control: WorkerControl,
     on_settled: Option<OnSettled>,
+    on_parked: Option<OnParked>,
+}
+
+struct Registered {
+    handler: Arc<dyn AnyHandler>,
+    policy: Option<RetryPolicy>,
 }
 
 impl Worker {
@@ -68,6 +74,7 @@ impl Worker {
             state: watch::Sender::new(ConnectionState::starting()),
             control: WorkerControl::new(),
             on_settled: None,
+            on_parked: None,
         }
     }
 
@@ -102,10 +109,32 @@ impl Worker {
     }
 
     /// Sets the handler of one kind of job. Several kinds may share the queue.
-    pub fn register<J: Job, H: Handler<J>>(mut self, handler: H) -> Self {
-        if self.handlers.insert(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler))).is_some() {
+    pub fn register<J: Job, H: Handler<J>>(self, handler: H) -> Self {
+        self.add::<J, H>(handler, None)
+    }
+
+    /// Like [`register`](Self::register), with a retry policy for this kind alone. The topology must declare its delays
+    /// too.
+    pub fn register_with_policy<J: Job, H: Handler<J>>(self, policy: RetryPolicy, handler: H) -> Self {
+        self.add::<J, H>(handler, Some(policy))
+    }
+
+    fn add<J: Job, H: Handler<J>>(mut self, handler: H, policy: Option<RetryPolicy>) -> Self {
+        let handler = Arc::new(HandlerOf::<J, H>::new(handler));
+        if self.handlers.insert(J::KIND, Registered { handler, policy }).is_some() {
             self.duplicate = Some(J::KIND);
         }
+        self
+    }
+
+    fn policy_of(&self, kind: &str) -> &RetryPolicy {
+        self.handlers.get(kind).and_then(|registered| registered.policy.as_ref()).unwrap_or(&self.policy)
+    }
+
+    /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. Must
+    /// not block. Jobs parked by the broker are not reported.
+    pub fn on_parked(mut self, tell: impl Fn(&Delivery, &str) + Send + Sync + 'static) -> Self {
+        self.on_parked = Some(Box::new(tell));
         self
     }
 
@@ -145,6 +174,13 @@ impl Worker {
         }
         if self.handlers.is_empty() {
             return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
+        }
+        let policies = self.handlers.values().filter_map(|registered| registered.policy.as_ref()).chain([&self.policy]);
+        let declared = self.topology.delays();
+        let lacks = |policy: &&RetryPolicy| policy.delays().iter().any(|delay| !declared.contains(delay));
+        if let Some(policy) = policies.into_iter().find(lacks) {
+            let queue = self.topology.queue().to_owned();
+            return Err(WorkerError::MissingDelays { queue, policy: policy.delays(), declared: declared.to_vec() });
         }
         let prefetch = supervisor::capped_prefetch(self.prefetch, self.concurrency, self.job_timeout);
         if prefetch < self.prefetch {
@@ -258,6 +294,19 @@ pub enum WorkerError {
     DuplicateKind {
         /// The kind.
         kind: &'static str,
+    },
+    /// A retry policy has delays without a retry queue.
+    #[error(
+        "the topology of queue {queue:?} must declare every delay of the worker's retry policies: the policy needs \
+         {policy:?}, the topology declares {declared:?}"
+    )]
+    MissingDelays {
+        /// The work queue.
+        queue: String,
+        /// The policy's delays.
+        policy: Vec<Duration>,
+        /// The topology's delays.
+        declared: Vec<Duration>,
     },
     /// A queue or the exchange exists with other arguments: retrying does not help.
     #[error(transparent)]

@@ -121,9 +121,8 @@ async fn an_idle_worker_has_a_job_within_milliseconds() {
 async fn a_worker_stops_while_there_is_no_broker() {
     bench(&[100], async |bench| {
         let broker = Broker::new("amqp://127.0.0.1:1/", "test").unwrap();
-        let policy = queues::RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(1), 1);
         let (handler, _heard) = scripted::<Count>(|_| Outcome::Done);
-        let worker = queues::Worker::new(&broker, bench.topology.clone(), policy).register(handler);
+        let worker = queues::Worker::new(&broker, bench.topology.clone(), bench.policy()).register(handler);
         let mut state = worker.state();
         worker.run(async { wait_for(&mut state, "a failure", is_lost).await }).await.unwrap();
         assert_eq!(*state.borrow(), ConnectionState::Closed);
