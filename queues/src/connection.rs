@@ -1,11 +1,12 @@
 //! What publishers and workers share about connections: the visible state, the delay before reconnecting, closing, and
 //! the broker's error replies.
 
+use crate::BrokerError;
 use backoff::{SystemClock, backoff::Backoff, exponential::ExponentialBackoff};
 use chrono::{DateTime, Utc};
 use lapin::{Channel, Connection, ErrorKind};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -15,6 +16,7 @@ const GOOD_LIFE: Duration = Duration::from_secs(10);
 
 /// The state of a supervised connection, as a `tokio::sync::watch` value. It starts as `Reconnecting`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionState {
     /// Ready for work. Ends when the broker blocks the connection, when it is lost, and on closing.
     Connected,
@@ -30,6 +32,12 @@ pub enum ConnectionState {
     },
     /// Closed by its owner; final.
     Closed,
+    /// The broker refused the user, the vhost or a permission for longer than
+    /// [`Broker::with_refusal_timeout`](crate::Broker::with_refusal_timeout) allows; final.
+    Refused {
+        /// The broker's reply.
+        error: String,
+    },
 }
 
 impl ConnectionState {
@@ -48,7 +56,7 @@ impl ConnectionState {
     pub(crate) fn after_failure(&self, error: String) -> Self {
         let since = match self {
             Self::Reconnecting { since, .. } => *since,
-            Self::Connected | Self::Blocked | Self::Closed => Utc::now(),
+            Self::Connected | Self::Blocked | Self::Closed | Self::Refused { .. } => Utc::now(),
         };
         Self::Reconnecting { since, last_error: Some(error) }
     }
@@ -78,6 +86,21 @@ impl Reconnect {
             self.0.reset();
         }
         self.0.next_backoff().unwrap_or(LONGEST_DELAY)
+    }
+}
+
+/// How long a broker has been refusing us.
+#[derive(Default)]
+pub(crate) struct Refusals(Option<Instant>);
+
+impl Refusals {
+    /// Whether an error is a refusal that has lasted for `patience`.
+    pub(crate) fn are_final(&mut self, error: &BrokerError, patience: Duration) -> bool {
+        matches!(error, BrokerError::Refused { .. }) && self.0.get_or_insert_with(Instant::now).elapsed() >= patience
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.0 = None;
     }
 }
 

@@ -110,6 +110,44 @@ pub(crate) fn count(properties: &BasicProperties, name: &str) -> u32 {
     number(properties, name).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
 }
 
+/// How many bytes a table of headers has in AMQP.
+pub(crate) fn encoded_bytes(headers: &FieldTable) -> usize {
+    let entries = headers.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value));
+    4 + entries.sum::<usize>()
+}
+
+/// With the byte for the type.
+fn value_bytes(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(value_bytes).sum::<usize>(),
+        AMQPValue::FieldTable(table) => encoded_bytes(table),
+        // Numbers, times and truth values have 8 bytes at most.
+        _ => 8,
+    }
+}
+
+/// The properties of a copy that goes to the parking queue without the headers of others, which are too large.
+pub(crate) fn without_foreign(copy: &BasicProperties, reason: &str) -> BasicProperties {
+    let now = long_text(&time_text(Utc::now()));
+    let mut headers = FieldTable::default();
+    for (name, value) in copy.headers().iter().flat_map(FieldTable::inner) {
+        if OURS.contains(&name.as_str()) && !is_stripped(name.as_str()) && value_bytes(value) <= 2 * MAX_TEXT_BYTES {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    set(&mut headers, PARKED_REASON, long_text(reason));
+    set(&mut headers, PARKED_AT, now);
+    copy.clone().with_headers(headers)
+}
+
+/// The properties of a parked copy of a message that could not be read.
+pub(crate) fn of_rescue(repaired: &BasicProperties, message_id: &str, reason: &str) -> BasicProperties {
+    without_foreign(&properties(repaired, message_id, kept(repaired)), reason)
+}
+
 /// Why a body cannot be JSON in UTF-8, according to its properties.
 pub(crate) fn unsupported_content(properties: &BasicProperties) -> Option<String> {
     let content_type = property(properties.content_type()).unwrap_or_default().to_ascii_lowercase();

@@ -127,8 +127,8 @@ impl Delivery {
 }
 
 /// How a job ended; decides the fate of its message.
-// Exhaustive: code that wraps a handler should fail to compile when an outcome is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The work is done, or nothing is left to do: the message is acknowledged.
     Done,

@@ -18,6 +18,10 @@ pub mod testing;
 mod topology;
 mod worker;
 
+/// The crates whose types are part of this API.
+#[doc(no_inline)]
+pub use {chrono, serde, serde_json, tokio, url};
+
 #[cfg(feature = "management")]
 pub use broker::ManagementError;
 pub use broker::{Broker, BrokerError, Difference, QueueStatus, TopologyReport};
@@ -25,7 +29,7 @@ pub use connection::ConnectionState;
 pub use job::{Delivery, Handler, Job, Outcome};
 pub use message::Message;
 pub use parking::{ParkedJob, Parking, ParkingError, Selection, Verdict};
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{PublishError, Publisher, PublisherHealth};
 pub use retry_policy::RetryPolicy;
 pub use topology::{Argument, QueueSpec, Topology, TopologyError};
-pub use worker::{Worker, WorkerControl, WorkerError};
+pub use worker::{Worker, WorkerControl, WorkerError, WorkerHealth};

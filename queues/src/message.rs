@@ -13,7 +13,7 @@ pub struct Message {
     pub id: String,
     /// The job's kind: the `type` property.
     pub kind: String,
-    /// The exchange. It must exist: a missing one costs the connection's other messages their confirms.
+    /// The exchange. It must exist.
     pub exchange: String,
     /// The routing key: the work queue's name.
     pub routing_key: String,

@@ -132,6 +132,7 @@ impl Topology {
 
 /// A durable queue's specification. What correctness rests on is an argument; what an operator may tune belongs in a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueSpec {
     /// Its name.
     pub name: String,
@@ -142,6 +143,7 @@ pub struct QueueSpec {
 /// The value of a queue's argument.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Argument {
     /// A text.
     Text(String),

@@ -9,28 +9,21 @@ use crate::{
     Topology,
     connection::{reply_code, text},
 };
-use futures_util::{
-    future::join_all,
-    io::{AsyncReadExt, AsyncWriteExt},
-};
+use futures_util::future::join_all;
 use lapin::{
-    AsyncTcpStream, Connection, ExchangeKind,
+    Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPClass, connection::AMQPMethod, parse_class},
-    runtime::default_runtime,
-    tcp::TLSConfig,
-    types::{AMQPValue, FieldTable},
-    uri::AMQPScheme,
+    types::FieldTable,
 };
-use std::{fmt, io, net::SocketAddr, time::Duration};
-use tokio::{net::lookup_host, time::timeout};
+use std::{fmt, time::Duration};
+use tokio::time::timeout;
 
 /// How long a queue's leader may take to answer. Elections take about a second.
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
-const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the broker differs from a topology.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct TopologyReport {
     /// The broker's version, if known.
     pub broker_version: Option<String>,
@@ -40,6 +33,7 @@ pub struct TopologyReport {
 
 /// One thing that is not as wanted.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// ``queue `NAME` ``, ``exchange `NAME` ``, ``binding `NAME` `` or `broker`.
     pub object: String,
@@ -53,7 +47,9 @@ pub struct Difference {
 }
 
 impl Difference {
-    pub(super) fn new(object: &str, property: &str, wanted: Option<String>, found: Option<String>) -> Self {
+    /// A difference found elsewhere, for a report that shows both.
+    #[must_use]
+    pub fn new(object: &str, property: &str, wanted: Option<String>, found: Option<String>) -> Self {
         Self { object: object.to_owned(), property: property.to_owned(), wanted, found }
     }
 
@@ -137,67 +133,5 @@ fn refusal(broker: &Broker, object: &str, declared: lapin::Result<()>) -> Result
             Ok(Some(Difference::new(object, "declaration", Some(wanted), Some(format!("refused: {}", text(&error))))))
         }
         Err(error) => Err(broker.error(&error)),
-    }
-}
-
-impl Broker {
-    /// The broker's version, from the first frame of a handshake: lapin reads it and does not pass it on. `None` when it
-    /// does not tell.
-    ///
-    /// # Errors
-    /// [`BrokerError::Unreachable`] when nothing there speaks AMQP 0-9-1.
-    pub async fn version(&self) -> Result<Option<String>, BrokerError> {
-        let asked = timeout(VERSION_TIMEOUT, self.ask_version()).await;
-        let asked = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        asked.map_err(|error| self.unreachable(error.to_string()))
-    }
-
-    async fn ask_version(&self) -> io::Result<Option<String>> {
-        /// Far more than any broker says about itself.
-        const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
-        let (host, port) = (self.uri.authority.host.as_str(), self.uri.authority.port);
-        let runtime = default_runtime().map_err(io::Error::other)?;
-        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
-        let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-        if self.uri.scheme == AMQPScheme::AMQPS {
-            stream = stream.into_tls(host, TLSConfig::default()).await?;
-        }
-        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
-        stream.flush().await?;
-        // A frame's type, channel and size come before its payload.
-        let mut header = [0; 7];
-        stream.read_exact(&mut header).await?;
-        let [_, _, _, size @ ..] = header;
-        let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
-        if size > MAX_PAYLOAD_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers does not speak AMQP 0-9-1"));
-        }
-        let mut payload = vec![0; size];
-        stream.read_exact(&mut payload).await?;
-        Ok(version(&payload))
-    }
-}
-
-fn version(payload: &[u8]) -> Option<String> {
-    match parse_class(payload) {
-        Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) => {
-            match start.server_properties.inner().get("version")? {
-                AMQPValue::LongString(version) => Some(version.to_string()),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_start_frame_tells_no_version() {
-        for payload in [&b""[..], b"\x00\x0a\x00\x0a", b"\x00\x0a\x00\x1e\x00\x00", &[0xff; 64]] {
-            assert_eq!(version(payload), None);
-        }
     }
 }

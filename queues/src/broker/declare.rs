@@ -18,6 +18,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queue as it is on the broker.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct QueueStatus {
     /// The queue's name.
     pub name: String,

@@ -5,6 +5,7 @@ mod connect;
 mod declare;
 #[cfg(feature = "management")]
 mod management;
+mod raw;
 
 pub(crate) use declare::{count_messages, declare};
 #[cfg(feature = "management")]
@@ -16,14 +17,17 @@ pub use {
 
 use crate::{Topology, connection::close};
 use lapin::uri::AMQPUri;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
+
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A broker's address, credentials and our connections' name. Cheap to clone; opens no connection by itself.
 #[derive(Clone)]
 pub struct Broker {
     uri: Arc<AMQPUri>,
     connection_name: Arc<str>,
+    refusal_timeout: Duration,
 }
 
 impl Broker {
@@ -37,7 +41,21 @@ impl Broker {
     pub fn new(amqp_url: &str, connection_name: &str) -> Result<Self, BrokerError> {
         let uri = connect::parse(amqp_url)?;
         let length = connection_name.floor_char_boundary(255);
-        Ok(Self { uri: Arc::new(uri), connection_name: Arc::from(&connection_name[..length]) })
+        let connection_name = Arc::from(&connection_name[..length]);
+        Ok(Self { uri: Arc::new(uri), connection_name, refusal_timeout: REFUSAL_TIMEOUT })
+    }
+
+    /// How long publishers and workers retry when the broker refuses the user, the vhost or a permission (5 minutes unless
+    /// set). Then a worker ends with [`WorkerError::Refused`](crate::WorkerError::Refused), and a publisher with
+    /// [`ConnectionState::Refused`](crate::ConnectionState::Refused).
+    #[must_use]
+    pub fn with_refusal_timeout(mut self, timeout: Duration) -> Self {
+        self.refusal_timeout = timeout;
+        self
+    }
+
+    pub(crate) fn refusal_timeout(&self) -> Duration {
+        self.refusal_timeout
     }
 
     /// Declares the exchange, the queues and the binding. Idempotent: it creates what is missing and changes nothing.

@@ -2,11 +2,13 @@
 
 mod parked_job;
 mod replay;
+mod rescue;
 mod taking;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
 pub use parked_job::{ParkedJob, ParkingError, Selection, Verdict};
+pub(crate) use rescue::rescue;
 
 use crate::{Broker, Publisher, Topology};
 use replay::Replay;
@@ -57,6 +59,15 @@ impl Parking {
     /// # Errors
     /// [`ParkingError`]; nothing is changed by a failure.
     pub async fn list(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
+        match self.list_once(selection).await {
+            Err(ParkingError::Interrupted { .. } | ParkingError::Broker(_)) if Box::pin(self.repair()).await > 0 => {
+                self.list_once(selection).await
+            }
+            listed => listed,
+        }
+    }
+
+    async fn list_once(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
         let mut taking = Taking::open(&self.broker, &self.topology, selection.reach()).await?;
         let mut jobs = Vec::new();
         let ended = async {
@@ -73,6 +84,16 @@ impl Parking {
         let closed = taking.close().await;
         ended.and(closed).map_err(|reason| interrupted(Vec::new(), reason))?;
         Ok(jobs)
+    }
+
+    /// Replaces parked messages that lapin cannot read, which end the connection of every operation, by readable copies;
+    /// answers how many there were.
+    async fn repair(&self) -> u32 {
+        let publisher = Publisher::start(&self.broker);
+        let queue = self.topology.parked_queue();
+        let repaired = rescue(&self.broker, &publisher, (&queue, &queue), u32::MAX).await;
+        publisher.close().await;
+        repaired.unwrap_or_default()
     }
 
     /// Looks at one parked job; it stays. `None` when no parked job has this id.
@@ -118,7 +139,12 @@ impl Parking {
         publisher.close().await;
         match ended {
             Ok(()) => Ok(done),
-            Err(ParkingError::Interrupted { reason, .. }) => Err(interrupted(done, reason)),
+            Err(ParkingError::Interrupted { reason, .. }) => match Box::pin(self.repair()).await {
+                0 => Err(interrupted(done, reason)),
+                count => {
+                    Err(interrupted(done, format!("{count} unreadable messages were replaced by readable copies")))
+                }
+            },
             Err(error) if done.is_empty() => Err(error),
             Err(error) => Err(interrupted(done, error.to_string())),
         }

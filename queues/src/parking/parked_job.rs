@@ -113,6 +113,7 @@ impl Selection {
 
 /// What to do with a parked job.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// Back to the work queue.
     Replay,

@@ -20,7 +20,15 @@ pub(super) enum Answer {
     Acked(Option<Returned>),
     Nacked(Option<Returned>),
     /// The channel or the connection ended.
-    Lost(String),
+    Lost(Lost),
+}
+
+/// Why a channel or a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) reason: String,
+    /// The channel was closed because the exchange is missing.
+    pub(super) no_exchange: bool,
 }
 
 /// Identifies a message: a job's copies share the id but not the destination.
@@ -87,13 +95,9 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         self.entries.is_empty()
     }
 
-    /// Whether a queue refused (nacked) a message since the last [`forget_refusals`](Self::forget_refusals).
+    /// Whether a queue refused (nacked) a message.
     pub(super) fn was_refused(&self) -> bool {
         self.refused
-    }
-
-    pub(super) fn forget_refusals(&mut self) {
-        self.refused = false;
     }
 
     /// When the oldest message was written.
@@ -104,8 +108,8 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     /// Adds a message, and starts it: `answer` is polled once, here.
     ///
     /// # Errors
-    /// The reason, when the connection turns out to be lost.
-    pub(super) fn push(&mut self, route: Route, receipt: Receipt, answer: F) -> Result<(), String> {
+    /// When the channel turns out to be lost.
+    pub(super) fn push(&mut self, route: Route, receipt: Receipt, answer: F) -> Result<(), Lost> {
         let waker = self.woken.waker(self.settled + self.entries.len() as u64);
         let mut entry =
             Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer), waker };
@@ -116,7 +120,7 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     }
 
     /// Ready once the front, and all answered messages behind it, are settled.
-    pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
+    pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         self.woken.register(context.waker());
         // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier answers,
         // because lapin answers and wakes one after the other. So everything answered before the last of the prefix has
@@ -130,9 +134,9 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
                 // An entry that is gone was woken twice.
                 let index = number.checked_sub(self.settled).and_then(|index| usize::try_from(index).ok());
                 if let Some(entry) = index.and_then(|index| self.entries.get_mut(index))
-                    && let Err(reason) = look(entry, &mut self.returned)
+                    && let Err(lost) = look(entry, &mut self.returned)
                 {
-                    return Poll::Ready(Err(reason));
+                    return Poll::Ready(Err(lost));
                 }
             }
         }
@@ -147,11 +151,34 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     }
 
     /// Nothing more will be answered.
-    pub(super) fn fail_all(&mut self, reason: &str) {
-        for Entry { route, receipt, .. } in self.entries.drain(..) {
-            let _ = receipt.send(Err(PublishError::ConnectionLost { id: route.id, reason: reason.to_owned() }));
+    pub(super) fn fail_all(&mut self, lost: &Lost) {
+        for Entry { route: Route { id, exchange, .. }, receipt, .. } in self.entries.drain(..) {
+            let reason = lost.reason.clone();
+            let error = if lost.no_exchange {
+                PublishError::NoExchange { id, exchange }
+            } else {
+                PublishError::ConnectionLost { id, reason }
+            };
+            let _ = receipt.send(Err(error));
         }
         self.returned.clear();
+    }
+
+    /// The reason for which the channel was closed, which lapin tells the waiting messages a moment after it has refused to
+    /// write others.
+    pub(super) async fn closing_reason(&mut self, known: Lost) -> Lost {
+        for entry in &mut self.entries {
+            if known.no_exchange {
+                break;
+            }
+            let Progress::Waiting(answer) = &mut entry.progress else { continue };
+            match answer.await {
+                Answer::Lost(lost) if lost.no_exchange => return lost,
+                Answer::Lost(_) | Answer::Nacked(_) => entry.progress = Progress::Nacked,
+                Answer::Acked(_) => entry.progress = Progress::Acked,
+            }
+        }
+        known
     }
 
     fn result(&mut self, entry: &Entry<F>) -> Result<(), PublishError> {
@@ -182,14 +209,14 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
 fn look<F: Future<Output = Answer> + Unpin>(
     entry: &mut Entry<F>,
     returned: &mut HashMap<Route, VecDeque<String>>,
-) -> Result<(), String> {
+) -> Result<(), Lost> {
     let Progress::Waiting(answer) = &mut entry.progress else { return Ok(()) };
     let mut context = Context::from_waker(&entry.waker);
     let Poll::Ready(answer) = std::pin::Pin::new(answer).poll(&mut context) else { return Ok(()) };
     let (progress, message) = match answer {
         Answer::Acked(message) => (Progress::Acked, message),
         Answer::Nacked(message) => (Progress::Nacked, message),
-        Answer::Lost(reason) => return Err(reason),
+        Answer::Lost(lost) => return Err(lost),
     };
     entry.progress = progress;
     if let Some(Returned { route, reply }) = message {
@@ -247,6 +274,10 @@ mod tests {
     type Flights = InFlight<BoxFuture<'static, Answer>>;
     type Answers = Vec<Option<oneshot::Sender<Answer>>>;
     type Results = Vec<oneshot::Receiver<Result<(), PublishError>>>;
+
+    fn gone() -> Lost {
+        Lost { reason: "gone".to_owned(), no_exchange: false }
+    }
 
     fn route(number: usize) -> Route {
         Route::new(&number.to_string(), "exchange", "key")
@@ -307,9 +338,9 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         answers[1].take().unwrap().send(Answer::Acked(None)).unwrap();
         assert!(flights.poll_settle(&mut context).is_pending(), "message 0 is not answered yet");
-        answers[0].take().unwrap().send(Answer::Lost("gone".to_owned())).unwrap();
-        assert_eq!(flights.poll_settle(&mut context), Poll::Ready(Err("gone".to_owned())));
-        flights.fail_all("gone");
+        answers[0].take().unwrap().send(Answer::Lost(gone())).unwrap();
+        assert_eq!(flights.poll_settle(&mut context), Poll::Ready(Err(gone())));
+        flights.fail_all(&gone());
         for (number, result) in results.iter_mut().enumerate() {
             let lost = PublishError::ConnectionLost { id: number.to_string(), reason: "gone".to_owned() };
             assert_eq!(result.try_recv().unwrap(), Err(lost));
@@ -323,7 +354,5 @@ mod tests {
         assert!(flights.poll_settle(&mut Context::from_waker(Waker::noop())).is_ready());
         assert_eq!(results[0].try_recv().unwrap(), Err(PublishError::Nacked { id: "0".to_owned() }));
         assert!(flights.was_refused());
-        flights.forget_refusals();
-        assert!(!flights.was_refused());
     }
 }

@@ -113,7 +113,17 @@ impl Publisher {
     pub async fn close(&self) {
         self.shared.stop.cancel();
         // An error means that the task is gone.
-        let _ = self.state().wait_for(|state| *state == ConnectionState::Closed).await;
+        let ended =
+            |state: &ConnectionState| matches!(state, ConnectionState::Closed | ConnectionState::Refused { .. });
+        let _ = self.state().wait_for(ended).await;
+    }
+
+    /// What a health check should know.
+    #[must_use]
+    pub fn health(&self) -> PublisherHealth {
+        let requests = &self.shared.requests;
+        let waiting = requests.max_capacity().saturating_sub(requests.capacity());
+        PublisherHealth { connection: self.shared.state.borrow().clone(), waiting }
     }
 
     /// Publishes a message with complete properties.
@@ -129,8 +139,11 @@ impl Publisher {
         let mut state = self.state();
         let usable = |state: &ConnectionState| !matches!(state, ConnectionState::Reconnecting { .. });
         match timeout(CONNECTION_WAIT, state.wait_for(usable)).await {
-            Ok(Ok(state)) if *state == ConnectionState::Closed => return Err("the publisher is closed".to_owned()),
-            Ok(Ok(_)) => return Ok(()),
+            Ok(Ok(state)) => match &*state {
+                ConnectionState::Closed => return Err("the publisher is closed".to_owned()),
+                ConnectionState::Refused { error } => return Err(error.clone()),
+                _ => return Ok(()),
+            },
             Ok(Err(_)) => return Err("the runtime of the publisher is shut down".to_owned()),
             Err(_) => {}
         }
@@ -156,6 +169,16 @@ impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("state", &*self.shared.state.borrow()).finish_non_exhaustive()
     }
+}
+
+/// A publisher at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublisherHealth {
+    /// The state of its connection.
+    pub connection: ConnectionState,
+    /// How many messages wait to be written.
+    pub waiting: usize,
 }
 
 /// A message handed to the task.
@@ -206,6 +229,14 @@ pub enum PublishError {
         /// The broker's reply.
         reply: String,
     },
+    /// The exchange does not exist. Not stored, unless the exchange was deleted while the message was on its way.
+    #[error("message {id:?} was not published: there is no exchange {exchange:?}; declare the topology")]
+    NoExchange {
+        /// The message's id.
+        id: String,
+        /// The exchange.
+        exchange: String,
+    },
     /// The broker could not store it.
     #[error("message {id:?} was refused by the broker (nack): its queue is full or unavailable")]
     Nacked {
@@ -236,6 +267,7 @@ impl PublishError {
             Self::Invalid { id, .. }
             | Self::NotConnected { id, .. }
             | Self::Returned { id, .. }
+            | Self::NoExchange { id, .. }
             | Self::Nacked { id }
             | Self::TimedOut { id }
             | Self::ConnectionLost { id, .. } => id,

@@ -2,9 +2,13 @@
 
 use super::{
     PublishError,
-    in_flight::{Answer, Returned, Route},
+    in_flight::{Answer, Lost, Returned, Route},
 };
-use crate::{Message, connection::text, headers};
+use crate::{
+    Message,
+    connection::{reply_code, text},
+    headers,
+};
 use chrono::Utc;
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -23,6 +27,10 @@ const HIGH_PRIORITY: u8 = 5;
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// A W3C `traceparent` has 55 bytes; all headers share one frame.
 const MAX_TRACEPARENT_BYTES: usize = 255;
+
+/// More than all properties without the headers can have, with the frame's own fields.
+const OTHER_PROPERTIES_BYTES: usize = 3 * 1024;
+const NOT_FOUND: u16 = 404;
 
 /// A message with its AMQP properties.
 #[derive(Debug, Clone)]
@@ -83,6 +91,14 @@ impl Outgoing {
         Ok(Self { id, exchange, routing_key, payload, properties })
     }
 
+    /// What keeps the properties from fitting into one frame, which must hold them all: a larger one costs the connection.
+    pub(super) fn excess(&self, frame_max: usize) -> Option<String> {
+        let bytes = self.properties.headers().as_ref().map_or(0, headers::encoded_bytes);
+        let allowed = frame_max.saturating_sub(OTHER_PROPERTIES_BYTES);
+        (frame_max > 0 && bytes > allowed)
+            .then(|| format!("headers must have at most {allowed} bytes together (got {bytes})"))
+    }
+
     pub(super) fn route(&self) -> Route {
         Route::new(self.id.as_str(), self.exchange.as_str(), self.routing_key.as_str())
     }
@@ -101,8 +117,14 @@ impl Outgoing {
         match confirmed {
             Ok(Confirmation::Ack(returned)) => Answer::Acked(returned.map(read_return)),
             Ok(Confirmation::Nack(returned)) => Answer::Nacked(returned.map(read_return)),
-            Ok(Confirmation::NotRequested) => Answer::Lost("the channel is not in confirm mode".to_owned()),
-            Err(error) => Answer::Lost(text(&error)),
+            Ok(Confirmation::NotRequested) => {
+                let reason = "the channel is not in confirm mode".to_owned();
+                Answer::Lost(Lost { reason, no_exchange: false })
+            }
+            Err(error) => {
+                let no_exchange = reply_code(&error) == Some(NOT_FOUND);
+                Answer::Lost(Lost { reason: text(&error), no_exchange })
+            }
         }
     }
 }

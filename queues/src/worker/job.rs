@@ -53,6 +53,7 @@ impl Desk {
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
         let metrics = self.metrics.of(&delivery.kind);
         metrics.delivered.increment(1);
+        let _running = self.worker.control.activity.start();
         let _in_flight = InFlightGuard::new(&metrics.in_flight);
         async {
             let started = Instant::now();
@@ -79,18 +80,19 @@ impl Desk {
                         Why::Parked => warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job parked"),
                     }
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
-                    if Box::pin(self.publish_copy(outgoing, &unsettled, started + LONGEST_HOLD)).await {
+                    let give_up = started + LONGEST_HOLD;
+                    if let Some(parked_for) = Box::pin(self.publish_copy(outgoing, &unsettled, give_up)).await {
                         unsettled.ack();
-                        match why {
-                            Why::Retried => metrics.retried.increment(1),
-                            Why::Snoozed => metrics.snoozed.increment(1),
-                            Why::Parked => {
+                        match (why, parked_for.or(copy.parked_reason)) {
+                            (_, Some(reason)) => {
                                 metrics.parked.increment(1);
                                 self.tell_settled(&delivery);
                                 if let Some(tell) = &self.worker.on_parked {
-                                    tell(&delivery, copy.parked_reason.as_deref().unwrap_or_default());
+                                    tell(&delivery, &reason);
                                 }
                             }
+                            (Why::Snoozed, None) => metrics.snoozed.increment(1),
+                            (Why::Retried | Why::Parked, None) => metrics.retried.increment(1),
                         }
                     } else {
                         Box::pin(give_back(unsettled)).await;
@@ -164,24 +166,41 @@ impl Desk {
         Outgoing { id, exchange: "".into(), routing_key, payload, properties }
     }
 
-    /// Whether the copy is confirmed. Retries as long as the message may be held: giving it back means doing the job again,
-    /// and the broker counts it. Meanwhile the job keeps its slot, so jobs whose copies have nowhere to go do not pile up.
-    async fn publish_copy(&self, outgoing: Outgoing, unsettled: &Unsettled, give_up: Instant) -> bool {
+    /// `Some` once the copy is confirmed; with a reason when it was parked instead, because its headers are too large for a
+    /// frame. Retries as long as the message may be held: giving it back means doing the job again, and the broker counts
+    /// it. Meanwhile the job keeps its slot, so jobs whose copies have nowhere to go do not pile up.
+    async fn publish_copy(
+        &self,
+        mut outgoing: Outgoing,
+        unsettled: &Unsettled,
+        give_up: Instant,
+    ) -> Option<Option<String>> {
         let mut pauses = Reconnect::new();
+        let mut parked_for = None;
         // Without a usable acknowledgement the broker delivers the original again: a copy would be a duplicate.
         while unsettled.is_usable() && Instant::now() < give_up {
-            let Err(error) = self.publisher.send(outgoing.clone()).await else { return true };
+            let Err(error) = self.publisher.send(outgoing.clone()).await else { return Some(parked_for) };
             warn!(%error, "the job's copy is not safe yet");
-            if matches!(error, PublishError::Returned { .. })
-                && let Err(error) = self.worker.broker.declare(&self.worker.topology).await
-            {
-                // The queue was deleted and cannot be declared again yet.
-                warn!(%error, "the topology could not be declared");
+            match error {
+                PublishError::Invalid { problem, .. } if parked_for.is_none() => {
+                    let reason = format!("its copy for {} could not be published: {problem}", outgoing.routing_key);
+                    outgoing.properties = headers::without_foreign(&outgoing.properties, &reason);
+                    outgoing.routing_key = self.worker.topology.parked_queue().into();
+                    parked_for = Some(reason);
+                    continue;
+                }
+                PublishError::Returned { .. } => {
+                    if let Err(error) = self.worker.broker.declare(&self.worker.topology).await {
+                        // The queue was deleted and cannot be declared again yet.
+                        warn!(%error, "the topology could not be declared");
+                    }
+                }
+                _ => {}
             }
             sleep(pauses.delay_after(Duration::ZERO)).await;
         }
         warn!("the job's copy could not be published in time; the job will run again");
-        false
+        None
     }
 }
 

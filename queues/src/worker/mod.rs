@@ -8,12 +8,23 @@ mod supervisor;
 
 use crate::{
     Broker, BrokerError, ConnectionState, Delivery, Handler, Job, Publisher, RetryPolicy, Topology,
-    connection::Reconnect,
+    connection::{Reconnect, Refusals},
     job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
 };
+use chrono::{DateTime, Utc};
 use job::{Desk, OnParked, OnSettled};
-use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use supervisor::Supervisor;
 use tokio::{select, sync::watch, task::JoinSet};
 use tracing::warn;
@@ -61,6 +72,7 @@ struct Registered {
 impl Worker {
     /// A worker for the topology's work queue: prefetch 100, 10 jobs at a time, 60 s for each, 20 s to drain.
     pub fn new(broker: &Broker, topology: Topology, policy: RetryPolicy) -> Self {
+        let state = watch::Sender::new(ConnectionState::starting());
         Self {
             broker: broker.clone(),
             topology,
@@ -71,8 +83,8 @@ impl Worker {
             drain_timeout: Duration::from_secs(20),
             handlers: HashMap::new(),
             duplicate: None,
-            state: watch::Sender::new(ConnectionState::starting()),
-            control: WorkerControl::new(),
+            control: WorkerControl::new(state.subscribe()),
+            state,
             on_settled: None,
             on_parked: None,
         }
@@ -167,7 +179,8 @@ impl Worker {
     /// closes its connections. Dropping the future loses no message either, but cuts the jobs off.
     ///
     /// # Errors
-    /// [`WorkerError`]: a wrong set of handlers, or a queue with other arguments. Never a lost connection.
+    /// [`WorkerError`]: a wrong set of handlers or policies, a queue with other arguments, or a broker that keeps refusing
+    /// us. Never a lost connection.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         if let Some(kind) = self.duplicate {
             return Err(WorkerError::DuplicateKind { kind });
@@ -200,17 +213,27 @@ impl Worker {
             state: &consuming,
             paused,
             reconnect: Reconnect::new(),
+            refusals: Refusals::default(),
         };
         let working = async {
             let (session, ended) = match supervisor.work(pin!(shutdown)).await {
                 Ok(session) => (session, Ok(())),
+                Err(error @ BrokerError::Refused { .. }) => {
+                    (None, Err(WorkerError::Refused { reason: error.to_string() }))
+                }
                 Err(error) => (None, Err(WorkerError::Topology(error))),
             };
             supervisor.stop(session, drain_timeout).await;
             ended
         };
+        let mut publishing = publisher.state();
+        let is_refused = |state: &ConnectionState| matches!(state, ConnectionState::Refused { .. });
         let ended = select! {
             ended = working => ended,
+            Ok(state) = publishing.wait_for(is_refused) => match &*state {
+                ConnectionState::Refused { error } => Err(WorkerError::Refused { reason: error.clone() }),
+                _ => Ok(()),
+            },
             never = supervisor::show(&desk.worker.state, consuming.subscribe(), publisher.state()) => match never {},
         };
         publisher.close().await;
@@ -250,11 +273,47 @@ impl fmt::Debug for Worker {
 #[derive(Debug, Clone)]
 pub struct WorkerControl {
     paused: Arc<watch::Sender<bool>>,
+    state: watch::Receiver<ConnectionState>,
+    activity: Arc<Activity>,
+}
+
+/// What a worker does, for [`WorkerControl::health`].
+#[derive(Debug, Default)]
+struct Activity {
+    running: AtomicUsize,
+    /// Milliseconds since 1970; 0 before the first delivery.
+    last_delivery_ms: AtomicI64,
+}
+
+/// A worker at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// As from [`Worker::state`].
+    pub connection: ConnectionState,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Jobs that run or are being settled.
+    pub running: usize,
+    /// When it last took a message (UTC).
+    pub last_delivery_at: Option<DateTime<Utc>>,
 }
 
 impl WorkerControl {
-    fn new() -> Self {
-        Self { paused: Arc::new(watch::Sender::new(false)) }
+    fn new(state: watch::Receiver<ConnectionState>) -> Self {
+        Self { paused: Arc::new(watch::Sender::new(false)), state, activity: Arc::default() }
+    }
+
+    /// What a health check should know.
+    #[must_use]
+    pub fn health(&self) -> WorkerHealth {
+        let last = self.activity.last_delivery_ms.load(Ordering::Relaxed);
+        WorkerHealth {
+            connection: self.state.borrow().clone(),
+            paused: self.is_paused(),
+            running: self.activity.running.load(Ordering::Relaxed),
+            last_delivery_at: (last > 0).then(|| DateTime::from_timestamp_millis(last)).flatten(),
+        }
     }
 
     /// Takes no more messages until [`resume`](Self::resume), even after reconnecting. Returns at once; a message that is just
@@ -279,6 +338,23 @@ impl WorkerControl {
     }
 }
 
+/// Counts a job as running until it is dropped, even when its task is cut off.
+struct Running<'a>(&'a Activity);
+
+impl Activity {
+    fn start(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.last_delivery_ms.store(Utc::now().timestamp_millis(), Ordering::Relaxed);
+        Running(self)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Why a worker cannot run. A lost connection is no reason: the worker reconnects.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -294,6 +370,13 @@ pub enum WorkerError {
     DuplicateKind {
         /// The kind.
         kind: &'static str,
+    },
+    /// The broker refused the user, the vhost or a permission for longer than
+    /// [`Broker::with_refusal_timeout`](crate::Broker::with_refusal_timeout) allows.
+    #[error("the worker gave up: {reason}")]
+    Refused {
+        /// The broker's reply.
+        reason: String,
     },
     /// A retry policy has delays without a retry queue.
     #[error(

@@ -9,7 +9,7 @@ use crate::{
 };
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
-    Channel, Connection, Consumer, Event,
+    Channel, Connection, Consumer, ErrorKind, Event,
     message::Delivery as Message,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
@@ -35,6 +35,17 @@ pub(super) struct Session {
 pub(super) enum Ended {
     Shutdown,
     Lost(String),
+    /// A message came that lapin cannot read.
+    Unreadable(String),
+}
+
+impl Ended {
+    fn by(error: &lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ParsingError(_) => Self::Unreadable(text(error)),
+            _ => Self::Lost(text(error)),
+        }
+    }
 }
 
 impl Session {
@@ -90,7 +101,7 @@ impl Session {
                     }
                 }
                 event = self.events.next() => match event {
-                    Some(Event::Error(error)) => return Ended::Lost(text(&error)),
+                    Some(Event::Error(error)) => return Ended::by(&error),
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
@@ -107,7 +118,7 @@ impl Session {
                                 let unsettled = self.acks.unsettled(delivery_tag, acker);
                                 jobs.spawn(Arc::clone(desk).process(received, unsettled));
                             }
-                            Some(Err(error)) => return Ended::Lost(text(&error)),
+                            Some(Err(error)) => return Ended::by(&error),
                             None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
                         }
                         let has_room = jobs.len() < desk.worker.concurrency;

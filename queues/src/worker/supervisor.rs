@@ -4,7 +4,11 @@ use super::{
     job::Desk,
     session::{Ended, Session},
 };
-use crate::{BrokerError, ConnectionState, connection::Reconnect};
+use crate::{
+    BrokerError, ConnectionState,
+    connection::{Reconnect, Refusals},
+    parking::rescue,
+};
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     select,
@@ -26,6 +30,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) state: &'a watch::Sender<ConnectionState>,
     pub(super) paused: watch::Receiver<bool>,
     pub(super) reconnect: Reconnect,
+    pub(super) refusals: Refusals,
 }
 
 impl Supervisor<'_> {
@@ -44,6 +49,7 @@ impl Supervisor<'_> {
             let reason = match opened {
                 Ok(mut session) => {
                     info!(queue = self.desk.worker.topology.queue(), prefetch = self.prefetch, "consuming");
+                    self.refusals.end();
                     self.state.send_replace(ConnectionState::Connected);
                     let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs).await;
                     match ended {
@@ -52,9 +58,17 @@ impl Supervisor<'_> {
                             session.close().await;
                             reason
                         }
+                        Ended::Unreadable(reason) => {
+                            session.close().await;
+                            self.rescue().await;
+                            reason
+                        }
                     }
                 }
                 Err(error @ BrokerError::Mismatch { .. }) => return Err(error),
+                Err(error) if self.refusals.are_final(&error, self.desk.worker.broker.refusal_timeout()) => {
+                    return Err(error);
+                }
                 Err(error) => error.to_string(),
             };
             warn!(queue = self.desk.worker.topology.queue(), reason, "not consuming; will try again");
@@ -64,6 +78,16 @@ impl Supervisor<'_> {
                 () = &mut shutdown => return Ok(None),
                 () = sleep(self.reconnect.delay_after(since.elapsed())) => {}
             }
+        }
+    }
+
+    /// At once, or the neighbors of an unreadable message would be delivered again and again until the broker parks them.
+    async fn rescue(&self) {
+        let Desk { worker, publisher, .. } = &*self.desk;
+        let (queue, parked) = (worker.topology.queue(), worker.topology.parked_queue());
+        let depth = u32::from(self.prefetch).saturating_mul(2);
+        if let Err(reason) = rescue(&worker.broker, publisher, (queue, &parked), depth).await {
+            warn!(queue, reason, "an unreadable message could not be parked; remove it with the management UI");
         }
     }
 

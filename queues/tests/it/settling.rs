@@ -340,6 +340,28 @@ async fn thousands_that_are_done_behind_one_that_is_not_are_acknowledged_once_an
 }
 
 #[tokio::test]
+async fn a_job_whose_headers_fill_a_frame_is_parked_once_and_costs_no_connection() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| retry("no luck"));
+        let worker = Running::start(bench.worker().register(handler)).await;
+        let headers = json!({ "large": "x".repeat(130_900) });
+        let properties = json!({ "type": "count", "message_id": "large-1", "headers": headers });
+        assert!(bench.management.publish(&bench.name, properties, r#"{"number":1}"#).await);
+        assert_eq!(heard.next().await.1.headers["large"].len(), 130_900);
+        let parked = bench.parked(1).await;
+        worker.stop().await;
+        heard.nothing_more();
+        let (properties, headers) = (&parked[0]["properties"], &parked[0]["properties"]["headers"]);
+        assert_eq!(properties["message_id"], "large-1");
+        let reason = headers["parked-reason"].as_str().unwrap();
+        assert!(reason.contains("headers must have at most") && headers["last-error"] == "no luck", "{headers}");
+        assert!(headers.get("large").is_none());
+        assert_eq!(bench.ready(&bench.name).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_job_whose_copy_is_not_safe_is_not_acknowledged() {
     bench(&[100], async |bench| {
         let worker = bench.worker().drain_timeout(Duration::from_secs(1));

@@ -61,6 +61,12 @@ impl Management {
         self.call(Method::PUT, &format!("queues/{}/{queue}", self.vhost), Some(body)).await;
     }
 
+    /// Declares a fanout exchange that no queue is bound to.
+    pub(crate) async fn declare_exchange(&self, name: &str) {
+        let body = json!({ "type": "fanout", "durable": true });
+        self.call(Method::PUT, &format!("exchanges/{}/{name}", self.vhost), Some(body)).await;
+    }
+
     /// Publishes as some other program would, and says whether a queue took it.
     pub(crate) async fn publish(&self, queue: &str, properties: Value, payload: &str) -> bool {
         let body = json!({
