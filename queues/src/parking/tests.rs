@@ -68,6 +68,29 @@ async fn messages_that_are_not_utf_8_are_parked_and_their_neighbors_are_done() {
 }
 
 #[tokio::test]
+async fn jobs_that_wait_behind_a_slow_one_outlive_a_stream_of_messages_that_are_not_utf_8() {
+    let queue = test_queue().await;
+    let work = queue.topology().queue();
+    for number in 0..30 {
+        queue.publish(&number.to_string(), &Count(number)).await.unwrap();
+    }
+    let worker = queue.worker().concurrency(1).register(|_: Count, _: Delivery| async {
+        sleep(Duration::from_millis(200)).await;
+        Outcome::Done
+    });
+    queue.start(worker);
+    let mut raw = queue.broker().open_raw(work).await.unwrap();
+    for _ in 0..15 {
+        raw.publish(work, UNREADABLE, b"7").await.unwrap();
+        sleep(Duration::from_millis(250)).await;
+    }
+    raw.close().await.unwrap();
+    // A job that the broker has parked is never done.
+    queue.drained(PATIENCE).await.unwrap();
+    queue.delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_parking_queue_with_a_message_that_is_not_utf_8_stays_usable() {
     let queue = test_queue().await;
     let parked = queue.topology().parked_queue();

@@ -15,7 +15,12 @@ use lapin::{
     types::FieldTable,
 };
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::{select, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    select,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::info;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +34,8 @@ pub(super) struct Session {
     paused: watch::Receiver<bool>,
     acks: Acks,
     events: BoxStream<'static, Event>,
+    /// When the session takes a larger prefetch.
+    pub(super) widening: Option<(Instant, u16)>,
 }
 
 /// Why a session takes no more messages.
@@ -68,7 +75,8 @@ impl Session {
         let queue = topology.queue().to_owned();
         match timeout(TIMEOUT, consuming).await {
             Ok(Ok((channel, consumer))) => {
-                Ok(Self { connection, channel, queue, consumer, paused, acks: Acks::start(prefetch), events })
+                let acks = Acks::start(prefetch);
+                Ok(Self { connection, channel, queue, consumer, paused, acks, events, widening: None })
             }
             Ok(Err(error)) => Err(broker.error(&error)),
             Err(_) => Err(broker.unreachable(format!("no consumer within {TIMEOUT:?}"))),
@@ -105,6 +113,11 @@ impl Session {
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
+                () = sleep_until(self.widening.map_or_else(Instant::now, |(at, _)| at)), if self.widening.is_some() => {
+                    if let Err(reason) = self.widen().await {
+                        return Ended::Lost(reason);
+                    }
+                }
                 // An error means that no `WorkerControl` is left.
                 Ok(()) = self.paused.changed() => {}
                 message = next(&mut self.consumer), if jobs.len() < desk.worker.concurrency => {
@@ -146,6 +159,14 @@ impl Session {
             (true, None) | (false, Some(_)) => {}
         }
         Ok(())
+    }
+
+    /// Takes the larger prefetch: `pause_or_resume` then starts a new consumer, which gets it.
+    async fn widen(&mut self) -> Result<(), String> {
+        let Some((_, prefetch)) = self.widening.take() else { return Ok(()) };
+        self.give_back_waiting().await?;
+        let widened = timeout(TIMEOUT, self.channel.basic_qos(prefetch, BasicQosOptions::default())).await;
+        widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))
     }
 
     /// Stops taking messages and gives the waiting ones back at once, for other workers.

@@ -22,6 +22,9 @@ use tracing::{info, warn};
 /// again what was held on it. A message waits for its turn at most so long, and has as long from there.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
+/// Where there was one unreadable message there may be more, each of which costs a delivery of all that is prefetched.
+const CAREFUL_TIME: Duration = Duration::from_secs(60);
+
 pub(super) struct Supervisor<'a> {
     pub(super) desk: Arc<Desk>,
     pub(super) prefetch: u16,
@@ -31,6 +34,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) paused: watch::Receiver<bool>,
     pub(super) reconnect: Reconnect,
     pub(super) refusals: Refusals,
+    /// Until when the worker takes no more messages than run at once, after one that it could not read.
+    pub(super) careful_until: Option<Instant>,
 }
 
 impl Supervisor<'_> {
@@ -41,14 +46,18 @@ impl Supervisor<'_> {
     ) -> Result<Option<Session>, BrokerError> {
         loop {
             let since = Instant::now();
+            let careful_until = self.careful_until.filter(|until| *until > since);
+            let at_once = u16::try_from(self.desk.worker.concurrency).unwrap_or(u16::MAX);
+            let prefetch = if careful_until.is_some() { self.prefetch.min(at_once) } else { self.prefetch };
             let opened = select! {
                 biased;
                 () = &mut shutdown => return Ok(None),
-                opened = Session::open(&self.desk.worker.broker, &self.desk.worker.topology, self.prefetch, self.paused.clone()) => opened,
+                opened = Session::open(&self.desk.worker.broker, &self.desk.worker.topology, prefetch, self.paused.clone()) => opened,
             };
             let reason = match opened {
                 Ok(mut session) => {
-                    info!(queue = self.desk.worker.topology.queue(), prefetch = self.prefetch, "consuming");
+                    info!(queue = self.desk.worker.topology.queue(), prefetch, "consuming");
+                    session.widening = careful_until.map(|at| (at, self.prefetch));
                     self.refusals.end();
                     self.state.send_replace(ConnectionState::Connected);
                     let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs).await;
@@ -60,7 +69,8 @@ impl Supervisor<'_> {
                         }
                         Ended::Unreadable(reason) => {
                             session.close().await;
-                            self.rescue().await;
+                            self.careful_until = Some(Instant::now() + CAREFUL_TIME);
+                            self.rescue(prefetch).await;
                             reason
                         }
                     }
@@ -82,12 +92,15 @@ impl Supervisor<'_> {
     }
 
     /// At once, or the neighbors of an unreadable message would be delivered again and again until the broker parks them.
-    async fn rescue(&self) {
+    async fn rescue(&mut self, prefetch: u16) {
         let Desk { worker, publisher, .. } = &*self.desk;
         let (queue, parked) = (worker.topology.queue(), worker.topology.parked_queue());
-        let depth = u32::from(self.prefetch).saturating_mul(2);
-        if let Err(reason) = rescue(&worker.broker, publisher, (queue, &parked), depth).await {
-            warn!(queue, reason, "an unreadable message could not be parked; remove it with the management UI");
+        let depth = u32::from(prefetch).saturating_mul(2);
+        match rescue(&worker.broker, publisher, (queue, &parked), depth).await {
+            Ok(_) => self.reconnect = Reconnect::new(),
+            Err(reason) => {
+                warn!(queue, reason, "an unreadable message could not be parked; remove it with the management UI");
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::support::{Count, Running, amqp_url, bench, scripted, wait_for};
 use queues::{Broker, ConnectionState, Outcome, Publisher, WorkerError};
 use serde_json::json;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 fn is_lost(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Reconnecting { last_error: Some(_), .. })
@@ -138,7 +138,8 @@ async fn a_broker_that_keeps_refusing_ends_the_worker_and_the_publisher_with_its
         let (handler, _heard) = scripted::<Count>(|_| Outcome::Done);
         let worker = queues::Worker::new(&broker, bench.topology.clone(), bench.policy()).register(handler);
         let state = worker.state();
-        let error = worker.run(std::future::pending()).await.unwrap_err();
+        let run = timeout(Duration::from_secs(30), worker.run(std::future::pending()));
+        let error = run.await.expect("the worker still tries").unwrap_err();
         assert!(matches!(&error, WorkerError::Refused { reason } if reason.contains("ACCESS_REFUSED")), "{error}");
         assert_eq!(*state.borrow(), ConnectionState::Closed);
         let publisher = Publisher::start(&broker);

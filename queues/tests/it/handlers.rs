@@ -185,7 +185,7 @@ async fn a_handler_sees_the_headers_and_the_age_of_its_job_through_a_retry_and_t
 
 #[tokio::test]
 async fn a_job_of_a_kind_that_only_another_worker_knows_finds_it() {
-    bench(&[50], async |bench| {
+    bench(&[1000], async |bench| {
         let note = |_: Note, _: Delivery| async { Outcome::Done };
         // The old version, which also takes jobs of the new kind.
         let old = Running::start(bench.worker().register(note)).await;
