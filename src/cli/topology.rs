@@ -57,12 +57,8 @@ pub(super) async fn compare(
 
 /// Nobody takes jobs from the work queue.
 pub(super) fn no_consumer(topology: &Topology) -> Difference {
-    Difference {
-        object: format!("queue `{}`", topology.queue()),
-        property: "consumers".to_owned(),
-        wanted: Some("1 or more".to_owned()),
-        found: Some("0".to_owned()),
-    }
+    let (wanted, found) = (Some("1 or more".to_owned()), Some("0".to_owned()));
+    Difference::new(&format!("queue `{}`", topology.queue()), "consumers", wanted, found)
 }
 
 /// What to do about a difference.
