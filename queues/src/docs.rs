@@ -1,5 +1,4 @@
-//! The guides of the folder `docs`, as pages of this documentation, so that their code is compiled and run. They hold no
-//! code of the library.
+//! The guides in `docs/`, compiled and run as part of this documentation.
 
 #[cfg(feature = "testing")]
 #[doc = include_str!("../docs/add-a-job-kind.md")]

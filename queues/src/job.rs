@@ -1,7 +1,9 @@
-//! What a job is: a payload with a stable name. Users implement it; publishing and consuming read it.
-//! It never says how the job is done: that is [`Handler`](crate::Handler).
+//! What users implement and see of a job: its kind, its handler, its delivery and its outcome.
 
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, future::Future, marker::PhantomData, time::Duration};
 
 /// One kind of work: a payload that survives a journey through the broker.
 ///
@@ -18,7 +20,148 @@ use serde::{Serialize, de::DeserializeOwned};
 /// }
 /// ```
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The kind's stable name (at most 255 bytes). Messages that are already in a queue carry it, so it outlives every
-    /// rename of the Rust type.
+    /// The kind's stable name (at most 255 bytes). Messages in the queues carry it, so it must survive every rename of
+    /// the Rust type.
     const KIND: &'static str;
+}
+
+/// Does one kind of job. Any `Fn(J, Delivery) -> impl Future<Output = Outcome>` is a handler; shared state goes into the
+/// closure's captures or the type's fields.
+///
+/// Delivery is at least once: a handler must give the same result when it runs twice, even concurrently. Its future is
+/// dropped at an `await` when it exceeds the job timeout or the drain timeout.
+pub trait Handler<J: Job>: Send + Sync + 'static {
+    /// Does the job and decides the fate of its message. A panic counts as [`Outcome::Retry`] with the panic's text.
+    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Outcome> + Send;
+}
+
+impl<J, F, Fut> Handler<J> for F
+where
+    J: Job,
+    F: Fn(J, Delivery) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send,
+{
+    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Outcome> + Send {
+        self(job, delivery)
+    }
+}
+
+/// A handler whose job type is erased.
+pub(crate) trait AnyHandler: Send + Sync {
+    /// Decodes the payload and starts the job.
+    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> serde_json::Result<BoxFuture<'a, Outcome>>;
+}
+
+/// Keeps the job type beside the handler: one type may handle several kinds.
+pub(crate) struct HandlerOf<J, H>(H, PhantomData<fn(J)>);
+
+impl<J, H> HandlerOf<J, H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self(handler, PhantomData)
+    }
+}
+
+impl<J: Job, H: Handler<J>> AnyHandler for HandlerOf<J, H> {
+    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> serde_json::Result<BoxFuture<'a, Outcome>> {
+        let job: J = serde_json::from_slice(payload)?;
+        Ok(Box::pin(self.0.handle(job, delivery)))
+    }
+}
+
+/// A job's message as its handler sees it, without the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The message's id: the job's identity, the same in every delivery, duplicates included. A foreign message without
+    /// an id gets a new one with each delivery.
+    pub message_id: String,
+    /// The job's kind: the message's `type` property.
+    pub kind: String,
+    /// The attempt's number: 1 is the first. Starts again at 1 after the parking queue.
+    pub attempt: u32,
+    /// Why the message was parked, once it has returned from the parking queue: by a replay, or by "Move messages" in
+    /// RabbitMQ's management UI. Later retries keep it.
+    pub parked_reason: Option<String>,
+    /// When it was parked (UTC), if known: the worker's clock, or the broker's in whole seconds. It tells a parking after
+    /// a failure from one before it. (RabbitMQ 3 keeps the time of the first parking when it parked a message twice and
+    /// the message was moved by hand in between.)
+    pub parked_at: Option<DateTime<Utc>>,
+    /// The publisher's correlation id.
+    pub correlation_id: Option<String>,
+    /// The publisher's W3C trace context.
+    pub traceparent: Option<String>,
+    /// Whether the broker delivered this message before without receiving an acknowledgement.
+    pub redelivered: bool,
+    /// How many attempts the worker's policy allows for this kind; `None` outside of a worker.
+    pub max_attempts: Option<u32>,
+    /// When the job was first published (UTC): by the publisher's clock; in whole seconds for foreign messages.
+    pub first_published_at: Option<DateTime<Utc>>,
+    /// The publisher's own headers as text, without the library's and the broker's (`x-…`).
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Delivery {
+    /// A first delivery, for tests of handlers.
+    #[must_use]
+    pub fn new(message_id: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self {
+            message_id: message_id.into(),
+            kind: kind.into(),
+            attempt: 1,
+            parked_reason: None,
+            parked_at: None,
+            correlation_id: None,
+            traceparent: None,
+            redelivered: false,
+            max_attempts: None,
+            first_published_at: None,
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// How long ago the job was first published; zero if the publisher's clock is ahead.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        Some((Utc::now() - self.first_published_at?).to_std().unwrap_or_default())
+    }
+}
+
+/// How a job ended; decides the fate of its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The work is done, or nothing is left to do: the message is acknowledged.
+    Done,
+    /// It failed and may succeed later. The attempt counts; the worker's [`RetryPolicy`](crate::RetryPolicy) chooses the
+    /// delay, or parks the job as exhausted.
+    Retry {
+        /// Why it failed; kept in the header `last-error`, truncated when long.
+        reason: String,
+    },
+    /// It failed, and the handler, which keeps its own count, chose the time of the next attempt. The attempt counts in
+    /// the header; the policy is not asked.
+    RetryAfter {
+        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
+        /// passes through the longest retry queue until it is over.
+        delay: Duration,
+        /// Why it failed; kept in the header `last-error`, truncated when long.
+        reason: String,
+    },
+    /// It is too early, or something else is not ready: try later without counting this attempt.
+    Snooze {
+        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
+        /// passes through the longest retry queue until it is over.
+        delay: Duration,
+        /// What the job waits for; kept in the header `last-error`, truncated when long.
+        reason: String,
+    },
+    /// It can never succeed without help: moved to the parking queue for a person.
+    Park {
+        /// Why; kept in the header `parked-reason`, truncated when long.
+        reason: String,
+    },
+    /// Returned to the queue, for any worker, without counting the attempt: at once the first time, and later through a
+    /// retry queue, whose delay grows. After some 20 returns in a row the job is parked. To wait for something, use
+    /// [`Snooze`](Self::Snooze).
+    GiveBack,
 }

@@ -1,11 +1,11 @@
-//! A message to be published, as plain data. Built by users; the publisher turns it into AMQP.
+//! A message to publish, as plain data.
 
 use crate::{Job, Topology};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-/// One message: where it goes, what it is and what it carries.
+/// One message: its destination, kind and content.
 ///
-/// Everything but the payload and the trace context must fit in 255 bytes each, which AMQP demands.
+/// Every field except the payload and the trace context must fit in 255 bytes (an AMQP limit).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
@@ -13,13 +13,13 @@ pub struct Message {
     pub id: String,
     /// The job's kind: the `type` property.
     pub kind: String,
-    /// The exchange, which must exist: a missing one costs the connection's other messages their confirms too.
+    /// The exchange. It must exist.
     pub exchange: String,
     /// The routing key: the work queue's name.
     pub routing_key: String,
     /// The body; JSON for a [`Job`].
     pub payload: Vec<u8>,
-    /// Which attempt its first delivery is: 1, unless the publisher continues a count.
+    /// The attempt number of its first delivery: 1, unless the publisher continues a count.
     pub attempt: u32,
     /// What this job belongs to: the `correlation_id` property.
     pub correlation_id: Option<String>,
@@ -27,6 +27,11 @@ pub struct Message {
     pub traceparent: Option<String>,
     /// Whether it overtakes others: see [`with_high_priority`](Self::with_high_priority).
     pub high_priority: bool,
+    /// Further headers: names must not begin with `x-` or be one of the library's own; all headers together must fit in a
+    /// frame (128 KiB by default). Retries keep them.
+    pub headers: BTreeMap<String, String>,
+    /// A requested delay that exceeds the longest retry queue's.
+    pub(crate) excessive_delay: Option<(Duration, Duration)>,
 }
 
 impl Message {
@@ -43,26 +48,29 @@ impl Message {
             correlation_id: None,
             traceparent: None,
             high_priority: false,
+            headers: BTreeMap::new(),
+            excessive_delay: None,
         }
     }
 
     /// A job's message to the topology's work queue.
     ///
     /// # Errors
-    /// When the job's `Serialize` fails (a map whose keys are no strings, for one).
+    /// When the job's `Serialize` fails (for example on a map whose keys are not strings).
     pub fn job<J: Job>(topology: &Topology, id: impl Into<String>, job: &J) -> Result<Self, serde_json::Error> {
         Ok(Self::new(topology, J::KIND, id, serde_json::to_vec(job)?))
     }
 
-    /// Sets the attempt that its first delivery is.
+    /// Sets the attempt number of its first delivery.
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Makes its first delivery come after `delay`, rounded up to one that the topology declares, and to the longest at
-    /// most: see [`Topology::delay_for`]. It waits in the retry queue of that delay.
+    /// Delays its first delivery by `delay`, rounded up to a declared one: see [`Topology::delay_for`]. It waits in the retry
+    /// queue of that delay. Publishing a message with a longer delay fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
     ///
     /// ```
     /// # use queues::{Message, Topology};
@@ -75,29 +83,37 @@ impl Message {
     /// ```
     #[must_use]
     pub fn with_delay(mut self, topology: &Topology, delay: Duration) -> Self {
+        let longest = topology.longest_delay();
+        self.excessive_delay = (delay > longest).then_some((delay, longest));
         self.exchange = String::new();
         self.routing_key = topology.retry_queue(topology.delay_for(delay));
         self
     }
 
-    /// Lets it overtake others in the work queue, also when it comes back from a retry. From RabbitMQ 4.0 on a quorum
-    /// queue has two priorities, and hands out two messages of high priority for one of normal priority. RabbitMQ 3 takes
-    /// the message and knows no priorities.
+    /// Lets it overtake others in the work queue, also after a retry. From RabbitMQ 4.0 on a quorum queue has two
+    /// priorities and delivers two messages of high priority for one of normal priority. RabbitMQ 3 ignores it.
     #[must_use]
     pub fn with_high_priority(mut self) -> Self {
         self.high_priority = true;
         self
     }
 
-    /// Sets what this job belongs to.
+    /// Adds a header, which [`Delivery::headers`](crate::Delivery::headers) shows to the handler.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the correlation id.
     #[must_use]
     pub fn with_correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
         self.correlation_id = Some(correlation_id.into());
         self
     }
 
-    /// Sets the W3C trace context, which then travels through every retry. One of more than 255 bytes, which is none (they have
-    /// 55), is left out.
+    /// Sets the W3C trace context, which travels through every retry. A value of more than 255 bytes is invalid (they
+    /// have 55) and is omitted.
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());

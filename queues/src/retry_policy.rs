@@ -1,5 +1,4 @@
-//! When a failed job is tried again, and when it no longer is: the arithmetic alone, pure.
-//! Called by the worker and by whoever declares a topology. It never sleeps and never reads a clock.
+//! When a failed job is retried, and when it is exhausted: pure arithmetic.
 
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The first retry comes after `base`, each further one after twice the delay before it, but never after more than
-    /// `max`; a job runs at most `1 + max_retries` times.
+    /// The first retry comes after `base`, each further one after twice the previous delay, at most `max`. A job runs at
+    /// most `1 + max_retries` times.
     #[must_use]
     pub const fn new(base: Duration, max: Duration, max_retries: u32) -> Self {
         Self { base, max, max_retries }
@@ -34,13 +33,13 @@ impl RetryPolicy {
         self.max_retries
     }
 
-    /// The delay before retry `retry`, counted from 0: `min(base · 2^retry, max)`. It saturates, whatever the number,
-    /// and does not ask whether that many retries are allowed: see [`next`](Self::next).
+    /// The delay before retry `retry`, counted from 0: `min(base · 2^retry, max)`, saturating. It ignores the number of
+    /// retries allowed: see [`next`](Self::next).
     #[must_use]
     pub fn delay(&self, retry: u32) -> Duration {
         let mut delay = self.base;
         for _ in 0..retry {
-            // Zero never grows; everything else meets the largest ceiling within some 90 steps.
+            // Zero never grows; everything else reaches the largest ceiling within some 90 steps.
             if delay.is_zero() || delay >= self.max {
                 break;
             }
@@ -49,8 +48,8 @@ impl RetryPolicy {
         delay.min(self.max)
     }
 
-    /// The delay before the next try of a job that has used `retries_used` retries, or `None` when none is left. This
-    /// is the one place that decides that a job is exhausted.
+    /// The delay before the next try of a job that has used `retries_used` retries, or `None` when it is exhausted: the
+    /// one place that decides so.
     ///
     /// ```
     /// # use queues::RetryPolicy;
@@ -65,8 +64,8 @@ impl RetryPolicy {
         (retries_used < self.max_retries).then(|| self.delay(retries_used))
     }
 
-    /// The distinct delays that [`next`](Self::next) can answer, ascending: one retry queue each. There are at most
-    /// some 90 however large `max_retries` is, because the delays double; there are none when it is 0.
+    /// The distinct delays that [`next`](Self::next) can return, ascending: one retry queue each. Some 90 at most, because
+    /// they double; none when `max_retries` is 0.
     ///
     /// ```
     /// # use queues::RetryPolicy;

@@ -1,10 +1,9 @@
-//! For the tests of the library's users: a handler on a real queue, under a name that no other test has, and a way to wait
-//! until its jobs are settled. Built with the feature `testing`; never part of a program.
+//! For users' tests: a real queue with a unique name, and a way to wait until its jobs are settled (feature `testing`).
 
 use crate::{
     Broker, BrokerError, Job, Message, Parking, PublishError, Publisher, RetryPolicy, Topology, TopologyError, Worker,
     WorkerError,
-    broker::{close, text},
+    connection::{close, text},
 };
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use std::{
@@ -16,7 +15,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A test's own exchange and queues. Clones share them, so that a handler may publish, too.
+/// A test's own exchange and queues. Clones share them, so a handler may publish too.
 ///
 /// ```
 /// use queues::{Delivery, Job, Outcome, RetryPolicy, Selection, testing::TestQueue};
@@ -61,13 +60,13 @@ pub struct TestQueue {
     topology: Topology,
     policy: RetryPolicy,
     publisher: Publisher,
-    /// The ids of the jobs that are published and neither done nor parked.
+    /// The ids of published jobs that are neither done nor parked.
     outstanding: Arc<watch::Sender<BTreeSet<String>>>,
     workers: Arc<Mutex<JoinSet<Result<(), WorkerError>>>>,
     stop: CancellationToken,
 }
 
-/// What went wrong around a test's queue.
+/// What went wrong with a test's queue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TestQueueError {
@@ -86,7 +85,7 @@ pub enum TestQueueError {
     /// Some jobs were neither done nor parked in time.
     #[error("after {patience:?} these jobs are neither done nor parked: {ids:?}")]
     NotDrained {
-        /// How long it was waited for.
+        /// How long the test waited.
         patience: Duration,
         /// The jobs' ids.
         ids: BTreeSet<String>,
@@ -106,7 +105,7 @@ impl TestQueue {
         let broker = Broker::new(amqp_url, &name)?;
         let mut delays = policy.delays();
         if delays.is_empty() {
-            // A policy without retries: a topology has one delay at least.
+            // A policy without retries; a topology needs a delay.
             delays.push(Duration::from_secs(1));
         }
         let topology = Topology::new(format!("{name}.jobs"), name, delays)?;
@@ -134,8 +133,7 @@ impl TestQueue {
         Parking::new(&self.broker, self.topology.clone())
     }
 
-    /// A worker for this queue that tells [`drained`](Self::drained) what it has settled: register handlers, then
-    /// [`start`](Self::start) it.
+    /// A worker for this queue that reports to [`drained`](Self::drained): register handlers, then [`start`](Self::start) it.
     pub fn worker(&self) -> Worker {
         let outstanding = Arc::clone(&self.outstanding);
         Worker::new(&self.broker, self.topology.clone(), self.policy).on_settled(move |id| {
@@ -161,8 +159,8 @@ impl TestQueue {
         Ok(self.publisher.publish(message).await?)
     }
 
-    /// Waits until every job that was published here is done or parked; so are then the jobs that a handler published
-    /// here before it was done itself.
+    /// Waits until every job that was published here is done or parked, including those that a handler published before it
+    /// was done itself.
     ///
     /// # Errors
     /// [`TestQueueError::NotDrained`] names the others.

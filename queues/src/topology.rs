@@ -1,16 +1,19 @@
-//! Which exchange and queues a work queue needs, as a value: built by users, declared and verified by the broker, asked
-//! for names by the worker. It never talks to a broker.
+//! Which exchange and queues a work queue needs, as a value.
 
-mod delay_name;
-mod queue_spec;
-
-pub use queue_spec::{Argument, QueueSpec};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 /// AMQP's limit for names.
 const MAX_NAME_BYTES: usize = 255;
 /// RabbitMQ's limit for `x-message-ttl`: 2^32 - 1 ms, some 49 days.
 const LONGEST_DELAY: Duration = Duration::from_millis(u32::MAX as u64);
+/// So large that looking at a parked message in the management UI, which counts as a delivery, never drops it. (A negative
+/// number, RabbitMQ 4's "unlimited", means 0 on RabbitMQ 3.)
+const PARKED_DELIVERY_LIMIT: i64 = 1_000_000_000;
+const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
 
 /// A direct exchange, a work queue, one retry queue per delay and a parking queue; all queues are quorum queues.
 ///
@@ -32,8 +35,8 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// How often a message may be delivered from the work queue without being acknowledged, before the broker parks it:
-    /// the last net under a job that kills its worker.
+    /// How often a message may be delivered from the work queue without an acknowledgement before the broker parks it: the
+    /// safety net under a job that kills its worker.
     pub const DELIVERY_LIMIT: u32 = 20;
 
     /// Checks the names and the delays, which are deduplicated and sorted.
@@ -59,7 +62,7 @@ impl Topology {
         Ok(topology)
     }
 
-    /// The exchange that jobs are published to; the work queue is bound to it with its own name as the key.
+    /// The exchange that jobs are published to; the work queue is bound to it by its own name.
     #[must_use]
     pub fn exchange(&self) -> &str {
         &self.exchange
@@ -81,7 +84,7 @@ impl Topology {
     /// `2m`, `1h`). Different delays have different names, so a queue's arguments never change under its name.
     #[must_use]
     pub fn retry_queue(&self, delay: Duration) -> String {
-        format!("{}.retry.{}", self.queue, delay_name::of(delay))
+        format!("{}.retry.{}", self.queue, delay_name(delay))
     }
 
     /// The declared delays, ascending; there is at least one.
@@ -90,7 +93,7 @@ impl Topology {
         &self.delays
     }
 
-    /// The declared delay for a wanted one: the smallest that is not shorter, or the longest there is.
+    /// The declared delay for a requested one: the smallest that is not shorter, or the longest.
     ///
     /// ```
     /// # use queues::Topology;
@@ -103,12 +106,21 @@ impl Topology {
     /// ```
     #[must_use]
     pub fn delay_for(&self, wanted: Duration) -> Duration {
-        let longest = self.delays.last().copied().unwrap_or(wanted);
-        self.delays.iter().copied().find(|delay| *delay >= wanted).unwrap_or(longest)
+        self.delays.iter().copied().find(|delay| *delay >= wanted).unwrap_or_else(|| self.longest_delay())
     }
 
-    /// Every queue with its arguments, in the order of declaration: what a queue dead-letters to comes before it, so that
-    /// no message can meet a missing target.
+    pub(crate) fn longest_delay(&self) -> Duration {
+        self.delays.last().copied().unwrap_or_default()
+    }
+
+    /// The delay number `number`, from 0, or the longest.
+    pub(crate) fn growing_delay(&self, number: u32) -> Duration {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.delays.get(number).copied().unwrap_or_else(|| self.longest_delay())
+    }
+
+    /// Every queue with its arguments, in the order of declaration: a dead-letter target comes before its source, so no
+    /// message can meet a missing target.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueSpec> {
         let parked = self.parked_queue();
@@ -118,23 +130,95 @@ impl Topology {
     }
 }
 
-/// A name or a delay that RabbitMQ would not take, or that this topology could not tell apart.
+/// A durable queue's specification. What correctness rests on is an argument; what an operator may tune belongs in a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSpec {
+    /// Its name.
+    pub name: String,
+    /// Its `x-` arguments.
+    pub arguments: BTreeMap<&'static str, Argument>,
+}
+
+/// The value of a queue's argument.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Argument {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl QueueSpec {
+    /// No TTL and no dead-letter target: parked jobs stay until a person decides.
+    fn parked(name: String) -> Self {
+        Self::quorum(name).with_integer("x-delivery-limit", PARKED_DELIVERY_LIMIT)
+    }
+
+    fn work(name: &str, parked: &str) -> Self {
+        Self::quorum(name.to_owned())
+            .dead_lettering_to(parked)
+            .with_integer("x-delivery-limit", i64::from(Topology::DELIVERY_LIMIT))
+    }
+
+    /// No `x-expires`: it would delete the queue together with the messages in it.
+    fn retry(name: String, delay: Duration, work: &str) -> Self {
+        let milliseconds = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        Self::quorum(name).dead_lettering_to(work).with_integer("x-message-ttl", milliseconds)
+    }
+
+    fn quorum(name: String) -> Self {
+        Self { name, arguments: BTreeMap::new() }.with_text("x-queue-type", "quorum")
+    }
+
+    /// Through the default exchange, at least once. Without `reject-publish` a quorum queue silently falls back to at most
+    /// once.
+    fn dead_lettering_to(self, queue: &str) -> Self {
+        self.with_text("x-dead-letter-exchange", "")
+            .with_text("x-dead-letter-routing-key", queue)
+            .with_text("x-dead-letter-strategy", "at-least-once")
+            .with_text("x-overflow", "reject-publish")
+    }
+
+    fn with_text(mut self, name: &'static str, value: &str) -> Self {
+        self.arguments.insert(name, Argument::Text(value.to_owned()));
+        self
+    }
+
+    fn with_integer(mut self, name: &'static str, value: i64) -> Self {
+        self.arguments.insert(name, Argument::Integer(value));
+        self
+    }
+}
+
+/// A name or a delay that RabbitMQ would refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
     /// A name is empty, too long or reserved.
-    #[error("the {object} name {name:?} is not allowed: 1 to 255 bytes, not beginning with `amq.`")]
+    #[error("the {object} name must have 1 to 255 bytes and not begin with `amq.` (got {name:?})")]
     Name {
         /// `exchange` or `queue`.
         object: &'static str,
         /// The name as given, or as derived from it (`NAME.parked`, `NAME.retry.1m`).
         name: String,
     },
-    /// There is no delay, so there would be no retry queue.
-    #[error("no retry delays were given: at least one is needed")]
+    /// Without a delay there is no retry queue.
+    #[error("retry delays must have at least one entry (got none)")]
     NoDelays,
     /// A delay is too short, too long, or not in whole milliseconds.
-    #[error("the retry delay {delay:?} is not allowed: whole milliseconds, from 1 ms to 49 days")]
+    #[error("a retry delay must be in whole milliseconds, from 1 ms to 49 days (got {delay:?})")]
     Delay {
         /// The delay as given.
         delay: Duration,
@@ -151,9 +235,19 @@ fn is_declarable(delay: Duration) -> bool {
     whole_milliseconds && delay > Duration::ZERO && delay <= LONGEST_DELAY
 }
 
+/// A delay, in whole milliseconds, in the largest exact unit: `90s`, not `1.5m`. Two delays never share a name.
+fn delay_name(delay: Duration) -> String {
+    let milliseconds = delay.as_millis();
+    UNITS
+        .iter()
+        .find(|(size, _)| milliseconds.is_multiple_of(*size))
+        .map_or_else(|| format!("{milliseconds}ms"), |(size, unit)| format!("{}{unit}", milliseconds / size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -164,10 +258,7 @@ mod tests {
             assert!(matches!(&error, TopologyError::Name { object: "queue", name: named } if named.starts_with(name)));
         }
         let error = Topology::new("amq.direct", "q", [SECOND]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            r#"the exchange name "amq.direct" is not allowed: 1 to 255 bytes, not beginning with `amq.`"#
-        );
+        assert_eq!(error, r#"the exchange name must have 1 to 255 bytes and not begin with `amq.` (got "amq.direct")"#);
     }
 
     #[test]
@@ -183,5 +274,30 @@ mod tests {
         let topology = Topology::new("jobs", "q", [SECOND * 60, SECOND, Duration::from_millis(1000)]).unwrap();
         assert_eq!(topology.delays(), [SECOND, SECOND * 60]);
         assert_eq!(topology.queues().len(), 4);
+    }
+
+    #[test]
+    fn the_largest_exact_unit_is_used() {
+        let cases =
+            [(500, "500ms"), (1500, "1500ms"), (10_000, "10s"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h")];
+        for (milliseconds, name) in cases {
+            assert_eq!(delay_name(Duration::from_millis(milliseconds)), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_can_be_read_back_so_no_two_delays_share_one(milliseconds in 1..=u64::from(u32::MAX), size in 0..4_usize) {
+            let milliseconds = milliseconds.saturating_mul([1, 1000, 60_000, 3_600_000][size]);
+            let name = delay_name(Duration::from_millis(milliseconds));
+            let (number, unit) = name.split_at(name.find(|c: char| !c.is_ascii_digit()).unwrap());
+            let size = match unit {
+                "ms" => 1,
+                "s" => 1000,
+                "m" => 60_000,
+                _ => 3_600_000,
+            };
+            prop_assert_eq!(number.parse::<u64>().unwrap() * size, milliseconds);
+        }
     }
 }

@@ -90,12 +90,8 @@ impl Survey {
     /// No worker takes jobs from the work queue.
     pub(super) fn no_consumer(&self, topology: &Topology) -> Option<Difference> {
         let work = self.queue(topology.queue()).filter(|work| work.consumers == 0)?;
-        Some(Difference {
-            object: format!("queue `{}`", work.name),
-            property: "consumers".to_owned(),
-            wanted: Some("1 or more".to_owned()),
-            found: Some("0".to_owned()),
-        })
+        let (wanted, found) = (Some("1 or more".to_owned()), Some("0".to_owned()));
+        Some(Difference::new(&format!("queue `{}`", work.name), "consumers", wanted, found))
     }
 }
 

@@ -195,7 +195,10 @@ fn check_broker(state: &ConnectionState) -> Part {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
             Part::degraded(format!("no connection since {since}; jobs wait in the outbox, the log says why"))
         }
-        ConnectionState::Closed => Part::degraded("the connection is closed; the process is stopping"),
+        ConnectionState::Refused { .. } => {
+            Part::degraded("the broker keeps refusing the credentials; jobs wait in the outbox, the log says why")
+        }
+        _ => Part::degraded("the connection was closed for good; the process is stopping"),
     }
 }
 

@@ -313,8 +313,8 @@ impl Book {
     pub(super) fn is_asked(&self, row: &reversal::Model) -> bool {
         match row.status {
             ReversalStatus::Pending | ReversalStatus::Reversed | ReversalStatus::Closed => true,
-            ReversalStatus::PermanentlyFailed => self.takes_nothing(row.claim_id).is_none(),
-            ReversalStatus::CalledOff => false,
+            // One that is called off because its transfer was never created is owed again once that is created.
+            ReversalStatus::PermanentlyFailed | ReversalStatus::CalledOff => self.takes_nothing(row.claim_id).is_none(),
         }
     }
 

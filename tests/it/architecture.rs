@@ -97,10 +97,7 @@ fn imports_run_one_way() {
     let forbidden = [
         ("src/ledger/", &["crate::stripe", "crate::relay", "crate::worker", "crate::http", "queues::"][..]),
         ("src/stripe/", &["crate::ledger", "crate::relay", "crate::worker", "crate::config", "queues::", "sea_orm"]),
-        (
-            "src/http/",
-            &["crate::relay", "crate::stripe::", "crate::cli", "crate::config", "ledger::schema"],
-        ),
+        ("src/http/", &["crate::relay", "crate::stripe::", "crate::cli", "crate::config", "ledger::schema"]),
         ("src/http/webhooks/", &["crate::worker", "queues::"]),
         ("src/relay/", &["crate::stripe", "crate::worker", "crate::http"]),
         (

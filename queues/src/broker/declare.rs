@@ -1,11 +1,11 @@
-//! Declares a topology on an open connection, or looks at it. Called by [`Broker`], and by the worker each time that it
-//! (re)connects. It never deletes or changes what exists.
+//! Declares a topology on an open connection, or looks at it. It never deletes or changes what exists.
 
-use super::{
-    Broker, BrokerError,
+use super::{Broker, BrokerError};
+use crate::{
+    Argument, QueueSpec, Topology,
+    acknowledge::Acknowledgement,
     connection::{close_channel, reply_code, text},
 };
-use crate::{Argument, QueueSpec, Topology, acknowledge::Acknowledgement};
 use lapin::{
     Channel, Connection, ExchangeKind, Queue,
     options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -18,19 +18,20 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queue as it is on the broker.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct QueueStatus {
     /// The queue's name.
     pub name: String,
-    /// Whether it is there; when it is not, the numbers are 0.
+    /// Whether it exists; if not, the numbers are 0.
     pub exists: bool,
-    /// Messages that are ready for delivery: not those that a worker has. RabbitMQ says 0, too, for a queue that does not
-    /// answer it within 250 ms: on an overloaded broker, or while the queue has no leader.
+    /// Messages ready for delivery, without those that a worker holds. RabbitMQ also says 0 for a queue that does not answer
+    /// within 250 ms: on an overloaded broker, or while the queue has no leader.
     pub messages: u32,
     /// Consumers of the queue.
     pub consumers: u32,
 }
 
-/// Declares on a channel of its own, because an error closes the channel.
+/// Uses its own channel, because an error closes it.
 pub(crate) async fn declare(broker: &Broker, connection: &Connection, topology: &Topology) -> Result<(), BrokerError> {
     let work = async {
         let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
@@ -57,7 +58,6 @@ async fn declare_exchange(channel: &Channel, topology: &Topology) -> lapin::Resu
     channel.queue_bind(queue.into(), exchange.into(), queue.into(), options, none).await
 }
 
-/// Passive declarations. A missing queue closes the channel, so that each queue is given its own.
 pub(super) async fn look(
     broker: &Broker,
     connection: &Connection,
@@ -76,8 +76,8 @@ pub(super) async fn look(
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
-/// How many messages are ready in a queue, or `None` when it is missing. A quorum queue that does not answer the broker within
-/// 250 ms is said to have none, so a 0 is believed when the queue itself says it, and not before.
+/// How many messages are ready in a queue, or `None` when it is missing. The broker says 0 for a quorum queue that does not
+/// answer within 250 ms, so a 0 is believed only when the queue itself says so.
 pub(crate) async fn count_messages(
     broker: &Broker,
     connection: &Connection,
@@ -92,18 +92,17 @@ pub(crate) async fn count_messages(
     timeout(TIMEOUT, counting).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
-/// Takes a message, which tells how many are left, and gives it back: through the queue's log, in front of whoever consumes
-/// after this.
+/// Takes a message, which tells how many are left, and gives it back through the queue's log, ahead of later consumers.
 async fn ask_for_count(connection: &Connection, queue: &str) -> lapin::Result<u32> {
     let channel = connection.create_channel().await?;
     let Some(got) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? else { return Ok(0) };
-    // An error means that the channel has ended, which gives it back too.
+    // On an error the channel has ended, which gives it back too.
     let _ = Acknowledgement::new(got.delivery.acker).give_back().await;
     channel.close(200, "OK".into()).await?;
     Ok(got.message_count + 1)
 }
 
-/// The queue as it is, or `None` when it is missing.
+/// A passive declaration, on its own channel, which a missing queue (`None`) closes.
 pub(super) async fn look_at(
     broker: &Broker,
     connection: &Connection,
@@ -134,7 +133,7 @@ pub(super) fn arguments(queue: &QueueSpec) -> FieldTable {
     table
 }
 
-/// `PRECONDITION_FAILED` (other arguments) and `RESOURCE_LOCKED` (somebody's exclusive queue) are about this object.
+/// `PRECONDITION_FAILED` (other arguments) and `RESOURCE_LOCKED` (an exclusive queue) are about this object.
 fn mismatch(broker: &Broker, object: String, error: &lapin::Error) -> BrokerError {
     match reply_code(error) {
         Some(405 | 406) => BrokerError::Mismatch { object, reply: text(error) },

@@ -1,12 +1,10 @@
-//! Compares a topology with the broker through RabbitMQ's management API, which tells every argument, the policies and
-//! the broker's version. Called by [`Broker::check_with_management`]. It only reads.
+//! Compares a topology with the broker through RabbitMQ's management API, read-only.
 
 use super::{
-    Broker, BrokerError, close,
-    compare::without_leader,
-    report::{Difference, TopologyReport},
+    Broker, BrokerError,
+    check::{Difference, TopologyReport, without_leader},
 };
-use crate::{Argument, QueueSpec, Topology};
+use crate::{Argument, QueueSpec, Topology, connection::close};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -15,8 +13,8 @@ use url::Url;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The first version whose quorum queues have a message TTL and dead-letter at least once.
 const OLDEST_VERSION: (u32, u32) = (3, 10);
-/// What a policy must not add to a queue: it would expire, drop or divert jobs. Where the queue has the argument, that
-/// is what counts, or the smaller of two numbers.
+/// Policies that would expire, drop or divert jobs. Where the queue has the argument, the argument counts, or the smaller
+/// of two numbers.
 const POLICIES: [&str; 9] = [
     "message-ttl",
     "expires",
@@ -29,11 +27,11 @@ const POLICIES: [&str; 9] = [
     "delivery-limit",
 ];
 
-/// The management API did not answer what was asked. No text holds its password.
+/// Why the management API gave no answer. No text holds its password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagementError {
-    /// There is no answer.
+    /// No answer.
     #[error("RabbitMQ's management API at {address} cannot be reached: {reason}; is the plugin enabled?")]
     Unreachable {
         /// Scheme, host and port.
@@ -41,7 +39,7 @@ pub enum ManagementError {
         /// What the operating system said.
         reason: String,
     },
-    /// It answered something else.
+    /// Another answer than expected.
     #[error(
         "RabbitMQ's management API at {address} answered {status} for {path}; the user needs the tag `monitoring` \
          and access to the vhost"
@@ -54,20 +52,20 @@ pub enum ManagementError {
         /// The HTTP status.
         status: u16,
     },
-    /// What only AMQP tells could not be asked.
+    /// The AMQP part of the check failed.
     #[error(transparent)]
     Amqp(#[from] BrokerError),
 }
 
 impl Broker {
-    /// Compares what is declared with what is wanted through RabbitMQ's management API at `management`
-    /// (`http://USER:PASSWORD@HOST:15672`; user and password are those of the AMQP URL where it has none), in the vhost of
-    /// the AMQP URL: every queue's type, arguments and policies, the exchange, the binding, the broker's version and the feature
-    /// flag that dead-lettering needs, where it is told; and, through AMQP, whether every queue has a leader that answers. It
-    /// changes nothing. When the API is not reachable, ask [`check`](Self::check).
+    /// Compares the broker with the topology through RabbitMQ's management API at `management`
+    /// (`http://USER:PASSWORD@HOST:15672`; user and password default to the AMQP URL's), in the AMQP URL's vhost: every
+    /// queue's type, arguments and policies, the exchange, the binding, the version and the feature flag that dead-lettering
+    /// needs; and, through AMQP, whether every queue's leader answers. It changes nothing. Without the API, use
+    /// [`check`](Self::check).
     ///
     /// # Errors
-    /// [`ManagementError`]; a difference is no error.
+    /// [`ManagementError`]; a difference is not an error.
     pub async fn check_with_management(
         &self,
         topology: &Topology,
@@ -101,8 +99,8 @@ impl Broker {
         Ok(TopologyReport { broker_version, differences })
     }
 
-    /// The broker's feature flags by name, and whether each is enabled. A broker that needs a flag no longer may not list
-    /// it. RabbitMQ shows them to administrators alone, on some versions.
+    /// The broker's feature flags and whether each is enabled. Newer brokers do not list retired flags; some versions show
+    /// flags to administrators only.
     ///
     /// # Errors
     /// [`ManagementError`].
@@ -123,7 +121,7 @@ impl Broker {
 }
 
 /// Without `stream_queue` RabbitMQ before 4.0 dead-letters at most once, whatever a queue's arguments say, and only logs it
-/// (`rabbit_quorum_queue` of 3.10.8). Flags that are not told are not judged.
+/// (`rabbit_quorum_queue` of 3.10.8). An unlisted flag counts as enabled.
 fn compare_flags(version: Option<(u32, u32)>, flags: &BTreeMap<String, bool>) -> Option<Difference> {
     let is_off = flags.get("stream_queue") == Some(&false);
     let (enabled, disabled) = (Some("enabled".to_owned()), Some("disabled".to_owned()));
@@ -210,7 +208,7 @@ struct Api {
 impl Api {
     fn new(management: &Url, vhost: &str) -> Result<Self, ManagementError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // An error means that somebody else was faster.
+            // An error means that another thread was faster.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let mut base = management.clone();
@@ -247,7 +245,7 @@ impl Api {
     }
 }
 
-/// The text with its causes, which is where the operating system's word is, and without the URL.
+/// The text with its causes, which hold the operating system's words, and without the URL.
 fn text(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

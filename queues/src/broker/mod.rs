@@ -1,84 +1,93 @@
-//! Where the broker is, and what can be asked of it directly: declaring a topology and looking at it. Publishers and
-//! workers get their connections here. It keeps no connection open, and never prints the password.
+//! The broker's address, and what can be asked of it directly: declaring a topology and checking it.
 
-mod compare;
-mod connection;
+mod check;
+mod connect;
 mod declare;
-mod error;
 #[cfg(feature = "management")]
 mod management;
-mod report;
-mod server;
-mod socket;
+mod raw;
 
-pub(crate) use connection::{close, close_channel, text};
 pub(crate) use declare::{count_messages, declare};
 #[cfg(feature = "management")]
 pub use management::ManagementError;
 pub use {
+    check::{Difference, TopologyReport},
     declare::QueueStatus,
-    error::BrokerError,
-    report::{Difference, TopologyReport},
 };
 
-use crate::Topology;
+use crate::{Topology, connection::close};
 use lapin::uri::AMQPUri;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// A broker's address, credentials and the name that our connections have in its management UI. Cheap to clone; opens
-/// nothing until asked.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// A broker's address, credentials and our connections' name. Cheap to clone; opens no connection by itself.
 #[derive(Clone)]
 pub struct Broker {
     uri: Arc<AMQPUri>,
     connection_name: Arc<str>,
+    refusal_timeout: Duration,
 }
 
 impl Broker {
     /// Checks the URL: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://` for TLS (rustls, with the system's root
     /// certificates). The vhost `/` is written `%2f`. `?heartbeat=SECONDS` and `?connection_timeout=MILLISECONDS`
-    /// change their defaults of 30 s and 10 s. `connection_name` is what the management UI shows, and the `app_id` of
-    /// published messages (at most 255 bytes; cut when longer).
+    /// change their defaults of 30 s and 10 s. `connection_name` appears in the management UI and is the `app_id` of
+    /// published messages (truncated to 255 bytes).
     ///
     /// # Errors
     /// [`BrokerError::Url`], whose text never repeats the URL.
     pub fn new(amqp_url: &str, connection_name: &str) -> Result<Self, BrokerError> {
-        let uri = connection::parse(amqp_url)?;
+        let uri = connect::parse(amqp_url)?;
         let length = connection_name.floor_char_boundary(255);
-        Ok(Self { uri: Arc::new(uri), connection_name: Arc::from(&connection_name[..length]) })
+        let connection_name = Arc::from(&connection_name[..length]);
+        Ok(Self { uri: Arc::new(uri), connection_name, refusal_timeout: REFUSAL_TIMEOUT })
     }
 
-    /// Declares the exchange, the queues and the binding. Repeating it is harmless: it creates what is missing and
-    /// changes nothing that exists.
+    /// How long publishers and workers retry when the broker refuses the user, the vhost or a permission (5 minutes unless
+    /// set). Then a worker ends with [`WorkerError::Refused`](crate::WorkerError::Refused), and a publisher with
+    /// [`ConnectionState::Refused`](crate::ConnectionState::Refused).
+    #[must_use]
+    pub fn with_refusal_timeout(mut self, timeout: Duration) -> Self {
+        self.refusal_timeout = timeout;
+        self
+    }
+
+    pub(crate) fn refusal_timeout(&self) -> Duration {
+        self.refusal_timeout
+    }
+
+    /// Declares the exchange, the queues and the binding. Idempotent: it creates what is missing and changes nothing.
     ///
     /// # Errors
-    /// [`BrokerError::Mismatch`] when a queue or the exchange exists and is declared otherwise; the others as named.
+    /// [`BrokerError::Mismatch`] when a queue or the exchange exists with other arguments; the others as named.
     pub async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         self.declare_all(std::slice::from_ref(topology)).await
     }
 
-    /// [`declare`](Self::declare) for several, in their order and on one connection.
+    /// [`declare`](Self::declare) for several, in order, on one connection.
     ///
     /// # Errors
     /// As [`declare`](Self::declare), for the first that fails; those before it are declared.
     pub async fn declare_all(&self, topologies: &[Topology]) -> Result<(), BrokerError> {
         let connection = self.connect("declare").await?;
-        let mut declared = Ok(());
-        for topology in topologies {
-            declared = declare(self, &connection, topology).await;
-            if declared.is_err() {
-                break;
+        let declaring = async {
+            for topology in topologies {
+                declare(self, &connection, topology).await?;
             }
-        }
+            Ok(())
+        };
+        let declared = declaring.await;
         close(&connection).await;
         declared
     }
 
-    /// Looks at every queue of the topology, in its order of declaration, and creates nothing. It sees whether a queue
-    /// exists and how full it is; a queue's arguments are checked by [`declare`](Self::declare).
+    /// Whether each queue of the topology exists and how full it is, in the order of declaration. Creates nothing, and does
+    /// not compare arguments: [`check`](Self::check) does.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses us; a missing queue is no error.
+    /// When the broker cannot be reached or refuses us; a missing queue is not an error.
     pub async fn verify(&self, topology: &Topology) -> Result<Vec<QueueStatus>, BrokerError> {
         let connection = self.connect("verify").await?;
         let statuses = declare::look(self, &connection, topology).await;
@@ -86,17 +95,16 @@ impl Broker {
         statuses
     }
 
-    /// Compares what is declared with what is wanted, as far as AMQP tells: which queues or which exchange are missing,
-    /// which are declared otherwise, with the first argument that differs, and which have no leader that answers. It creates
-    /// and changes nothing (a queue that is deleted by somebody else at this very moment may be declared anew; a message that
-    /// comes into an empty queue at this very moment may be taken and given back). `check_with_management`, with the feature
-    /// `management`, sees every argument, the policies and the binding.
+    /// Compares the broker with the topology as far as AMQP allows: missing queues or exchange, other arguments (the first
+    /// that differs), and queues whose leader does not answer. It changes nothing, except in a race: a queue deleted at this
+    /// moment may be declared again, and a message entering an empty queue may be taken and given back.
+    /// `check_with_management` (feature `management`) sees every argument, the policies and the binding.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses us; a difference is no error.
+    /// When the broker cannot be reached or refuses us; a difference is not an error.
     pub async fn check(&self, topology: &Topology) -> Result<TopologyReport, BrokerError> {
         let connection = self.connect("check").await?;
-        let compared = timeout(declare::TIMEOUT, compare::compare(self, &connection, topology)).await;
+        let compared = timeout(declare::TIMEOUT, check::compare(self, &connection, topology)).await;
         close(&connection).await;
         let compared = compared.unwrap_or_else(|_| Err(declare::too_slow(self)))?;
         Ok(TopologyReport { broker_version: self.version().await.ok().flatten(), ..compared })
@@ -122,6 +130,46 @@ impl fmt::Debug for Broker {
             .field("connection_name", &self.connection_name)
             .finish()
     }
+}
+
+/// Why the broker cannot be used, and what to do about it. No text holds the URL or its password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// The URL is not a broker's. The text does not repeat it: it may hold a password.
+    #[error("the AMQP URL is not usable: {problem}; expected amqp://USER:PASSWORD@HOST:PORT/VHOST (or amqps://)")]
+    Url {
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no connection, or it was lost: try again.
+    #[error("the broker at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the operating system or the broker said.
+        reason: String,
+    },
+    /// Unknown user, wrong password, unknown vhost or missing permission: trying again does not help.
+    #[error(
+        "the broker at {address} refused us: {reply}; check the user, its password and its permissions on the vhost"
+    )]
+    Refused {
+        /// Host and port.
+        address: String,
+        /// The broker's reply.
+        reply: String,
+    },
+    /// A queue or the exchange exists with other arguments. The broker's reply names the first that differs.
+    #[error(
+        "{object} exists and is declared otherwise: {reply}; nothing was changed: drain and delete it, or use another name"
+    )]
+    Mismatch {
+        /// Which one: ``queue `NAME` `` or ``exchange `NAME` ``.
+        object: String,
+        /// The broker's reply.
+        reply: String,
+    },
 }
 
 #[cfg(test)]

@@ -1,31 +1,28 @@
-//! What operators do with parked jobs: look at them, send them back to work, or throw them away. Called by users'
-//! command lines and APIs. It never runs a handler, and never decides by itself.
+//! Operations on parked jobs: list, replay and discard.
 
-mod error;
 mod parked_job;
 mod replay;
-mod selection;
+mod rescue;
 mod taking;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
-mod verdict;
 
-pub use {error::ParkingError, parked_job::ParkedJob, selection::Selection, verdict::Verdict};
+pub use parked_job::{ParkedJob, ParkingError, Selection, Verdict};
+pub(crate) use rescue::rescue;
 
-use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement};
+use crate::{Broker, Publisher, Topology};
 use replay::Replay;
 use std::time::Duration;
 use taking::Taking;
-use tracing::warn;
 
 /// The parking queue of a topology.
 ///
-/// Every operation has a connection of its own, and looks at the messages that are there when it begins, oldest first.
-/// While it looks it holds them: another operation at the same time does not see those. What it leaves goes back to its
-/// place. It ends when it holds 65,535 messages that stay, which is as many as AMQP lets it hold.
+/// Every operation has its own connection and looks at the messages that are there when it begins, oldest first. It holds
+/// them meanwhile: a concurrent operation does not see them. What it leaves returns to its place. It ends when it holds
+/// 65,535 messages that stay, AMQP's limit.
 ///
-/// An operation that says `Ok` has looked at all of these messages, or as far as its [`Selection`] asked. When the broker
-/// has counted messages that do not come within 5 seconds, because somebody else holds them, it is
+/// `Ok` means that the operation has looked at all of these messages, or as far as its [`Selection`] asked. When counted
+/// messages do not arrive within 5 seconds, because another consumer holds them, it is
 /// [`Interrupted`](ParkingError::Interrupted).
 ///
 /// ```no_run
@@ -62,6 +59,15 @@ impl Parking {
     /// # Errors
     /// [`ParkingError`]; nothing is changed by a failure.
     pub async fn list(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
+        match self.list_once(selection).await {
+            Err(ParkingError::Interrupted { .. } | ParkingError::Broker(_)) if Box::pin(self.repair()).await > 0 => {
+                self.list_once(selection).await
+            }
+            listed => listed,
+        }
+    }
+
+    async fn list_once(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
         let mut taking = Taking::open(&self.broker, &self.topology, selection.reach()).await?;
         let mut jobs = Vec::new();
         let ended = async {
@@ -80,6 +86,16 @@ impl Parking {
         Ok(jobs)
     }
 
+    /// Replaces parked messages that lapin cannot read, which end the connection of every operation, by readable copies;
+    /// answers how many there were.
+    async fn repair(&self) -> u32 {
+        let publisher = Publisher::start(&self.broker);
+        let queue = self.topology.parked_queue();
+        let repaired = rescue(&self.broker, &publisher, (&queue, &queue), u32::MAX).await;
+        publisher.close().await;
+        repaired.unwrap_or_default()
+    }
+
     /// Looks at one parked job; it stays. `None` when no parked job has this id.
     ///
     /// # Errors
@@ -88,29 +104,28 @@ impl Parking {
         Ok(self.list(&Selection::id(id).at_most(1)).await?.pop())
     }
 
-    /// Sends jobs back to the work queue, one every `interval` (zero: as fast as the broker confirms), and answers their
-    /// ids, oldest first. A replayed job has all its retries again, and its handler sees why it had been parked.
+    /// Sends jobs back to the work queue, one every `interval` (zero: as fast as the broker confirms), and returns their
+    /// ids, oldest first. A replayed job has all its retries again, and its handler sees why it was parked.
     ///
-    /// A job leaves the parking queue only when the broker has confirmed its copy in the work queue: a crash on the way
-    /// leaves some jobs in both, and none in neither. Dropping the future stops between two jobs, in the same way.
+    /// A job leaves the parking queue only when its copy in the work queue is confirmed: a crash leaves some jobs in both,
+    /// and none in neither. Dropping the future stops between two jobs.
     ///
     /// # Errors
-    /// [`ParkingError::Interrupted`] tells which jobs had been replayed.
+    /// [`ParkingError::Interrupted`] lists the replayed jobs.
     pub async fn replay(&self, selection: &Selection, interval: Duration) -> Result<Vec<String>, ParkingError> {
         self.judge(selection, interval, async |_| Verdict::Replay).await
     }
 
-    /// Shows each selected job to `judge`, oldest first, and does as it says; answers the ids of those that left the parking
-    /// queue. After one that leaves, the next is shown `interval` later; after one that stays, at once. The job is held
-    /// while `judge` runs, one at a time, so that what it writes elsewhere comes before the job goes.
+    /// Shows each selected job to `judge`, oldest first, and applies its verdict; returns the ids of those that left the
+    /// parking queue. After one that leaves, the next is shown `interval` later; after one that stays, at once. The job is
+    /// held while `judge` runs, so what it writes elsewhere is written before the job goes.
     ///
-    /// A call asks about each job once, however long it takes, and however many stay. (Every ten minutes it gives back for a
-    /// moment what it holds, because the broker closes the channel of whoever holds a message for 30 minutes: so one
-    /// verdict must not take longer than 15.) A job that was to leave when a call was interrupted may still be parked: then
-    /// the next call asks again.
+    /// A call asks about each job once, however long it takes. (Every ten minutes it briefly gives back what it holds,
+    /// because the broker closes a channel that holds a message for 30 minutes: one verdict must not take longer than 15.)
+    /// After an interruption, the next call may ask again about the last jobs.
     ///
     /// # Errors
-    /// [`ParkingError::Interrupted`] tells which jobs had left.
+    /// [`ParkingError::Interrupted`] lists the jobs that left.
     pub async fn judge(
         &self,
         selection: &Selection,
@@ -124,44 +139,33 @@ impl Parking {
         publisher.close().await;
         match ended {
             Ok(()) => Ok(done),
-            Err(ParkingError::Interrupted { reason, .. }) => Err(interrupted(done, reason)),
+            Err(ParkingError::Interrupted { reason, .. }) => match Box::pin(self.repair()).await {
+                0 => Err(interrupted(done, reason)),
+                count => {
+                    Err(interrupted(done, format!("{count} unreadable messages were replaced by readable copies")))
+                }
+            },
             Err(error) if done.is_empty() => Err(error),
             Err(error) => Err(interrupted(done, error.to_string())),
         }
     }
 
-    /// Throws jobs away for good, and answers them with their payloads. Each is logged, at level WARN and without its
-    /// payload, with `reason`: say who decided it, and why.
+    /// Deletes jobs and returns them with their payloads. Each is logged at level WARN, without its payload, with `reason`:
+    /// say who decided it, and why.
     ///
     /// # Errors
-    /// [`ParkingError::NoReason`]; [`ParkingError::Interrupted`] tells which jobs had been discarded.
+    /// [`ParkingError::NoReason`]; [`ParkingError::Interrupted`] lists the discarded jobs.
     pub async fn discard(&self, selection: &Selection, reason: &str) -> Result<Vec<ParkedJob>, ParkingError> {
         if reason.trim().is_empty() {
             return Err(ParkingError::NoReason);
         }
-        let mut taking = Taking::open(&self.broker, &self.topology, selection.reach()).await?;
-        let mut discarded: Vec<ParkedJob> = Vec::new();
-        let ended = async {
-            while discarded.len() < selection.limit() {
-                let Some(message) = taking.next().await? else { break };
-                let job = ParkedJob::new(&message.properties, message.data);
-                if selection.matches(&job) {
-                    // Before it is gone, so that no job can go without a word.
-                    warn!(id = job.id, kind = job.kind, parked_reason = job.reason, reason, "discarding a parked job");
-                    let acked = Acknowledgement::new(message.acker).ack().await;
-                    acked.map_err(|_| "the connection was lost".to_owned())?;
-                    taking.gone();
-                    discarded.push(job);
-                }
-            }
-            Ok::<(), String>(())
-        }
-        .await;
-        let closed = taking.close().await;
-        match ended.and(closed) {
-            Ok(()) => Ok(discarded),
-            Err(reason) => Err(interrupted(discarded.into_iter().map(|job| job.id).collect(), reason)),
-        }
+        let mut discarded = Vec::new();
+        let discard = async |job: &ParkedJob| {
+            discarded.push(job.clone());
+            Verdict::Discard { reason: reason.to_owned() }
+        };
+        self.judge(selection, Duration::ZERO, discard).await?;
+        Ok(discarded)
     }
 }
 

@@ -1,6 +1,6 @@
-//! A parked job, as people look at it. Made from a message; it holds none.
+//! A parked job, and what users say and hear about it: which jobs, their fate, and what went wrong.
 
-use crate::headers;
+use crate::{BrokerError, headers};
 use chrono::{DateTime, Utc};
 use lapin::BasicProperties;
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ pub struct ParkedJob {
     pub kind: String,
     /// The last attempt before it was parked: 1 for a job that was parked at its first.
     pub attempts: u32,
-    /// Why it was parked; `None` for a message that nobody parked, but published into the parking queue.
+    /// Why it was parked; `None` for a message that was published into the parking queue.
     pub reason: Option<String>,
     /// When it was parked (UTC): see [`Delivery::parked_at`](crate::Delivery::parked_at).
     pub parked_at: Option<DateTime<Utc>>,
     /// When the job was first published (UTC).
     pub first_published_at: Option<DateTime<Utc>>,
-    /// What the job belongs to, as its publisher said.
+    /// The publisher's correlation id.
     pub correlation_id: Option<String>,
-    /// W3C trace context of the publisher.
+    /// The publisher's W3C trace context.
     pub traceparent: Option<String>,
-    /// Every header, as text: also those that other programs, and the broker, have set.
+    /// Every header as text, foreign ones and the broker's included.
     pub headers: BTreeMap<String, String>,
     /// The body, untouched; JSON for a [`Job`](crate::Job) that could be decoded.
     pub payload: Vec<u8>,
@@ -47,4 +47,108 @@ impl ParkedJob {
             payload,
         }
     }
+}
+
+/// Parked jobs, oldest first: all of them, or those that match every condition given.
+///
+/// ```
+/// # use queues::Selection;
+/// let some = Selection::all().kind("send_receipt").reason_contains("no printer").at_most(100);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Selection {
+    id: Option<String>,
+    kind: Option<String>,
+    reason: Option<String>,
+    at_most: Option<usize>,
+}
+
+impl Selection {
+    /// Every parked job.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The job with this id (with all its copies, if it was parked more than once).
+    pub fn id(id: impl Into<String>) -> Self {
+        Self { id: Some(id.into()), ..Self::default() }
+    }
+
+    /// Only jobs of this kind.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// Only jobs whose reason contains this text, in this spelling.
+    pub fn reason_contains(mut self, text: impl Into<String>) -> Self {
+        self.reason = Some(text.into());
+        self
+    }
+
+    /// Only the oldest `limit` of those that match, whatever a judge decides about them.
+    pub fn at_most(mut self, limit: usize) -> Self {
+        self.at_most = Some(limit);
+        self
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.at_most.unwrap_or(usize::MAX)
+    }
+
+    /// How many messages must be looked at, at most.
+    pub(super) fn reach(&self) -> u32 {
+        let every_one_matches = self.id.is_none() && self.kind.is_none() && self.reason.is_none();
+        if every_one_matches { u32::try_from(self.limit()).unwrap_or(u32::MAX) } else { u32::MAX }
+    }
+
+    pub(super) fn matches(&self, job: &ParkedJob) -> bool {
+        let reason = job.reason.as_deref().unwrap_or_default();
+        self.id.as_ref().is_none_or(|id| *id == job.id)
+            && self.kind.as_ref().is_none_or(|kind| *kind == job.kind)
+            && self.reason.as_ref().is_none_or(|text| reason.contains(text.as_str()))
+    }
+}
+
+/// What to do with a parked job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Back to the work queue.
+    Replay,
+    /// Deleted; logged without its payload.
+    Discard {
+        /// Who decided, and why.
+        reason: String,
+    },
+    /// It stays parked.
+    Keep,
+}
+
+/// A failed operation on the parking queue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParkingError {
+    /// The broker cannot be used; nothing was done.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// There is no parking queue; nothing was done.
+    #[error("there is no queue {queue:?}: declare the topology, or correct the work queue's name")]
+    NoQueue {
+        /// The parking queue's name.
+        queue: String,
+    },
+    /// It was cut short. Every other job is still parked. Acknowledgements may have been lost with the connection: some jobs
+    /// may then be both parked and replayed.
+    #[error("interrupted after {} jobs: {reason}; the others are still parked: run it again", done.len())]
+    Interrupted {
+        /// The ids of the jobs that were replayed or discarded.
+        done: Vec<String>,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A job is discarded for a reason, which is logged; nothing was done.
+    #[error("discarding needs a written reason, and this one is empty")]
+    NoReason,
 }

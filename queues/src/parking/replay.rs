@@ -1,6 +1,4 @@
-//! From the parking queue back to the work queue (copy, confirm, acknowledge) or away for good, as a judge says of each
-//! job. Made by [`Parking`](super::Parking). A job that goes back is never acknowledged before its copy is known to be
-//! safe.
+//! Replays or discards parked jobs as a judge decides. A replayed job is acknowledged only after its copy is confirmed.
 
 use super::{ParkedJob, ParkingError, Selection, Verdict, interrupted, taking::Taking};
 use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement, headers, publisher::Outgoing};
@@ -12,15 +10,15 @@ use tokio::{
     select,
     time::{Instant, sleep_until},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// How many copies await their confirm.
 const MAX_IN_FLIGHT: usize = 200;
-/// For how long messages are held before they are given back and taken anew: well below the broker's consumer timeout
-/// of 30 minutes, which would close the channel. A test's is shorter.
+/// How long messages are held before they are given back and taken again: well below the broker's consumer timeout of 30
+/// minutes, which closes the channel. Shorter in tests.
 pub(super) const ROUND: Duration = Duration::from_secs(10 * 60);
 
-/// How many there are of each parked job. The id alone does not tell two copies apart that were parked at different times.
+/// How many copies there are of each parked job: they share an id but not the time of parking.
 type Counts = HashMap<(String, Option<DateTime<Utc>>), u32>;
 
 pub(super) struct Replay<'a, J> {
@@ -33,7 +31,7 @@ pub(super) struct Replay<'a, J> {
     /// When the next job may go.
     next_at: Instant,
     judged: usize,
-    /// Of the judged ones, those that stay: they come again in the next round.
+    /// Judged jobs that stay: they come again in the next round.
     kept: Counts,
     done: Vec<String>,
 }
@@ -69,14 +67,14 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
         Ok(())
     }
 
-    /// Whether everything has been looked at, or the limit is reached; false when the round's time is over.
+    /// True when everything has been looked at or the limit is reached; false when the round's time is over.
     async fn one_round(&mut self, taking: &mut Taking) -> Result<bool, String> {
-        let mut ways = FuturesOrdered::new();
+        let mut departures = FuturesOrdered::new();
         let round_ends = Instant::now() + self.round;
         let mut known = self.kept.clone();
         let mut failure = None;
         let (mut all_seen, mut more) = (false, true);
-        while more || !ways.is_empty() {
+        while more || !departures.is_empty() {
             if more && self.judged >= self.selection.limit() {
                 (all_seen, more) = (true, false);
                 continue;
@@ -85,7 +83,7 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
             let due = next_at <= Instant::now();
             select! {
                 biased;
-                Some(copied) = ways.next() => match copied {
+                Some(copied) = departures.next() => match copied {
                     Ok(id) => {
                         self.done.push(id);
                         taking.gone();
@@ -94,11 +92,11 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
                 },
                 () = sleep_until(round_ends), if more => more = false,
                 () = sleep_until(next_at), if more && !due => {}
-                taken = taking.next(), if more && due && ways.len() < MAX_IN_FLIGHT => match taken {
+                taken = taking.next(), if more && due && departures.len() < MAX_IN_FLIGHT => match taken {
                     Ok(Some(message)) => {
-                        if let Some(way) = self.way(message, &mut known).await {
+                        if let Some(departure) = self.departure(message, &mut known).await {
                             self.next_at = Instant::now() + self.interval;
-                            ways.push_back(way);
+                            departures.push_back(departure);
                         }
                     }
                     Ok(None) => (all_seen, more) = (true, false),
@@ -109,9 +107,8 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
         failure.map_or(Ok(all_seen), Err)
     }
 
-    /// The way of one job, if it is selected and does not stay; resolves with its id once it has left the parking queue.
-    /// What is known from an earlier round stays without being judged again.
-    async fn way(
+    /// Judges one job, unless an earlier round did; if it is to leave, the future resolves with its id once it has left.
+    async fn departure(
         &mut self,
         message: Delivery,
         known: &mut Counts,
@@ -133,8 +130,8 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
                 return None;
             }
             Verdict::Discard { reason } => {
-                // Before it is gone, so that no job can go without a word.
-                info!(id = job.id, kind = job.kind, parked_reason = job.reason, reason, "discarding a parked job");
+                // First, so no job disappears without a log line.
+                warn!(id = job.id, kind = job.kind, parked_reason = job.reason, reason, "discarding a parked job");
                 None
             }
             Verdict::Replay => {

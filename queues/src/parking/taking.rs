@@ -1,11 +1,11 @@
-//! Takes messages from the parking queue, oldest first, and keeps them unacknowledged: what is not acknowledged by the
-//! end goes back to its place. Used by every parking operation, which acknowledges what is to go.
+//! Takes messages from the parking queue, oldest first. What is not acknowledged by the end returns to its place.
 
 use super::ParkingError;
 use crate::{
     Broker, Topology,
     acknowledge::give_back_all,
-    broker::{close, count_messages, text},
+    broker::count_messages,
+    connection::{close, text},
 };
 use futures_util::StreamExt;
 use lapin::{
@@ -18,7 +18,7 @@ use std::{mem, time::Duration};
 use tokio::time::timeout;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A broker that delivers nothing for so long, although there are messages left, is not going to.
+/// A broker that delivers nothing for so long although messages are left will not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Taking {
@@ -26,16 +26,16 @@ pub(super) struct Taking {
     channel: Channel,
     consumer: Consumer,
     queue: String,
-    /// How many messages were there in the beginning and have not been taken. What is parked later, for one by a replay
-    /// that fails at once, is not looked at: the operation would never end.
+    /// How many of the messages counted at the start have not been taken. What is parked later (a replay that fails at
+    /// once) is ignored, or the operation would never end.
     left: u32,
     /// How many were taken and are still there.
     held: u32,
 }
 
 impl Taking {
-    /// Takes `reach` messages at most. One consumer takes them all, because a quorum queue puts what one consumer gives
-    /// back in order.
+    /// Takes `reach` messages at most. One consumer takes them all: a quorum queue restores the order of what one consumer
+    /// gives back.
     pub(super) async fn open(broker: &Broker, topology: &Topology, reach: u32) -> Result<Self, ParkingError> {
         let connection = broker.connect("parking").await?;
         let queue = topology.parked_queue();
@@ -59,10 +59,10 @@ impl Taking {
         }
     }
 
-    /// The next message, or `None` when there are no more to look at, or no more can be held. Safe to cancel.
+    /// The next message, or `None` when none is left or no more can be held. Cancel-safe.
     ///
     /// # Errors
-    /// The reason, when the channel is lost, or the broker is silent about messages that it has counted.
+    /// The reason, when the channel is lost or counted messages do not arrive.
     pub(super) async fn next(&mut self) -> Result<Option<Delivery>, String> {
         if self.left == 0 || self.held >= u16::MAX.into() {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Taking {
             Ok(Some(Err(error))) => Err(text(&error)),
             Ok(None) => Err("the broker cancelled the consumer".to_owned()),
             Err(_) => Err(format!(
-                "none of {} more that were counted came within {PATIENCE:?} (does somebody else hold them?)",
+                "none of {} more that were counted came within {PATIENCE:?} (does another consumer hold them?)",
                 self.left
             )),
         }
@@ -87,11 +87,8 @@ impl Taking {
         self.held -= 1;
     }
 
-    /// Gives back what is not acknowledged, and begins at the first of it again. On the same channel, where the broker does
-    /// one thing after the other: nothing is counted anew, and what is parked meanwhile stays behind.
-    ///
-    /// # Errors
-    /// The reason, when the channel is lost.
+    /// Gives back what is not acknowledged and starts again at the first of it, on the same channel, which keeps the order:
+    /// nothing is counted again, and what is parked meanwhile stays behind.
     pub(super) async fn begin_again(&mut self) -> Result<(), String> {
         let beginning = async {
             self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
@@ -107,12 +104,9 @@ impl Taking {
         Ok(())
     }
 
-    /// Gives back what is not acknowledged, and sees to it that the acknowledgements arrive: beyond some 32 at a time the
-    /// broker's channel keeps them waiting for the quorum queue, and loses those when it is closed. A cancellation goes
-    /// through the queue's log, behind them.
-    ///
-    /// # Errors
-    /// The reason, when there was no answer.
+    /// Gives back what is not acknowledged. The cancellation first: beyond some 32 acknowledgements the broker's channel
+    /// queues them for the quorum queue and loses them when it closes; a cancellation goes through the queue's log, behind
+    /// them.
     pub(super) async fn close(self) -> Result<(), String> {
         let closing = async {
             self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;

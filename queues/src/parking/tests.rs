@@ -1,16 +1,118 @@
-//! What takes ten minutes for users, in rounds of a quarter of a second; against a real broker, which `./dev test` sets up.
+//! Rounds of a quarter of a second instead of ten minutes, on a real broker.
 
 use super::{ParkedJob, Parking, Selection, Verdict};
-use crate::{Message, Publisher, RetryPolicy, testing::TestQueue};
-use std::time::Duration;
+use crate::{Delivery, Job, Message, Outcome, Publisher, RetryPolicy, testing::TestQueue};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn with_parked<F: Future<Output = ()>>(ids: &[&str], test: impl FnOnce(Parking) -> F) {
+/// `message_id` in Latin-1, and `type`.
+const UNREADABLE: &[u8] = b"\x00\xa0\x03m\xfcd\x05count";
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Count(u32);
+
+impl Job for Count {
+    const KIND: &'static str = "count";
+}
+
+async fn test_queue() -> TestQueue {
     let url = std::env::var("AMQP_URL").map_err(|_| "AMQP_URL is not set: run the tests with `./dev test`").unwrap();
     let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(1), 1);
-    let queue = TestQueue::declare(&url, policy).await.unwrap();
+    TestQueue::declare(&url, policy).await.unwrap()
+}
+
+#[tokio::test]
+async fn messages_that_are_not_utf_8_are_parked_and_their_neighbors_are_done() {
+    let queue = test_queue().await;
+    let work = queue.topology().queue();
+    let mut raw = queue.broker().open_raw(work).await.unwrap();
+    for number in 0..60 {
+        if number % 20 == 10 {
+            raw.publish(work, UNREADABLE, b"7").await.unwrap();
+        }
+        queue.publish(&number.to_string(), &Count(number)).await.unwrap();
+    }
+    raw.close().await.unwrap();
+    let runs: Arc<Mutex<HashMap<u32, u32>>> = Arc::default();
+    let counted = Arc::clone(&runs);
+    queue.start(queue.worker().register(move |Count(number): Count, _: Delivery| {
+        *counted.lock().unwrap().entry(number).or_default() += 1;
+        async {
+            sleep(Duration::from_millis(20)).await;
+            Outcome::Done
+        }
+    }));
+    queue.drained(PATIENCE).await.unwrap();
+    let parked = timeout(PATIENCE, async {
+        loop {
+            let parked = queue.parking().list(&Selection::all()).await.unwrap();
+            if parked.len() >= 3 {
+                return parked;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    for job in parked.await.unwrap() {
+        assert_eq!((job.id.as_str(), job.kind.as_str(), job.payload.as_slice()), ("m\u{fffd}d", "count", &b"7"[..]));
+        assert!(job.reason.as_ref().unwrap().contains("not UTF-8"), "{job:?}");
+    }
+    let runs = runs.lock().unwrap().clone();
+    assert!(runs.len() == 60 && runs.values().all(|runs| *runs <= 3), "{runs:?}");
+    queue.delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_that_wait_behind_a_slow_one_outlive_a_stream_of_messages_that_are_not_utf_8() {
+    let queue = test_queue().await;
+    let work = queue.topology().queue();
+    for number in 0..30 {
+        queue.publish(&number.to_string(), &Count(number)).await.unwrap();
+    }
+    let worker = queue.worker().concurrency(1).register(|_: Count, _: Delivery| async {
+        sleep(Duration::from_millis(200)).await;
+        Outcome::Done
+    });
+    queue.start(worker);
+    let mut raw = queue.broker().open_raw(work).await.unwrap();
+    for _ in 0..15 {
+        raw.publish(work, UNREADABLE, b"7").await.unwrap();
+        sleep(Duration::from_millis(250)).await;
+    }
+    raw.close().await.unwrap();
+    // A job that the broker has parked is never done.
+    queue.drained(PATIENCE).await.unwrap();
+    queue.delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_parking_queue_with_a_message_that_is_not_utf_8_stays_usable() {
+    let queue = test_queue().await;
+    let parked = queue.topology().parked_queue();
+    let mut raw = queue.broker().open_raw(&parked).await.unwrap();
+    let park = async |id: &str| {
+        let mut message = Message::new(queue.topology(), "count", id, b"1".to_vec());
+        (message.exchange, message.routing_key) = (String::new(), parked.clone());
+        Publisher::start(queue.broker()).publish(message).await.unwrap();
+    };
+    park("first").await;
+    raw.publish(&parked, UNREADABLE, b"7").await.unwrap();
+    raw.close().await.unwrap();
+    park("last").await;
+    let all = Selection::all();
+    let listed: Vec<String> = queue.parking().list(&all).await.unwrap().into_iter().map(|job| job.id).collect();
+    assert_eq!(listed, ["first", "last", "m\u{fffd}d"]);
+    assert_eq!(queue.parking().replay(&all, Duration::ZERO).await.unwrap(), listed);
+    queue.delete().await.unwrap();
+}
+
+async fn with_parked<F: Future<Output = ()>>(ids: &[&str], test: impl FnOnce(Parking) -> F) {
+    let queue = test_queue().await;
     let publisher = Publisher::start(queue.broker());
     let messages = ids.iter().map(|id| {
         let mut message = Message::new(queue.topology(), "count", *id, Vec::new());

@@ -1,36 +1,37 @@
-//! The messages that were written and are not answered yet, and what each answer means. Used by the publisher's task.
-//! It knows no connection.
-//!
-//! The broker sends a message's return before its ack. lapin keeps returns in a queue, and each confirm that resolves takes
-//! the first one along, whoever's it is. So a message's own return may come with the confirm of an older or of a younger
-//! message, but never later than its turn: at any time there are no more returns in lapin than returned messages that are
-//! unanswered. When the message at the front is answered, and every other answer that is there has been looked at, then
-//! the returns still in lapin belong to unanswered messages, all of which are younger; and returns are taken in the order
-//! in which they came, which is that of publishing. So the front's own has been taken if there was one: messages are
-//! settled from the front only.
+//! The messages that are written and unanswered, and what each answer means.
 
-use super::{PublishError, woken::Woken};
+use super::PublishError;
 use crate::measure::PublisherMetrics;
+use futures_util::task::AtomicWaker;
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
 };
 use tokio::{sync::oneshot, time::Instant};
 
 pub(super) type Receipt = oneshot::Sender<Result<(), PublishError>>;
 
-/// What came back for one message. The return that it carries may be another message's.
+/// The answer to one message. The return that it carries may be another message's.
 #[derive(Debug)]
 pub(super) enum Answer {
     Acked(Option<Returned>),
     Nacked(Option<Returned>),
     /// The channel or the connection ended.
-    Lost(String),
+    Lost(Lost),
 }
 
-/// What tells one message from another: the id, and where it went, since a job's copies share the id.
+/// Why a channel or a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) reason: String,
+    /// The channel was closed because the exchange is missing.
+    pub(super) no_exchange: bool,
+}
+
+/// Identifies a message: a job's copies share the id but not the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Route {
     id: String,
@@ -51,12 +52,15 @@ pub(super) struct Returned {
     pub(super) reply: String,
 }
 
-/// In the order of writing.
+/// In the order of writing, and settled from the front only: the broker sends a return before its ack, and lapin hands the
+/// oldest return that it holds to whichever confirm resolves next. A message's own return may so come with the confirm of an
+/// older or a younger message. Once the front is answered and every answer so far has been looked at, lapin can hold returns
+/// of younger messages only: the front's own return, if any, has been taken.
 pub(super) struct InFlight<F> {
     entries: VecDeque<Entry<F>>,
-    /// How many were written before the front: entries are numbered from 0 on.
+    /// How many were written before the front: entries are numbered from 0.
     settled: u64,
-    /// The numbers of entries that may have been answered since they were looked at.
+    /// The numbers of entries that may have been answered since the last look.
     woken: Arc<Woken>,
     returned: HashMap<Route, VecDeque<String>>,
     refused: bool,
@@ -91,13 +95,9 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         self.entries.is_empty()
     }
 
-    /// Whether a queue has refused (nacked) a message since this was last forgotten.
+    /// Whether a queue refused (nacked) a message.
     pub(super) fn was_refused(&self) -> bool {
         self.refused
-    }
-
-    pub(super) fn forget_refusals(&mut self) {
-        self.refused = false;
     }
 
     /// When the oldest message was written.
@@ -108,8 +108,8 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     /// Adds a message, and starts it: `answer` is polled once, here.
     ///
     /// # Errors
-    /// The reason, when the connection turns out to be lost.
-    pub(super) fn push(&mut self, route: Route, receipt: Receipt, answer: F) -> Result<(), String> {
+    /// When the channel turns out to be lost.
+    pub(super) fn push(&mut self, route: Route, receipt: Receipt, answer: F) -> Result<(), Lost> {
         let waker = self.woken.waker(self.settled + self.entries.len() as u64);
         let mut entry =
             Entry { route, receipt, written_at: Instant::now(), progress: Progress::Waiting(answer), waker };
@@ -119,12 +119,12 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         started
     }
 
-    /// Ready when the front has been answered, and has been settled together with all answered messages behind it.
-    pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
+    /// Ready once the front, and all answered messages behind it, are settled.
+    pub(super) fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         self.woken.register(context.waker());
-        // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier
-        // answers, since lapin gives one answer after the other, each with its wake-up. So what was answered before the
-        // last of the prefix has been looked at when this ends.
+        // Until none is left: an answer can be seen before its own wake-up, but not before the wake-ups of earlier answers,
+        // because lapin answers and wakes one after the other. So everything answered before the last of the prefix has
+        // been looked at when this ends.
         loop {
             let numbers = self.woken.take();
             if numbers.is_empty() {
@@ -134,9 +134,9 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
                 // An entry that is gone was woken twice.
                 let index = number.checked_sub(self.settled).and_then(|index| usize::try_from(index).ok());
                 if let Some(entry) = index.and_then(|index| self.entries.get_mut(index))
-                    && let Err(reason) = look(entry, &mut self.returned)
+                    && let Err(lost) = look(entry, &mut self.returned)
                 {
-                    return Poll::Ready(Err(reason));
+                    return Poll::Ready(Err(lost));
                 }
             }
         }
@@ -151,11 +151,34 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
     }
 
     /// Nothing more will be answered.
-    pub(super) fn fail_all(&mut self, reason: &str) {
-        for Entry { route, receipt, .. } in self.entries.drain(..) {
-            let _ = receipt.send(Err(PublishError::ConnectionLost { id: route.id, reason: reason.to_owned() }));
+    pub(super) fn fail_all(&mut self, lost: &Lost) {
+        for Entry { route: Route { id, exchange, .. }, receipt, .. } in self.entries.drain(..) {
+            let reason = lost.reason.clone();
+            let error = if lost.no_exchange {
+                PublishError::NoExchange { id, exchange }
+            } else {
+                PublishError::ConnectionLost { id, reason }
+            };
+            let _ = receipt.send(Err(error));
         }
         self.returned.clear();
+    }
+
+    /// The reason for which the channel was closed, which lapin tells the waiting messages a moment after it has refused to
+    /// write others.
+    pub(super) async fn closing_reason(&mut self, known: Lost) -> Lost {
+        for entry in &mut self.entries {
+            if known.no_exchange {
+                break;
+            }
+            let Progress::Waiting(answer) = &mut entry.progress else { continue };
+            match answer.await {
+                Answer::Lost(lost) if lost.no_exchange => return lost,
+                Answer::Lost(_) | Answer::Nacked(_) => entry.progress = Progress::Nacked,
+                Answer::Acked(_) => entry.progress = Progress::Acked,
+            }
+        }
+        known
     }
 
     fn result(&mut self, entry: &Entry<F>) -> Result<(), PublishError> {
@@ -186,20 +209,60 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
 fn look<F: Future<Output = Answer> + Unpin>(
     entry: &mut Entry<F>,
     returned: &mut HashMap<Route, VecDeque<String>>,
-) -> Result<(), String> {
+) -> Result<(), Lost> {
     let Progress::Waiting(answer) = &mut entry.progress else { return Ok(()) };
     let mut context = Context::from_waker(&entry.waker);
     let Poll::Ready(answer) = std::pin::Pin::new(answer).poll(&mut context) else { return Ok(()) };
     let (progress, message) = match answer {
         Answer::Acked(message) => (Progress::Acked, message),
         Answer::Nacked(message) => (Progress::Nacked, message),
-        Answer::Lost(reason) => return Err(reason),
+        Answer::Lost(lost) => return Err(lost),
     };
     entry.progress = progress;
     if let Some(Returned { route, reply }) = message {
         returned.entry(route).or_default().push_back(reply);
     }
     Ok(())
+}
+
+/// The numbers of the futures that were woken, so only those are polled, and the task to wake for them.
+#[derive(Default)]
+struct Woken {
+    numbers: Mutex<Vec<u64>>,
+    task: AtomicWaker,
+}
+
+struct Number {
+    number: u64,
+    woken: Arc<Woken>,
+}
+
+impl Woken {
+    /// The waker of the future with this number.
+    fn waker(self: &Arc<Self>, number: u64) -> Waker {
+        Waker::from(Arc::new(Number { number, woken: Arc::clone(self) }))
+    }
+
+    /// The task to wake from now on. Call it before [`take`](Self::take), or a wake-up is missed.
+    fn register(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    /// The numbers since the last call, in the order of their wake-ups, perhaps with duplicates.
+    fn take(&self) -> Vec<u64> {
+        mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Wake for Number {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        self.woken.task.wake();
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +274,10 @@ mod tests {
     type Flights = InFlight<BoxFuture<'static, Answer>>;
     type Answers = Vec<Option<oneshot::Sender<Answer>>>;
     type Results = Vec<oneshot::Receiver<Result<(), PublishError>>>;
+
+    fn gone() -> Lost {
+        Lost { reason: "gone".to_owned(), no_exchange: false }
+    }
 
     fn route(number: usize) -> Route {
         Route::new(&number.to_string(), "exchange", "key")
@@ -271,9 +338,9 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         answers[1].take().unwrap().send(Answer::Acked(None)).unwrap();
         assert!(flights.poll_settle(&mut context).is_pending(), "message 0 is not answered yet");
-        answers[0].take().unwrap().send(Answer::Lost("gone".to_owned())).unwrap();
-        assert_eq!(flights.poll_settle(&mut context), Poll::Ready(Err("gone".to_owned())));
-        flights.fail_all("gone");
+        answers[0].take().unwrap().send(Answer::Lost(gone())).unwrap();
+        assert_eq!(flights.poll_settle(&mut context), Poll::Ready(Err(gone())));
+        flights.fail_all(&gone());
         for (number, result) in results.iter_mut().enumerate() {
             let lost = PublishError::ConnectionLost { id: number.to_string(), reason: "gone".to_owned() };
             assert_eq!(result.try_recv().unwrap(), Err(lost));
@@ -287,7 +354,5 @@ mod tests {
         assert!(flights.poll_settle(&mut Context::from_waker(Waker::noop())).is_ready());
         assert_eq!(results[0].try_recv().unwrap(), Err(PublishError::Nacked { id: "0".to_owned() }));
         assert!(flights.was_refused());
-        flights.forget_refusals();
-        assert!(!flights.was_refused());
     }
 }

@@ -1,12 +1,9 @@
-//! Publishing: the handle that users and the worker hold. The task behind it does the work.
+//! Publishing: the handle that users and workers hold. A task behind it owns the connection.
 
-mod error;
 mod in_flight;
 mod outgoing;
 mod task;
-mod woken;
 
-pub use error::PublishError;
 pub(crate) use outgoing::{Outgoing, PERSISTENT};
 
 use crate::{Broker, ConnectionState, Message, measure::PublisherMetrics};
@@ -20,15 +17,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a message waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits for its confirm, with its turn to be written.
+/// How long it waits for its confirm, the wait before writing included.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(20);
 const WAITING_REQUESTS: usize = 1000;
 
-/// Publishes messages, each persistent, mandatory and confirmed, over one connection of its own that is renewed when it
-/// is lost. `Ok` means that a queue has the message on disk; every error names the message.
+/// Publishes persistent, mandatory, confirmed messages over one dedicated connection, which is renewed when lost. `Ok` means
+/// that a queue has the message on disk; every error names the message.
 ///
-/// Clones share the connection; when the last one is dropped it is closed. Ordering between messages is kept as far as
-/// they go to one queue and nothing fails.
+/// Clones share the connection; it closes with the last one. Messages to one queue keep their order while nothing fails.
 #[derive(Clone)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -62,8 +58,7 @@ impl Publisher {
         Self { shared: Arc::new(Shared { app_id, requests, state, stop, _stop_with_the_last_clone }) }
     }
 
-    /// Publishes one message and waits until the broker has confirmed it: at most 5 s for a connection and 20 s for the
-    /// confirm.
+    /// Publishes one message and waits for its confirm: at most 5 s for a connection and 20 s for the confirm.
     ///
     /// # Errors
     /// [`PublishError`]; unless it says that the message was not sent or not stored, it may have arrived.
@@ -72,9 +67,9 @@ impl Publisher {
         self.send(outgoing).await
     }
 
-    /// Publishes many messages, with hundreds in flight, and answers in the same order: one that fails does not stop the
-    /// others. Only when nothing moves for 20 s, because the broker blocks us or is away, are those that wait behind not sent
-    /// either: their error is [`PublishError::TimedOut`] too.
+    /// Publishes many messages, with hundreds in flight; results are in the same order. One failure does not stop the others,
+    /// unless nothing moves for 20 s because the broker blocks us or is away: the waiting ones then fail with
+    /// [`PublishError::TimedOut`] too.
     ///
     /// # Errors
     /// Each result is as from [`publish`](Self::publish).
@@ -113,15 +108,25 @@ impl Publisher {
         self.shared.state.clone()
     }
 
-    /// Waits (at most some seconds) for what is in flight, closes the connection, and refuses what comes later. For all
+    /// Waits (at most some seconds) for messages in flight, closes the connection, and refuses later messages, for all
     /// clones.
     pub async fn close(&self) {
         self.shared.stop.cancel();
-        // An error means that the task is gone, which is as closed as can be.
-        let _ = self.state().wait_for(|state| *state == ConnectionState::Closed).await;
+        // An error means that the task is gone.
+        let ended =
+            |state: &ConnectionState| matches!(state, ConnectionState::Closed | ConnectionState::Refused { .. });
+        let _ = self.state().wait_for(ended).await;
     }
 
-    /// Publishes a message whose properties are set.
+    /// What a health check should know.
+    #[must_use]
+    pub fn health(&self) -> PublisherHealth {
+        let requests = &self.shared.requests;
+        let waiting = requests.max_capacity().saturating_sub(requests.capacity());
+        PublisherHealth { connection: self.shared.state.borrow().clone(), waiting }
+    }
+
+    /// Publishes a message with complete properties.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         if let Err(reason) = self.connected().await {
             return Err(PublishError::NotConnected { id: outgoing.id, reason });
@@ -129,13 +134,16 @@ impl Publisher {
         self.enqueue(outgoing).await?.result().await
     }
 
-    /// Waits for a connection, or for the reason why there is none.
+    /// Waits for a connection, or answers why there is none.
     async fn connected(&self) -> Result<(), String> {
         let mut state = self.state();
         let usable = |state: &ConnectionState| !matches!(state, ConnectionState::Reconnecting { .. });
         match timeout(CONNECTION_WAIT, state.wait_for(usable)).await {
-            Ok(Ok(state)) if *state == ConnectionState::Closed => return Err("the publisher is closed".to_owned()),
-            Ok(Ok(_)) => return Ok(()),
+            Ok(Ok(state)) => match &*state {
+                ConnectionState::Closed => return Err("the publisher is closed".to_owned()),
+                ConnectionState::Refused { error } => return Err(error.clone()),
+                _ => return Ok(()),
+            },
             Ok(Err(_)) => return Err("the runtime of the publisher is shut down".to_owned()),
             Err(_) => {}
         }
@@ -163,7 +171,17 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// A message that the task has been asked to publish.
+/// A publisher at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublisherHealth {
+    /// The state of its connection.
+    pub connection: ConnectionState,
+    /// How many messages wait to be written.
+    pub waiting: usize,
+}
+
+/// A message handed to the task.
 struct Pending {
     id: String,
     deadline: Instant,
@@ -178,6 +196,81 @@ impl Pending {
                 Err(PublishError::ConnectionLost { id: self.id, reason: "the publisher's task ended".to_owned() })
             }
             Err(_) => Err(PublishError::TimedOut { id: self.id }),
+        }
+    }
+}
+
+/// A message that the broker has not confirmed. Unless the variant says otherwise the message may have arrived: publish it
+/// again; handlers must tolerate a duplicate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// AMQP cannot carry the message; it was not sent.
+    #[error("message {id:?} cannot be published: {problem}")]
+    Invalid {
+        /// The message's id.
+        id: String,
+        /// Which field is wrong, and what is allowed.
+        problem: String,
+    },
+    /// There was no connection in time, or the publisher is closed; it was not sent.
+    #[error("message {id:?} was not published: no connection to the broker: {reason}")]
+    NotConnected {
+        /// The message's id.
+        id: String,
+        /// Why there is none.
+        reason: String,
+    },
+    /// No queue took it: the exchange has no binding for its routing key, or the queue is missing. Not stored.
+    #[error("message {id:?} was returned by the broker ({reply}): no queue takes it; declare the topology")]
+    Returned {
+        /// The message's id.
+        id: String,
+        /// The broker's reply.
+        reply: String,
+    },
+    /// The exchange does not exist. Not stored, unless the exchange was deleted while the message was on its way.
+    #[error("message {id:?} was not published: there is no exchange {exchange:?}; declare the topology")]
+    NoExchange {
+        /// The message's id.
+        id: String,
+        /// The exchange.
+        exchange: String,
+    },
+    /// The broker could not store it.
+    #[error("message {id:?} was refused by the broker (nack): its queue is full or unavailable")]
+    Nacked {
+        /// The message's id.
+        id: String,
+    },
+    /// No confirm in time: the broker is slow, or blocks publishers because of an alarm.
+    #[error("message {id:?} was not confirmed in time; it may have arrived")]
+    TimedOut {
+        /// The message's id.
+        id: String,
+    },
+    /// The connection ended before the confirm came.
+    #[error("message {id:?} was not confirmed before the connection was lost: {reason}; it may have arrived")]
+    ConnectionLost {
+        /// The message's id.
+        id: String,
+        /// Why the connection ended.
+        reason: String,
+    },
+}
+
+impl PublishError {
+    /// The message's id.
+    #[must_use]
+    pub fn message_id(&self) -> &str {
+        match self {
+            Self::Invalid { id, .. }
+            | Self::NotConnected { id, .. }
+            | Self::Returned { id, .. }
+            | Self::NoExchange { id, .. }
+            | Self::Nacked { id }
+            | Self::TimedOut { id }
+            | Self::ConnectionLost { id, .. } => id,
         }
     }
 }

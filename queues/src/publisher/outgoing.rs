@@ -1,10 +1,14 @@
-//! A message on its way out, and the one place that publishes. Used by the publisher's task. It never retries.
+//! A message with its AMQP properties, and the one place that publishes.
 
 use super::{
     PublishError,
-    in_flight::{Answer, Returned, Route},
+    in_flight::{Answer, Lost, Returned, Route},
 };
-use crate::{Message, broker::text, headers};
+use crate::{
+    Message,
+    connection::{reply_code, text},
+    headers,
+};
 use chrono::Utc;
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -14,15 +18,19 @@ use lapin::{
 };
 use std::sync::Arc;
 
-/// AMQP's `delivery_mode` for a message that survives a restart of the broker.
+/// AMQP's `delivery_mode` for messages that survive a restart.
 pub(crate) const PERSISTENT: u8 = 2;
-/// Quorum queues take 0 to 4 for normal and more for high.
+/// Quorum queues take 0 to 4 as normal and more as high.
 const HIGH_PRIORITY: u8 = 5;
-/// RabbitMQ 4's default for `max_message_size` (3.x: 128 MiB). A message that is larger costs the whole channel, with all
-/// that is in flight on it.
+/// RabbitMQ 4's default for `max_message_size` (3.x: 128 MiB). A larger message costs the whole channel, with everything in
+/// flight on it.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
-/// A W3C `traceparent` has 55 bytes; headers share one frame, which must not burst.
+/// A W3C `traceparent` has 55 bytes; all headers share one frame.
 const MAX_TRACEPARENT_BYTES: usize = 255;
+
+/// More than all properties without the headers can have, with the frame's own fields.
+const OTHER_PROPERTIES_BYTES: usize = 3 * 1024;
+const NOT_FOUND: u16 = 404;
 
 /// A message with its AMQP properties.
 #[derive(Debug, Clone)]
@@ -35,21 +43,30 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Checks what AMQP limits, and sets the properties.
+    /// Checks AMQP's limits and sets the properties.
     pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
-        let Message { id, kind, exchange, routing_key, payload, attempt, correlation_id, traceparent, high_priority } =
-            message;
+        let Message { id, kind, exchange, routing_key, payload, attempt, .. } = message;
+        let Message { correlation_id, traceparent, high_priority, headers: foreign, excessive_delay, .. } = message;
         let short = |field: &str, text: String| {
             ShortString::try_new(text).map_err(|error| PublishError::Invalid {
                 id: id.clone(),
                 problem: format!("{field}: {error}; at most 255 bytes are allowed"),
             })
         };
+        let invalid = |problem: String| Err(PublishError::Invalid { id: id.clone(), problem });
         if payload.len() > MAX_PAYLOAD_BYTES {
-            let problem = format!("payload: it has {} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", payload.len());
-            return Err(PublishError::Invalid { id, problem });
+            return invalid(format!("payload must have at most {MAX_PAYLOAD_BYTES} bytes (got {})", payload.len()));
+        }
+        if let Some((delay, longest)) = excessive_delay {
+            return invalid(format!("delay must be at most {longest:?}, the longest retry queue's (got {delay:?})"));
+        }
+        if let Some(name) = foreign.keys().find(|name| headers::is_reserved(name)) {
+            return invalid(format!("header {name:?} is reserved for the library or the broker"));
         }
         let mut headers = FieldTable::default();
+        for (name, value) in foreign {
+            headers.insert(short("header", name)?, AMQPValue::LongString(value.into()));
+        }
         let now = Utc::now();
         headers.insert(headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
         headers.insert(headers::PUBLISHED_MS.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
@@ -74,12 +91,20 @@ impl Outgoing {
         Ok(Self { id, exchange, routing_key, payload, properties })
     }
 
+    /// What keeps the properties from fitting into one frame, which must hold them all: a larger one costs the connection.
+    pub(super) fn excess(&self, frame_max: usize) -> Option<String> {
+        let bytes = self.properties.headers().as_ref().map_or(0, headers::encoded_bytes);
+        let allowed = frame_max.saturating_sub(OTHER_PROPERTIES_BYTES);
+        (frame_max > 0 && bytes > allowed)
+            .then(|| format!("headers must have at most {allowed} bytes together (got {bytes})"))
+    }
+
     pub(super) fn route(&self) -> Route {
         Route::new(self.id.as_str(), self.exchange.as_str(), self.routing_key.as_str())
     }
 
-    /// Publishes, and resolves with the broker's answer. lapin numbers messages at the first poll, so first polls must
-    /// happen in the order in which the answers are expected.
+    /// Publishes and resolves with the broker's answer. lapin numbers messages at the first poll, so first polls must keep
+    /// the order of the entries in flight.
     #[expect(clippy::disallowed_methods, reason = "the one place that publishes")]
     pub(super) async fn send(self, channel: Arc<Channel>) -> Answer {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
@@ -92,8 +117,14 @@ impl Outgoing {
         match confirmed {
             Ok(Confirmation::Ack(returned)) => Answer::Acked(returned.map(read_return)),
             Ok(Confirmation::Nack(returned)) => Answer::Nacked(returned.map(read_return)),
-            Ok(Confirmation::NotRequested) => Answer::Lost("the channel is not in confirm mode".to_owned()),
-            Err(error) => Answer::Lost(text(&error)),
+            Ok(Confirmation::NotRequested) => {
+                let reason = "the channel is not in confirm mode".to_owned();
+                Answer::Lost(Lost { reason, no_exchange: false })
+            }
+            Err(error) => {
+                let no_exchange = reply_code(&error) == Some(NOT_FOUND);
+                Answer::Lost(Lost { reason: text(&error), no_exchange })
+            }
         }
     }
 }

@@ -1,37 +1,38 @@
-//! One message from its delivery to its settlement: find the handler, run it, publish the copy if there is to be one,
-//! acknowledge. Spawned by the session. The order is the guarantee: a message is acknowledged only when its work is done
-//! or when its copy is known to be safe, so that whatever happens in between makes duplicates and no losses.
+//! One message from its delivery to its settlement. The order is the guarantee: a message is acknowledged only when its
+//! work is done or its copy is confirmed, so a crash in between makes duplicates and no losses.
 
-use super::{acks::Unsettled, holding, settle::Settlement};
+use super::{
+    Registered, Worker,
+    settle::{Case, Settlement, Why},
+    supervisor::LONGEST_HOLD,
+};
 use crate::{
-    Broker, Delivery, Outcome, PublishError, Publisher, RetryPolicy, Topology,
-    handler::AnyHandler,
-    headers::{self, Copy},
-    measure::{InFlightGuard, WorkerMetrics},
+    Delivery, Outcome, PublishError, Publisher,
+    acknowledge::Unsettled,
+    connection::Reconnect,
+    headers::{self, Copy, GIVEN_BACK, UNKNOWN_KIND},
+    job::AnyHandler,
+    measure::{InFlightGuard, JobMetrics, WorkerMetrics},
     publisher::Outgoing,
-    reconnect::Reconnect,
 };
 use chrono::Utc;
 use futures_util::FutureExt;
 use lapin::BasicProperties;
-use std::{any::Any, collections::HashMap, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, info_span, warn};
 
 /// What all jobs of a worker share.
 pub(super) struct Desk {
-    pub(super) broker: Broker,
-    pub(super) topology: Topology,
-    pub(super) policy: RetryPolicy,
-    pub(super) job_timeout: Duration,
-    pub(super) handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
+    pub(super) worker: Worker,
     pub(super) publisher: Publisher,
     pub(super) metrics: WorkerMetrics,
-    pub(super) on_settled: Option<OnSettled>,
 }
 
-/// Told the id of each job that is done or parked.
+/// Called with the id of each job that is done or parked.
 pub(super) type OnSettled = Box<dyn Fn(&str) + Send + Sync>;
+/// Called with each job that is parked, and the reason.
+pub(super) type OnParked = Box<dyn Fn(&Delivery, &str) + Send + Sync>;
 
 /// A message without its acknowledgement.
 pub(super) struct Received {
@@ -41,24 +42,28 @@ pub(super) struct Received {
 }
 
 impl Desk {
-    /// The message is in a box because it is large, and this future is moved about.
+    /// The message is boxed: it is large, and this future is moved.
     pub(super) async fn process(self: Arc<Self>, mut message: Box<Received>, unsettled: Unsettled) {
-        let delivery = headers::delivery(&message.properties, message.redelivered);
+        let mut delivery = headers::delivery(&message.properties, message.redelivered);
+        let max_attempts = self.worker.policy_of(&delivery.kind).max_retries().saturating_add(1);
+        delivery.max_attempts = Some(max_attempts);
+        if !headers::is_ours(&message.properties) {
+            delivery.attempt = delivery.attempt.min(max_attempts);
+        }
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
         let metrics = self.metrics.of(&delivery.kind);
         metrics.delivered.increment(1);
+        let _running = self.worker.control.activity.start();
         let _in_flight = InFlightGuard::new(&metrics.in_flight);
         async {
             let started = Instant::now();
-            let outcome = self.perform(&delivery, &message.payload).await;
-            let elapsed = started.elapsed();
-            metrics.handler_seconds.record(elapsed);
-            let elapsed_ms = elapsed.as_millis();
-            // What awaits is boxed: most jobs are done, and need no room for it.
-            match Settlement::of(outcome, delivery.attempt, &self.policy, &self.topology) {
+            let settlement = self.decide(&message, &delivery, metrics).await;
+            let elapsed_ms = started.elapsed().as_millis();
+            // Futures are boxed: most jobs are done and need no room for them.
+            match settlement {
                 Settlement::Ack => {
                     info!(elapsed_ms, "job done");
-                    metrics.count_done(headers::first_published_at(&message.properties));
+                    metrics.count_done(delivery.first_published_at);
                     unsettled.ack();
                     self.tell_settled(&delivery);
                 }
@@ -66,16 +71,28 @@ impl Desk {
                     info!(elapsed_ms, "job given back");
                     Box::pin(give_back(unsettled)).await;
                 }
-                Settlement::Copy(copy) => {
-                    warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job put off or parked");
+                Settlement::Copy(why, copy) => {
+                    match why {
+                        Why::Retried => {
+                            warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job failed; retrying")
+                        }
+                        Why::Snoozed => info!(elapsed_ms, to = copy.queue, reason = copy.reason, "job delayed"),
+                        Why::Parked => warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job parked"),
+                    }
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
-                    if Box::pin(self.publish_copy(outgoing, &unsettled, started + holding::LONGEST)).await {
+                    let give_up = started + LONGEST_HOLD;
+                    if let Some(parked_for) = Box::pin(self.publish_copy(outgoing, &unsettled, give_up)).await {
                         unsettled.ack();
-                        if copy.parked_reason.is_some() {
-                            metrics.parked.increment(1);
-                            self.tell_settled(&delivery);
-                        } else {
-                            metrics.retried.increment(1);
+                        match (why, parked_for.or(copy.parked_reason)) {
+                            (_, Some(reason)) => {
+                                metrics.parked.increment(1);
+                                self.tell_settled(&delivery);
+                                if let Some(tell) = &self.worker.on_parked {
+                                    tell(&delivery, &reason);
+                                }
+                            }
+                            (Why::Snoozed, None) => metrics.snoozed.increment(1),
+                            (Why::Retried | Why::Parked, None) => metrics.retried.increment(1),
                         }
                     } else {
                         Box::pin(give_back(unsettled)).await;
@@ -87,15 +104,36 @@ impl Desk {
         .await;
     }
 
-    /// Runs the handler; whatever it does, there is an outcome.
-    async fn perform(&self, delivery: &Delivery, payload: &[u8]) -> Outcome {
-        let Some(handler) = self.handlers.get(delivery.kind.as_str()) else {
-            return Outcome::Park { reason: format!("unknown job kind {:?}", delivery.kind) };
+    /// Runs the handler, unless the message says that it must not run now.
+    async fn decide(&self, message: &Received, delivery: &Delivery, metrics: &JobMetrics) -> Settlement {
+        let Worker { topology, handlers, .. } = &self.worker;
+        let policy = self.worker.policy_of(&delivery.kind);
+        let case = Case { delivery, policy, topology, now: Utc::now() };
+        let properties = &message.properties;
+        if let Some(due_at) = headers::due_at(properties)
+            && let Ok(remaining) = (due_at - case.now).to_std()
+            && !remaining.is_zero()
+        {
+            return case.arrived_early(remaining, due_at);
+        }
+        let Some(Registered { handler, .. }) = handlers.get(delivery.kind.as_str()) else {
+            return case.unknown_kind(headers::count(properties, UNKNOWN_KIND));
         };
+        if let Some(reason) = headers::unsupported_content(properties) {
+            return case.park(reason.clone(), reason);
+        }
+        let started = Instant::now();
+        let outcome = self.perform(handler.as_ref(), delivery, &message.payload).await;
+        metrics.handler_seconds.record(started.elapsed());
+        Case { now: Utc::now(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
+    }
+
+    /// Runs the handler; there is an outcome whatever it does.
+    async fn perform(&self, handler: &dyn AnyHandler, delivery: &Delivery, payload: &[u8]) -> Outcome {
         let run = async {
             match handler.start(payload, delivery.clone()) {
                 Ok(running) => running.await,
-                // serde's own text would quote from the body.
+                // serde's own text would quote the body.
                 Err(error) => Outcome::Park {
                     reason: format!(
                         "undecodable payload: {:?} error at line {} column {}",
@@ -106,45 +144,63 @@ impl Desk {
                 },
             }
         };
-        match timeout(self.job_timeout, AssertUnwindSafe(run).catch_unwind()).await {
+        match timeout(self.worker.job_timeout, AssertUnwindSafe(run).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Outcome::Retry { reason: format!("panicked: {}", panic_text(panic.as_ref())) },
-            Err(_) => Outcome::Retry { reason: format!("cut off after the job timeout of {:?}", self.job_timeout) },
+            Err(_) => {
+                Outcome::Retry { reason: format!("cut off after the job timeout of {:?}", self.worker.job_timeout) }
+            }
         }
     }
 
     fn tell_settled(&self, delivery: &Delivery) {
-        if let Some(tell) = &self.on_settled {
+        if let Some(tell) = &self.worker.on_settled {
             tell(&delivery.message_id);
         }
     }
 
     fn copy(&self, copy: &Copy, delivery: &Delivery, original: &BasicProperties, payload: Vec<u8>) -> Outgoing {
-        let max_attempts = self.policy.max_retries().saturating_add(1);
+        let max_attempts = delivery.max_attempts.unwrap_or_default();
         let properties = headers::of_copy(original, delivery, copy, max_attempts, Utc::now());
         let (id, routing_key) = (delivery.message_id.clone(), copy.queue.as_str().into());
         Outgoing { id, exchange: "".into(), routing_key, payload, properties }
     }
 
-    /// Whether the copy is safe in its queue. Tried again for as long as the message may be held: giving it back means
-    /// doing the job again, and the broker counts it. Meanwhile the job keeps its place among those that run at a time, so
-    /// that jobs whose copies have nowhere to go do not pile up.
-    async fn publish_copy(&self, outgoing: Outgoing, unsettled: &Unsettled, give_up: Instant) -> bool {
+    /// `Some` once the copy is confirmed; with a reason when it was parked instead, because its headers are too large for a
+    /// frame. Retries as long as the message may be held: giving it back means doing the job again, and the broker counts
+    /// it. Meanwhile the job keeps its slot, so jobs whose copies have nowhere to go do not pile up.
+    async fn publish_copy(
+        &self,
+        mut outgoing: Outgoing,
+        unsettled: &Unsettled,
+        give_up: Instant,
+    ) -> Option<Option<String>> {
         let mut pauses = Reconnect::new();
-        // Without a usable acknowledgement the broker delivers the original again: a copy would only be a duplicate.
+        let mut parked_for = None;
+        // Without a usable acknowledgement the broker delivers the original again: a copy would be a duplicate.
         while unsettled.is_usable() && Instant::now() < give_up {
-            let Err(error) = self.publisher.send(outgoing.clone()).await else { return true };
+            let Err(error) = self.publisher.send(outgoing.clone()).await else { return Some(parked_for) };
             warn!(%error, "the job's copy is not safe yet");
-            if matches!(error, PublishError::Returned { .. })
-                && let Err(error) = self.broker.declare(&self.topology).await
-            {
-                // Somebody deleted the queue, and it cannot be declared anew yet.
-                warn!(%error, "the topology could not be declared");
+            match error {
+                PublishError::Invalid { problem, .. } if parked_for.is_none() => {
+                    let reason = format!("its copy for {} could not be published: {problem}", outgoing.routing_key);
+                    outgoing.properties = headers::without_foreign(&outgoing.properties, &reason);
+                    outgoing.routing_key = self.worker.topology.parked_queue().into();
+                    parked_for = Some(reason);
+                    continue;
+                }
+                PublishError::Returned { .. } => {
+                    if let Err(error) = self.worker.broker.declare(&self.worker.topology).await {
+                        // The queue was deleted and cannot be declared again yet.
+                        warn!(%error, "the topology could not be declared");
+                    }
+                }
+                _ => {}
             }
             sleep(pauses.delay_after(Duration::ZERO)).await;
         }
-        warn!("the job's copy could not be published as long as its message was ours; the job will run again");
-        false
+        warn!("the job's copy could not be published in time; the job will run again");
+        None
     }
 }
 

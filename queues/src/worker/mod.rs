@@ -1,27 +1,30 @@
-//! Consuming: how a worker is configured, and what it is made of when it runs. All its connections are `supervisor`, one
-//! connection's life is `session`, one job's is `job`.
+//! Consuming: a worker's configuration and its run. `supervisor` spans all its connections, `session` one connection's
+//! life, `job` one job's.
 
-mod acks;
-mod control;
-mod error;
-mod holding;
 mod job;
 mod session;
 mod settle;
-mod settled;
-mod shown;
 mod supervisor;
 
-pub use {control::WorkerControl, error::WorkerError};
-
 use crate::{
-    Broker, ConnectionState, Handler, Job, Publisher, RetryPolicy, Topology,
-    handler::{AnyHandler, HandlerOf},
+    Broker, BrokerError, ConnectionState, Delivery, Handler, Job, Publisher, RetryPolicy, Topology,
+    connection::{Reconnect, Refusals},
+    job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
-    reconnect::Reconnect,
 };
-use job::{Desk, OnSettled};
-use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use chrono::{DateTime, Utc};
+use job::{Desk, OnParked, OnSettled};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use supervisor::Supervisor;
 use tokio::{select, sync::watch, task::JoinSet};
 use tracing::warn;
@@ -52,17 +55,24 @@ pub struct Worker {
     concurrency: usize,
     job_timeout: Duration,
     drain_timeout: Duration,
-    handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
-    /// Two handlers for one kind: said when the worker is run, so that registering stays a chain.
+    handlers: HashMap<&'static str, Registered>,
+    /// A kind with two handlers: reported by `run`, which keeps `register` chainable.
     duplicate: Option<&'static str>,
     state: watch::Sender<ConnectionState>,
     control: WorkerControl,
     on_settled: Option<OnSettled>,
+    on_parked: Option<OnParked>,
+}
+
+struct Registered {
+    handler: Arc<dyn AnyHandler>,
+    policy: Option<RetryPolicy>,
 }
 
 impl Worker {
     /// A worker for the topology's work queue: prefetch 100, 10 jobs at a time, 60 s for each, 20 s to drain.
     pub fn new(broker: &Broker, topology: Topology, policy: RetryPolicy) -> Self {
+        let state = watch::Sender::new(ConnectionState::starting());
         Self {
             broker: broker.clone(),
             topology,
@@ -73,18 +83,19 @@ impl Worker {
             drain_timeout: Duration::from_secs(20),
             handlers: HashMap::new(),
             duplicate: None,
-            state: watch::Sender::new(ConnectionState::starting()),
-            control: WorkerControl::new(),
+            control: WorkerControl::new(state.subscribe()),
+            state,
             on_settled: None,
+            on_parked: None,
         }
     }
 
-    /// How many messages the broker may hand over ahead of their acknowledgement (at least 1; AMQP's 0, "unlimited", is
-    /// taken as 1). It bounds the concurrency too.
+    /// How many unacknowledged messages the broker may hand over (at least 1; AMQP's 0, "unlimited", counts as 1). It bounds
+    /// the concurrency too.
     ///
-    /// Messages that wait here are held, and the broker closes the channel of whoever holds one for 30 minutes (its consumer
-    /// timeout). So [`run`](Self::run) takes no more than can be worked off in 15 minutes, should every job run into the job
-    /// timeout: with one job at a time and 60 s for each, 15. It says so in the log. What can run at once it always takes.
+    /// The broker closes a channel that holds a message for 30 minutes (its consumer timeout). So [`run`](Self::run) takes
+    /// only what it can finish in 15 minutes should every job run into the job timeout, and logs a smaller prefetch: 15 for
+    /// one job at a time and 60 s each. What can run at once it always takes.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.prefetch = prefetch.max(1);
         self
@@ -96,58 +107,80 @@ impl Worker {
         self
     }
 
-    /// After how long a job is cut off, which counts as a failure. It is cut off where it awaits: a handler that blocks
-    /// its thread cannot be.
+    /// After how long a job is cut off, which counts as a failure. It ends at an await: a handler that blocks its thread
+    /// cannot be cut off.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.job_timeout = timeout;
         self
     }
 
-    /// How long a worker that is asked to stop waits for the jobs that it runs; then it cuts them off, and the broker
-    /// hands their messages to others.
+    /// How long a stopping worker waits for its running jobs; then it cuts them off, and their messages return to the queue.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
     /// Sets the handler of one kind of job. Several kinds may share the queue.
-    pub fn register<J: Job, H: Handler<J>>(mut self, handler: H) -> Self {
-        if self.handlers.insert(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler))).is_some() {
+    pub fn register<J: Job, H: Handler<J>>(self, handler: H) -> Self {
+        self.add::<J, H>(handler, None)
+    }
+
+    /// Like [`register`](Self::register), with a retry policy for this kind alone. The topology must declare its delays
+    /// too.
+    pub fn register_with_policy<J: Job, H: Handler<J>>(self, policy: RetryPolicy, handler: H) -> Self {
+        self.add::<J, H>(handler, Some(policy))
+    }
+
+    fn add<J: Job, H: Handler<J>>(mut self, handler: H, policy: Option<RetryPolicy>) -> Self {
+        let handler = Arc::new(HandlerOf::<J, H>::new(handler));
+        if self.handlers.insert(J::KIND, Registered { handler, policy }).is_some() {
             self.duplicate = Some(J::KIND);
         }
         self
     }
 
-    /// The state of the consuming connection, to be read or awaited; take it before [`run`](Self::run). It is `Blocked`
-    /// while that is connected and the broker takes no copies from this worker: jobs that are to be retried or parked wait
-    /// for the end of the alarm, and keep their places among those that run at a time. The broker tells a connection of an
-    /// alarm when it publishes, so that a worker that puts nothing off stays `Connected`, and works on.
+    fn policy_of(&self, kind: &str) -> &RetryPolicy {
+        self.handlers.get(kind).and_then(|registered| registered.policy.as_ref()).unwrap_or(&self.policy)
+    }
+
+    /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. Must
+    /// not block. Jobs parked by the broker are not reported.
+    pub fn on_parked(mut self, tell: impl Fn(&Delivery, &str) + Send + Sync + 'static) -> Self {
+        self.on_parked = Some(Box::new(tell));
+        self
+    }
+
+    /// The state of the consuming connection; take it before [`run`](Self::run). It is `Blocked` while that is connected and
+    /// the broker accepts no copies from this worker: jobs to be retried or parked wait for the end of the alarm and keep
+    /// their slots. A connection learns of an alarm when it publishes: a worker that retries and parks nothing stays
+    /// `Connected` and works on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
-    /// What pauses and resumes this worker; take it before [`run`](Self::run).
+    /// Pauses and resumes this worker; take it before [`run`](Self::run).
     #[must_use]
     pub fn control(&self) -> WorkerControl {
         self.control.clone()
     }
 
-    /// Called with the id of each job that is done or parked: the last that this worker has to do with it.
+    /// Called with the id of each job that is done or parked.
     #[cfg(feature = "testing")]
     pub(crate) fn on_settled(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_settled = Some(Box::new(tell));
         self
     }
 
-    /// Works until `shutdown` resolves, through every loss of the connection: declares the topology, consumes, and
-    /// starts anew, with growing delays, whenever the connection, the channel or the consumer ends.
+    /// Works until `shutdown` resolves: declares the topology, consumes, and starts again, with growing delays, whenever the
+    /// connection, the channel or the consumer ends.
     ///
     /// Then it takes no more messages, waits for the running jobs (at most the drain timeout), gives the rest back and
-    /// closes its connections. Dropping the future instead loses no message either, but cuts the jobs off.
+    /// closes its connections. Dropping the future loses no message either, but cuts the jobs off.
     ///
     /// # Errors
-    /// [`WorkerError`]: a wrong set of handlers, or a queue that is declared otherwise. Never a lost connection.
+    /// [`WorkerError`]: a wrong set of handlers or policies, a queue with other arguments, or a broker that keeps refusing
+    /// us. Never a lost connection.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         if let Some(kind) = self.duplicate {
             return Err(WorkerError::DuplicateKind { kind });
@@ -155,66 +188,57 @@ impl Worker {
         if self.handlers.is_empty() {
             return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
         }
-        let Self {
-            broker,
-            topology,
-            policy,
-            prefetch,
-            concurrency,
-            job_timeout,
-            drain_timeout,
-            handlers,
-            state,
-            control,
-            on_settled,
-            ..
-        } = self;
-        let wanted = prefetch;
-        let prefetch = holding::prefetch(wanted, concurrency, job_timeout);
-        if prefetch < wanted {
-            let queue = topology.queue();
-            warn!(
-                queue,
-                wanted,
-                prefetch,
-                concurrency,
-                ?job_timeout,
-                "took a smaller prefetch: the last of the wanted would have to be held for more than 15 minutes"
-            );
+        let policies = self.handlers.values().filter_map(|registered| registered.policy.as_ref()).chain([&self.policy]);
+        let declared = self.topology.delays();
+        let lacks = |policy: &&RetryPolicy| policy.delays().iter().any(|delay| !declared.contains(delay));
+        if let Some(policy) = policies.into_iter().find(lacks) {
+            let queue = self.topology.queue().to_owned();
+            return Err(WorkerError::MissingDelays { queue, policy: policy.delays(), declared: declared.to_vec() });
         }
-        // Acknowledgements must get through while an alarm blocks publishing, so each has a connection of its own.
-        let publisher = Publisher::start(&broker);
-        let metrics = WorkerMetrics::new(topology.queue(), handlers.keys().copied());
-        let publishing = publisher.clone();
-        let desk = Desk { broker, topology, policy, job_timeout, handlers, publisher: publishing, metrics, on_settled };
-        let consuming = watch::Sender::new(ConnectionState::starting());
+        let prefetch = supervisor::capped_prefetch(self.prefetch, self.concurrency, self.job_timeout);
+        if prefetch < self.prefetch {
+            let (queue, wanted) = (self.topology.queue(), self.prefetch);
+            warn!(queue, wanted, prefetch, "smaller prefetch: no message may wait here for more than 15 minutes");
+        }
+        // Acknowledgements must get through while an alarm blocks publishing: two connections.
+        let publisher = Publisher::start(&self.broker);
+        let metrics = WorkerMetrics::new(self.topology.queue(), self.handlers.keys().copied());
+        let (consuming, drain_timeout) = (watch::Sender::new(ConnectionState::starting()), self.drain_timeout);
+        let desk = Arc::new(Desk { worker: self, publisher: publisher.clone(), metrics });
+        let (jobs, paused) = (JoinSet::new(), desk.worker.control.subscribe());
         let mut supervisor = Supervisor {
-            desk: Arc::new(desk),
+            desk: Arc::clone(&desk),
             prefetch,
-            concurrency,
-            jobs: JoinSet::new(),
+            jobs,
             state: &consuming,
-            paused: control.subscribe(),
+            paused,
             reconnect: Reconnect::new(),
+            refusals: Refusals::default(),
+            careful_until: None,
         };
         let working = async {
-            match supervisor.work(pin!(shutdown)).await {
-                Ok(session) => {
-                    supervisor.stop(session, drain_timeout).await;
-                    Ok(())
+            let (session, ended) = match supervisor.work(pin!(shutdown)).await {
+                Ok(session) => (session, Ok(())),
+                Err(error @ BrokerError::Refused { .. }) => {
+                    (None, Err(WorkerError::Refused { reason: error.to_string() }))
                 }
-                Err(error) => {
-                    supervisor.stop(None, drain_timeout).await;
-                    Err(WorkerError::Topology(error))
-                }
-            }
+                Err(error) => (None, Err(WorkerError::Topology(error))),
+            };
+            supervisor.stop(session, drain_timeout).await;
+            ended
         };
+        let mut publishing = publisher.state();
+        let is_refused = |state: &ConnectionState| matches!(state, ConnectionState::Refused { .. });
         let ended = select! {
             ended = working => ended,
-            never = shown::show(&state, consuming.subscribe(), publisher.state()) => match never {},
+            Ok(state) = publishing.wait_for(is_refused) => match &*state {
+                ConnectionState::Refused { error } => Err(WorkerError::Refused { reason: error.clone() }),
+                _ => Ok(()),
+            },
+            never = supervisor::show(&desk.worker.state, consuming.subscribe(), publisher.state()) => match never {},
         };
         publisher.close().await;
-        state.send_replace(ConnectionState::Closed);
+        desk.worker.state.send_replace(ConnectionState::Closed);
         ended
     }
 }
@@ -228,4 +252,147 @@ impl fmt::Debug for Worker {
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
+}
+
+/// Pauses and resumes one worker. Cheap to clone; harmless once the worker has ended.
+///
+/// A paused worker stays connected and takes nothing: running jobs continue and are settled, waiting messages are given
+/// back at once for other workers. Before RabbitMQ 4.3 that counts as a delivery: a message that meets
+/// [`DELIVERY_LIMIT`](crate::Topology::DELIVERY_LIMIT) pauses without being handled is parked by the broker. So pause for
+/// minutes, not by the second.
+///
+/// ```no_run
+/// # async fn example(worker: queues::Worker) -> Result<(), queues::WorkerError> {
+/// let control = worker.control();
+/// tokio::spawn(worker.run(std::future::pending()));
+/// control.pause();
+/// // …until what the jobs need is back:
+/// control.resume();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct WorkerControl {
+    paused: Arc<watch::Sender<bool>>,
+    state: watch::Receiver<ConnectionState>,
+    activity: Arc<Activity>,
+}
+
+/// What a worker does, for [`WorkerControl::health`].
+#[derive(Debug, Default)]
+struct Activity {
+    running: AtomicUsize,
+    /// Milliseconds since 1970; 0 before the first delivery.
+    last_delivery_ms: AtomicI64,
+}
+
+/// A worker at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// As from [`Worker::state`].
+    pub connection: ConnectionState,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Jobs that run or are being settled.
+    pub running: usize,
+    /// When it last took a message (UTC).
+    pub last_delivery_at: Option<DateTime<Utc>>,
+}
+
+impl WorkerControl {
+    fn new(state: watch::Receiver<ConnectionState>) -> Self {
+        Self { paused: Arc::new(watch::Sender::new(false)), state, activity: Arc::default() }
+    }
+
+    /// What a health check should know.
+    #[must_use]
+    pub fn health(&self) -> WorkerHealth {
+        let last = self.activity.last_delivery_ms.load(Ordering::Relaxed);
+        WorkerHealth {
+            connection: self.state.borrow().clone(),
+            paused: self.is_paused(),
+            running: self.activity.running.load(Ordering::Relaxed),
+            last_delivery_at: (last > 0).then(|| DateTime::from_timestamp_millis(last)).flatten(),
+        }
+    }
+
+    /// Takes no more messages until [`resume`](Self::resume), even after reconnecting. Returns at once; a message that is just
+    /// being taken may still be handled.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+    }
+
+    /// Takes messages again.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    fn subscribe(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+}
+
+/// Counts a job as running until it is dropped, even when its task is cut off.
+struct Running<'a>(&'a Activity);
+
+impl Activity {
+    fn start(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.last_delivery_ms.store(Utc::now().timestamp_millis(), Ordering::Relaxed);
+        Running(self)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a worker cannot run. A lost connection is no reason: the worker reconnects.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// Without a handler every message would be parked as unknown.
+    #[error("the worker for queue {queue:?} has no handler: register one before running it")]
+    NoHandler {
+        /// The work queue.
+        queue: String,
+    },
+    /// Two handlers were registered for one kind.
+    #[error("two handlers are registered for the job kind {kind:?}: a kind has one")]
+    DuplicateKind {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// The broker refused the user, the vhost or a permission for longer than
+    /// [`Broker::with_refusal_timeout`](crate::Broker::with_refusal_timeout) allows.
+    #[error("the worker gave up: {reason}")]
+    Refused {
+        /// The broker's reply.
+        reason: String,
+    },
+    /// A retry policy has delays without a retry queue.
+    #[error(
+        "the topology of queue {queue:?} must declare every delay of the worker's retry policies: the policy needs \
+         {policy:?}, the topology declares {declared:?}"
+    )]
+    MissingDelays {
+        /// The work queue.
+        queue: String,
+        /// The policy's delays.
+        policy: Vec<Duration>,
+        /// The topology's delays.
+        declared: Vec<Duration>,
+    },
+    /// A queue or the exchange exists with other arguments: retrying does not help.
+    #[error(transparent)]
+    Topology(BrokerError),
 }

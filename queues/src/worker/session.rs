@@ -1,23 +1,26 @@
-//! One connection's life: connection → topology → channel → prefetch → consumer, and taking messages until any of them
-//! ends. Used by the worker's supervisor, which opens the next one. It never reconnects and never settles a job.
+//! One connection's life: connection → topology → channel → prefetch → consumer, then messages until any of them ends.
 
-use super::{
-    acks::Acks,
-    job::{Desk, Received},
-};
+use super::job::{Desk, Received};
 use crate::{
     Broker, BrokerError, Topology,
-    broker::{close, close_channel, declare, text},
+    acknowledge::Acks,
+    broker::declare,
+    connection::{close, close_channel, text},
 };
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use lapin::{
-    Channel, Connection, Consumer, Event,
+    Channel, Connection, Consumer, ErrorKind, Event,
     message::Delivery as Message,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::{select, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    select,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::info;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,12 +34,25 @@ pub(super) struct Session {
     paused: watch::Receiver<bool>,
     acks: Acks,
     events: BoxStream<'static, Event>,
+    /// When the session takes a larger prefetch.
+    pub(super) widening: Option<(Instant, u16)>,
 }
 
 /// Why a session takes no more messages.
 pub(super) enum Ended {
     Shutdown,
     Lost(String),
+    /// A message came that lapin cannot read.
+    Unreadable(String),
+}
+
+impl Ended {
+    fn by(error: &lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ParsingError(_) => Self::Unreadable(text(error)),
+            _ => Self::Lost(text(error)),
+        }
+    }
 }
 
 impl Session {
@@ -51,7 +67,7 @@ impl Session {
         declare(broker, &connection, topology).await?;
         let consuming = async {
             let channel = connection.create_channel().await?;
-            // Before consuming: a consumer keeps the prefetch that its channel had when it began.
+            // Before consuming: a consumer keeps the prefetch of its channel at its start.
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let consumer = if *paused.borrow() { None } else { Some(consume(&channel, topology.queue()).await?) };
             lapin::Result::Ok((channel, consumer))
@@ -59,20 +75,20 @@ impl Session {
         let queue = topology.queue().to_owned();
         match timeout(TIMEOUT, consuming).await {
             Ok(Ok((channel, consumer))) => {
-                Ok(Self { connection, channel, queue, consumer, paused, acks: Acks::start(prefetch), events })
+                let acks = Acks::start(prefetch);
+                Ok(Self { connection, channel, queue, consumer, paused, acks, events, widening: None })
             }
             Ok(Err(error)) => Err(broker.error(&error)),
             Err(_) => Err(broker.unreachable(format!("no consumer within {TIMEOUT:?}"))),
         }
     }
 
-    /// Starts a job for each message, `concurrency` at a time. Messages beyond that wait where the prefetch put them.
+    /// Starts a job for each message, `concurrency` at a time. Further messages wait in the prefetch buffer.
     pub(super) async fn work(
         &mut self,
         mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
         desk: &Arc<Desk>,
         jobs: &mut JoinSet<()>,
-        concurrency: usize,
     ) -> Ended {
         loop {
             if let Err(reason) = self.pause_or_resume().await {
@@ -83,26 +99,30 @@ impl Session {
                 () = &mut shutdown => return Ended::Shutdown,
                 Some(ended) = jobs.join_next() => {
                     let mut ended = Some(ended);
-                    // All that have ended, and so make room.
+                    // All that have ended, to make room.
                     while let Some(result) = ended {
                         if result.is_err() {
-                            // Handlers' panics are caught; this one left its message unsettled, which only the channel's
-                            // end heals.
+                            // Handlers' panics are caught; this one left its message unsettled until the channel ends.
                             return Ended::Lost("a job's task panicked outside of its handler".to_owned());
                         }
                         ended = jobs.try_join_next();
                     }
                 }
                 event = self.events.next() => match event {
-                    Some(Event::Error(error)) => return Ended::Lost(text(&error)),
+                    Some(Event::Error(error)) => return Ended::by(&error),
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
-                // An error means that no `WorkerControl` is left, so that it stays as it is.
+                () = sleep_until(self.widening.map_or_else(Instant::now, |(at, _)| at)), if self.widening.is_some() => {
+                    if let Err(reason) = self.widen().await {
+                        return Ended::Lost(reason);
+                    }
+                }
+                // An error means that no `WorkerControl` is left.
                 Ok(()) = self.paused.changed() => {}
-                message = next(&mut self.consumer), if jobs.len() < concurrency => {
+                message = next(&mut self.consumer), if jobs.len() < desk.worker.concurrency => {
                     let mut received = Some(message);
-                    // All that wait here already, as far as there is room.
+                    // All that are here already, as far as there is room.
                     while let Some(message) = received {
                         match message {
                             Some(Ok(message)) => {
@@ -111,10 +131,10 @@ impl Session {
                                 let unsettled = self.acks.unsettled(delivery_tag, acker);
                                 jobs.spawn(Arc::clone(desk).process(received, unsettled));
                             }
-                            Some(Err(error)) => return Ended::Lost(text(&error)),
+                            Some(Err(error)) => return Ended::by(&error),
                             None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
                         }
-                        let has_room = jobs.len() < concurrency;
+                        let has_room = jobs.len() < desk.worker.concurrency;
                         received = if has_room { next(&mut self.consumer).now_or_never() } else { None };
                     }
                 }
@@ -122,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Cancels the consumer or makes a new one, on the same channel, whose prefetch it gets.
+    /// Cancels the consumer or starts a new one on the same channel, which keeps its prefetch.
     async fn pause_or_resume(&mut self) -> Result<(), String> {
         let paused = *self.paused.borrow_and_update();
         match (paused, &self.consumer) {
@@ -141,10 +161,18 @@ impl Session {
         Ok(())
     }
 
-    /// Stops taking messages, and gives back at once those that wait here, so that others need not wait for our jobs.
+    /// Takes the larger prefetch: `pause_or_resume` then starts a new consumer, which gets it.
+    async fn widen(&mut self) -> Result<(), String> {
+        let Some((_, prefetch)) = self.widening.take() else { return Ok(()) };
+        self.give_back_waiting().await?;
+        let widened = timeout(TIMEOUT, self.channel.basic_qos(prefetch, BasicQosOptions::default())).await;
+        widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))
+    }
+
+    /// Stops taking messages and gives the waiting ones back at once, for other workers.
     ///
     /// # Errors
-    /// The reason, when the connection is dead or dying: the broker takes everything back by itself.
+    /// The reason, when the connection is lost: the broker then takes everything back.
     pub(super) async fn give_back_waiting(&mut self) -> Result<(), String> {
         let Some(mut consumer) = self.consumer.take() else { return Ok(()) };
         let cancelled = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
@@ -154,13 +182,13 @@ impl Session {
             Err(_) => return Err(format!("the consumer could not be cancelled within {TIMEOUT:?}")),
         }
         while let Ok(Some(Ok(message))) = timeout(TIMEOUT, consumer.next()).await {
-            // An error means that the channel has ended, which gives them back too.
+            // On an error the channel has ended, which gives them back too.
             let _ = self.acks.unsettled(message.delivery_tag, message.acker).give_back().await;
         }
         Ok(())
     }
 
-    /// After the acknowledgements of the jobs that have ended.
+    /// Writes the acknowledgements of finished jobs first.
     pub(super) async fn close(self) {
         self.acks.flush().await;
         close_channel(&self.channel).await;

@@ -1,83 +1,180 @@
-//! What becomes of a message after its job: the decision, pure. Used by the worker's jobs. It neither publishes nor
-//! acknowledges.
+//! What happens to a message after its job: the decision alone, pure.
 
-use crate::{Outcome, RetryPolicy, Topology, headers::Copy};
+use crate::{
+    Delivery, Outcome, RetryPolicy, Topology,
+    headers::{Copy, GIVEN_BACK, UNKNOWN_KIND},
+};
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+/// How often a returned job waits in a retry queue before it is parked. Between two waits it is returned once at once.
+const MAX_GIVEN_BACK: u32 = 10;
+/// How often a job of an unknown kind is returned: during a rolling deployment another worker may know it.
+const MAX_UNKNOWN_KIND: u32 = 5;
 
 /// What to do with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Settlement {
     Ack,
     GiveBack,
-    /// Publish a copy, see it confirmed, then acknowledge the original.
-    Copy(Copy),
+    /// Publish a copy, await its confirm, then acknowledge the original.
+    Copy(Why, Copy),
 }
 
-impl Settlement {
-    pub(super) fn of(outcome: Outcome, attempt: u32, policy: &RetryPolicy, topology: &Topology) -> Self {
-        let retry = |delay, attempt, reason| {
-            let queue = topology.retry_queue(topology.delay_for(delay));
-            Self::Copy(Copy { queue, attempt, reason, parked_reason: None })
-        };
-        let park = |reason, parked_reason| {
-            Self::Copy(Copy { queue: topology.parked_queue(), attempt, reason, parked_reason: Some(parked_reason) })
-        };
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Retried,
+    /// Delayed without using up an attempt.
+    Snoozed,
+    Parked,
+}
+
+/// What a decision rests on besides the outcome.
+pub(super) struct Case<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) policy: &'a RetryPolicy,
+    pub(super) topology: &'a Topology,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Case<'_> {
+    /// `given_back` is the count so far.
+    pub(super) fn settle(&self, outcome: Outcome, given_back: u32) -> Settlement {
+        let attempt = self.delivery.attempt;
         match outcome {
-            Outcome::Done => Self::Ack,
-            Outcome::GiveBack => Self::GiveBack,
-            Outcome::Retry { reason } => match policy.next(attempt.saturating_sub(1)) {
-                Some(delay) => retry(delay, attempt.saturating_add(1), reason),
+            Outcome::Done => Settlement::Ack,
+            // Only a copy can count on every version of RabbitMQ: 4.3 does not count a nack.
+            Outcome::GiveBack if !self.delivery.redelivered => Settlement::GiveBack,
+            Outcome::GiveBack => self.wait(GIVEN_BACK, given_back, MAX_GIVEN_BACK, || {
+                "handlers returned it to the queue again and again".to_owned()
+            }),
+            Outcome::Retry { reason } => match self.policy.next(attempt.saturating_sub(1)) {
+                Some(delay) => self.delay(Why::Retried, delay, attempt.saturating_add(1), Some(reason)),
                 None => {
                     let parked_reason = format!("exhausted after {attempt} attempts: {reason}");
-                    park(reason, parked_reason)
+                    self.park(reason, parked_reason)
                 }
             },
-            Outcome::RetryAfter { delay, reason } => retry(delay, attempt.saturating_add(1), reason),
-            Outcome::Snooze { delay, reason } => retry(delay, attempt, reason),
-            Outcome::Park { reason } => park(reason.clone(), reason),
+            Outcome::RetryAfter { delay, reason } => {
+                self.delay(Why::Retried, delay, attempt.saturating_add(1), Some(reason))
+            }
+            Outcome::Snooze { delay, reason } => self.delay(Why::Snoozed, delay, attempt, Some(reason)),
+            Outcome::Park { reason } => self.park(reason.clone(), reason),
         }
+    }
+
+    /// The handler has not run: the delay was longer than the longest retry queue's.
+    pub(super) fn arrived_early(&self, remaining: Duration, due_at: DateTime<Utc>) -> Settlement {
+        let queue = self.topology.retry_queue(self.topology.delay_for(remaining));
+        let (attempt, due_at) = (self.delivery.attempt, Some(due_at));
+        let copy = Copy { queue, attempt, reason: None, parked_reason: None, due_at, counter: None };
+        Settlement::Copy(Why::Snoozed, copy)
+    }
+
+    /// `returned` is the count so far. A message without a kind waits for nothing.
+    pub(super) fn unknown_kind(&self, returned: u32) -> Settlement {
+        let reason = || format!("unknown job kind {:?}", self.delivery.kind);
+        if self.delivery.kind.is_empty() {
+            return self.park(reason(), reason());
+        }
+        self.wait(UNKNOWN_KIND, returned, MAX_UNKNOWN_KIND, reason)
+    }
+
+    pub(super) fn park(&self, reason: String, parked_reason: String) -> Settlement {
+        let (queue, attempt) = (self.topology.parked_queue(), self.delivery.attempt);
+        let (reason, parked_reason) = (Some(reason), Some(parked_reason));
+        Settlement::Copy(Why::Parked, Copy { queue, attempt, reason, parked_reason, due_at: None, counter: None })
+    }
+
+    fn wait(&self, counter: &'static str, count: u32, limit: u32, reason: impl Fn() -> String) -> Settlement {
+        if count >= limit {
+            return self.park(reason(), reason());
+        }
+        let queue = self.topology.retry_queue(self.topology.growing_delay(count));
+        let (attempt, counter) = (self.delivery.attempt, Some((counter, count + 1)));
+        let copy = Copy { queue, attempt, reason: Some(reason()), parked_reason: None, due_at: None, counter };
+        Settlement::Copy(Why::Snoozed, copy)
+    }
+
+    fn delay(&self, why: Why, delay: Duration, attempt: u32, reason: Option<String>) -> Settlement {
+        let queue = self.topology.retry_queue(self.topology.delay_for(delay));
+        let is_too_long = delay > self.topology.longest_delay();
+        let due_at =
+            is_too_long.then(|| self.now.checked_add_signed(chrono::TimeDelta::from_std(delay).ok()?)).flatten();
+        Settlement::Copy(why, Copy { queue, attempt, reason, parked_reason: None, due_at, counter: None })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn settled(outcome: Outcome, attempt: u32) -> Settlement {
-        let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(4), 2);
-        let topology = Topology::new("jobs", "q", [1, 2, 60].map(Duration::from_secs)).unwrap();
-        Settlement::of(outcome, attempt, &policy, &topology)
+        case(|case| case.settle(outcome, 0), attempt, false)
     }
 
-    fn copy(queue: &str, attempt: u32, parked_reason: Option<&str>) -> Settlement {
+    fn case(decide: impl FnOnce(&Case<'_>) -> Settlement, attempt: u32, redelivered: bool) -> Settlement {
+        let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(4), 2);
+        let topology = Topology::new("jobs", "q", [1, 2, 60].map(Duration::from_secs)).unwrap();
+        let mut delivery = Delivery::new("id", "kind");
+        (delivery.attempt, delivery.redelivered) = (attempt, redelivered);
+        decide(&Case { delivery: &delivery, policy: &policy, topology: &topology, now: NOW })
+    }
+
+    fn copy(why: Why, queue: &str, attempt: u32, parked_reason: Option<&str>) -> Settlement {
         let (queue, parked_reason) = (queue.to_owned(), parked_reason.map(str::to_owned));
-        Settlement::Copy(Copy { queue, attempt, reason: "why".to_owned(), parked_reason })
+        let reason = Some("why".to_owned());
+        Settlement::Copy(why, Copy { queue, attempt, reason, parked_reason, due_at: None, counter: None })
     }
 
     #[test]
     fn a_retry_counts_and_the_last_one_parks_the_job() {
         let retry = || Outcome::Retry { reason: "why".to_owned() };
-        assert_eq!(settled(retry(), 1), copy("q.retry.1s", 2, None));
-        assert_eq!(settled(retry(), 2), copy("q.retry.2s", 3, None));
-        assert_eq!(settled(retry(), 3), copy("q.parked", 3, Some("exhausted after 3 attempts: why")));
+        assert_eq!(settled(retry(), 1), copy(Why::Retried, "q.retry.1s", 2, None));
+        assert_eq!(settled(retry(), 2), copy(Why::Retried, "q.retry.2s", 3, None));
+        assert_eq!(settled(retry(), 3), copy(Why::Parked, "q.parked", 3, Some("exhausted after 3 attempts: why")));
     }
 
     #[test]
     fn a_handler_that_keeps_its_own_count_is_not_overruled_by_the_policy() {
         let later = Outcome::RetryAfter { delay: Duration::from_secs(3), reason: "why".to_owned() };
-        assert_eq!(settled(later, 7), copy("q.retry.1m", 8, None));
+        assert_eq!(settled(later, 7), copy(Why::Retried, "q.retry.1m", 8, None));
     }
 
     #[test]
     fn a_snooze_does_not_count() {
         let snooze = Outcome::Snooze { delay: Duration::from_secs(2), reason: "why".to_owned() };
-        assert_eq!(settled(snooze, 3), copy("q.retry.2s", 3, None));
+        assert_eq!(settled(snooze, 3), copy(Why::Snoozed, "q.retry.2s", 3, None));
+    }
+
+    #[test]
+    fn a_delay_beyond_the_longest_queue_is_remembered_until_it_is_over() {
+        let snooze = Outcome::Snooze { delay: Duration::from_secs(90), reason: "why".to_owned() };
+        let Settlement::Copy(_, snoozed) = settled(snooze, 1) else { unreachable!() };
+        assert_eq!((snoozed.queue.as_str(), snoozed.due_at), ("q.retry.1m", Some(NOW + Duration::from_secs(90))));
+        let rest = case(|case| case.arrived_early(Duration::from_millis(1500), NOW), 3, false);
+        let Settlement::Copy(Why::Snoozed, rest) = rest else { unreachable!() };
+        assert_eq!((rest.queue.as_str(), rest.attempt, rest.reason, rest.due_at), ("q.retry.2s", 3, None, Some(NOW)));
+    }
+
+    #[test]
+    fn a_job_that_is_given_back_again_and_again_waits_longer_and_longer_and_is_then_parked() {
+        let give_back = |count, redelivered| case(|case| case.settle(Outcome::GiveBack, count), 1, redelivered);
+        assert_eq!(give_back(9, false), Settlement::GiveBack);
+        for (count, expected) in [(0, "q.retry.1s"), (1, "q.retry.2s"), (9, "q.retry.1m"), (10, "q.parked")] {
+            let Settlement::Copy(_, copy) = give_back(count, true) else { unreachable!() };
+            assert_eq!((copy.queue.as_str(), copy.parked_reason.is_some()), (expected, count == 10));
+            assert_eq!(copy.counter, (count < 10).then_some((GIVEN_BACK, count + 1)));
+        }
     }
 
     #[test]
     fn the_rest_is_as_it_says() {
         assert_eq!(settled(Outcome::Done, 1), Settlement::Ack);
         assert_eq!(settled(Outcome::GiveBack, 1), Settlement::GiveBack);
-        assert_eq!(settled(Outcome::Park { reason: "why".to_owned() }, 2), copy("q.parked", 2, Some("why")));
+        let park = Outcome::Park { reason: "why".to_owned() };
+        assert_eq!(settled(park, 2), copy(Why::Parked, "q.parked", 2, Some("why")));
     }
 }

@@ -1,10 +1,10 @@
 //! A worker outlives its connections, and wakes up without delay.
 
-use crate::support::{Count, Running, bench, scripted, wait_for};
+use crate::support::{Count, Running, amqp_url, bench, scripted, wait_for};
 use queues::{Broker, ConnectionState, Outcome, Publisher, WorkerError};
 use serde_json::json;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 fn is_lost(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Reconnecting { last_error: Some(_), .. })
@@ -121,14 +121,61 @@ async fn an_idle_worker_has_a_job_within_milliseconds() {
 async fn a_worker_stops_while_there_is_no_broker() {
     bench(&[100], async |bench| {
         let broker = Broker::new("amqp://127.0.0.1:1/", "test").unwrap();
-        let policy = queues::RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(1), 1);
         let (handler, _heard) = scripted::<Count>(|_| Outcome::Done);
-        let worker = queues::Worker::new(&broker, bench.topology.clone(), policy).register(handler);
+        let worker = queues::Worker::new(&broker, bench.topology.clone(), bench.policy()).register(handler);
         let mut state = worker.state();
         worker.run(async { wait_for(&mut state, "a failure", is_lost).await }).await.unwrap();
         assert_eq!(*state.borrow(), ConnectionState::Closed);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_broker_that_keeps_refusing_ends_the_worker_and_the_publisher_with_its_reply() {
+    bench(&[100], async |bench| {
+        let url = amqp_url().replace("://", "://nobody").replacen(":dev@", ":wrong@", 1);
+        let broker = Broker::new(&url, "test").unwrap().with_refusal_timeout(Duration::from_millis(500));
+        let (handler, _heard) = scripted::<Count>(|_| Outcome::Done);
+        let worker = queues::Worker::new(&broker, bench.topology.clone(), bench.policy()).register(handler);
+        let state = worker.state();
+        let run = timeout(Duration::from_secs(30), worker.run(std::future::pending()));
+        let error = run.await.expect("the worker still tries").unwrap_err();
+        assert!(matches!(&error, WorkerError::Refused { reason } if reason.contains("ACCESS_REFUSED")), "{error}");
+        assert_eq!(*state.borrow(), ConnectionState::Closed);
+        let publisher = Publisher::start(&broker);
+        let is_refused = |state: &ConnectionState| matches!(state, ConnectionState::Refused { .. });
+        wait_for(&mut publisher.state(), "the end", is_refused).await;
+        let error = publisher.publish(bench.job(1)).await.unwrap_err();
+        assert!(error.to_string().contains("ACCESS_REFUSED"), "{error}");
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_health_check_sees_what_a_worker_and_a_publisher_do() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| Outcome::Done);
+        let worker = bench.worker().register(handler);
+        let control = worker.control();
+        let before = control.health();
+        assert!(before.last_delivery_at.is_none() && !before.paused && is_starting(&before.connection), "{before:?}");
+        let worker = Running::start(worker).await;
+        let publisher = Publisher::start(&bench.broker);
+        publisher.publish(bench.job(1)).await.unwrap();
+        heard.next().await;
+        control.pause();
+        let health = control.health();
+        assert!(health.last_delivery_at.is_some() && health.paused && health.connection.is_connected(), "{health:?}");
+        assert!(publisher.health().connection.is_connected() && publisher.health().waiting == 0);
+        worker.stop().await;
+        assert_eq!(control.health().running, 0);
+    })
+    .await;
+}
+
+fn is_starting(state: &ConnectionState) -> bool {
+    matches!(state, ConnectionState::Reconnecting { last_error: None, .. })
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! How handlers are registered and run, and what happens when they misbehave.
 
-use crate::support::{Count, Running, bench, eventually, publish};
+use crate::support::{Count, Running, bench, eventually, publish, scripted};
 use queues::{Delivery, Handler, Job, Message, Outcome, Publisher, RetryPolicy, Worker, WorkerError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -33,15 +33,15 @@ impl Handler<Note> for Clerk {
 
 #[tokio::test]
 async fn a_panic_counts_as_a_failure_and_its_text_is_kept() {
-    bench(&[200, 60_000], async |bench| {
+    bench(&[60_000], async |bench| {
         let handler = |_: Count, delivery: Delivery| async move { panic!("panic number {}", delivery.attempt) };
         let worker = Running::start(bench.worker().register(handler)).await;
         publish(&bench, bench.job(1)).await;
         let queue = bench.topology.retry_queue(Duration::from_secs(60));
-        eventually("the second retry", async || (bench.ready(&queue).await == 1).then_some(())).await;
+        eventually("the retry", async || (bench.ready(&queue).await == 1).then_some(())).await;
         worker.stop().await;
         let copy = &bench.management.get_messages(&queue, 1).await[0];
-        assert_eq!(copy["properties"]["headers"]["last-error"], "panicked: panic number 2");
+        assert_eq!(copy["properties"]["headers"]["last-error"], "panicked: panic number 1");
     })
     .await;
 }
@@ -108,6 +108,97 @@ async fn a_worker_with_a_wrong_set_of_handlers_does_not_run() {
         let done = |_: Count, _: Delivery| async { Outcome::Done };
         let error = bench.worker().register(done).register(done).run(std::future::pending()).await.unwrap_err();
         assert!(matches!(error, WorkerError::DuplicateKind { kind: "count" }), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_with_a_delay_that_has_no_queue_is_refused_with_both_named() {
+    bench(&[100, 200], async |bench| {
+        let done = |_: Count, _: Delivery| async { Outcome::Done };
+        let policy = RetryPolicy::new(Duration::from_millis(100), Duration::from_millis(400), 3);
+        let worker = Worker::new(&bench.broker, bench.topology.clone(), policy).register(done);
+        let error = worker.run(std::future::pending()).await.unwrap_err().to_string();
+        assert!(error.contains("[100ms, 200ms, 400ms]") && error.contains("declares [100ms, 200ms]"), "{error}");
+        let worker = bench.worker().register_with_policy(policy, done);
+        let error = worker.run(std::future::pending()).await.unwrap_err();
+        assert!(matches!(error, WorkerError::MissingDelays { .. }), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kind_may_have_a_policy_of_its_own() {
+    bench(&[100, 200], async |bench| {
+        let once = RetryPolicy::new(Duration::from_millis(200), Duration::from_millis(200), 1);
+        let (fail, mut failed) = scripted::<Count>(|_| Outcome::Retry { reason: "no luck".to_owned() });
+        let note = |_: Note, _: Delivery| async { Outcome::Retry { reason: "no luck".to_owned() } };
+        let worker = bench.worker().register_with_policy(once, fail).register(note);
+        let worker = Running::start(worker).await;
+        publish(&bench, bench.job(1)).await;
+        publish(&bench, Message::job(&bench.topology, "n-1", &Note("hello".to_owned())).unwrap()).await;
+        for attempt in 1..=2 {
+            let (_, delivery, _) = failed.next().await;
+            assert_eq!((delivery.attempt, delivery.max_attempts), (attempt, Some(2)));
+        }
+        let parked = bench.parked(2).await;
+        worker.stop().await;
+        let mut reasons: Vec<_> =
+            parked.iter().map(|job| job["properties"]["headers"]["parked-reason"].as_str()).collect();
+        reasons.sort_unstable();
+        assert_eq!(
+            reasons,
+            [2, 3].map(|n| format!("exhausted after {n} attempts: no luck")).each_ref().map(|r| Some(r.as_str()))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_headers_and_the_age_of_its_job_through_a_retry_and_the_hook_hears_of_its_parking() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|delivery| match delivery.attempt {
+            1 => Outcome::Retry { reason: "once".to_owned() },
+            _ => Outcome::Park { reason: "hopeless".to_owned() },
+        });
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let worker = bench.worker().on_parked(move |delivery, reason| {
+            let _ = tell.send((delivery.message_id.clone(), reason.to_owned()));
+        });
+        let worker = Running::start(worker.register(handler)).await;
+        publish(&bench, bench.job(1).with_header("tenant", "blue")).await;
+        for _ in 0..2 {
+            let (_, delivery, _) = heard.next().await;
+            assert_eq!(
+                delivery.headers.iter().next().map(|(name, value)| (&**name, &**value)),
+                Some(("tenant", "blue"))
+            );
+            assert!(delivery.headers.len() == 1 && delivery.max_attempts == Some(3), "{delivery:?}");
+            let least = Duration::from_millis(100 * u64::from(delivery.attempt - 1));
+            assert!(delivery.age().is_some_and(|age| age >= least && age < Duration::from_secs(20)), "{delivery:?}");
+        }
+        assert_eq!(told.recv().await, Some((format!("{}-1", bench.name), "hopeless".to_owned())));
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_of_a_kind_that_only_another_worker_knows_finds_it() {
+    bench(&[1000], async |bench| {
+        let note = |_: Note, _: Delivery| async { Outcome::Done };
+        // The old version, which also takes jobs of the new kind.
+        let old = Running::start(bench.worker().register(note)).await;
+        for result in Publisher::start(&bench.broker).publish_all(bench.jobs(0..5)).await {
+            result.unwrap();
+        }
+        eventually("a return", async || (bench.ready(&bench.name).await == 0).then_some(())).await;
+        let (handler, mut heard) = scripted::<Count>(|_| Outcome::Done);
+        let new = Running::start(bench.worker().register(note).register(handler)).await;
+        old.stop().await;
+        assert_eq!(heard.numbers(5).await.len(), 5);
+        new.stop().await;
+        assert_eq!(bench.ready(&bench.topology.parked_queue()).await, 0);
     })
     .await;
 }

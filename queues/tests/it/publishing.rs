@@ -117,10 +117,7 @@ async fn a_payload_that_the_broker_might_refuse_is_refused_before_it_costs_its_n
         largest.payload = vec![b' '; 16 * 1024 * 1024];
         let results = publisher.publish_all(vec![large, largest]).await;
         let error = results[0].as_ref().unwrap_err();
-        assert!(
-            matches!(error, PublishError::Invalid { problem, .. } if problem.contains("16777217 bytes")),
-            "{error}"
-        );
+        assert!(matches!(error, PublishError::Invalid { problem, .. } if problem.contains("got 16777217")), "{error}");
         assert_eq!(results[1], Ok(()));
     })
     .await;
@@ -193,17 +190,46 @@ async fn publishing_through_a_stream_of_lost_connections_loses_no_confirmed_mess
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_missing_costs_only_the_messages_of_the_moment() {
+async fn a_missing_exchange_is_named_and_costs_no_other_message() {
     bench(&[500], async |bench| {
         let publisher = Publisher::start(&bench.broker);
-        let mut message = bench.job(1);
-        message.exchange = format!("{}.missing", bench.name);
+        let mut messages = bench.jobs(0..1000);
+        let missing = format!("{}.missing", bench.name);
+        for number in [3, 500, 501, 999] {
+            messages[number].exchange = missing.clone();
+        }
+        let results = publisher.publish_all(messages).await;
+        for (number, result) in results.into_iter().enumerate() {
+            let id = format!("{}-{number}", bench.name);
+            let expected = match number {
+                3 | 500 | 501 | 999 => Err(PublishError::NoExchange { id, exchange: missing.clone() }),
+                _ => Ok(()),
+            };
+            assert_eq!(result, expected);
+        }
+        publisher.publish(bench.job(1000)).await.unwrap();
+        assert_eq!(bench.ready(&bench.name).await, 997);
+        bench.management.declare_exchange(&missing).await;
+        let mut message = bench.job(1001);
+        message.exchange = missing.clone();
         let error = publisher.publish(message).await.unwrap_err();
+        assert!(matches!(error, PublishError::Returned { .. }), "{error}");
+        bench.management.delete("exchanges", &missing).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_that_no_frame_can_hold_are_refused_and_cost_no_other_message() {
+    bench(&[500], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let large = bench.job(1).with_header("large", "x".repeat(131_000));
+        let results = publisher.publish_all(vec![bench.job(0), large, bench.job(2)]).await;
+        let error = results[1].as_ref().unwrap_err();
         assert!(
-            matches!(&error, PublishError::ConnectionLost { reason, .. } if reason.contains("no exchange")),
-            "{error}"
+            matches!(error, PublishError::Invalid { problem, .. } if problem.contains("headers must have at most"))
         );
-        publisher.publish(bench.job(2)).await.unwrap();
+        assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
     })
     .await;
 }
@@ -288,6 +314,31 @@ async fn a_delayed_job_comes_first_when_its_delay_is_over_and_has_all_its_attemp
         assert!(at - started >= Duration::from_millis(300), "{:?}", at - started);
         assert_eq!(bench.ready(&bench.topology.retry_queue(Duration::from_secs(60))).await, 1);
         worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_delay_without_a_queue_and_a_reserved_header_are_refused_by_name() {
+    bench(&[300], async |bench| {
+        let publisher = Publisher::start(&bench.broker);
+        let messages = vec![
+            bench.job(1).with_delay(&bench.topology, Duration::from_secs(1)),
+            bench.job(2).with_header("x-match", "all"),
+            bench.job(3).with_header("attempt", "7"),
+            bench.job(4),
+        ];
+        let texts = [
+            "delay must be at most 300ms, the longest retry queue's (got 1s)",
+            r#"header "x-match""#,
+            r#"header "attempt""#,
+        ];
+        let results = publisher.publish_all(messages).await;
+        for (result, text) in results.iter().zip(texts) {
+            let error = result.as_ref().unwrap_err();
+            assert!(matches!(error, PublishError::Invalid { .. }) && error.to_string().contains(text), "{error}");
+        }
+        assert!(results[3].is_ok());
     })
     .await;
 }

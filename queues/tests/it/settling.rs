@@ -3,7 +3,13 @@
 use crate::support::{Count, Running, bench, eventually, publish, scripted};
 use queues::{Delivery, Job, Message, Outcome, Publisher};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -22,7 +28,8 @@ async fn a_job_that_is_done_leaves_nothing_behind() {
         let (job, delivery, _) = heard.next().await;
         assert_eq!(job, Count { number: 5 });
         let mut expected = Delivery::new(format!("{}-5", bench.name), "count");
-        expected.attempt = 1;
+        (expected.attempt, expected.max_attempts) = (1, Some(3));
+        expected.first_published_at = delivery.first_published_at;
         assert_eq!(delivery, expected);
         worker.stop().await;
         let statuses = bench.broker.verify(&bench.topology).await.unwrap();
@@ -134,6 +141,96 @@ async fn a_snooze_waits_and_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_snooze_longer_than_the_longest_queue_ends_when_it_is_due_and_does_not_count() {
+    bench(&[100], async |bench| {
+        let runs = AtomicU32::new(0);
+        let (handler, mut heard) = scripted::<Count>(move |_| match runs.fetch_add(1, Ordering::Relaxed) {
+            0 => Outcome::Snooze { delay: Duration::from_millis(750), reason: "not yet".to_owned() },
+            _ => Outcome::Done,
+        });
+        let worker = Running::start(bench.worker().register(handler)).await;
+        publish(&bench, bench.job(1)).await;
+        let (_, _, first) = heard.next().await;
+        let (_, delivery, second) = heard.next().await;
+        assert!(second - first >= Duration::from_millis(750), "{:?}", second - first);
+        assert_eq!(delivery.attempt, 1);
+        worker.stop().await;
+        heard.nothing_more();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_handlers_return_without_end_is_parked_on_every_broker() {
+    bench(&[50], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| Outcome::GiveBack);
+        let worker = Running::start(bench.worker().register(handler)).await;
+        publish(&bench, bench.job(1)).await;
+        let parked = bench.parked(1).await;
+        worker.stop().await;
+        let headers = &parked[0]["properties"]["headers"];
+        assert_eq!(headers["parked-reason"], "handlers returned it to the queue again and again");
+        let mut runs = Vec::new();
+        for _ in 0..22 {
+            runs.push(heard.next().await.2);
+        }
+        heard.nothing_more();
+        assert!(runs[21] - runs[0] >= Duration::from_millis(500), "no waiting in between: {runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_json_in_utf_8_is_parked_with_the_property_that_says_so() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| Outcome::Done);
+        let worker = Running::start(bench.worker().register(handler)).await;
+        let cases = [
+            (
+                json!({ "content_type": "text/xml" }),
+                Some(r#"the content type must be application/json in UTF-8 (got "text/xml")"#),
+            ),
+            (json!({ "content_encoding": "gzip" }), Some(r#"the content encoding must be utf-8 or none (got "gzip")"#)),
+            (
+                json!({ "content_type": "Application/JSON; charset=latin1" }),
+                Some(r#"(got "application/json; charset=latin1")"#),
+            ),
+            (json!({ "content_type": "application/vnd.shop+json; charset=UTF-8", "content_encoding": "utf-8" }), None),
+        ];
+        for (index, (mut properties, _)) in cases.clone().into_iter().enumerate() {
+            properties["type"] = json!("count");
+            properties["message_id"] = json!(index.to_string());
+            assert!(bench.management.publish(&bench.name, properties, r#"{"number":1}"#).await);
+        }
+        assert_eq!(heard.next().await.1.message_id, "3");
+        let parked = bench.parked(3).await;
+        worker.stop().await;
+        heard.nothing_more();
+        for message in parked {
+            let index: usize = message["properties"]["message_id"].as_str().unwrap().parse().unwrap();
+            let reason = message["properties"]["headers"]["parked-reason"].as_str().unwrap();
+            assert!(reason.contains(cases[index].1.unwrap()), "{reason}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_count_of_attempts_is_believed_up_to_the_maximum() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| retry("no luck"));
+        let worker = Running::start(bench.worker().register(handler)).await;
+        let properties = json!({ "type": "count", "headers": { "attempt": 4_000_000_000_u32 } });
+        assert!(bench.management.publish(&bench.name, properties, r#"{"number":1}"#).await);
+        assert_eq!(heard.next().await.1.attempt, 3);
+        let parked = bench.parked(1).await;
+        worker.stop().await;
+        assert_eq!(parked[0]["properties"]["headers"]["parked-reason"], "exhausted after 3 attempts: no luck");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_job_is_parked_with_the_reason_and_a_long_one_is_cut() {
     bench(&[100], async |bench| {
         let (handler, _heard) = scripted::<Count>(|delivery| Outcome::Park {
@@ -238,6 +335,28 @@ async fn thousands_that_are_done_behind_one_that_is_not_are_acknowledged_once_an
         // The broker closes the channel of whoever acknowledges twice, and delivers again what is not acknowledged.
         assert_eq!(started.recv().await, None, "a job came twice");
         bench.drained().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_headers_fill_a_frame_is_parked_once_and_costs_no_connection() {
+    bench(&[100], async |bench| {
+        let (handler, mut heard) = scripted::<Count>(|_| retry("no luck"));
+        let worker = Running::start(bench.worker().register(handler)).await;
+        let headers = json!({ "large": "x".repeat(130_900) });
+        let properties = json!({ "type": "count", "message_id": "large-1", "headers": headers });
+        assert!(bench.management.publish(&bench.name, properties, r#"{"number":1}"#).await);
+        assert_eq!(heard.next().await.1.headers["large"].len(), 130_900);
+        let parked = bench.parked(1).await;
+        worker.stop().await;
+        heard.nothing_more();
+        let (properties, headers) = (&parked[0]["properties"], &parked[0]["properties"]["headers"]);
+        assert_eq!(properties["message_id"], "large-1");
+        let reason = headers["parked-reason"].as_str().unwrap();
+        assert!(reason.contains("headers must have at most") && headers["last-error"] == "no luck", "{headers}");
+        assert!(headers.get("large").is_none());
+        assert_eq!(bench.ready(&bench.name).await, 0);
     })
     .await;
 }

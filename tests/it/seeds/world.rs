@@ -302,7 +302,7 @@ impl World {
                 self.queue.push(message);
             }
             // Died, or gave it back: it is delivered again.
-            None | Some(Outcome::GiveBack | Outcome::Retry { .. }) => self.queue.push(message),
+            _ => self.queue.push(message),
         }
     }
 

@@ -61,6 +61,12 @@ impl Management {
         self.call(Method::PUT, &format!("queues/{}/{queue}", self.vhost), Some(body)).await;
     }
 
+    /// Declares a fanout exchange that no queue is bound to.
+    pub(crate) async fn declare_exchange(&self, name: &str) {
+        let body = json!({ "type": "fanout", "durable": true });
+        self.call(Method::PUT, &format!("exchanges/{}/{name}", self.vhost), Some(body)).await;
+    }
+
     /// Publishes as some other program would, and says whether a queue took it.
     pub(crate) async fn publish(&self, queue: &str, properties: Value, payload: &str) -> bool {
         let body = json!({
@@ -72,7 +78,16 @@ impl Management {
 
     /// Looks at messages; they stay in the queue. The quorum queue's own note of this delivery is left out.
     pub(crate) async fn get_messages(&self, queue: &str, count: u32) -> Vec<Value> {
-        let body = json!({ "count": count, "ackmode": "ack_requeue_true", "encoding": "auto" });
+        self.take_messages(queue, count, "ack_requeue_true").await
+    }
+
+    /// Takes messages and rejects them; they stay, until the queue's delivery limit.
+    pub(crate) async fn reject_messages(&self, queue: &str, count: u32) -> Vec<Value> {
+        self.take_messages(queue, count, "reject_requeue_true").await
+    }
+
+    async fn take_messages(&self, queue: &str, count: u32, ackmode: &str) -> Vec<Value> {
+        let body = json!({ "count": count, "ackmode": ackmode, "encoding": "auto" });
         let answer = self.call(Method::POST, &format!("queues/{}/{queue}/get", self.vhost), Some(body)).await.unwrap();
         let mut messages = answer.as_array().unwrap().clone();
         for message in &mut messages {

@@ -74,10 +74,15 @@ impl Bench {
         numbers.into_iter().map(|number| self.job(number)).collect()
     }
 
-    /// A worker with the delays 200 ms, 400 ms and then no more; see [`RetryPolicy`].
+    /// Two retries after the topology's first delay; the second after its double, if the topology declares that.
+    pub(crate) fn policy(&self) -> RetryPolicy {
+        let first = self.topology.delays()[0];
+        let max = if self.topology.delays().contains(&(first * 2)) { first * 2 } else { first };
+        RetryPolicy::new(first, max, 2)
+    }
+
     pub(crate) fn worker(&self) -> Worker {
-        let policy = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(60), 2);
-        Worker::new(&self.broker, self.topology.clone(), policy)
+        Worker::new(&self.broker, self.topology.clone(), self.policy())
     }
 
     pub(crate) fn parking(&self) -> Parking {

@@ -1,30 +1,85 @@
-//! Compares a topology with the broker through AMQP alone: what is missing, what a declaration would be refused for, and
-//! which queues have no leader. Called by [`Broker`]'s checks. It declares only what a passive declaration has just seen.
+//! Compares a topology with the broker through AMQP alone, and reports what differs. It declares only what a passive
+//! declaration has just seen.
 
 use super::{
     Broker, BrokerError,
-    connection::{reply_code, text},
     declare::{arguments, count_messages, look_at},
-    report::{Difference, TopologyReport},
 };
-use crate::Topology;
+use crate::{
+    Topology,
+    connection::{reply_code, text},
+};
 use futures_util::future::join_all;
 use lapin::{
     Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use std::time::Duration;
+use std::{fmt, time::Duration};
 use tokio::time::timeout;
 
-/// How long a queue's leader may take to say how full the queue is. Elections take about a second.
+/// How long a queue's leader may take to answer. Elections take about a second.
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The queues that are declared, but for which nobody answers. Only asking them tells: `rabbitmqctl list_queues` of 3.10.8 shows
-/// such a queue as running, with a leader.
+/// How the broker differs from a topology.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct TopologyReport {
+    /// The broker's version, if known.
+    pub broker_version: Option<String>,
+    /// In the order of declaration; empty when everything is as wanted.
+    pub differences: Vec<Difference>,
+}
+
+/// One thing that is not as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Difference {
+    /// ``queue `NAME` ``, ``exchange `NAME` ``, ``binding `NAME` `` or `broker`.
+    pub object: String,
+    /// An argument's or a policy's name (`x-message-ttl`, `policy message-ttl`), or `type`, `durable`, `declaration`,
+    /// `existence`, `leader`, `version`, `feature flag stream_queue`.
+    pub property: String,
+    /// The wanted value; `None` if nothing should be set.
+    pub wanted: Option<String>,
+    /// The actual value; `None` if there is none.
+    pub found: Option<String>,
+}
+
+impl Difference {
+    /// A difference found elsewhere, for a report that shows both.
+    #[must_use]
+    pub fn new(object: &str, property: &str, wanted: Option<String>, found: Option<String>) -> Self {
+        Self { object: object.to_owned(), property: property.to_owned(), wanted, found }
+    }
+
+    pub(super) fn missing(object: &str) -> Self {
+        Self::new(object, "existence", Some("declared".to_owned()), None)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        write!(f, "{}: {} is {}, wanted {}", self.object, self.property, value(&self.found), value(&self.wanted))
+    }
+}
+
+impl fmt::Display for TopologyReport {
+    /// One line for each difference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.differences.is_empty() {
+            return writeln!(f, "everything is declared as wanted");
+        }
+        self.differences.iter().try_for_each(|difference| writeln!(f, "{difference}"))
+    }
+}
+
+/// Declared queues whose leader does not answer. Only asking reveals them: `rabbitmqctl list_queues` of 3.10.8 shows such a
+/// queue as running, with a leader.
 pub(super) async fn without_leader(broker: &Broker, connection: &Connection, topology: &Topology) -> Vec<Difference> {
     let asked = topology.queues().into_iter().map(async |queue| {
-        // An error, or a queue that is missing, is an answer: whoever compares finds that by himself.
+        // An error and a missing queue are answers too; the comparison reports them.
         let answered = timeout(LEADER_PATIENCE, count_messages(broker, connection, &queue.name)).await;
         answered.err().map(|_| {
             let (wanted, found) = ("an answer".to_owned(), format!("silent for {LEADER_PATIENCE:?}"));

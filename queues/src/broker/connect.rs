@@ -1,25 +1,29 @@
-//! Opens and closes connections: name, heartbeat, timeouts and TLS are set here, for every connection of the crate.
-//! It never reconnects: supervisors do, and lapin's own recovery, which forgot the prefetch until 4.12.1 and does not
-//! outlive a consumer that the broker cancels, stays off.
+//! Opens every connection of the crate. lapin's own recovery stays off: it forgot the prefetch until 4.12.1 and does not
+//! survive a consumer that the broker cancels. Supervisors reconnect instead.
 
-use super::{Broker, BrokerError, socket::Socket};
+use super::{Broker, BrokerError};
+use crate::connection::{reply_code, text};
 use lapin::{
-    AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind,
+    AsyncTcpStream, Connection, ConnectionProperties,
     runtime::default_runtime,
     tcp::TLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
 
-/// TCP, TLS and the AMQP handshake together, unless the URL says otherwise.
+/// For TCP, TLS and the AMQP handshake together, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A lost peer is noticed after twice this time at the latest.
+/// A lost peer is detected within twice this time.
 const HEARTBEAT_SECONDS: u16 = 30;
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads the URL. Nothing of it goes into an error's text but what cannot be a secret.
+/// Parses the URL. No error text quotes it: it may hold a password.
 pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
     let bad = |problem: String| BrokerError::Url { problem };
     let url = Url::parse(amqp_url).map_err(|error| bad(error.to_string()))?;
@@ -38,13 +42,13 @@ pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
 }
 
 impl Broker {
-    /// A new connection. `purpose` is added to its name, so that the management UI tells publishing from consuming.
+    /// A new connection. `purpose` is added to its name for the management UI.
     pub(crate) async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
         let name = format!("{} ({purpose})", self.connection_name());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let patience = self.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
-        // lapin bounds no part of connecting, and leaves a thread and a socket behind for each try that is given up:
-        // whichever way this function ends, its socket does not outlive it without a connection.
+        // lapin bounds no part of connecting, and leaks a thread and a socket for each abandoned try: the guard ends the
+        // socket however this function ends, unless there is a connection.
         let socket = Socket::new();
         let held = socket.held();
         let connecting = async {
@@ -78,7 +82,7 @@ impl Broker {
         }
     }
 
-    /// Whether trying again can help is what callers must know of an error.
+    /// Tells refusals, which no retry heals, from everything else.
     pub(crate) fn error(&self, error: &lapin::Error) -> BrokerError {
         /// AMQP reply codes: `ACCESS_REFUSED` and, for a missing vhost, `NOT_ALLOWED`.
         const REFUSALS: [u16; 2] = [403, 530];
@@ -95,29 +99,72 @@ impl Broker {
     }
 }
 
-/// The reply code with which the broker closed a channel or connection.
-pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
-        _ => None,
+/// Shuts its socket down when dropped, unless kept: a peer that accepts and then stays silent would keep lapin's thread and
+/// the socket for ever.
+struct Socket(Held);
+
+/// The side that opens the socket.
+#[derive(Clone)]
+struct Held(Arc<Mutex<State>>);
+
+enum State {
+    /// A second handle of the socket, once it is open.
+    Connecting(Option<TcpStream>),
+    Kept,
+    GivenUp,
+}
+
+impl Socket {
+    fn new() -> Self {
+        Self(Held(Arc::new(Mutex::new(State::Connecting(None)))))
+    }
+
+    fn held(&self) -> Held {
+        self.0.clone()
+    }
+
+    /// The AMQP connection is established and owns the socket alone.
+    fn keep(self) {
+        *self.0.state() = State::Kept;
     }
 }
 
-/// What the broker said, or else what lapin says.
-pub(crate) fn text(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::ProtocolError(reply) => reply.get_message().to_string(),
-        _ => error.to_string(),
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let State::Connecting(socket) = &*state {
+            // An error means that it has already ended.
+            let _ = socket.as_ref().map(|socket| socket.shutdown(Shutdown::Both));
+            *state = State::GivenUp;
+        }
     }
 }
 
-/// Closes a channel that has done its work, before its connection. Merely dropped it would still be closing when the
-/// connection is closed, which lapin logs as an error.
-pub(crate) async fn close_channel(channel: &Channel) {
-    let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "OK".into())).await;
+impl Held {
+    /// # Errors
+    /// When the try was abandoned, or no file handles are left.
+    fn hold(&self, socket: &tokio::net::TcpStream) -> io::Result<()> {
+        let mut state = self.state();
+        if !matches!(*state, State::Connecting(_)) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        *state = State::Connecting(Some(second_handle(socket)?));
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Says goodbye, and does not wait long for an answer: the connection may be dead or blocked. It is over either way.
-pub(crate) async fn close(connection: &Connection) {
-    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await;
+#[cfg(unix)]
+fn second_handle(socket: &tokio::net::TcpStream) -> io::Result<TcpStream> {
+    use std::os::fd::AsFd;
+    Ok(socket.as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(windows)]
+fn second_handle(socket: &tokio::net::TcpStream) -> io::Result<TcpStream> {
+    use std::os::windows::io::AsSocket;
+    Ok(socket.as_socket().try_clone_to_owned()?.into())
 }
