@@ -1,6 +1,6 @@
 //! The ledger: what was paid to sellers, what claims ask back, and how far that is. The database's only writer.
 //!
-//! Every change is one transaction: rows are loaded into a [`book::Book`] under their locks, pure functions change them, and
+//! Every change is one transaction: rows are loaded into a `Book` under their locks, pure functions change them, and
 //! they are written in sets together with history and jobs. The ledger never talks to Stripe or to the broker.
 
 mod book;

@@ -64,6 +64,8 @@ enum Interrupted {
     Ledger(LedgerError),
     /// The limiter lets this worker call only after that long.
     NoTurn(Duration),
+    /// The circuit breaker is open.
+    NoCalls,
 }
 
 impl From<LedgerError> for Interrupted {
@@ -87,6 +89,7 @@ impl Caller {
         for _ in 0..MAX_OVERTAKEN {
             match self.advance(id, delivery).await {
                 Ok(outcome) => return outcome,
+                Err(Interrupted::NoCalls) => return Outcome::GiveBack,
                 Err(Interrupted::NoTurn(delay)) => {
                     let reason = format!("calls to Stripe are slowed down: the next turn is {delay:.0?} away");
                     return Outcome::Snooze { delay, reason };
@@ -446,7 +449,9 @@ impl Caller {
 
     /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
     async fn turn(&self) -> Result<(), Interrupted> {
-        self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Interrupted::NoTurn)
+        self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Interrupted::NoTurn)?;
+        // It may have opened since the job began.
+        if self.breaker.is_open() { Err(Interrupted::NoCalls) } else { Ok(()) }
     }
 
     fn longest(&self) -> Duration {

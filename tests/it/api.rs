@@ -286,7 +286,9 @@ async fn a_body_of_more_than_one_mebibyte_is_refused(app: TestApp) {
     assert!(!is_registered(&app).await);
 }
 
-async fn transfers_and_refunds_are_shown_by_their_ids(app: TestApp) {
+async fn transfers_and_refunds_are_shown_by_their_ids(mut app: TestApp) {
+    // Nothing changes between one look and the next.
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.register(two_sellers("pi_1")).await;
     let refund = json!({
         "id": "re_1", "object": "refund", "amount": 10_000, "currency": "eur", "status": "succeeded",

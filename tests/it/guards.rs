@@ -273,7 +273,7 @@ async fn in_a_batch_each_report_gets_its_own_answer(mut app: TestApp) {
         _ if n == stale => later(Remainder::SameKey),
         // The other payment's.
         _ if n == conflicting => done("tr_1"),
-        _ if n % 4 == 0 => later(Remainder::Unknown),
+        _ if n.is_multiple_of(4) => later(Remainder::Unknown),
         _ if n % 4 == 1 => failed(),
         _ => done(&format!("tr_new_{n}")),
     };

@@ -67,6 +67,8 @@ impl Change for Received {
         for refund in self.refunds() {
             refuse_unless_locked(book, *source, refund)?;
         }
+        // Before those of all that follows from it: the trace is in the order of the ids.
+        let id = Uuid::now_v7();
         let receipt = match content {
             EventContent::Irrelevant { reason } => Receipt::Ignored { reason: reason.clone() },
             EventContent::Refunds(refunds) => {
@@ -76,7 +78,7 @@ impl Change for Received {
         };
         let (outcome, detail) = receipt.in_inbox();
         book.add_event(webhook_event::Model {
-            id: Uuid::now_v7(),
+            id,
             source: *source,
             event_id: event_id.clone(),
             event_type: event_type.clone(),

@@ -1,6 +1,5 @@
 //! One row per line of the tables in which the project keeps what is known of Stripe's errors and outcomes, with bodies
 //! as Stripe sends them.
-#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 use super::*;
 

@@ -21,7 +21,7 @@ pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
 
 /// The options of a ledger that a test opens itself.
-pub(crate) const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
+const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
     reversal_grace: Duration::from_secs(1),
     creation_grace: Duration::from_secs(1),
     max_connections: 20,

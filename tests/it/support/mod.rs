@@ -8,7 +8,7 @@ mod process;
 mod redacted;
 mod vhost;
 
-pub(crate) use app::{HYPERSWITCH_KEY, LEDGER_OPTIONS, TestApp};
+pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
 pub(crate) use command::{Finished, clawback, clawback_reading, command, settings};
 pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{

@@ -66,7 +66,12 @@ impl World {
                     }
                     let transfer = &theirs.transfers[row["transfer"].as_str().unwrap()];
                     let foreign = transfer.reversals.iter().any(|reversal| reversal.metadata.is_empty());
-                    assert!(foreign, "seed {seed}: given up, although nobody else took the money: {row}");
+                    let all: Vec<_> = rows.iter().filter(|other| other["transfer"] == row["transfer"]).collect();
+                    let at_stripe = &transfer.reversals;
+                    assert!(
+                        foreign,
+                        "seed {seed}: failed permanently, although nobody else took the money: {row}\nours: {all:#?}\nStripe's: {at_stripe:#?}"
+                    );
                 }
                 _ => panic!("seed {seed}: still on its way: {row}"),
             }
