@@ -161,7 +161,8 @@ impl<'a> Comparing<'a> {
         let Some(kept) = mine.iter().find(|reversal| reversal.is_done()).or(mine.first()).copied() else {
             match row.status {
                 ReversalStatus::Pending => found.on_their_way += 1,
-                _ => found.given_up += 1,
+                ReversalStatus::PermanentlyFailed => found.given_up += 1,
+                ReversalStatus::Reversed | ReversalStatus::CalledOff | ReversalStatus::Closed => {}
             }
             return None;
         };
@@ -175,7 +176,9 @@ impl<'a> Comparing<'a> {
             let difference = self.about(row, Kind::Unrecorded, Some(kept), detail);
             // One reversal at Stripe settles one row.
             let claimed = self.ours.reversals.iter().any(|row| row.stripe_reversal_id.as_ref() == Some(&kept.id));
-            let provable = kept.is_done() && !claimed && kept.transfer == difference.stripe_transfer_id;
+            // Where nothing is owed an operator has to pay the seller back; to record it would settle nothing.
+            let owed = matches!(row.status, ReversalStatus::Pending | ReversalStatus::PermanentlyFailed);
+            let provable = owed && kept.is_done() && !claimed && kept.transfer == difference.stripe_transfer_id;
             let repair = if provable { Repair::Possible } else { Repair::ByHand };
             found.differences.push(Difference { repair, ..difference });
         }

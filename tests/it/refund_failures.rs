@@ -32,6 +32,7 @@ both_databases! {
     a_refund_that_fails_after_its_transfer_failed_permanently_takes_nothing_if_that_is_created_after_all,
     a_called_off_reversal_is_not_replayed,
     a_parked_message_of_a_called_off_reversal_is_no_replay,
+    what_stripe_has_done_of_what_was_called_off_is_told_to_the_operator_once,
     a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off,
 }
 
@@ -350,6 +351,25 @@ async fn a_parked_message_of_a_called_off_reversal_is_no_replay(mut app: TestApp
     app.vhost.put("reversals", &parked).await;
     all_jobs_are_settled(&mut app).await;
     assert_eq!(task(&app, id).await.call.state, CallState::CalledOff);
+}
+
+/// As after a loss of the ledger's last commits: the row does not know that Stripe was asked.
+async fn what_stripe_has_done_of_what_was_called_off_is_told_to_the_operator_once(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(10_000).await;
+    fails(&app, 1, 10_000).await;
+    let id = reversal_id(&app, 0, 0).await;
+    let done = TryOutcome::Done { stripe_id: "trr_1".into(), externally: false };
+    for _ in 0..2 {
+        app.ledger().report(&task(&app, id).await, done.clone(), Note::new("worker", "a test")).await.unwrap();
+    }
+    let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+    assert!(attention.contains("6000 eur") && attention.matches("trr_1").count() == 1, "{attention}");
+    assert_eq!(app.db.count("history WHERE reason LIKE '%trr_1%'").await, 1);
+    assert_eq!(
+        (statuses(&app).await, task(&app, id).await.call.state),
+        (["completed", "completed"].map(String::from), CallState::CalledOff)
+    );
 }
 
 async fn a_failure_in_the_middle_of_the_work_leaves_each_reversal_either_done_or_called_off(mut app: TestApp) {

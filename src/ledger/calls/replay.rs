@@ -121,8 +121,8 @@ fn refuse_reversal(book: &Book, id: Uuid) -> Result<(), LedgerError> {
     if let Some(claim) = book.takes_nothing(row.claim_id).filter(|_| is_over) {
         let why = claim.status_reason.as_deref().unwrap_or("its claim takes nothing");
         return Err(LedgerError::Conflict(format!(
-            "reversal {id} is not replayed: nothing is owed for it any more ({} {}: {why}). If Stripe has done it all the same, \
-             `clawback reconcile --fix` records that",
+            "reversal {id} is not replayed: nothing is owed for it any more ({} {}: {why}). `clawback reconcile` tells if Stripe \
+             has done it all the same",
             claim.kind, claim.reference
         )));
     }

@@ -46,11 +46,16 @@ pub(super) fn done(
 
 /// It was called off or closed, and Stripe has done it all the same: the seller is owed the money.
 fn done_but_not_owed(book: &mut Book, row: &reversal::Model, stripe_id: &str, note: &Note) -> Result<(), LedgerError> {
+    let claim = book.claims.get(row.claim_id).cloned();
+    let known = claim.as_ref().and_then(|claim| claim.attention.as_deref());
+    if known.is_some_and(|known| known.contains(stripe_id)) {
+        return Ok(());
+    }
     tracing::error!(reversal_id = %row.id, stripe_id, status = %row.status, "reversed at Stripe, but not owed");
     let problem =
         format!("Stripe has reversed {} {} as {stripe_id}, though it was {}", row.amount, row.currency, row.status);
     book.remark("reversal", row.id, row.status, &note.because(&problem));
-    if let Some(claim) = book.claims.get(row.claim_id).cloned() {
+    if let Some(claim) = claim {
         let attention = claim.attention.into_iter().chain([problem]).collect::<Vec<_>>().join(". ");
         book.keep_claim(crate::ledger::schema::claim::Model { attention: Some(attention), ..claim });
     }

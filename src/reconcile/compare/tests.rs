@@ -53,6 +53,14 @@ fn each_situation_is_called_by_its_name() {
             vec![(Unrecorded, Some(1), Some("a"), Some(400), Some(400))],
             (0, 0, 0),
         ),
+        case("called off and not at Stripe", vec![called_off(1, 400)], vec![], vec![], (0, 0, 0)),
+        case(
+            "called off, and done at Stripe",
+            vec![called_off(1, 400)],
+            vec![at("a", Some(1), 400)],
+            vec![(Unrecorded, Some(1), Some("a"), Some(400), Some(400))],
+            (0, 0, 0),
+        ),
         case(
             "given up, and pending at Stripe",
             vec![given_up(1, 400)],
@@ -212,6 +220,7 @@ fn only_what_stripe_has_done_for_our_claim_and_amount_can_be_repaired() {
     assert_eq!(repair(pending(1, 400), status("a", 1, "succeeded")), [Repair::Possible]);
     assert_eq!(repair(given_up(1, 400), status("a", 1, "pending")), [Repair::ByHand]);
     assert_eq!(repair(given_up(1, 400), at("a", Some(1), 399)), [Repair::ByHand]);
+    assert_eq!(repair(called_off(1, 400), at("a", Some(1), 400)), [Repair::ByHand], "the seller is owed it");
     assert_eq!(repair(given_up(1, 400), at("a", None, 400)), [Repair::ByHand]);
     assert_eq!(repair(given_up(1, 400), at("a", Some(2), 400)), [Repair::ByHand]);
     let of_another = TransferReversal { transfer: "tr_2".to_owned(), ..at("a", Some(1), 400) };
@@ -359,6 +368,10 @@ fn pending(id: u128, amount: i64) -> ReversalView {
 
 fn given_up(id: u128, amount: i64) -> ReversalView {
     ReversalView { status: ReversalStatus::PermanentlyFailed, ..pending(id, amount) }
+}
+
+fn called_off(id: u128, amount: i64) -> ReversalView {
+    ReversalView { status: ReversalStatus::CalledOff, ..pending(id, amount) }
 }
 
 fn done(id: u128, amount: i64, named: &str) -> ReversalView {
