@@ -136,12 +136,13 @@ fn ready_to_run(parts: &[Part]) -> Result<Ready> {
     Ok(Ready { config, _until_the_end: logs })
 }
 
-/// For commands that answer and end: they log warnings only, and nothing of the AMQP client's, whose errors such a command
-/// reports itself.
+/// For commands that answer and end: they log warnings only, and none of those about what such a command reports itself, or
+/// that a connection was slow.
 fn ready() -> Result<Ready> {
+    const SILENT: &str = "lapin=off,queues::parking=error,sqlx::pool=error";
     let config = Config::load(&[])?;
     let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());
-    let logs = telemetry::init(config.log_format, &format!("lapin=off,{said}"), config.otlp_endpoint.as_ref())?;
+    let logs = telemetry::init(config.log_format, &format!("{SILENT},{said}"), config.otlp_endpoint.as_ref())?;
     Ok(Ready { config, _until_the_end: logs })
 }
 

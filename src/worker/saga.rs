@@ -16,7 +16,8 @@ use super::decision::{Decision, Otherwise, Pace, WaitFor, decide};
 use super::sight::{Seen, Sight};
 use super::{CircuitBreaker, Limiter, create, reverse};
 use crate::ledger::{
-    Call, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task, TryOutcome, after, now,
+    Call, CallState, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task, TryOutcome,
+    after, now,
 };
 use crate::stripe::{self, Meaning, Report};
 use crate::trace_context;
@@ -124,26 +125,23 @@ impl Caller {
                 Err(error) => return Err(error.into()),
             }
         }
-        let retries = task.call.attempts;
+        let (retries, due) = (task.call.attempts, task.call.next_attempt_at);
         // Two machines' clocks may differ a little: a message that comes that much too early is on time.
-        let mut early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
+        let early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
         loop {
             task = match task.call.next_step(after(now(), early)) {
                 NextStep::Nothing => return Ok(Outcome::Done),
                 NextStep::Park { reason } => return Ok(Outcome::Park { reason }),
-                NextStep::Wait { until } => {
-                    let delay = (until - now()).to_std().unwrap_or_default();
-                    let reason = task.call.failure_message.unwrap_or_else(|| "its next try lies ahead".to_owned());
-                    return Ok(if task.call.attempts > retries {
-                        Outcome::RetryAfter { delay, reason }
-                    } else {
-                        Outcome::Snooze { delay, reason }
-                    });
-                }
+                NextStep::Wait { until } => return Ok(later(&task.call, until, retries)),
                 NextStep::Look => self.look(task).await?,
                 NextStep::Make => self.make(task).await?,
             };
-            early = Duration::ZERO;
+            // A try that was just put off waits in the queue, however long the report took.
+            if let (CallState::Open, Some(until)) = (task.call.state, task.call.next_attempt_at)
+                && Some(until) != due
+            {
+                return Ok(later(&task.call, until, retries));
+            }
         }
     }
 
@@ -463,6 +461,13 @@ impl Caller {
         let ago = absent_since.and_then(|since| (now() - since).to_std().ok());
         ago.is_some_and(|ago| ago >= self.timing.settling)
     }
+}
+
+/// The message of a call that is not to be made before `until`. It had `retries` when the message came.
+fn later(call: &Call, until: DateTime<Utc>, retries: i32) -> Outcome {
+    let delay = (until - now()).to_std().unwrap_or_default();
+    let reason = call.failure_message.clone().unwrap_or_else(|| "its next try lies ahead".to_owned());
+    if call.attempts > retries { Outcome::RetryAfter { delay, reason } } else { Outcome::Snooze { delay, reason } }
 }
 
 /// Whether the message was parked because of the call's present failure. One that was parked earlier, replayed, and is

@@ -7,6 +7,7 @@ use crate::support::{NO_SWEEPER, TestApp, both_databases, eventually, refund_eve
 
 both_databases! {
     a_refused_key_pauses_the_worker_until_stripe_takes_it_again,
+    half_open_until_stripe_has_answered_a_call,
     an_outage_with_a_thousand_open_reversals_parks_none_of_them,
     an_outage_in_which_stripe_answers_reads_parks_nothing,
     a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
@@ -29,6 +30,28 @@ async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestAp
         assert_eq!(transfer["reversals"][0]["retry_count"], 0);
     }
     stripe_is(&app, "ok").await;
+}
+
+async fn half_open_until_stripe_has_answered_a_call(app: TestApp) {
+    app.sim.allow_keys(["sk_test_another"]);
+    app.refund(10_000).await;
+    let open = stripe_is(&app, "degraded").await;
+    // The answers to the calls that try Stripe out take their time.
+    for transfer in ["tr_1", "tr_2"] {
+        app.sim.fault(transfer, Fault::Slow { delay_ms: 2_000 }, 1);
+    }
+    app.sim.allow_keys(["sk_test_of_the_tests"]);
+    let half_open = eventually("readiness says that the breaker is half-open", || async {
+        let stripe = stripe_is(&app, "degraded").await;
+        stripe["reason"].as_str().unwrap().contains("the circuit breaker is half_open").then_some(stripe)
+    })
+    .await;
+    let since = |part: &Value| part["reason"].as_str().unwrap().split_once("since ").unwrap().1.to_owned();
+    assert_eq!(since(&half_open), since(&open), "one outage");
+    stripe_is(&app, "ok").await;
+    for index in [0, 1] {
+        app.transfer_becomes(index, "reversed").await;
+    }
 }
 
 /// A refund of `count` sellers' transfers, and no worker that takes up its reversals yet.
