@@ -70,7 +70,7 @@ pub struct App {
     recorder: Option<Recorder>,
 }
 
-/// The consumers of jobs, and what watches them: all share one limiter and one kill switch.
+/// The consumers of jobs, and what watches them: all share one limiter and one circuit breaker.
 #[derive(Debug)]
 struct Workers {
     consumers: Vec<Worker>,

@@ -216,7 +216,11 @@ fn look<F: Future<Output = Answer> + Unpin>(
     let (progress, message) = match answer {
         Answer::Acked(message) => (Progress::Acked, message),
         Answer::Nacked(message) => (Progress::Nacked, message),
-        Answer::Lost(lost) => return Err(lost),
+        Answer::Lost(lost) => {
+            // Its future has ended, and must not be polled again.
+            entry.progress = Progress::Nacked;
+            return Err(lost);
+        }
     };
     entry.progress = progress;
     if let Some(Returned { route, reply }) = message {
