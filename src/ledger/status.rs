@@ -133,12 +133,6 @@ impl ReversalStatus {
             (from, event) => Err(illegal(from, event)),
         }
     }
-
-    /// Whether money was taken or may still be taken for it.
-    #[must_use]
-    pub fn counts(self) -> bool {
-        !matches!(self, Self::CalledOff | Self::Closed)
-    }
 }
 
 /// What became of a claim that a provider reported.

@@ -156,8 +156,7 @@ pub(super) async fn transfer_views<C: ConnectionTrait>(
     let mut calls = calls(db, &ids).await?;
     let view = |row: transfer::Model| {
         let call = calls.remove(&row.id);
-        let failure = call.as_ref().map(|call| (call.failure_code.clone(), call.failure_message.clone()));
-        let (failure_code, failure_message) = failure.unwrap_or_default();
+        let (failure_code, failure_message) = last_failure(call.as_ref());
         TransferView {
             id: row.id,
             seller_id: row.seller_id,
@@ -190,8 +189,7 @@ pub(super) async fn reversal_views<C: ConnectionTrait>(
     let view = |row: reversal::Model| {
         let claim = claims.get(&row.claim_id);
         let call = calls.remove(&row.id);
-        let failure = call.as_ref().map(|call| (call.failure_code.clone(), call.failure_message.clone()));
-        let (failure_code, failure_message) = failure.unwrap_or_default();
+        let (failure_code, failure_message) = last_failure(call.as_ref());
         ReversalView {
             id: row.id,
             refund_id: row.claim_id,
@@ -211,6 +209,11 @@ pub(super) async fn reversal_views<C: ConnectionTrait>(
         }
     };
     Ok(rows.into_iter().map(view).collect())
+}
+
+/// Its code and words; a transfer that was registered with its Stripe id has no call.
+fn last_failure(call: Option<&Call>) -> (Option<String>, Option<String>) {
+    call.map(|call| (call.failure_code.clone(), call.failure_message.clone())).unwrap_or_default()
 }
 
 async fn calls<C: ConnectionTrait>(db: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Call>, DbErr> {
