@@ -50,6 +50,7 @@ const UP: &[&str] = &[
             'failed')),
         status_reason text,
         shares text,
+        provider_created_at timestamptz,
         failed_at timestamptz,
         attention text,
         created_at timestamptz NOT NULL,

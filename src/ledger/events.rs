@@ -2,6 +2,7 @@
 //!
 //! The ingress makes these from verified webhooks; the intake takes them. Nothing here knows a provider's JSON.
 
+use chrono::{DateTime, Utc};
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use strum::Display;
@@ -88,6 +89,8 @@ pub struct RefundEvent {
     pub amount: i64,
     /// ISO 4217, lower case.
     pub currency: String,
+    /// When its provider made it, as far as the event says.
+    pub created: Option<DateTime<Utc>>,
     /// Whether the buyer really gets the money.
     pub progress: RefundProgress,
     /// The provider has already reversed the transfer together with the refund.

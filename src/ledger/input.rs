@@ -113,6 +113,7 @@ impl NewRefund {
             amount: self.amount,
             currency: self.currency.to_ascii_lowercase(),
             progress: RefundProgress::Succeeded,
+            created: None,
             transfer_already_reversed: false,
             shares: self.transfers.map(|shares| shares.into_iter().map(share).collect()),
         })

@@ -86,6 +86,8 @@ pub(super) mod claim {
         pub status_reason: Option<String>,
         /// JSON, a list of `NamedShare`: what the claim asks of each transfer. Null: by ratio.
         pub shares: Option<String>,
+        /// When its provider made it, as far as it was reported.
+        pub provider_created_at: Option<DateTime<Utc>>,
         /// When its provider reported that it failed.
         pub failed_at: Option<DateTime<Utc>>,
         /// What an operator must do about it. Null: nothing.

@@ -4,6 +4,7 @@
 //! webhooks of version 2 lack `refund_id` and are refused). The connector does not matter: a marketplace may charge its buyers
 //! through another one and still pay its sellers through Stripe.
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,6 +31,8 @@ struct Refund {
     /// In upper case.
     currency: String,
     status: String,
+    /// ISO 8601.
+    created_at: Option<String>,
     #[serde(default)]
     metadata: Value,
     #[serde(default)]
@@ -79,10 +82,17 @@ fn refund_event(refund: Refund) -> Result<RefundEvent, MalformedEvent> {
         charge_ref: None,
         amount: positive(at("amount"), refund.amount)?,
         currency: currency(at("currency"), &refund.currency)?,
+        created: refund.created_at.as_deref().and_then(time),
         progress,
         transfer_already_reversed,
         shares,
     })
+}
+
+/// Hyperswitch writes UTC, with or without the `Z`.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    let utc = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    utc.or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc())).ok()
 }
 
 #[cfg(test)]

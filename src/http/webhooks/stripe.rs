@@ -3,6 +3,7 @@
 //! Five types report refunds; all others are recorded as irrelevant. An event that leaves out what matters waits for the one
 //! that has it. Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
 
+use chrono::DateTime;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -29,6 +30,8 @@ struct Refund {
     id: String,
     amount: i64,
     currency: String,
+    /// Seconds since 1970.
+    created: Option<i64>,
     status: Option<String>,
     payment_intent: Option<Reference>,
     charge: Option<Reference>,
@@ -130,6 +133,7 @@ fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<O
         charge_ref,
         amount,
         currency,
+        created: refund.created.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
         progress,
         transfer_already_reversed: refund.transfer_reversal.is_some(),
         shares: named_shares(&refund.metadata),

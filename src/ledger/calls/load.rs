@@ -62,7 +62,7 @@ impl Ledger {
 
 const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
         t.stripe_transfer_id, t.destination, t.amount AS transfer_amount, t.currency AS transfer_currency,
-        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref
+        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref, cl.provider_created_at
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
@@ -84,6 +84,7 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
         CallKind::Reverse => Target::Reversal(ReversalTarget {
             source: row.try_get("", "source")?,
             claim_ref: row.try_get("", "claim_ref")?,
+            claim_created_at: row.try_get("", "provider_created_at")?,
             payment_ref: row.try_get("", "payment_ref")?,
             transfer_id: row.try_get("", "transfer_id")?,
             stripe_transfer_id: row.try_get("", "stripe_transfer_id")?,

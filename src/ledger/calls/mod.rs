@@ -52,6 +52,8 @@ pub struct ReversalTarget {
     pub source: Source,
     /// The provider's id of the claim.
     pub claim_ref: String,
+    /// When its provider made the claim, as far as it was reported.
+    pub claim_created_at: Option<DateTime<Utc>>,
     /// The provider's id of the payment.
     pub payment_ref: String,
     /// Clawback's id of the transfer.

@@ -182,6 +182,7 @@ pub(super) fn unrecorded(book: &Book, source: Source, event: &RefundEvent) -> cl
         status,
         status_reason: Some(reason.to_owned()),
         shares: event.shares.as_deref().map(super::report::to_json),
+        provider_created_at: event.created,
         failed_at: failed.then_some(book.now),
         attention: (failed && event.transfer_already_reversed)
             .then(|| super::attention::reversed_by_the_provider(&event.refund_ref)),

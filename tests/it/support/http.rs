@@ -97,6 +97,7 @@ pub(crate) fn refund_webhook(event_id: &str, refund_ref: &str, payment_ref: &str
             amount,
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
+            created: None,
             transfer_already_reversed: false,
             shares: None,
         }]),

@@ -17,6 +17,7 @@ fn refund() -> Value {
     json!({
         "refund_id": "ref_1", "payment_id": "pay_1", "amount": 9000, "currency": "EUR", "status": "succeeded",
         "metadata": null, "split_refunds": null, "connector": "stripe", "a_new_field": [1],
+        "created_at": "2026-11-24T10:00:00.000Z",
     })
 }
 
@@ -47,12 +48,22 @@ fn a_refund_is_read_with_its_currency_in_lower_case() {
         amount: 9000,
         currency: "eur".into(),
         progress: RefundProgress::Succeeded,
+        created: DateTime::from_timestamp(1_795_514_400, 0),
         transfer_already_reversed: false,
         shares: None,
     };
     assert_eq!(event.content, EventContent::Refunds(vec![expected]));
     assert_eq!((event.source, event.event_id.as_str()), (Source::Hyperswitch, "evt_1"));
     assert_eq!((event.event_type.as_str(), event.object_id.as_deref()), ("refund_succeeded", Some("ref_1")));
+}
+
+#[test]
+fn a_time_is_utc_with_or_without_its_mark() {
+    let expected = DateTime::from_timestamp(1_795_514_400, 0);
+    for text in ["2026-11-24T10:00:00Z", "2026-11-24T10:00:00.000", "2026-11-24T12:00:00+02:00"] {
+        assert_eq!(only_refund(&refund_with("created_at", json!(text))).created, expected, "{text}");
+    }
+    assert_eq!(only_refund(&refund_with("created_at", json!("yesterday"))).created, None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn event(event_type: &str, object: &Value) -> Value {
 
 fn refund() -> Value {
     json!({
-        "id": "re_1", "object": "refund", "amount": 9000, "currency": "eur", "status": "succeeded",
+        "id": "re_1", "object": "refund", "amount": 9000, "currency": "eur", "status": "succeeded", "created": 1_795_514_400,
         "payment_intent": "pi_1", "charge": "ch_1", "transfer_reversal": null, "metadata": {}, "reason": null,
     })
 }
@@ -61,6 +61,7 @@ fn each_type_that_carries_a_refund_is_read() {
             amount: 9000,
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
+            created: DateTime::from_timestamp(1_795_514_400, 0),
             transfer_already_reversed: false,
             shares: None,
         };
