@@ -405,13 +405,14 @@ async fn transfers(
 ) -> Result<Vec<transfer::Model>, DbErr> {
     let mut conditions = Vec::new();
     if !payments.is_empty() {
-        conditions.push("payment_id IN {ids}");
+        conditions.push("payment_id IN {ids}".to_owned());
     }
     if !calls.is_empty() {
-        conditions.push("id IN {ids} OR id IN (SELECT transfer_id FROM reversals WHERE id IN {ids})");
+        let of_reversals = rowset::within(txn.get_database_backend(), "SELECT transfer_id FROM reversals WHERE id IN {ids}");
+        conditions.push(format!("id IN {{ids}} OR id {of_reversals}"));
     }
     if !stripe_ids.is_empty() {
-        conditions.push("stripe_transfer_id IN {texts}");
+        conditions.push("stripe_transfer_id IN {texts}".to_owned());
     }
     if conditions.is_empty() {
         return Ok(Vec::new());

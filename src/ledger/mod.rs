@@ -78,8 +78,8 @@ impl Ledger {
     pub async fn connect(url: &str, options: LedgerOptions) -> Result<Self, LedgerError> {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
-        let relay_db = db::connect_relay(url).await?;
-        let store = Store { db, relay_db, outbox_wake: Arc::new(Notify::new()), graces };
+        let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
+        let store = Store { db, writer, relay_db, outbox_wake: Arc::new(Notify::new()), graces };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }
@@ -130,6 +130,7 @@ impl Ledger {
     /// [`LedgerError::Database`] when they could not be closed cleanly.
     pub async fn close(self) -> Result<(), LedgerError> {
         self.store.relay_db.close().await?;
+        self.store.writer.close().await?;
         Ok(self.store.db.close().await?)
     }
 

@@ -73,7 +73,7 @@ const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, 
 impl Store {
     async fn tasks(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Task>, sea_orm::DbErr> {
         let statement = rowset::in_sets(self.db.get_database_backend(), TASKS, ids, &[]);
-        let rows = self.db.query_all_raw(statement).await?;
+        let rows = self.writer.query_all_raw(statement).await?;
         rows.iter().map(|row| task(row).map(|task| (task.call.id, task))).collect()
     }
 }

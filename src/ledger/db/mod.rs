@@ -21,13 +21,21 @@ use super::status::CallKind;
 
 /// The relay publishes one batch at a time, and listens.
 const RELAY_CONNECTIONS: u32 = 3;
+/// Batches and what looks rows up for them: few transactions at a time, whatever waits for them.
+const WRITER_CONNECTIONS: u32 = 8;
+/// PostgreSQL keeps the plan of a prepared statement. One made while a table is empty reads the whole table for ever after,
+/// unless told that every statement goes by an index.
+const BY_INDEX: [(&str, &str); 3] = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 /// Serializes migrations that several processes start at once. Any number that nothing else uses.
 const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
 
 /// The connections, and what every change of the ledger needs beside them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
+    /// For reading.
     pub(super) db: DatabaseConnection,
+    /// For transactions and for what looks rows up by their keys. On SQLite the same.
+    pub(super) writer: DatabaseConnection,
     pub(super) relay_db: DatabaseConnection,
     pub(super) outbox_wake: Arc<Notify>,
     pub(super) graces: Graces,
@@ -51,7 +59,7 @@ impl Graces {
 
 impl Store {
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
-        Ok(begin(&self.db).await?)
+        Ok(begin(&self.writer).await?)
     }
 
     /// Commits, and wakes the relay if `jobs` were put into the outbox.
@@ -72,11 +80,23 @@ pub(super) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseC
     Database::connect(options(url, max_connections)).await
 }
 
+/// Connects for changes, on demand: `db`, to the same database, is not for them.
+pub(super) async fn connect_writer(url: &str, db: &DatabaseConnection) -> Result<DatabaseConnection, DbErr> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(db.clone());
+    }
+    let mut options = options(url, WRITER_CONNECTIONS);
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX));
+    Database::connect(options).await
+}
+
 /// Connects for the relay, on demand. On PostgreSQL its commits do not wait for the disk: that a job is claimed or published is
 /// found out again after a power cut, by publishing it once more.
 pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(url, RELAY_CONNECTIONS);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options([("synchronous_commit", "off")]));
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
+        postgres.options(BY_INDEX).options([("synchronous_commit", "off")])
+    });
     Database::connect(options).await
 }
 

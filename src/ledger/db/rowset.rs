@@ -102,6 +102,14 @@ pub(crate) fn in_ids(backend: DbBackend) -> &'static str {
     }
 }
 
+/// Whether a column is among what `query` finds.
+pub(in crate::ledger) fn within(backend: DbBackend, query: &str) -> String {
+    match backend {
+        DbBackend::Postgres => format!("= ANY (ARRAY({query}))"),
+        _ => format!("IN ({query})"),
+    }
+}
+
 /// The parameter for [`in_ids`].
 pub(crate) fn id_set(ids: &[Uuid]) -> Value {
     json!(ids).to_string().into()
