@@ -23,6 +23,9 @@ use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, Rever
 /// Connections to the database of one process. Batches need few.
 const MAX_CONNECTIONS: u32 = 20;
 
+/// No more jobs run at a time than Stripe takes calls in so many seconds.
+const SECONDS_OF_TURNS: usize = 8;
+
 const NO_DATABASE: &str = "the database can't be reached; check DATABASE_URL";
 
 /// Connects to the database that `config` names, without looking at its schema. Creates no SQLite file.
@@ -186,10 +189,12 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
     };
     let [reversal_queues, transfer_queues] = topologies(config)?;
+    // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
+    let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
     let consumer = |queues: Topology, policy: RetryPolicy| -> Result<Worker> {
         Ok(Worker::new(&broker(config, "clawback worker")?, queues, policy)
             .prefetch(config.reversal.prefetch)
-            .concurrency(config.reversal.concurrency)
+            .concurrency(concurrency)
             .job_timeout(JOB_TIMEOUT)
             .drain_timeout(DRAIN))
     };

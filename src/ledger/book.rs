@@ -11,7 +11,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::LedgerError;
-use super::db::{Graces, lock_payment_refs, rowset};
+use super::db::rowset::{self, Writes};
+use super::db::{Graces, lock_payments};
 use super::events::Source;
 use super::history::{self, Note};
 use super::outbox::{self, OUTBOX_CHANNEL};
@@ -99,28 +100,24 @@ impl Book {
         let known_events = known_events(txn, &reads.events).await?;
         let mut names = reads.names;
         let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
-        if !claim_refs.is_empty() {
-            let known = rowset::select::<_, claim::Model>(txn, "reference IN {texts}", &[], &claim_refs).await?;
-            names.extend(known.iter().flat_map(claim::Model::names).map(ToOwned::to_owned));
-        }
-        let name_list: Vec<&str> = names.iter().map(String::as_str).collect();
-        lock_payment_refs(txn, &name_list).await?;
+        lock_payments(txn, &mut names, &claim_refs).await?;
 
-        let (mut payments, mut claims) = (Vec::new(), Vec::new());
+        let (mut payments, mut claims) = (Vec::<payment::Model>::new(), Vec::<claim::Model>::new());
         if !names.is_empty() {
-            payments = rowset::select(txn, "payment_ref IN {texts}", &[], &name_list).await?;
             let of_names = "reference IN {texts} OR payment_ref IN {texts} OR charge_ref IN {texts}";
-            let texts: Vec<&str> = name_list.iter().chain(&claim_refs).copied().collect();
-            claims = rowset::select::<_, claim::Model>(txn, of_names, &[], &texts).await?;
+            let texts: Vec<&str> = names.iter().map(String::as_str).chain(claim_refs).collect();
+            (payments, claims) = rowset::select_both(txn, ("payment_ref IN {texts}", of_names), &[], &texts).await?;
         }
         let payment_ids: Vec<Uuid> = payments.iter().map(|row: &payment::Model| row.id).collect();
         let transfers = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
         let transfer_ids: Vec<Uuid> = transfers.iter().map(|row| row.id).collect();
-        let (mut reversals, mut calls) = (Vec::new(), Vec::new());
+        let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
         if !transfer_ids.is_empty() {
-            reversals = rowset::select(txn, "transfer_id IN {ids}", &transfer_ids, &[]).await?;
-            let ids = transfer_ids.into_iter().chain(reversals.iter().map(|row: &reversal::Model| row.id));
-            calls = rowset::select(txn, "id IN {ids}", &ids.collect::<Vec<_>>(), &[]).await?;
+            let of_transfers = "transfer_id IN {ids}";
+            let owed =
+                rowset::within(txn.get_database_backend(), "SELECT id FROM reversals WHERE transfer_id IN {ids}");
+            let calls_of = format!("id IN {{ids}} OR id {owed}");
+            (reversals, calls) = rowset::select_both(txn, (of_transfers, &calls_of), &transfer_ids, &[]).await?;
         }
         if !reads.calls.is_empty() {
             // Whether something is owed at all depends on the claim.
@@ -348,40 +345,49 @@ impl Book {
         self.move_transfer(id, event, note, |row| row.amount_reversed = amount_reversed)
     }
 
-    /// Writes what is new and what has changed, and returns how many jobs there are for the relay.
-    pub(super) async fn write(self, txn: &DatabaseTransaction) -> Result<usize, LedgerError> {
-        rowset::insert(txn, &self.events.iter().collect::<Vec<_>>()).await?;
-        rowset::insert(txn, &self.payments.added()).await?;
-        write_table(txn, &self.transfers, transfer::Column::Status).await?;
-        write_table(txn, &self.claims, claim::Column::Status).await?;
-        write_table(txn, &self.reversals, reversal::Column::Status).await?;
-        write_table(txn, &self.calls, call::Column::Version).await?;
-        rowset::insert(txn, &self.history.iter().collect::<Vec<_>>()).await?;
-        rowset::insert(txn, &self.jobs.iter().collect::<Vec<_>>()).await?;
-        if !self.jobs.is_empty() && txn.get_database_backend() == DbBackend::Postgres {
+    /// Writes what is new and what has changed, and returns the jobs for the relay. Until `lease` they belong to the one of
+    /// this process; without, every relay is told of them.
+    pub(super) async fn write(
+        mut self,
+        txn: &DatabaseTransaction,
+        lease: Option<DateTime<Utc>>,
+    ) -> Result<Vec<outbox_table::Model>, LedgerError> {
+        for job in self.jobs.iter_mut().filter(|_| lease.is_some()) {
+            (job.claimed_until, job.attempts) = (lease, 1);
+        }
+        let mut writes = Writes::new(txn);
+        writes.insert(&self.events)?;
+        writes.insert(self.payments.added())?;
+        write_table(&mut writes, &self.transfers, transfer::Column::Status)?;
+        write_table(&mut writes, &self.claims, claim::Column::Status)?;
+        write_table(&mut writes, &self.reversals, reversal::Column::Status)?;
+        write_table(&mut writes, &self.calls, call::Column::Version)?;
+        writes.insert(&self.history)?;
+        writes.insert(&self.jobs)?;
+        if !writes.run(txn).await? {
+            return Err(LedgerError::Retry);
+        }
+        let announce = lease.is_none() && !self.jobs.is_empty();
+        if announce && txn.get_database_backend() == DbBackend::Postgres {
             let notify = "SELECT pg_notify($1, '')";
             let notify = Statement::from_sql_and_values(DbBackend::Postgres, notify, [OUTBOX_CHANNEL.into()]);
             txn.execute_raw(notify).await?;
         }
-        Ok(self.jobs.len())
+        Ok(self.jobs)
     }
 }
 
 /// Inserts the new rows, and overwrites the changed ones where `guard` is as it was loaded.
-async fn write_table<M>(
-    txn: &DatabaseTransaction,
+fn write_table<M>(
+    writes: &mut Writes,
     table: &Table<M>,
     guard: <M::Entity as sea_orm::EntityTrait>::Column,
-) -> Result<(), LedgerError>
+) -> Result<(), DbErr>
 where
     M: ModelTrait + Serialize + PartialEq,
 {
-    rowset::insert(txn, &table.added()).await?;
-    let changed = table.changed();
-    if rowset::update(txn, guard, &changed).await? != changed.len() as u64 {
-        return Err(LedgerError::Retry);
-    }
-    Ok(())
+    writes.insert(table.added())?;
+    writes.update(guard, &table.changed())
 }
 
 async fn known_events(
@@ -408,7 +414,8 @@ async fn transfers(
         conditions.push("payment_id IN {ids}".to_owned());
     }
     if !calls.is_empty() {
-        let of_reversals = rowset::within(txn.get_database_backend(), "SELECT transfer_id FROM reversals WHERE id IN {ids}");
+        let of_reversals =
+            rowset::within(txn.get_database_backend(), "SELECT transfer_id FROM reversals WHERE id IN {ids}");
         conditions.push(format!("id IN {{ids}} OR id {of_reversals}"));
     }
     if !stripe_ids.is_empty() {

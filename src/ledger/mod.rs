@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
-use tokio::sync::Notify;
 
 use calls::{Loader, Report};
 use claims::Received;
@@ -38,6 +37,7 @@ pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, Refu
 pub use history::Note;
 pub use input::FieldProblem;
 pub(crate) use input::MAX_TRANSFERS;
+pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
@@ -79,7 +79,7 @@ impl Ledger {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
         let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
-        let store = Store { db, writer, relay_db, outbox_wake: Arc::new(Notify::new()), graces };
+        let store = Store { db, writer, relay_db, handoff: Arc::default(), graces };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }
@@ -139,8 +139,8 @@ impl Ledger {
         &self.store.relay_db
     }
 
-    /// Is woken after every commit in this process that put a job into the outbox.
-    pub(crate) fn outbox_wake(&self) -> &Arc<Notify> {
-        &self.store.outbox_wake
+    /// What this process has committed for its relay.
+    pub(crate) fn handoff(&self) -> &Arc<Handoff> {
+        &self.store.handoff
     }
 }

@@ -6,9 +6,9 @@
 pub(super) mod payment {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "payments")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -29,11 +29,11 @@ pub(super) mod payment {
 pub(super) mod transfer {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::status::TransferStatus;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "seller_transfers")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -64,12 +64,12 @@ pub(super) mod transfer {
 pub(super) mod claim {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::events::{ClaimKind, Source};
     use crate::ledger::status::ClaimStatus;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "claims")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -106,11 +106,11 @@ pub(super) mod claim {
 pub(super) mod reversal {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::status::ReversalStatus;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "reversals")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -136,12 +136,12 @@ pub(super) mod reversal {
 pub(super) mod call {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::status::{CallKind, CallState};
 
     /// A row of `calls`.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "calls")]
     pub struct Model {
         /// Also the id of the reversal, or of the transfer, that it is for.
@@ -193,11 +193,11 @@ pub(super) mod call {
 pub(super) mod webhook_event {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::events::Source;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "webhook_events")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -221,9 +221,9 @@ pub(super) mod webhook_event {
 pub(super) mod history {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "history")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -248,9 +248,9 @@ pub(super) mod history {
 pub(crate) mod outbox {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "outbox")]
     pub struct Model {
         /// Also the message's id on the broker.

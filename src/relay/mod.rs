@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use queues::{Broker, Message, PublishError, Publisher, Topology};
 use sea_orm::{DatabaseConnection, DbErr};
-use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use sweeper::Sweeper;
 
 use crate::ledger::schema::outbox;
-use crate::ledger::{Ledger, now};
+use crate::ledger::{Handoff, Ledger, now};
 
 /// Rows in one claim, all of them in flight on the broker together.
-const BATCH: u64 = 500;
+const BATCH: usize = 500;
 /// Before a row that the broker refused is tried again.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 /// Before the database is asked again after an error.
@@ -42,7 +42,7 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Relay {
     db: DatabaseConnection,
-    wake: Arc<Notify>,
+    handoff: Arc<Handoff>,
     broker: Broker,
     publisher: Publisher,
     routes: Vec<Route>,
@@ -53,13 +53,13 @@ impl Relay {
     /// A relay for the ledger's outbox. `fallback` is how often it looks when nothing wakes it.
     #[must_use]
     pub fn new(ledger: &Ledger, broker: Broker, publisher: Publisher, routes: Vec<Route>, fallback: Duration) -> Self {
-        let (db, wake) = (ledger.relay_db().clone(), Arc::clone(ledger.outbox_wake()));
-        Self { db, wake, broker, publisher, routes, fallback }
+        let (db, handoff) = (ledger.relay_db().clone(), Arc::clone(ledger.handoff()));
+        Self { db, handoff, broker, publisher, routes, fallback }
     }
 
     /// Runs until `stop`. What is in flight then is still confirmed and marked.
     pub async fn run(self, stop: CancellationToken) {
-        let listening = listen::listen(&self.db, Arc::clone(&self.wake));
+        let listening = listen::listen(&self.db, &self.handoff);
         tokio::select! {
             () = self.publish_for_ever(&stop) => {}
             () = listening => {}
@@ -75,16 +75,25 @@ impl Relay {
                 connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() { return },
             }
             self.declare().await;
+            self.handoff.set_open(true);
+            let mut look_at = Instant::now();
             while !stop.is_cancelled() && self.is_connected() {
+                if look_at <= Instant::now() {
+                    look_at = Instant::now() + self.publish_claimed(stop).await;
+                }
                 // A commit between this look and the wait leaves its wake-up behind, and ends the wait at once.
-                let idle = self.publish_all(stop).await;
+                look_at = look_at.min(self.publish_handed().await);
                 tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep(idle) => {}
+                    () = stop.cancelled() => {}
+                    () = self.handoff.handed() => {}
+                    () = self.handoff.committed() => look_at = Instant::now(),
+                    () = tokio::time::sleep_until(look_at) => {}
                     _ = state.wait_for(|state| !state.is_connected()) => {}
                 }
             }
+            self.handoff.set_open(false);
+            // What can't be published any more is given back.
+            self.publish_handed().await;
         }
     }
 
@@ -92,10 +101,27 @@ impl Relay {
         self.publisher.state().borrow().is_connected()
     }
 
-    /// Publishes until nothing is left to claim, and returns how long to wait if nothing wakes the relay before.
-    async fn publish_all(&self, stop: &CancellationToken) -> Duration {
+    /// Publishes what this process has committed, and returns when the table must be looked at because of it.
+    async fn publish_handed(&self) -> Instant {
+        let mut look_at = Instant::now() + self.fallback;
+        loop {
+            let rows = self.handoff.take(BATCH);
+            if rows.is_empty() {
+                return look_at;
+            }
+            match self.publish(rows).await {
+                Ok(true) => {}
+                Ok(false) => look_at = look_at.min(Instant::now() + PAUSE_AFTER_REFUSAL),
+                // They were published, but not marked: a claim finds them when their lease is over.
+                Err(error) => tracing::warn!(%error, "the outbox can't be marked; these jobs will be published again"),
+            }
+        }
+    }
+
+    /// Publishes until nothing is left to claim, and returns how long to wait before looking again if nothing wakes the relay.
+    async fn publish_claimed(&self, stop: &CancellationToken) -> Duration {
         while !stop.is_cancelled() && self.is_connected() {
-            match self.publish_batch().await {
+            match self.claim_and_publish().await {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
@@ -112,10 +138,15 @@ impl Relay {
         }
     }
 
-    /// Publishes one batch and returns how many rows it had claimed.
-    async fn publish_batch(&self) -> Result<usize, DbErr> {
-        let rows = store::claim(&self.db, BATCH).await?;
+    async fn claim_and_publish(&self) -> Result<usize, DbErr> {
+        let rows = store::claim(&self.db, BATCH as u64).await?;
         let claimed = rows.len();
+        self.publish(rows).await?;
+        Ok(claimed)
+    }
+
+    /// Publishes rows that belong to this relay. Whether the broker took them all.
+    async fn publish(&self, rows: Vec<outbox::Model>) -> Result<bool, DbErr> {
         let (mut messages, mut known, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match self.message(&row) {
@@ -141,10 +172,10 @@ impl Relay {
             if refused.iter().any(|(_, error)| matches!(error, PublishError::Returned { .. })) {
                 self.declare().await;
             }
-        } else if claimed > 0 {
+        } else if !ids.is_empty() {
             tracing::debug!(confirmed = confirmed.len(), "jobs published");
         }
-        Ok(claimed)
+        Ok(refused.is_empty() && unknown.is_empty())
     }
 
     fn message(&self, row: &outbox::Model) -> Option<Message> {

@@ -51,7 +51,7 @@ impl Limiter {
     /// Waits for this call's turn, however long.
     pub async fn turn(&self) {
         if let Ok(slot) = self.take(Duration::MAX) {
-            tokio::time::sleep_until(slot).await;
+            sleep_until(slot).await;
         }
     }
 
@@ -60,7 +60,7 @@ impl Limiter {
     /// # Errors
     /// How far away it is. It is then left to others.
     pub async fn turn_within(&self, patience: Duration) -> Result<(), Duration> {
-        tokio::time::sleep_until(self.take(patience)?).await;
+        sleep_until(self.take(patience)?).await;
         Ok(())
     }
 
@@ -100,6 +100,13 @@ impl Limiter {
     // A panic while the lock is held can't leave the three numbers in a bad state.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A timer rounds up to the next millisecond, also a time that has come already.
+async fn sleep_until(slot: Instant) {
+    if slot > Instant::now() {
+        tokio::time::sleep_until(slot).await;
     }
 }
 

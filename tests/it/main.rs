@@ -30,6 +30,7 @@ mod openapi;
 mod overtaken;
 mod parked;
 mod partial_refunds;
+mod plans;
 mod reconcile;
 mod refund_failures;
 mod refunds_by_charge;

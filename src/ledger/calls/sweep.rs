@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, Query
 use uuid::Uuid;
 
 use super::Call;
-use crate::ledger::db::rowset;
+use crate::ledger::db::rowset::{self, Writes};
 use crate::ledger::history::{self, Note};
 use crate::ledger::schema::{call, outbox as outbox_table, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus};
@@ -60,8 +60,6 @@ impl Ledger {
                 Call { sweep_after, sweep_count: i32::saturating_add(row.sweep_count, 1), ..row.clone() }
             })
             .collect();
-        rowset::update(&txn, C::Version, &lost.iter().zip(&swept).collect::<Vec<_>>()).await?;
-
         let ids: Vec<Uuid> = lost.iter().map(|row| row.id).collect();
         let mut statuses = HashMap::new();
         if kind == CallKind::Create {
@@ -74,11 +72,15 @@ impl Ledger {
             let status = statuses.get(id).cloned().unwrap_or_else(|| ReversalStatus::Pending.to_string());
             history::row(kind.entity().to_owned(), *id, Some(status.clone()), status, &note, at)
         };
-        rowset::insert(&txn, &ids.iter().map(remark).collect::<Vec<_>>().iter().collect::<Vec<_>>()).await?;
         let jobs: Vec<_> = swept.iter().map(|call| outbox::row(call, None, at)).collect();
-        rowset::insert(&txn, &jobs.iter().collect::<Vec<_>>()).await?;
-        self.store.commit(txn, jobs.len()).await?;
-        Ok(jobs.len())
+        let mut writes = Writes::new(&txn);
+        writes.update(C::Version, &lost.iter().zip(&swept).collect::<Vec<_>>())?;
+        writes.insert(&ids.iter().map(remark).collect::<Vec<_>>())?;
+        writes.insert(&jobs)?;
+        writes.run(&txn).await?;
+        let swept = jobs.len();
+        self.store.commit(txn, jobs).await?;
+        Ok(swept)
     }
 }
 

@@ -3,6 +3,7 @@
 mod batch;
 pub(in crate::ledger) mod rowset;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
-use tokio::sync::Notify;
+use serde_json::json;
 
 pub(super) use batch::{Batcher, Change};
 
 use super::LedgerError;
+use super::outbox::Handoff;
+use super::schema::{claim, outbox};
 use super::status::CallKind;
 
 /// The relay publishes one batch at a time, and listens.
@@ -25,7 +28,8 @@ const RELAY_CONNECTIONS: u32 = 3;
 const WRITER_CONNECTIONS: u32 = 8;
 /// PostgreSQL keeps the plan of a prepared statement. One made while a table is empty reads the whole table for ever after,
 /// unless told that every statement goes by an index.
-const BY_INDEX: [(&str, &str); 3] = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 /// Serializes migrations that several processes start at once. Any number that nothing else uses.
 const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
 
@@ -37,7 +41,7 @@ pub(super) struct Store {
     /// For transactions and for what looks rows up by their keys. On SQLite the same.
     pub(super) writer: DatabaseConnection,
     pub(super) relay_db: DatabaseConnection,
-    pub(super) outbox_wake: Arc<Notify>,
+    pub(super) handoff: Arc<Handoff>,
     pub(super) graces: Graces,
 }
 
@@ -62,12 +66,10 @@ impl Store {
         Ok(begin(&self.writer).await?)
     }
 
-    /// Commits, and wakes the relay if `jobs` were put into the outbox.
-    pub(super) async fn commit(&self, txn: DatabaseTransaction, jobs: usize) -> Result<(), LedgerError> {
+    /// Commits, and hands `jobs`, which were put into the outbox, to the relay.
+    pub(super) async fn commit(&self, txn: DatabaseTransaction, jobs: Vec<outbox::Model>) -> Result<(), LedgerError> {
         txn.commit().await?;
-        if jobs > 0 {
-            self.outbox_wake.notify_one();
-        }
+        self.handoff.hand(jobs);
         Ok(())
     }
 }
@@ -94,9 +96,9 @@ pub(super) async fn connect_writer(url: &str, db: &DatabaseConnection) -> Result
 /// found out again after a power cut, by publishing it once more.
 pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(url, RELAY_CONNECTIONS);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
-        postgres.options(BY_INDEX).options([("synchronous_commit", "off")])
-    });
+    options
+        .connect_lazy(true)
+        .map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX).options([("synchronous_commit", "off")]));
     Database::connect(options).await
 }
 
@@ -130,15 +132,33 @@ pub(crate) async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction
     .await
 }
 
-/// Holds off every other transaction that names one of these payments until this one ends, also before the payments' rows
-/// exist. On SQLite there is one writer anyway.
-pub(super) async fn lock_payment_refs(txn: &DatabaseTransaction, names: &[&str]) -> Result<(), DbErr> {
-    if txn.get_database_backend() == DbBackend::Postgres && !names.is_empty() {
-        // In the order of the locks themselves: two transactions never wait for each other.
-        let lock = "SELECT count(pg_advisory_xact_lock(key)) FROM (SELECT DISTINCT hashtextextended(name, 0) AS key
-            FROM jsonb_array_elements_text($1::jsonb) AS name ORDER BY key) AS keys";
-        let names = serde_json::json!(names).to_string();
-        txn.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [names.into()])).await?;
+/// Holds off every other transaction that names one of these payments, or of those of the claims with these references,
+/// until this one ends, also before the payments' rows exist. Adds the latter to `names`. On SQLite there is one writer
+/// anyway.
+pub(super) async fn lock_payments(
+    txn: &DatabaseTransaction,
+    names: &mut BTreeSet<String>,
+    claim_refs: &[&str],
+) -> Result<(), DbErr> {
+    if names.is_empty() && claim_refs.is_empty() {
+        return Ok(());
+    }
+    if txn.get_database_backend() != DbBackend::Postgres {
+        let known = rowset::select::<_, claim::Model>(txn, "reference IN {texts}", &[], claim_refs).await?;
+        names.extend(known.iter().flat_map(claim::Model::names).map(ToOwned::to_owned));
+        return Ok(());
+    }
+    // In the order of the locks themselves: two transactions never wait for each other.
+    let lock = "WITH known AS (SELECT payment_ref, charge_ref FROM claims
+            WHERE reference = ANY (ARRAY(SELECT jsonb_array_elements_text($2::jsonb)))),
+        names AS MATERIALIZED (SELECT jsonb_array_elements_text($1::jsonb) AS name
+            UNION SELECT payment_ref FROM known UNION SELECT charge_ref FROM known WHERE charge_ref IS NOT NULL),
+        keys AS (SELECT DISTINCT hashtextextended(name, 0) AS key FROM names ORDER BY key)
+        SELECT (SELECT count(pg_advisory_xact_lock(key)) FROM keys) AS locks, (SELECT jsonb_agg(name) FROM names) AS names";
+    let values = [json!(names).to_string().into(), json!(claim_refs).to_string().into()];
+    let row = txn.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, values)).await?;
+    if let Some(row) = row {
+        names.extend(rowset::json_rows::<String>(&row, "names")?);
     }
     Ok(())
 }

@@ -5,61 +5,124 @@
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityName, EntityTrait, FromQueryResult,
-    IdenStatic, Iterable, ModelTrait, Statement, Value,
+    IdenStatic, Iterable, ModelTrait, QueryResult, Statement, Value,
 };
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
 
-/// Inserts `rows`.
-pub(in crate::ledger) async fn insert<M>(txn: &DatabaseTransaction, rows: &[&M]) -> Result<(), DbErr>
-where
-    M: ModelTrait + Serialize,
-{
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let backend = txn.get_database_backend();
-    let (table, columns) = (M::Entity::default(), columns::<M>());
-    let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let source = recordset(backend, &columns);
-    let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {source} AS v", table.table_name());
-    txn.execute_raw(Statement::from_sql_and_values(backend, sql, [to_json(rows)?])).await?;
-    Ok(())
+/// What a transaction writes, in one statement on PostgreSQL: one round trip, however many tables.
+#[derive(Debug)]
+pub(in crate::ledger) struct Writes {
+    backend: DbBackend,
+    parts: Vec<Part>,
 }
 
-/// Overwrites the rows of these ids, each only while its column `guard` still has the value that the old row has.
-/// Returns how many were.
-pub(in crate::ledger) async fn update<M>(
-    txn: &DatabaseTransaction,
-    guard: <M::Entity as EntityTrait>::Column,
-    rows: &[(&M, &M)],
-) -> Result<u64, DbErr>
-where
-    M: ModelTrait + Serialize,
-{
-    if rows.is_empty() {
-        return Ok(0);
+#[derive(Debug)]
+struct Part {
+    /// With `$1` in the place of the rows.
+    sql: String,
+    rows: Value,
+    /// How many rows an update must find unchanged.
+    guarded: Option<u64>,
+}
+
+impl Writes {
+    /// For `txn`.
+    pub(in crate::ledger) fn new(txn: &DatabaseTransaction) -> Self {
+        Self { backend: txn.get_database_backend(), parts: Vec::new() }
     }
-    let backend = txn.get_database_backend();
-    let mut columns = columns::<M>();
-    let sets = columns.iter().filter(|(name, _)| *name != "id").map(|(name, _)| format!("{name} = v.{name}"));
-    let sets = sets.collect::<Vec<_>>().join(", ");
-    columns.push(("expected", kind(guard)));
-    let table = M::Entity::default();
-    let table = table.table_name();
-    let (source, guard) = (recordset(backend, &columns), guard.as_str());
-    let sql = format!(
-        "UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id AND {table}.{guard} = v.expected"
-    );
-    let mut objects = Vec::with_capacity(rows.len());
-    for (old, new) in rows {
-        let (old, mut new) = (to_value(old)?, to_value(new)?);
-        new["expected"] = old[guard].clone();
-        objects.push(new);
+
+    /// Inserts `rows`.
+    pub(in crate::ledger) fn insert<'a, M>(&mut self, rows: impl IntoIterator<Item = &'a M>) -> Result<(), DbErr>
+    where
+        M: ModelTrait + Serialize + 'a,
+    {
+        let rows: Vec<&M> = rows.into_iter().collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (table, columns) = (M::Entity::default(), columns::<M>());
+        let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let source = recordset(self.backend, &columns);
+        let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {source} AS v", table.table_name());
+        self.parts.push(Part { sql, rows: to_json(&rows)?, guarded: None });
+        Ok(())
     }
-    let done = txn.execute_raw(Statement::from_sql_and_values(backend, sql, [to_json(&objects)?])).await?;
-    Ok(done.rows_affected())
+
+    /// Overwrites the rows of these ids, each only while its column `guard` still has the value that the old row has.
+    pub(in crate::ledger) fn update<M>(
+        &mut self,
+        guard: <M::Entity as EntityTrait>::Column,
+        rows: &[(&M, &M)],
+    ) -> Result<(), DbErr>
+    where
+        M: ModelTrait + Serialize,
+    {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut columns = columns::<M>();
+        let sets = columns.iter().filter(|(name, _)| *name != "id").map(|(name, _)| format!("{name} = v.{name}"));
+        let sets = sets.collect::<Vec<_>>().join(", ");
+        columns.push(("expected", kind(guard)));
+        let table = M::Entity::default();
+        let table = table.table_name();
+        let (source, guard) = (recordset(self.backend, &columns), guard.as_str());
+        let sql = format!(
+            "UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id AND {table}.{guard} = v.expected"
+        );
+        let mut objects = Vec::with_capacity(rows.len());
+        for (old, new) in rows {
+            let (old, mut new) = (to_value(old)?, to_value(new)?);
+            new["expected"] = old[guard].clone();
+            objects.push(new);
+        }
+        self.parts.push(Part { sql, rows: to_json(&objects)?, guarded: Some(rows.len() as u64) });
+        Ok(())
+    }
+
+    /// Writes it all. False when a guarded row has changed meanwhile: the transaction must then be rolled back.
+    pub(in crate::ledger) async fn run(self, txn: &DatabaseTransaction) -> Result<bool, DbErr> {
+        match self.backend {
+            DbBackend::Postgres => self.run_together(txn).await,
+            _ => self.run_one_by_one(txn).await,
+        }
+    }
+
+    /// The parts do not see each other's changes, which they need not: each row is written once.
+    async fn run_together(self, txn: &DatabaseTransaction) -> Result<bool, DbErr> {
+        if self.parts.is_empty() {
+            return Ok(true);
+        }
+        let (mut with, mut counts, mut expected, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (part, number) in self.parts.into_iter().zip(1..) {
+            let sql = part.sql.replace("$1", &format!("${number}"));
+            let returning = if part.guarded.is_some() { " RETURNING 1" } else { "" };
+            with.push(format!("w{number} AS ({sql}{returning})"));
+            values.push(part.rows);
+            if let Some(guarded) = part.guarded {
+                counts.push(format!("(SELECT count(*) FROM w{number})"));
+                expected.push(guarded);
+            }
+        }
+        let sql = format!("WITH {} SELECT jsonb_build_array({}) AS counts", with.join(", "), counts.join(", "));
+        let row = txn.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+        let counts = row.map(|row| row.try_get("", "counts")).transpose()?;
+        Ok(counts == Some(json!(expected)))
+    }
+
+    async fn run_one_by_one(self, txn: &DatabaseTransaction) -> Result<bool, DbErr> {
+        for part in self.parts {
+            let statement = Statement::from_sql_and_values(self.backend, part.sql, [part.rows]);
+            let written = txn.execute_raw(statement).await?.rows_affected();
+            if part.guarded.is_some_and(|guarded| guarded != written) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The rows of `M` for which `condition` holds. In it `{ids}` stands for the set of `ids`, and `{texts}` for that of `texts`.
@@ -77,6 +140,37 @@ where
     let sql = format!("SELECT * FROM {} WHERE {condition}", table.table_name());
     let rows = db.query_all_raw(in_sets(db.get_database_backend(), &sql, ids, texts)).await?;
     rows.iter().map(|row| M::from_query_result(row, "")).collect()
+}
+
+/// The rows of `A` and of `B` for which the conditions hold, as of one moment on PostgreSQL. Sets as in [`select`].
+pub(in crate::ledger) async fn select_both<A, B>(
+    txn: &DatabaseTransaction,
+    (of_a, of_b): (&str, &str),
+    ids: &[Uuid],
+    texts: &[&str],
+) -> Result<(Vec<A>, Vec<B>), DbErr>
+where
+    A: ModelTrait + FromQueryResult + DeserializeOwned,
+    B: ModelTrait + FromQueryResult + DeserializeOwned,
+{
+    let backend = txn.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok((select(txn, of_a, ids, texts).await?, select(txn, of_b, ids, texts).await?));
+    }
+    let list =
+        |table: &str, condition: &str| format!("(SELECT jsonb_agg(to_jsonb(t)) FROM {table} t WHERE {condition})");
+    let (a, b) = (A::Entity::default(), B::Entity::default());
+    let sql = format!("SELECT {} AS a, {} AS b", list(a.table_name(), of_a), list(b.table_name(), of_b));
+    let row = txn.query_one_raw(in_sets(backend, &sql, ids, texts)).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("a query of two lists had no answer".to_owned()))?;
+    Ok((json_rows(&row, "a")?, json_rows(&row, "b")?))
+}
+
+/// The list in `column`, null for an empty one.
+pub(super) fn json_rows<M: DeserializeOwned>(row: &QueryResult, column: &str) -> Result<Vec<M>, DbErr> {
+    let rows: Option<serde_json::Value> = row.try_get("", column)?;
+    let rows = rows.map(serde_json::from_value).transpose();
+    Ok(rows.map_err(|error| DbErr::Json(error.to_string()))?.unwrap_or_default())
 }
 
 /// `sql` with the sets in the places of `{ids}` and `{texts}`.

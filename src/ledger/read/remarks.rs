@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::ledger::calls::Call;
-use crate::ledger::db::rowset;
+use crate::ledger::db::rowset::{self, Writes};
 use crate::ledger::history::{self, Note};
-use crate::ledger::schema::{history as history_table, reversal, transfer};
+use crate::ledger::schema::{reversal, transfer};
 use crate::ledger::status::CallKind;
 use crate::ledger::time::now;
 use crate::ledger::{Ledger, LedgerError};
@@ -44,7 +44,9 @@ impl Ledger {
             .ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_string() })?;
         let row = history::row(kind.entity().to_owned(), id, Some(status.clone()), status, note, now());
         let txn = self.store.begin().await?;
-        rowset::insert::<history_table::Model>(&txn, &[&row]).await?;
-        self.store.commit(txn, 0).await
+        let mut writes = Writes::new(&txn);
+        writes.insert([&row])?;
+        writes.run(&txn).await?;
+        self.store.commit(txn, Vec::new()).await
     }
 }
