@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::{ApiState, Tokens};
-use crate::ledger::{CREATE_TRANSFER, Ledger, REVERSE_TRANSFER};
-use crate::relay::{Relay, Route, Sweeper};
+use crate::ledger::Ledger;
+use crate::relay::{Relay, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
 pub use parts::{broker, connect_ledger, create_ledger, retry_policy, topologies, transfer_retry_policy};
-use parts::{check_queues, listen, open_ledger, server, watching_server, workers};
+use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -98,8 +98,7 @@ impl App {
     /// As [`Self::build`].
     pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
         let ledger = open_ledger(config, role).await?;
-        let topologies = topologies(config)?;
-        check_queues(config, &topologies).await?;
+        check_queues(config, &topologies(config)?).await?;
 
         let address = match role {
             Role::All | Role::Serve => Some(config.http_addr),
@@ -120,11 +119,7 @@ impl App {
         if role != Role::Worker {
             let broker = broker(config, "clawback relay")?;
             let publisher = Publisher::start(&broker);
-            let [reversals, transfers] = topologies;
-            let routes = vec![
-                Route { kind: REVERSE_TRANSFER, topology: reversals },
-                Route { kind: CREATE_TRANSFER, topology: transfers },
-            ];
+            let routes = routes(config)?;
             let interval = config.reversal.check_interval;
             let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
             let sweeper = Sweeper::new(app.ledger.clone(), interval, config.transfer_retry.check_interval);

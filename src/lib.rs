@@ -11,6 +11,7 @@ pub mod http;
 pub mod ledger;
 pub mod operator;
 pub mod reconcile;
+mod reference;
 pub mod relay;
 pub mod stripe;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 //! Ends with exit code 0 only if Clawback's ledger and the simulator's own ledger agree.
 #![expect(clippy::print_stdout, reason = "telling is what it is for")]
 
+mod discovery;
 mod story;
 mod watch;
 mod webhook;
@@ -93,7 +94,7 @@ async fn play(http: &reqwest::Client, api: &str, stripe: &Sim) -> Result<()> {
         bail!("the transfers ended as {statuses:?}, which is not how this story goes");
     }
     println!("\n   They agree. {}", story::moral(&management()));
-    Ok(())
+    discovery::play(http, api, stripe).await
 }
 
 async fn start(amqp_url: &str, database_url: &str, stripe: &str, keep: bool) -> Result<App> {

@@ -11,6 +11,7 @@ const UP: &[&str] = &[
         payment_ref text NOT NULL UNIQUE,
         amount bigint NOT NULL CHECK (amount > 0),
         currency text NOT NULL CHECK (length(currency) = 3),
+        found_at_stripe boolean NOT NULL DEFAULT FALSE,
         created_at timestamptz NOT NULL
     )",
     // `position` is the transfer's place in its payment, from 0: with `payment_ref` it names a transfer that has no Stripe
@@ -53,10 +54,12 @@ const UP: &[&str] = &[
         provider_created_at timestamptz,
         failed_at timestamptz,
         attention text,
+        lookup_id uuid,
         created_at timestamptz NOT NULL,
         matched_at timestamptz,
         UNIQUE (kind, source, reference),
-        CHECK (status <> 'matched' OR (payment_id IS NOT NULL AND matched_at IS NOT NULL))
+        CHECK (status <> 'matched' OR (payment_id IS NOT NULL AND matched_at IS NOT NULL)),
+        CHECK (lookup_id IS NULL OR status IN ('nothing_to_reverse', 'failed'))
     )",
     "CREATE INDEX claims_by_payment ON claims (payment_id)",
     "CREATE INDEX claims_by_reference ON claims (reference)",
@@ -86,7 +89,7 @@ const UP: &[&str] = &[
     // What Stripe must do, and how far that is. A call has the id of the row that it is for.
     "CREATE TABLE calls (
         id uuid PRIMARY KEY,
-        kind text NOT NULL CHECK (kind IN ('reverse', 'create')),
+        kind text NOT NULL CHECK (kind IN ('reverse', 'create', 'look_up')),
         version bigint NOT NULL CHECK (version > 0),
         state text NOT NULL CHECK (state IN ('waiting', 'open', 'done', 'failed', 'called_off')),
         attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
@@ -107,13 +110,24 @@ const UP: &[&str] = &[
     )",
     "CREATE INDEX calls_to_sweep ON calls (sweep_after) WHERE state = 'open'",
     "CREATE INDEX calls_by_accepted_id ON calls (accepted_id) WHERE accepted_id IS NOT NULL",
+    // What Stripe is asked about, once for each subject; asking again opens its call again.
+    "CREATE TABLE lookups (
+        id uuid PRIMARY KEY,
+        subject text NOT NULL CHECK (subject IN ('refunds_of_charge', 'refund', 'dispute', 'payment', 'transfer')),
+        reference text NOT NULL,
+        event_id uuid,
+        result text,
+        created_at timestamptz NOT NULL,
+        updated_at timestamptz NOT NULL,
+        UNIQUE (reference, subject)
+    )",
     "CREATE TABLE webhook_events (
         id uuid PRIMARY KEY,
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
         event_id text NOT NULL,
         event_type text NOT NULL,
         object_id text,
-        outcome text NOT NULL CHECK (outcome IN ('accepted', 'unmatched', 'duplicate', 'ignored')),
+        outcome text NOT NULL CHECK (outcome IN ('accepted', 'unmatched', 'duplicate', 'ignored', 'looking_up')),
         detail text,
         received_at timestamptz NOT NULL,
         UNIQUE (event_id, source)
@@ -137,7 +151,7 @@ const UP: &[&str] = &[
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
     "CREATE TABLE history (
         id uuid PRIMARY KEY,
-        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal')),
+        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup')),
         entity_id uuid NOT NULL,
         from_status text,
         to_status text NOT NULL,
@@ -154,6 +168,7 @@ const DOWN: &[&str] = &[
     "DROP TABLE history",
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
+    "DROP TABLE lookups",
     "DROP TABLE calls",
     "DROP TABLE reversals",
     "DROP TABLE claims",

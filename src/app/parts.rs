@@ -17,8 +17,9 @@ use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, Ledger, LedgerOptions};
+use crate::relay::Route;
 use crate::stripe;
-use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
+use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
 
 /// Connections to the database of one process. Batches need few.
 const MAX_CONNECTIONS: u32 = 20;
@@ -54,6 +55,7 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
     let options = LedgerOptions {
         reversal_grace: config.reversal.check_interval,
         creation_grace: config.transfer_retry.check_interval,
+        discovery: config.stripe.discovery,
         max_connections: MAX_CONNECTIONS,
     };
     Ledger::connect(url, options).await.context(NO_DATABASE)
@@ -104,7 +106,7 @@ pub fn broker(config: &Config, name: &str) -> Result<Broker> {
     Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")
 }
 
-/// How reversals are retried.
+/// How reversals and look-ups are retried.
 #[must_use]
 pub fn retry_policy(config: &Config) -> RetryPolicy {
     let reversal = &config.reversal;
@@ -118,17 +120,25 @@ pub fn transfer_retry_policy(config: &Config) -> RetryPolicy {
     RetryPolicy::new(retry.backoff_base, retry.backoff_max, retry.max_retries)
 }
 
-/// The queues of every job: of the reversals, and of the transfers to create.
+/// The queues of every kind of job.
 ///
 /// # Errors
 /// When a delay is one that no queue can have.
-pub fn topologies(config: &Config) -> Result<[Topology; 2]> {
-    let reversals = worker::topology(CallKind::Reverse, &retry_policy(config));
-    let transfers = worker::topology(CallKind::Create, &transfer_retry_policy(config));
-    Ok([
-        reversals.context("REVERSAL_BACKOFF_BASE and _MAX can't be used")?,
-        transfers.context("TRANSFER_RETRY_BACKOFF_BASE and _MAX can't be used")?,
-    ])
+pub fn topologies(config: &Config) -> Result<Vec<Topology>> {
+    CallKind::all().map(|kind| topology(config, kind)).collect()
+}
+
+fn topology(config: &Config, kind: CallKind) -> Result<Topology> {
+    let (policy, settings) = match kind {
+        CallKind::Reverse | CallKind::LookUp => (retry_policy(config), "REVERSAL_BACKOFF_BASE and _MAX"),
+        CallKind::Create => (transfer_retry_policy(config), "TRANSFER_RETRY_BACKOFF_BASE and _MAX"),
+    };
+    worker::topology(kind, &policy).with_context(|| format!("{settings} can't be used"))
+}
+
+/// Where the relay sends each kind of job.
+pub(super) fn routes(config: &Config) -> Result<Vec<Route>> {
+    CallKind::all().map(|kind| Ok(Route { kind: kind.job(), topology: topology(config, kind)? })).collect()
 }
 
 /// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
@@ -153,6 +163,7 @@ pub(super) fn server(config: &Config, api: ApiState) -> Router {
     let ingress = IngressState {
         ledger: api.ledger.clone(),
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
+        stripe_livemode: config.stripe.livemode(),
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
     http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()))
@@ -187,12 +198,12 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         breaker: Arc::clone(&breaker),
         policy: retry_policy(config),
         timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
+        parse: webhooks::stripe::content_of,
     };
-    let [reversal_queues, transfer_queues] = topologies(config)?;
     // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
     let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
-    let consumer = |queues: Topology, policy: RetryPolicy| -> Result<Worker> {
-        Ok(Worker::new(&broker(config, "clawback worker")?, queues, policy)
+    let consumer = |kind: CallKind, policy: RetryPolicy| -> Result<Worker> {
+        Ok(Worker::new(&broker(config, "clawback worker")?, topology(config, kind)?, policy)
             .prefetch(config.reversal.prefetch)
             .concurrency(concurrency)
             .job_timeout(JOB_TIMEOUT)
@@ -201,12 +212,14 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
     let limiter = Arc::clone(&caller.limiter);
     let mut consumers = Vec::new();
     if reversals {
-        let worker = consumer(reversal_queues, caller.policy)?;
+        let worker = consumer(CallKind::Reverse, caller.policy)?;
         consumers.push(worker.register::<ReverseTransfer, _>(caller.clone()));
+        let worker = consumer(CallKind::LookUp, caller.policy)?;
+        consumers.push(worker.register::<LookUp, _>(caller.clone()));
     }
     if creations {
         let policy = transfer_retry_policy(config);
-        let worker = consumer(transfer_queues, policy)?;
+        let worker = consumer(CallKind::Create, policy)?;
         consumers.push(worker.register::<CreateTransfer, _>(Caller { policy, ..caller }));
     }
     Ok(Some(Workers { consumers, breaker, limiter, stripe, probe_every: patience.probe_every }))

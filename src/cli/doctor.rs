@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
     after_help = "Each line is ok, a warning, or an error with what to do. Checks the configuration; the database, \
                         its migrations and clock, and what waits in the ledger; the broker, its version, feature \
                         flags, queues, consumers and parked jobs; and Stripe, the key, its mode, and the clock. \
-                        Nothing is changed: Stripe is asked for a list of one transfer.\n\n\
+                        Nothing is changed: Stripe is asked for a list of one transfer, \
+                        and of the webhook endpoints.\n\n\
                         --format json: {\"status\": \"ok\" | \"warning\" | \"error\", \"checks\": [{\"check\", \
                         \"status\", \"message\", \"remedy\"}]}; \"remedy\" is null where there is nothing to do.\n\n\
                         Examples:\n  \

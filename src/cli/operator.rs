@@ -58,7 +58,7 @@ pub(super) async fn ledger(config: &Config) -> Result<Ledger> {
 
 /// The operator's hands on this ledger and the broker.
 pub(super) fn hands(config: &Config, ledger: Ledger) -> Result<Operator> {
-    Ok(Operator::new(ledger, app::broker(config, "clawback operator")?, app::topologies(config)?.into()))
+    Ok(Operator::new(ledger, app::broker(config, "clawback operator")?, app::topologies(config)?))
 }
 
 /// What there is to say about the parked messages of a row that is tried again.

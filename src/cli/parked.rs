@@ -38,7 +38,7 @@ pub(super) enum ParkedCommand {
 /// Which of them.
 #[derive(Debug, Args)]
 struct Which {
-    /// Only this kind of job: reverse_transfer or create_transfer
+    /// Only this kind of job: reverse_transfer, create_transfer or look_up
     #[arg(long)]
     kind: Option<String>,
     /// Only those with this text in the reason why they were parked

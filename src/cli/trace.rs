@@ -18,11 +18,11 @@ use crate::config::Config;
                         trr_…            a reversal\n  \
                         evt_…            a webhook event\n  \
                         req_…            a Request-Id of Stripe's\n  \
-                        0199e2c4-…       Clawback's own id of a payment, refund, transfer or reversal\n\n\
+                        0199e2c4-…       Clawback's own id of a payment, refund, transfer, reversal or look-up\n\n\
                         Each entry has the time (UTC), what it is about, the change of status, who did it and why, and \
                         Stripe's Request-Id, which Stripe's support asks for. It all comes from the database; neither \
                         Stripe nor the broker is asked.\n\n\
-                        --format json prints {\"events\", \"payments\", \"refunds\", \"transfers\", \"reversals\"}; each \
+                        --format json prints {\"events\", \"payments\", \"refunds\", \"transfers\", \"reversals\", \"lookups\"}; each \
                         event has at, entity, entity_id, provider_id, from, to, actor, reason and stripe_request_id.\n\n\
                         Examples:\n  \
                         clawback trace re_3Qx4\n  \

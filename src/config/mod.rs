@@ -76,8 +76,6 @@ pub struct Config {
 pub struct ReservedConfig {
     /// `REFUNDS_SINCE`: refunds and disputes created earlier are held.
     pub refunds_since: Option<DateTime<Utc>>,
-    /// `STRIPE_DISCOVERY`: look up transfers of payments without a registration.
-    pub stripe_discovery: bool,
     /// `DISPUTE_POLICY`.
     pub dispute_policy: DisputePolicy,
     /// `REVERSE_ON_PENDING` is `insufficient_funds`: reverse for refunds that wait for the platform's balance.
@@ -121,6 +119,20 @@ pub struct StripeConfig {
     pub max_rps: u32,
     /// `STRIPE_WEBHOOK_SECRET`. Without it `POST /webhooks/stripe` answers 404.
     pub webhook_secret: Option<SecretList>,
+    /// `STRIPE_DISCOVERY`: look up the transfers of payments that nobody registered.
+    pub discovery: bool,
+}
+
+impl StripeConfig {
+    /// Whether the key is one of live mode; `None` where there is no key, or one of a form that is not known.
+    #[must_use]
+    pub fn livemode(&self) -> Option<bool> {
+        match self.api_key.as_ref()?.expose_secret().split('_').nth(1)? {
+            "live" => Some(true),
+            "test" => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// How transfers are reversed.
@@ -247,6 +259,7 @@ impl Config {
                 api_base: reader.require("STRIPE_API_BASE")?,
                 max_rps: reader.require("STRIPE_MAX_RPS")?,
                 webhook_secret: reader.get("STRIPE_WEBHOOK_SECRET"),
+                discovery: reader.require::<String>("STRIPE_DISCOVERY")? == "on",
             },
             hyperswitch_webhook_secret: reader.get("HYPERSWITCH_WEBHOOK_SECRET"),
             api_token: reader.get("API_TOKEN"),
@@ -275,7 +288,6 @@ impl Config {
             otlp_endpoint: reader.get("OTEL_EXPORTER_OTLP_ENDPOINT"),
             reserved: ReservedConfig {
                 refunds_since: reader.get("REFUNDS_SINCE"),
-                stripe_discovery: reader.require::<String>("STRIPE_DISCOVERY")? == "on",
                 dispute_policy: reader.require("DISPUTE_POLICY")?,
                 reverse_on_pending: reader.require::<String>("REVERSE_ON_PENDING")? == "insufficient_funds",
                 stripe_proxy: reader.secret("STRIPE_PROXY"),

@@ -89,7 +89,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Where `clawback worker` serves health and metrics; unset: it serves no HTTP"),
 
     row(Stripe, "STRIPE_API_KEY", Kind::Secret, "",
-        "The platform's secret key (sk_…), or a restricted key (rk_…) with read access to transfers, write access to transfers and reversals")
+        "The platform's secret key (sk_…), or a restricted key (rk_…) that may write transfers and read charges, payment intents, refunds and disputes")
         .needed_by(Part::Worker),
     row(Stripe, "STRIPE_API_BASE", Kind::Url(&["https", "http"]), "https://api.stripe.com",
         "Where Stripe's API is; only tests and the simulator change it"),
@@ -98,6 +98,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Stripe, "STRIPE_WEBHOOK_SECRET", Kind::Secrets, "",
         "Signing secrets (whsec_…) of the webhook endpoints, comma-separated; unset: POST /webhooks/stripe answers 404")
         .needed_by(Part::Server),
+
+    row(Stripe, "STRIPE_DISCOVERY", Kind::Choice(&["on", "off"]), "on",
+        "Whether Clawback looks up the transfers of payments that nobody registered, and registers them"),
 
     row(Api, "HYPERSWITCH_WEBHOOK_SECRET", Kind::Secrets, "",
         "Payment response hash keys of Hyperswitch profiles, comma-separated; unset: POST /webhooks/hyperswitch answers 404"),
@@ -148,8 +151,6 @@ pub(super) const SETTINGS: &[Setting] = &[
 
     row(Reserved, "REFUNDS_SINCE", Kind::Time, "",
         "Refunds and disputes created before this time are held; unset: the first set-up of the ledger"),
-    row(Reserved, "STRIPE_DISCOVERY", Kind::Choice(&["on", "off"]), "on",
-        "Whether Clawback looks up transfers at Stripe for payments without a registration"),
     row(Reserved, "DISPUTE_POLICY", Kind::Choice(&["off", "lost", "withdrawn"]), "off",
         "Which disputes reverse transfers: none, lost ones, or all with withdrawn funds"),
     row(Reserved, "REVERSE_ON_PENDING", Kind::Choice(&["off", "insufficient_funds"]), "off",

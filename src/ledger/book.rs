@@ -15,9 +15,10 @@ use super::db::rowset::{self, Writes};
 use super::db::{Graces, lock_payments};
 use super::events::Source;
 use super::history::{self, Note};
+use super::lookups::Subject;
 use super::outbox::{self, OUTBOX_CHANNEL};
 use super::schema::{
-    call, claim, history as history_table, outbox as outbox_table, payment, reversal, transfer, webhook_event,
+    call, claim, history as history_table, lookup, outbox as outbox_table, payment, reversal, transfer, webhook_event,
 };
 use super::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::now;
@@ -35,6 +36,9 @@ pub(super) struct Reads {
     pub(super) stripe_transfers: BTreeSet<String>,
     /// Calls, each with its transfer and all that belongs to that.
     pub(super) calls: BTreeSet<Uuid>,
+    /// Look-ups by what they are about, and by id, each with its call. `names` brings those of payments.
+    pub(super) lookups: BTreeSet<(Subject, String)>,
+    pub(super) lookup_ids: BTreeSet<Uuid>,
 }
 
 /// The rows of one table: as they were loaded, and as they are now.
@@ -81,11 +85,14 @@ pub(super) struct Book {
     /// When this transaction takes place.
     pub(super) now: DateTime<Utc>,
     pub(super) graces: Graces,
+    /// Whether payments that nobody registered are looked for at Stripe.
+    pub(super) discovery: bool,
     pub(super) payments: Table<payment::Model>,
     pub(super) transfers: Table<transfer::Model>,
     pub(super) claims: Table<claim::Model>,
     pub(super) reversals: Table<reversal::Model>,
     pub(super) calls: Table<call::Model>,
+    pub(super) lookups: Table<lookup::Model>,
     known_events: HashSet<(Source, String)>,
     locked_names: BTreeSet<String>,
     events: Vec<webhook_event::Model>,
@@ -96,7 +103,12 @@ pub(super) struct Book {
 
 impl Book {
     /// Loads what `reads` names, and takes the locks.
-    pub(super) async fn load(txn: &DatabaseTransaction, reads: Reads, graces: Graces) -> Result<Self, LedgerError> {
+    pub(super) async fn load(
+        txn: &DatabaseTransaction,
+        reads: Reads,
+        graces: Graces,
+        discovery: bool,
+    ) -> Result<Self, LedgerError> {
         let known_events = known_events(txn, &reads.events).await?;
         let mut names = reads.names;
         let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
@@ -110,14 +122,19 @@ impl Book {
         }
         let payment_ids: Vec<Uuid> = payments.iter().map(|row: &payment::Model| row.id).collect();
         let transfers = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
-        let transfer_ids: Vec<Uuid> = transfers.iter().map(|row| row.id).collect();
+        // One that is registered is not looked for any more.
+        let registered = |name: &str| payments.iter().any(|row| row.payment_ref == name);
+        let looked_for = names.iter().map(String::as_str).filter(|name| discovery && !registered(name));
+        let lookup_refs = reads.lookups.iter().map(|(_, reference)| reference.as_str()).chain(looked_for);
+        let lookups = lookups(txn, &reads.lookup_ids, &lookup_refs.collect::<Vec<_>>()).await?;
         let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
-        if !transfer_ids.is_empty() {
+        let ids: Vec<Uuid> = transfers.iter().map(|row| row.id).chain(lookups.iter().map(|row| row.id)).collect();
+        if !ids.is_empty() {
             let of_transfers = "transfer_id IN {ids}";
             let owed =
                 rowset::within(txn.get_database_backend(), "SELECT id FROM reversals WHERE transfer_id IN {ids}");
             let calls_of = format!("id IN {{ids}} OR id {owed}");
-            (reversals, calls) = rowset::select_both(txn, (of_transfers, &calls_of), &transfer_ids, &[]).await?;
+            (reversals, calls) = rowset::select_both(txn, (of_transfers, &calls_of), &ids, &[]).await?;
         }
         if !reads.calls.is_empty() {
             // Whether something is owed at all depends on the claim.
@@ -129,11 +146,13 @@ impl Book {
         Ok(Self {
             now: now(),
             graces,
+            discovery,
             payments: Table::of(payments, |row| row.id),
             transfers: Table::of(transfers, |row| row.id),
             claims: Table::of(claims, |row| row.id),
             reversals: Table::of(reversals, |row| row.id),
             calls: Table::of(calls, |row| row.id),
+            lookups: Table::of(lookups, |row| row.id),
             known_events,
             locked_names: names,
             events: Vec::new(),
@@ -284,6 +303,31 @@ impl Book {
         self.calls.rows.insert(row.id, row);
     }
 
+    /// Adds a look-up, whose call is put beside it.
+    pub(super) fn add_lookup(&mut self, row: lookup::Model, note: &Note) {
+        self.record("lookup", row.id, None, CallState::Open, note);
+        self.lookups.rows.insert(row.id, row);
+    }
+
+    /// Changes what is known of a look-up.
+    pub(super) fn keep_lookup(&mut self, row: lookup::Model) {
+        self.changes += 1;
+        self.lookups.rows.insert(row.id, row);
+    }
+
+    /// Records that a look-up's call has changed since `before`.
+    pub(super) fn lookup_moved(&mut self, before: &call::Model, note: &Note) {
+        let to = self.calls.get(before.id).map_or(before.state, |call| call.state);
+        self.record("lookup", before.id, Some(before.state.to_string()), to, note);
+    }
+
+    /// Puts a look-up's call, whose state is the look-up's status.
+    pub(super) fn move_lookup(&mut self, call: call::Model, note: &Note) {
+        let from = self.calls.get(call.id).map(|known| known.state.to_string());
+        self.record("lookup", call.id, from, call.state, note);
+        self.put_call(call);
+    }
+
     /// Puts a job for the call into the outbox.
     pub(super) fn enqueue(&mut self, call: &call::Model, traceparent: Option<&str>) {
         self.changes += 1;
@@ -358,6 +402,7 @@ impl Book {
         let mut writes = Writes::new(txn);
         writes.insert(&self.events)?;
         writes.insert(self.payments.added())?;
+        write_table(&mut writes, &self.lookups, lookup::Column::Subject)?;
         write_table(&mut writes, &self.transfers, transfer::Column::Status)?;
         write_table(&mut writes, &self.claims, claim::Column::Status)?;
         write_table(&mut writes, &self.reversals, reversal::Column::Status)?;
@@ -400,6 +445,19 @@ async fn known_events(
     let ids: Vec<&str> = wanted.iter().map(|(_, id)| id.as_str()).collect();
     let found = rowset::select::<_, webhook_event::Model>(txn, "event_id IN {texts}", &[], &ids).await?;
     Ok(found.into_iter().map(|row| (row.source, row.event_id)).collect())
+}
+
+/// Guarded by their calls' versions, so not locked.
+async fn lookups(
+    txn: &DatabaseTransaction,
+    ids: &BTreeSet<Uuid>,
+    references: &[&str],
+) -> Result<Vec<lookup::Model>, DbErr> {
+    if ids.is_empty() && references.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = ids.iter().copied().collect();
+    rowset::select(txn, "id IN {ids} OR reference IN {texts}", &ids, references).await
 }
 
 /// Locked, in the order of their ids.

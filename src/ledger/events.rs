@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
 
+use super::lookups::Subject;
+
 /// The payment provider that reported a refund.
 #[derive(
     Clone,
@@ -69,6 +71,13 @@ pub struct WebhookEvent {
 pub enum EventContent {
     /// The state of one refund, or of several.
     Refunds(Vec<RefundEvent>),
+    /// It names something that Stripe must be asked about.
+    LookUp {
+        /// What.
+        subject: Subject,
+        /// Stripe's id of it.
+        reference: String,
+    },
     /// Nothing; the reason is recorded.
     Irrelevant {
         /// Why, for people.
@@ -137,6 +146,13 @@ pub enum Receipt {
         /// What an operator has to do about the rest, for people.
         attention: Option<String>,
     },
+    /// Stripe is asked about what it names.
+    LookingUp {
+        /// What.
+        subject: Subject,
+        /// Stripe's id of it.
+        reference: String,
+    },
     /// Seen before; nothing was done.
     Duplicate,
     /// Recorded as having no effect.
@@ -161,6 +177,7 @@ impl Receipt {
             Self::Failed { called_off, attention: None } => ("accepted", Some(format!("{called_off} called off"))),
             Self::Failed { attention: Some(attention), .. } => ("accepted", Some(attention.clone())),
             Self::Unmatched => ("unmatched", None),
+            Self::LookingUp { subject, reference } => ("looking_up", Some(format!("{subject} {reference}"))),
             Self::Duplicate => ("duplicate", None),
             Self::Ignored { reason } => ("ignored", Some(reason.clone())),
         }

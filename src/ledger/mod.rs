@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod history;
 pub(crate) mod input;
+mod lookups;
 mod outbox;
 mod payments;
 mod read;
@@ -28,7 +29,8 @@ use claims::Received;
 use db::{Batcher, Graces, Store};
 
 pub use calls::{
-    Call, CreationTarget, Failure, NextStep, Postponement, Remainder, ReversalTarget, Target, Task, TryOutcome,
+    Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, ReversalTarget, Target, Task,
+    TryOutcome,
 };
 pub use claims::Reported;
 pub(crate) use db::rowset::{id_set, in_ids};
@@ -37,12 +39,13 @@ pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, Refu
 pub use history::Note;
 pub use input::FieldProblem;
 pub(crate) use input::MAX_TRANSFERS;
+pub use lookups::{Found, FoundPayment, Subject};
 pub(crate) use outbox::Handoff;
-pub use outbox::{CREATE_TRANSFER, CallJob, OUTBOX_CHANNEL, REVERSE_TRANSFER};
+pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
     Amounts, Backlog, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView,
-    ReversalView, Totals, Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer,
+    ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer,
     TransferToProbe, TransferView, claim_name,
 };
 pub use status::{
@@ -66,6 +69,8 @@ pub struct LedgerOptions {
     pub reversal_grace: Duration,
     /// The same for transfers to create.
     pub creation_grace: Duration,
+    /// Whether payments that nobody registered are looked for at Stripe.
+    pub discovery: bool,
     /// The most connections to the database.
     pub max_connections: u32,
 }
@@ -79,7 +84,8 @@ impl Ledger {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
         let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
-        let store = Store { db, writer, relay_db, handoff: Arc::default(), graces };
+        let discovery = options.discovery;
+        let store = Store { db, writer, relay_db, handoff: Arc::default(), graces, discovery };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }

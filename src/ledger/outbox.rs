@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::schema::{call, outbox};
-use super::status::CallKind;
 use super::time::in_future;
 
 /// The kind of the job that reverses a transfer. Part of what is stored and sent: it never changes.
@@ -20,25 +19,17 @@ pub const REVERSE_TRANSFER: &str = "reverse_transfer";
 /// The kind of the job that creates a transfer. Part of what is stored and sent: it never changes.
 pub const CREATE_TRANSFER: &str = "create_transfer";
 
+/// The kind of the job that reads something at Stripe. Part of what is stored and sent: it never changes.
+pub const LOOK_UP: &str = "look_up";
+
 /// The PostgreSQL channel on which a commit with new jobs is announced to relays in other processes.
 pub const OUTBOX_CHANNEL: &str = "clawback_outbox";
 
 /// Makes one call to Stripe. The row says which, so a duplicate or a late job is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallJob {
-    /// The id of the call: also that of the reversal, or of the transfer to create.
+    /// The id of the call: also that of the reversal, the transfer to create, or the look-up.
     pub call_id: Uuid,
-}
-
-impl CallKind {
-    /// The kind of the job that makes such a call.
-    #[must_use]
-    pub fn job(self) -> &'static str {
-        match self {
-            Self::Reverse => REVERSE_TRANSFER,
-            Self::Create => CREATE_TRANSFER,
-        }
-    }
 }
 
 /// How long a job that was committed for the relay of this process is left to it. Should the process die, another relay takes it

@@ -6,14 +6,17 @@ use super::book::{Book, Reads};
 use super::claims::match_or_conflict;
 use super::db::Change;
 use super::history::Note;
+use super::lookups::{self, Subject};
 use super::read::{NewPayment, NewTransfer, PaymentView};
 use super::schema::{call, claim, payment, transfer};
-use super::status::{CallKind, CallState, ClaimStatus, TransferStatus};
+use super::status::{CallKind, CallState, TransferStatus};
 use super::{Ledger, LedgerError};
 use crate::trace_context;
 
 const API: &str = "api";
 const IMPORT: &str = "import";
+/// Who the history names for what a look-up found.
+pub(super) const STRIPE: &str = "stripe";
 
 /// A registration's result.
 #[derive(Clone, Debug)]
@@ -102,59 +105,160 @@ impl Change for Registration {
             }
         }
         let payment = self.insert(book);
-        let is_earlier = |row: &&claim::Model| {
-            row.status == ClaimStatus::Unmatched && row.names().any(|name| name == payment.payment_ref)
-        };
-        let earlier: Vec<claim::Model> = book.claims.all().filter(is_earlier).cloned().collect();
-        for claim in earlier {
-            match_or_conflict(book, &payment, &claim, self.actor, self.traceparent.as_deref())?;
+        if self.actor != STRIPE {
+            lookups::call_off(book, &payment.payment_ref, self.actor);
         }
+        self.match_waiting(book, &payment, &[payment.payment_ref.clone()])?;
         Ok(true)
     }
 }
 
+/// Registers a payment as a look-up found it, and matches its claims. Of the transfers `reversed` something is back
+/// already, which is only right where that is known here; `names` are all that are known of the payment. Returns what was
+/// done, in words.
+///
+/// # Errors
+/// [`LedgerError::Conflict`], [`LedgerError::Invalid`] when it can't be registered like this; nothing was changed.
+pub(super) fn register_found(
+    book: &mut Book,
+    new: &NewPayment,
+    reversed: &[String],
+    names: &[String],
+    subject: Subject,
+    traceparent: Option<&str>,
+) -> Result<String, LedgerError> {
+    let new = new.clone().checked()?;
+    let known = names.iter().find_map(|name| book.payment_by_ref(name)).cloned();
+    let registered: Vec<String> =
+        known.iter().flat_map(|known| book.transfers_of(known.id)).filter_map(|row| row.stripe_transfer_id).collect();
+    let foreign: Vec<&str> = reversed.iter().filter(|id| !registered.contains(id)).map(String::as_str).collect();
+    if !foreign.is_empty() {
+        let problem =
+            format!("{} of payment {} is reversed already, at least in part", foreign.join(", "), new.payment_ref);
+        return Err(LedgerError::Conflict(problem));
+    }
+    let payment_ref = known.as_ref().map_or(&new.payment_ref, |known| &known.payment_ref).clone();
+    let change = Registration {
+        new: NewPayment { payment_ref: payment_ref.clone(), ..new },
+        actor: STRIPE,
+        traceparent: traceparent.map(ToOwned::to_owned),
+    };
+    let Some(known) = known else {
+        change.apply(book)?;
+        return Ok(format!("payment {payment_ref} is registered with {} transfers", change.new.transfers.len()));
+    };
+    let unknown = change.unknown_transfers(book);
+    if subject == Subject::Transfer && !unknown.is_empty() {
+        return change.add_found(book, &known, unknown);
+    }
+    // Its registration counts. What Stripe shows is only compared.
+    let waiting = lookups::waiting(book, names);
+    change.match_waiting(book, &known, names)?;
+    let Err(LedgerError::Conflict(problem)) = same_as_registered(book, &known, &change.new) else {
+        return Ok(format!("payment {payment_ref} was registered already"));
+    };
+    let problem = format!("{problem}; Stripe shows it otherwise");
+    for claim in waiting.iter().filter_map(|claim| book.claims.get(claim.id).cloned()).collect::<Vec<_>>() {
+        book.keep_claim(claim::Model { attention: Some(problem.clone()), ..claim });
+    }
+    Ok(problem)
+}
+
 impl Registration {
+    /// Matches the claims under any of these names that wait for the payment.
+    fn match_waiting(&self, book: &mut Book, payment: &payment::Model, names: &[String]) -> Result<(), LedgerError> {
+        for claim in lookups::waiting(book, names) {
+            match_or_conflict(book, payment, &claim, self.actor, self.traceparent.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn unknown_transfers(&self, book: &Book) -> Vec<NewTransfer> {
+        let is_known = |new: &NewTransfer| {
+            book.transfers
+                .all()
+                .any(|row| row.stripe_transfer_id.is_some() && row.stripe_transfer_id == new.stripe_transfer_id)
+        };
+        self.new.transfers.iter().filter(|new| !is_known(new)).cloned().collect()
+    }
+
+    /// Adds transfers that Stripe created after the payment was found, unless a claim was shared out without them.
+    fn add_found(
+        &self,
+        book: &mut Book,
+        payment: &payment::Model,
+        unknown: Vec<NewTransfer>,
+    ) -> Result<String, LedgerError> {
+        let ids = unknown.iter().filter_map(|new| new.stripe_transfer_id.as_deref()).collect::<Vec<_>>().join(", ");
+        let matched: Vec<claim::Model> =
+            book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
+        if !payment.found_at_stripe {
+            return Ok(format!("payment {} is registered without {ids}", payment.payment_ref));
+        }
+        if !matched.is_empty() {
+            let problem = format!("{ids} was created after a claim of payment {} was shared out", payment.payment_ref);
+            for claim in matched {
+                book.keep_claim(claim::Model { attention: Some(problem.clone()), ..claim });
+            }
+            return Ok(problem);
+        }
+        let place = i32::try_from(book.transfers_of(payment.id).len()).unwrap_or(i32::MAX);
+        for (position, new) in (place..).zip(&unknown) {
+            self.insert_transfer(book, payment.id, position, new);
+        }
+        Ok(format!("{ids} is added to payment {}", payment.payment_ref))
+    }
+
+    /// What the history says.
+    fn note(&self) -> Note {
+        Note::new(self.actor, if self.actor == STRIPE { "found at Stripe" } else { "registered" })
+    }
+
     fn stripe_ids(&self) -> impl Iterator<Item = &str> {
         self.new.transfers.iter().filter_map(|transfer| transfer.stripe_transfer_id.as_deref())
     }
 
     /// Records the payment and its transfers, with a call and a job for each that is to be created.
     fn insert(&self, book: &mut Book) -> payment::Model {
-        let note = Note::new(self.actor, "registered");
         let payment = payment::Model {
             id: Uuid::now_v7(),
             payment_ref: self.new.payment_ref.clone(),
             amount: self.new.amount,
             currency: self.new.currency.clone(),
+            found_at_stripe: self.actor == STRIPE,
             created_at: book.now,
         };
-        book.add_payment(payment.clone(), &note);
+        book.add_payment(payment.clone(), &self.note());
         for (position, new) in (0..).zip(&self.new.transfers) {
-            let id = Uuid::now_v7();
-            let created_by_us = new.stripe_transfer_id.is_none();
-            let row = transfer::Model {
-                id,
-                payment_id: payment.id,
-                position,
-                seller_id: new.seller_id.clone(),
-                stripe_transfer_id: new.stripe_transfer_id.clone(),
-                destination: new.destination.clone(),
-                amount: new.amount,
-                amount_reversed: 0,
-                currency: new.currency.clone(),
-                status: if created_by_us { TransferStatus::Pending } else { TransferStatus::Completed },
-                created_by_us,
-                created_at: book.now,
-                updated_at: book.now,
-            };
-            book.add_transfer(row, &note);
-            if created_by_us {
-                let call = call::Model::new(id, CallKind::Create, CallState::Open, book.now, book.graces);
-                book.enqueue(&call, self.traceparent.as_deref());
-                book.put_call(call);
-            }
+            self.insert_transfer(book, payment.id, position, new);
         }
         payment
+    }
+
+    fn insert_transfer(&self, book: &mut Book, payment_id: Uuid, position: i32, new: &NewTransfer) {
+        let id = Uuid::now_v7();
+        let created_by_us = new.stripe_transfer_id.is_none();
+        let row = transfer::Model {
+            id,
+            payment_id,
+            position,
+            seller_id: new.seller_id.clone(),
+            stripe_transfer_id: new.stripe_transfer_id.clone(),
+            destination: new.destination.clone(),
+            amount: new.amount,
+            amount_reversed: 0,
+            currency: new.currency.clone(),
+            status: if created_by_us { TransferStatus::Pending } else { TransferStatus::Completed },
+            created_by_us,
+            created_at: book.now,
+            updated_at: book.now,
+        };
+        book.add_transfer(row, &self.note());
+        if created_by_us {
+            let call = call::Model::new(id, CallKind::Create, CallState::Open, book.now, book.graces);
+            book.enqueue(&call, self.traceparent.as_deref());
+            book.put_call(call);
+        }
     }
 }
 

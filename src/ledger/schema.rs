@@ -16,6 +16,8 @@ pub(super) mod payment {
         pub payment_ref: String,
         pub amount: i64,
         pub currency: String,
+        /// Nobody registered it: a look-up found it.
+        pub found_at_stripe: bool,
         pub created_at: DateTime<Utc>,
     }
 
@@ -92,6 +94,8 @@ pub(super) mod claim {
         pub failed_at: Option<DateTime<Utc>>,
         /// What an operator must do about it. Null: nothing.
         pub attention: Option<String>,
+        /// The look-up that found no transfers at Stripe, where that is why nothing is to be reversed.
+        pub lookup_id: Option<Uuid>,
         pub created_at: DateTime<Utc>,
         pub matched_at: Option<DateTime<Utc>>,
     }
@@ -144,7 +148,7 @@ pub(super) mod call {
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "calls")]
     pub struct Model {
-        /// Also the id of the reversal, or of the transfer, that it is for.
+        /// Also the id of the reversal, the transfer or the look-up that it is for.
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         /// What Stripe must do.
@@ -180,6 +184,37 @@ pub(super) mod call {
         /// When the debt was recorded, or the transfer registered.
         pub created_at: DateTime<Utc>,
         /// When it last changed.
+        pub updated_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What Stripe is asked about. Its status is its call's state.
+pub(super) mod lookup {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::ledger::lookups::Subject;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[sea_orm(table_name = "lookups")]
+    pub struct Model {
+        /// Also the id of its call.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub subject: Subject,
+        /// Stripe's id of the charge, refund, dispute, payment or transfer.
+        pub reference: String,
+        /// The first event that asked for it: the id of its row in the inbox. Null: a refund reported over the API.
+        pub event_id: Option<Uuid>,
+        /// What the last reading found, in words.
+        pub result: Option<String>,
+        pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
     }
 

@@ -169,6 +169,8 @@ pub enum CallKind {
     Reverse,
     /// Create a transfer.
     Create,
+    /// Read what an event left out, or what a payment's transfers are.
+    LookUp,
 }
 
 /// How far a call is.

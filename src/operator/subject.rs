@@ -3,14 +3,14 @@
 use queues::ParkedJob;
 use uuid::Uuid;
 
-use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, CallState, REVERSE_TRANSFER};
+use crate::ledger::{CallJob, CallKind, CallState};
 
 /// The call that a job makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JobTarget {
     /// What kind of call.
     pub kind: CallKind,
-    /// Its id: Clawback's id of the reversal, or of the transfer to create.
+    /// Its id: Clawback's id of the reversal, the transfer to create, or the look-up.
     pub id: Uuid,
 }
 
@@ -18,16 +18,12 @@ impl JobTarget {
     /// `None` for a kind of job, or a payload, that this version does not know.
     #[must_use]
     pub fn of(job: &ParkedJob) -> Option<Self> {
-        let kind = match job.kind.as_str() {
-            REVERSE_TRANSFER => CallKind::Reverse,
-            CREATE_TRANSFER => CallKind::Create,
-            _ => return None,
-        };
+        let kind = CallKind::of_job(&job.kind)?;
         let CallJob { call_id: id } = serde_json::from_slice(&job.payload).ok()?;
         Some(Self { kind, id })
     }
 
-    /// `reversal` or `transfer`.
+    /// `reversal`, `transfer` or `lookup`.
     #[must_use]
     pub fn entity(self) -> &'static str {
         self.kind.entity()

@@ -20,7 +20,7 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// A sweeper that looks for lost reversals and for lost creations of transfers at these intervals.
+    /// A sweeper that looks for lost reversals and look-ups, and for lost creations of transfers, at these intervals.
     #[must_use]
     pub fn new(ledger: Ledger, reversals_every: Duration, creations_every: Duration) -> Self {
         Self { ledger, reversals_every, creations_every }
@@ -30,6 +30,7 @@ impl Sweeper {
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             self.repeat(CallKind::Reverse, self.reversals_every, &stop),
+            self.repeat(CallKind::LookUp, self.reversals_every, &stop),
             self.repeat(CallKind::Create, self.creations_every, &stop),
         );
     }

@@ -164,6 +164,39 @@ impl Client {
         self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id).await
     }
 
+    /// Reads the object at `path` (`["charges", "ch_1"]`), and gives the `Request-Id` with it.
+    ///
+    /// # Errors
+    /// The [`Report`] of whatever was not such an object.
+    pub async fn read<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Option<String>), Report> {
+        let answer = self.send(self.http.get(self.at(path))).await?;
+        match answer.read() {
+            Some(object) => Ok((object, answer.request_id())),
+            None => Err(answer.classify(Asked::Read)),
+        }
+    }
+
+    /// Reads one page of the list at `path`, from behind the object `after` on.
+    ///
+    /// # Errors
+    /// The [`Report`] of whatever was not such a page.
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        filter: &[(&str, &str)],
+        after: Option<&str>,
+    ) -> Result<(Page<T>, Option<String>), Report> {
+        let mut request = self.http.get(self.at(path)).query(filter).query(&[("limit", PAGE_LIMIT)]);
+        if let Some(after) = after {
+            request = request.query(&[("starting_after", after)]);
+        }
+        let answer = self.send(request).await?;
+        match answer.read() {
+            Some(page) => Ok((page, answer.request_id())),
+            None => Err(answer.classify(Asked::Read)),
+        }
+    }
+
     async fn list<T: DeserializeOwned>(
         &self,
         url: Url,
@@ -193,12 +226,16 @@ impl Client {
         }
     }
 
-    /// The base's path, `v1/transfers`, then `segments`, each percent-encoded.
     fn url(&self, segments: &[&str]) -> Url {
+        self.at(&[&["transfers"], segments].concat())
+    }
+
+    /// The base's path, `v1`, then `segments`, each percent-encoded.
+    fn at(&self, segments: &[&str]) -> Url {
         let mut url = Url::clone(&self.base);
         // Never an error: `check_base` has refused the URLs without a path.
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["v1", "transfers"]).extend(segments);
+            path.pop_if_empty().push("v1").extend(segments);
         }
         url
     }
@@ -219,10 +256,12 @@ pub struct Listed<T> {
 }
 
 /// A page of a list. Without `has_more` it would be unknown whether the list is complete.
-#[derive(Deserialize)]
-struct Page<T> {
-    data: Vec<T>,
-    has_more: bool,
+#[derive(Debug, Clone, Deserialize)]
+pub struct Page<T> {
+    /// Newest first.
+    pub data: Vec<T>,
+    /// Whether older ones follow.
+    pub has_more: bool,
 }
 
 fn check_base(base: &Url) -> Result<(), ClientError> {

@@ -1,4 +1,4 @@
-//! Stripe as Clawback needs it: one client for the transfer and reversal endpoints, and one classification of every
+//! Stripe as Clawback needs it: one client for transfers, reversals and what look-ups read, and one classification of every
 //! answer.
 //!
 //! The worker's jobs and `reconcile` call [`Client`]; whatever happens comes back as a [`Report`] whose [`Meaning`]
@@ -7,10 +7,12 @@
 
 mod answer;
 mod client;
+mod objects;
 pub mod outcome;
 mod report;
 mod types;
 
-pub use client::{API_VERSION, Client, ClientError, Listed};
+pub use client::{API_VERSION, Client, ClientError, Listed, Page};
+pub use objects::{Charge, PaymentIntent, WebhookEndpoint};
 pub use report::{MESSAGE_MAX_CHARS, Meaning, RETRY_AFTER_MAX, Report};
 pub use types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};

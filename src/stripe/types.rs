@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
+use crate::reference::{id, optional_id};
+
 /// The command to take back part or all of a transfer: everything that `POST /v1/transfers/{id}/reversals` is built
 /// from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,8 +137,14 @@ pub struct Transfer {
     /// ISO 4217, lower case.
     pub currency: String,
     /// The connected account, `acct_…`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_id")]
     pub destination: Option<String>,
+    /// The charge that the money is from, if that was said.
+    #[serde(default, deserialize_with = "optional_id")]
+    pub source_transaction: Option<String>,
+    /// What it has in common with the charge that it belongs to.
+    #[serde(default)]
+    pub transfer_group: Option<String>,
     /// False for objects of a sandbox.
     #[serde(default)]
     pub livemode: bool,
@@ -196,6 +204,7 @@ pub struct TransferReversal {
     /// ISO 4217, lower case.
     pub currency: String,
     /// The transfer, `tr_…`.
+    #[serde(deserialize_with = "id")]
     pub transfer: String,
     /// Only newer API behaviour has it: `pending`, `succeeded`, `failed`, `canceled`. None means done.
     #[serde(default)]
@@ -204,7 +213,7 @@ pub struct TransferReversal {
     #[serde(default)]
     pub created: i64,
     /// The refund at Stripe that caused it (`re_…`), when Stripe itself reversed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_id")]
     pub source_refund: Option<String>,
     /// What whoever created it noted on it.
     #[serde(default, deserialize_with = "or_empty")]

@@ -85,6 +85,8 @@ fn install() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!("clawback_refund_to_reversed_seconds", Unit::Seconds, help);
     let help = "Answers of Stripe, and calls without one, by what they mean to the worker.";
     describe_counter!("clawback_stripe_calls_total", Unit::Count, help);
+    let help = "Stripe's events of connected accounts and of the other mode, which are ignored.";
+    describe_counter!("clawback_webhooks_not_ours_total", Unit::Count, help);
     let help = "From a request's headers to its answer, by route pattern; its _count counts the requests.";
     describe_histogram!("clawback_http_request_duration_seconds", Unit::Seconds, help);
     Ok(handle)

@@ -3,6 +3,7 @@
 mod circuit_breaker;
 mod create;
 mod decision;
+mod discovery;
 mod limiter;
 mod recent_calls;
 mod reverse;
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
 pub use limiter::Limiter;
-pub use saga::{Caller, Timing};
+pub use saga::{Caller, Parse, Timing};
 
-use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, REVERSE_TRANSFER};
+use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, REVERSE_TRANSFER};
 
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
@@ -31,12 +32,21 @@ pub struct ReverseTransfer(pub CallJob);
 #[serde(transparent)]
 pub struct CreateTransfer(pub CallJob);
 
+/// The job that reads something at Stripe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LookUp(pub CallJob);
+
 impl Job for ReverseTransfer {
     const KIND: &'static str = REVERSE_TRANSFER;
 }
 
 impl Job for CreateTransfer {
     const KIND: &'static str = CREATE_TRANSFER;
+}
+
+impl Job for LookUp {
+    const KIND: &'static str = LOOK_UP;
 }
 
 impl Handler<ReverseTransfer> for Caller {
@@ -51,15 +61,17 @@ impl Handler<CreateTransfer> for Caller {
     }
 }
 
+impl Handler<LookUp> for Caller {
+    async fn handle(&self, LookUp(job): LookUp, delivery: Delivery) -> Outcome {
+        self.run(job.call_id, &delivery).await
+    }
+}
+
 /// The queues of one kind of call: one for each delay that `policy` can ask for, the longest always among them.
 ///
 /// # Errors
 /// [`TopologyError`] for delays that no queue can have.
 pub fn topology(kind: CallKind, policy: &RetryPolicy) -> Result<Topology, TopologyError> {
-    let queue = match kind {
-        CallKind::Reverse => "reversals",
-        CallKind::Create => "transfers",
-    };
     let longest = policy.delay(u32::MAX);
-    Topology::new(EXCHANGE, queue, policy.delays().into_iter().chain([longest]))
+    Topology::new(EXCHANGE, kind.queue(), policy.delays().into_iter().chain([longest]))
 }

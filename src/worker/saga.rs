@@ -4,6 +4,8 @@
 //! Safe at every point: what Stripe did and the row does not say yet is found again under the same idempotency key, or in
 //! Stripe's list. The row decides; the message only says which row.
 
+mod look_up;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use super::decision::{Decision, Otherwise, Pace, WaitFor, decide};
 use super::sight::{Seen, Sight};
 use super::{CircuitBreaker, Limiter, create, reverse};
 use crate::ledger::{
-    Call, CallState, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task, TryOutcome,
-    after, now,
+    Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task,
+    TryOutcome, after, now,
 };
 use crate::stripe::{self, Meaning, Report};
 use crate::trace_context;
@@ -56,7 +58,12 @@ pub struct Caller {
     pub policy: RetryPolicy,
     /// The other delays.
     pub timing: Timing,
+    /// Reads a refund or a dispute as an event with it would be read.
+    pub parse: Parse,
 }
+
+/// What an object of Stripe's means for the ledger, or what is wrong with it.
+pub type Parse = fn(&serde_json::Value) -> Result<EventContent, String>;
 
 /// Why a job stops in the middle, with nothing to report.
 #[derive(Debug)]
@@ -129,12 +136,14 @@ impl Caller {
         // Two machines' clocks may differ a little: a message that comes that much too early is on time.
         let early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
         loop {
-            task = match task.call.next_step(after(now(), early)) {
-                NextStep::Nothing => return Ok(Outcome::Done),
-                NextStep::Park { reason } => return Ok(Outcome::Park { reason }),
-                NextStep::Wait { until } => return Ok(later(&task.call, until, retries)),
-                NextStep::Look => self.look(task).await?,
-                NextStep::Make => self.make(task).await?,
+            task = match (task.call.next_step(after(now(), early)), &task.target) {
+                // Reading changes nothing at Stripe: there is nothing to authorize.
+                (NextStep::Look | NextStep::Make, Target::LookUp(target)) => self.look_up(&task, target).await?,
+                (NextStep::Nothing, _) => return Ok(Outcome::Done),
+                (NextStep::Park { reason }, _) => return Ok(Outcome::Park { reason }),
+                (NextStep::Wait { until }, _) => return Ok(later(&task.call, until, retries)),
+                (NextStep::Look, _) => self.look(task).await?,
+                (NextStep::Make, _) => self.make(task).await?,
             };
             // A try that was just put off waits in the queue, however long the report took.
             if let (CallState::Open, Some(until)) = (task.call.state, task.call.next_attempt_at)
@@ -161,6 +170,7 @@ impl Caller {
                 self.stripe.reverse_transfer(&reverse::command(&task.call, target, id)).await
             }
             Target::Creation(target) => self.stripe.create_transfer(&create::command(&task.call, target)).await,
+            Target::LookUp(target) => return self.look_up(&task, target).await,
         };
         self.follow(task, report).await
     }
@@ -216,6 +226,8 @@ impl Caller {
             Target::Creation(target) => {
                 create::look(&self.stripe, &task.call, &create::command(&task.call, target)).await
             }
+            // It leaves nothing at Stripe.
+            Target::LookUp(_) => Ok(Sight { seen: None, foreign: None, complete: true, request_id: None }),
         };
         if sight.is_ok() {
             self.limiter.raise();
@@ -311,6 +323,7 @@ impl Caller {
                 format!("attempt {}: {by}, as {stripe_id}", task.call.attempts.saturating_add(1))
             }
             Target::Creation(_) => "Stripe has created it".to_owned(),
+            Target::LookUp(_) => "Stripe was read".to_owned(),
         };
         let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
         let done = match self.report(task, outcome, &reason, request_id.clone()).await {
@@ -343,6 +356,7 @@ impl Caller {
                 request_id,
                 "transfer created"
             ),
+            Target::LookUp(target) => tracing::info!(reference = target.reference, "looked up"),
         }
         Ok(done)
     }

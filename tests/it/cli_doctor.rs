@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stripe_sim::{Fault, Target};
+use stripe_sim::{Endpoint, Fault, Target};
 
 use crate::support::{Backend, Db, Finished, TestApp, both_databases, clawback, eventually, required, settings};
 
@@ -12,6 +12,7 @@ both_databases! {
     what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
     strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well,
     a_stripe_that_refuses_or_fails_is_explained,
+    events_that_no_endpoint_is_told_of_are_named,
     queues_that_are_not_as_wanted_are_errors_and_hide_nothing_else,
 }
 
@@ -251,4 +252,23 @@ fn redacted(app: &TestApp, run: &Finished) -> String {
         None => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+async fn events_that_no_endpoint_is_told_of_are_named(app: TestApp) {
+    let told_of = |events: &[&str]| {
+        let enabled_events = events.iter().map(|event| (*event).to_owned()).collect();
+        app.sim.add_endpoint(Endpoint {
+            enabled_events,
+            ..Endpoint::new("https://example.com/webhooks/stripe", "whsec_1")
+        });
+    };
+    app.sim.add_endpoint(Endpoint::new("https://example.com/of/another/program", "whsec_2"));
+    told_of(&["refund.created", "refund.failed"]);
+    let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
+    assert_eq!(found["status"], "warning", "{found}");
+    // Without discovery nobody needs `transfer.created`.
+    assert!(found["message"].as_str().unwrap().ends_with("is told of refund.updated, charge.refunded"), "{found}");
+    told_of(&["refund.updated", "charge.refunded"]);
+    let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
+    assert_eq!(found["status"], "ok", "{found}");
 }

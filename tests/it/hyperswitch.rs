@@ -163,6 +163,7 @@ async fn without_a_secret_the_endpoint_is_not_there(app: TestApp) {
     let state = IngressState {
         ledger: app.ledger().clone(),
         stripe_webhook_secret: Some("whsec".into()),
+        stripe_livemode: None,
         hyperswitch_webhook_secret: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Checks Stripe: the key's mode, one real read, and the clock.
+//! Checks Stripe: the key's mode, one real read, the clock, and which events the webhook endpoints are told of.
 
 use chrono::{TimeDelta, Utc};
 use secrecy::ExposeSecret;
@@ -6,9 +6,13 @@ use secrecy::ExposeSecret;
 use super::PATIENCE;
 use super::finding::Finding;
 use crate::config::{AppEnv, Config};
-use crate::stripe::{Client, Meaning, Report};
+use crate::stripe::{Client, Meaning, Report, WebhookEndpoint};
 
 const CHECK: &str = "Stripe";
+/// What Clawback learns of refunds from, whichever API version an endpoint has.
+const EVENTS: [&str; 4] = ["refund.created", "refund.updated", "refund.failed", "charge.refunded"];
+/// What it learns of transfers from, for payments that nobody registers.
+const DISCOVERY_EVENTS: [&str; 1] = ["transfer.created"];
 /// How far a webhook's signature may be from now.
 const SIGNATURES: TimeDelta = TimeDelta::seconds(300);
 
@@ -28,10 +32,39 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         Ok(clock) => {
             let clock = clock.map(|clock| Finding::clock("Stripe's clock", "Stripe's", clock, asked, Some(SIGNATURES)));
             let answered = Finding::ok(CHECK, format!("{base} accepts the key"));
-            [mode, answered].into_iter().chain(clock).collect()
+            let webhooks = webhooks(&client, config).await;
+            [mode, answered].into_iter().chain(clock).chain(webhooks).collect()
         }
         Err(report) => vec![mode, failed(base, &report)],
     }
+}
+
+/// Which events the endpoints of Clawback are not told of; nothing where the key may not list them.
+async fn webhooks(client: &Client, config: &Config) -> Option<Finding> {
+    const CHECK: &str = "Stripe's endpoints";
+    let (page, _) = client.page::<WebhookEndpoint>(&["webhook_endpoints"], &[], None).await.ok()?;
+    let is_ours = |endpoint: &&WebhookEndpoint| {
+        endpoint.status == "enabled" && endpoint.url.trim_end_matches('/').ends_with("/webhooks/stripe")
+    };
+    let ours: Vec<&WebhookEndpoint> = page.data.iter().filter(is_ours).collect();
+    if ours.is_empty() {
+        let message = "no enabled endpoint has a URL that ends in /webhooks/stripe";
+        let remedy = "add one in Stripe's dashboard: README.md, \"Point Stripe at Clawback\"";
+        return (config.app_env == AppEnv::Production).then(|| Finding::warning(CHECK, message, remedy));
+    }
+    let is_told = |event: &&str| {
+        ours.iter().any(|endpoint| endpoint.enabled_events.iter().any(|enabled| enabled == "*" || enabled == event))
+    };
+    let needed = EVENTS.into_iter().chain(DISCOVERY_EVENTS.into_iter().filter(|_| config.stripe.discovery));
+    let missing: Vec<&str> = needed.filter(|event| !is_told(event)).collect();
+    Some(match missing.is_empty() {
+        true => Finding::ok(CHECK, format!("{} endpoints, told of every event that is needed", ours.len())),
+        false => Finding::warning(
+            CHECK,
+            format!("no endpoint is told of {}", missing.join(", ")),
+            "add these events to the endpoint in Stripe's dashboard",
+        ),
+    })
 }
 
 fn mode(key: &str, config: &Config) -> Finding {
@@ -59,7 +92,8 @@ fn failed(base: &str, report: &Report) -> Finding {
     let message = format!("{base}{status}: {}", report.message);
     match &report.meaning {
         Meaning::Denied if report.http_status == Some(403) => {
-            let remedy = "give the restricted key permission to read transfers and to write transfers and reversals";
+            let remedy = "give the restricted key permission to read transfers, charges, payment intents, refunds and disputes, and to write \
+                 transfers and reversals";
             Finding::error(CHECK, message, remedy)
         }
         Meaning::Denied => {

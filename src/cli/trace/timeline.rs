@@ -6,7 +6,8 @@ use crate::cli::output::wrap;
 use crate::cli::reversals::in_words;
 use crate::cli::terminal::{plain, time};
 use crate::ledger::{
-    ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedRefund, TracedReversal, TracedTransfer, now,
+    CallState, ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedLookup, TracedRefund, TracedReversal,
+    TracedTransfer, now,
 };
 
 /// Below the text of an event, beside its time.
@@ -35,6 +36,9 @@ pub(super) fn write(out: &mut impl Write, trace: &Trace) -> Result<()> {
     for reversal in &trace.reversals {
         wrap(out, "", "  ", &plain(&reversal_now(trace, reversal)))?;
     }
+    for lookup in &trace.lookups {
+        wrap(out, "", "  ", &plain(&lookup_now(lookup)))?;
+    }
     Ok(())
 }
 
@@ -53,7 +57,7 @@ fn entry(out: &mut impl Write, event: &TraceEvent) -> Result<()> {
 /// The provider's id, or the end of ours: all that were made in the same moment begin in the same way.
 fn name(event: &TraceEvent) -> String {
     match (&event.provider_id, event.entity.as_str()) {
-        (Some(id), "webhook" | "payment" | "refund" | "transfer") => id.clone(),
+        (Some(id), "webhook" | "payment" | "refund" | "transfer" | "lookup") => id.clone(),
         _ => {
             let id = event.entity_id.simple().to_string();
             format!("…{}", &id[id.len() - 8..])
@@ -99,6 +103,14 @@ fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
     let waiting = waiting(traced.job_waiting_since);
     let (id, status, amount, currency) = (reversal.id, reversal.status, reversal.amount, &reversal.currency);
     format!("reversal {id}: {status}, {amount} {currency}{of}{retries}{more}{next}{waiting}")
+}
+
+fn lookup_now(lookup: &TracedLookup) -> String {
+    let TracedLookup { id, subject, reference, state, .. } = lookup;
+    let said = if *state == CallState::Done { &lookup.result } else { &lookup.failure_message };
+    let said = said.as_ref().map(|said| format!("; {said}")).unwrap_or_default();
+    let next = lookup.next_attempt_at.map(|at| format!("; next try {}", time(at))).unwrap_or_default();
+    format!("lookup {subject} {reference} ({id}): {state}{said}{next}{}", waiting(lookup.job_waiting_since))
 }
 
 fn waiting(since: Option<chrono::DateTime<chrono::Utc>>) -> String {

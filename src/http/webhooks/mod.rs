@@ -33,6 +33,8 @@ pub struct IngressState {
     pub ledger: Ledger,
     /// The signing secrets of Stripe's endpoints; without it, `POST /webhooks/stripe` answers 404.
     pub stripe_webhook_secret: Option<SecretList>,
+    /// The mode of Stripe's API key; `None`: not known, and not checked.
+    pub stripe_livemode: Option<bool>,
     /// Hyperswitch's payment response hash key; without it, `POST /webhooks/hyperswitch` answers 404.
     pub hyperswitch_webhook_secret: Option<SecretList>,
 }
@@ -41,6 +43,8 @@ pub struct IngressState {
 pub(crate) struct Endpoint {
     ledger: Ledger,
     secrets: SecretList,
+    /// The mode that events must be of.
+    livemode: Option<bool>,
     /// Refused signatures: anyone can cause them.
     refused: Arc<Sampled>,
 }
@@ -49,7 +53,7 @@ pub(crate) struct Endpoint {
 struct Provider {
     header: &'static str,
     verify: fn(&str, &[u8], &SecretList) -> Result<(), SignatureError>,
-    parse: fn(&[u8]) -> Result<WebhookEvent, MalformedEvent>,
+    parse: fn(&[u8], Option<bool>) -> Result<WebhookEvent, MalformedEvent>,
 }
 
 const STRIPE: Provider = Provider {
@@ -57,13 +61,16 @@ const STRIPE: Provider = Provider {
     verify: |header, body, secrets| signature::stripe(header, body, secrets, Utc::now()),
     parse: stripe::parse,
 };
-const HYPERSWITCH: Provider =
-    Provider { header: "x-webhook-signature-512", verify: signature::hyperswitch, parse: hyperswitch::parse };
+const HYPERSWITCH: Provider = Provider {
+    header: "x-webhook-signature-512",
+    verify: signature::hyperswitch,
+    parse: |body, _| hyperswitch::parse(body),
+};
 
 /// `POST /webhooks/stripe` and `POST /webhooks/hyperswitch`.
 pub fn routes(state: IngressState) -> Router {
-    let IngressState { ledger, stripe_webhook_secret, hyperswitch_webhook_secret } = state;
-    let endpoint = |secrets| Endpoint { ledger: ledger.clone(), secrets, refused: Arc::default() };
+    let IngressState { ledger, stripe_webhook_secret, stripe_livemode: livemode, hyperswitch_webhook_secret } = state;
+    let endpoint = |secrets| Endpoint { ledger: ledger.clone(), secrets, livemode, refused: Arc::default() };
     let stripe = match stripe_webhook_secret {
         Some(secrets) => post(receive_stripe).with_state(endpoint(secrets)),
         None => any(async || is_off("Stripe", "STRIPE_WEBHOOK_SECRET")),
@@ -141,7 +148,7 @@ async fn receive(endpoint: &Endpoint, provider: &Provider, request: Request) -> 
         };
         return Err(endpoint.refuse(provider, kind, error.to_string()));
     }
-    let event = (provider.parse)(&body)?;
+    let event = (provider.parse)(&body, endpoint.livemode)?;
     let receipt = endpoint.ledger.receive(event).await?;
     Ok(Json(Received::from(receipt)))
 }
@@ -186,6 +193,8 @@ pub(crate) enum Outcome {
         #[schema(nullable = false)]
         attention: Option<String>,
     },
+    /// Recorded; Stripe is asked about what it names.
+    LookingUp,
     /// It was received before.
     Duplicate,
     /// Recorded; it reports no refund.
@@ -201,6 +210,7 @@ impl From<Receipt> for Received {
             Receipt::Accepted { reversals } => Outcome::Accepted { reversals },
             Receipt::Unmatched => Outcome::Unmatched,
             Receipt::Failed { called_off, attention } => Outcome::Failed { called_off, attention },
+            Receipt::LookingUp { .. } => Outcome::LookingUp,
             Receipt::Duplicate => Outcome::Duplicate,
             Receipt::Ignored { reason } => Outcome::Ignored { reason },
         };
@@ -235,9 +245,10 @@ mod tests {
     #[tokio::test]
     async fn of_many_forged_signatures_the_first_is_logged() {
         let second = Duration::from_secs(1);
-        let options = LedgerOptions { reversal_grace: second, creation_grace: second, max_connections: 1 };
+        let options =
+            LedgerOptions { reversal_grace: second, creation_grace: second, discovery: false, max_connections: 1 };
         let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
-        let endpoint = Endpoint { ledger, secrets: "whsec".into(), refused: Arc::default() };
+        let endpoint = Endpoint { ledger, secrets: "whsec".into(), livemode: None, refused: Arc::default() };
         let (lines, _captured) = captured_log();
         for (header, value) in
             [(STRIPE.header, "t=1,v1=00"), (STRIPE.header, "t=1,v1=00"), ("x-other", ""), (STRIPE.header, "")]

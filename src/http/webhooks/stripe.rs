@@ -1,7 +1,8 @@
-//! Translates Stripe's verified events into the ledger's. Pure.
+//! Translates Stripe's verified events into the ledger's, and what look-ups read at Stripe.
 //!
-//! Five types report refunds; all others are recorded as irrelevant. An event that leaves out what matters waits for the one
-//! that has it. Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
+//! Five types report refunds. An event that leaves out what matters names what Stripe is to be asked about. All others are
+//! recorded as irrelevant. docs/stripe.md has the table. Shapes: docs.stripe.com/api/refunds/object, /charges/object and
+//! /events/object.
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -9,7 +10,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::reading::{MalformedEvent, currency, document, identifier, irrelevant, named_shares, positive, read};
-use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
+use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, Subject, WebhookEvent};
+use crate::reference::Reference;
 
 #[derive(Deserialize)]
 struct Event {
@@ -23,6 +25,13 @@ struct Event {
     /// In thin events only.
     #[serde(default)]
     related_object: Value,
+    /// The connected account that it happened in.
+    #[serde(default)]
+    account: Value,
+    /// The same, in thin events.
+    #[serde(default)]
+    context: Value,
+    livemode: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -41,20 +50,6 @@ struct Refund {
     metadata: Value,
 }
 
-/// Another object: its id, or all of it where the endpoint expands it.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "Value")]
-struct Reference(String);
-
-impl TryFrom<Value> for Reference {
-    type Error = &'static str;
-
-    fn try_from(value: Value) -> Result<Self, Self::Error> {
-        let id = value.as_str().or_else(|| value["id"].as_str());
-        id.map(|id| Self(id.to_owned())).ok_or("must be an id, or an object with an id")
-    }
-}
-
 #[derive(Deserialize)]
 struct Charge {
     id: String,
@@ -64,33 +59,96 @@ struct Charge {
 }
 
 #[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct Refunds {
     data: Vec<Refund>,
 }
 
-/// Reads an event.
+/// Reads an event. `livemode` is the API key's mode, where it is known.
 ///
 /// # Errors
 /// [`MalformedEvent`] when the body is not an event, or an event of a supported type has an object that can't be used.
-pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
+pub fn parse(body: &[u8], livemode: Option<bool>) -> Result<WebhookEvent, MalformedEvent> {
     let event: Event = document(body)?;
-    let event_id = identifier("id", event.id)?;
-    let event_type = identifier("type", event.event_type)?;
-    let thin = event.object.is_some_and(|object| object != "event");
-    let object = if thin { &event.related_object } else { &event.data["object"] };
-    let content = match event_type.as_str() {
-        _ if thin => irrelevant("a thin event, which carries no object"),
-        "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => refund_content(object)?,
-        "charge.refunded" => charge_content(object)?,
-        _ => irrelevant(format!("events of type {event_type} are not about refunds")),
+    let event_id = identifier("id", event.id.clone())?;
+    let event_type = identifier("type", event.event_type.clone())?;
+    let thin = event.object.as_ref().is_some_and(|object| object != "event");
+    let (object, path) =
+        if thin { (&event.related_object, "related_object") } else { (&event.data["object"], "data.object") };
+    let content = match (not_ours(&event, livemode), event_type.as_str()) {
+        (Some(reason), _) => irrelevant(reason),
+        (None, kind) if thin => match kind.strip_prefix("v1.").and_then(named_by) {
+            Some(subject) => look_up(subject, object, path)?,
+            None => irrelevant(format!("thin events of type {kind} are not about refunds")),
+        },
+        (None, "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated") => {
+            refund_content(object, path)?
+        }
+        (None, "charge.refunded") => charge_content(object)?,
+        (None, "transfer.created") if !object["metadata"]["clawback_transfer"].is_null() => {
+            irrelevant("Clawback has created the transfer")
+        }
+        (None, "transfer.created") => look_up(Subject::Transfer, object, path)?,
+        (None, kind) => irrelevant(format!("events of type {kind} are not about refunds")),
     };
     let object_id = object["id"].as_str().and_then(|id| identifier("", id.to_owned()).ok());
     Ok(WebhookEvent { source: Source::Stripe, event_id, event_type, object_id, content })
 }
 
-fn refund_content(object: &Value) -> Result<EventContent, MalformedEvent> {
-    let refund: Refund = read(object, "data.object")?;
-    match refund_event(refund, None, "data.object")? {
+/// What an object that was read at Stripe means, as an event with it would be read.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn content_of(object: &Value) -> Result<EventContent, String> {
+    match object["object"].as_str() {
+        Some("refund") => refund_content(object, "refund").map_err(|error| error.to_string()),
+        Some(kind) => Ok(irrelevant(format!("a {kind} is nothing to take back for"))),
+        None => Err("object must be the name of a type (got none)".to_owned()),
+    }
+}
+
+/// Why an event is not about the platform's own payments, if it is not. Each reversal makes a refund in the seller's account,
+/// which an endpoint for connected accounts is told of.
+fn not_ours(event: &Event, livemode: Option<bool>) -> Option<String> {
+    let account = [&event.account, &event.context].into_iter().find(|account| !account.is_null());
+    let (why, reason) = match (account, event.livemode, livemode) {
+        (Some(account), ..) => {
+            let account = account.as_str().and_then(|id| identifier("", id.to_owned()).ok());
+            let account = account.unwrap_or_else(|| "another".to_owned());
+            ("connected_account", format!("it happened in the connected account {account}, not in the platform's"))
+        }
+        (None, Some(of), Some(key)) if of != key => {
+            let mode = |live| if live { "live" } else { "test" };
+            ("other_mode", format!("it happened in {} mode, STRIPE_API_KEY is a key of {} mode", mode(of), mode(key)))
+        }
+        _ => return None,
+    };
+    metrics::counter!("clawback_webhooks_not_ours_total", "why" => why).increment(1);
+    Some(reason)
+}
+
+/// What an event of this type is about, which a thin one only names.
+fn named_by(kind: &str) -> Option<Subject> {
+    match kind {
+        "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => Some(Subject::Refund),
+        "charge.refunded" => Some(Subject::RefundsOfCharge),
+        "transfer.created" => Some(Subject::Transfer),
+        _ => kind.starts_with("charge.dispute.").then_some(Subject::Dispute),
+    }
+}
+
+fn look_up(subject: Subject, object: &Value, path: &str) -> Result<EventContent, MalformedEvent> {
+    let Named { id } = read(object, path)?;
+    Ok(EventContent::LookUp { subject, reference: identifier(format!("{path}.id"), id)? })
+}
+
+fn refund_content(object: &Value, path: &str) -> Result<EventContent, MalformedEvent> {
+    let refund: Refund = read(object, path)?;
+    match refund_event(refund, None, path)? {
         Some(refund) => Ok(EventContent::Refunds(vec![refund])),
         // Stripe allows it (money that goes back to a customer's cash balance): no payment, and so no transfer.
         None => Ok(irrelevant("the refund names neither a payment intent nor a charge")),
@@ -101,7 +159,7 @@ fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
     let mut charge: Charge = read(object, "data.object")?;
     let refunds = charge.refunds.take().map(|refunds| refunds.data).unwrap_or_default();
     if refunds.is_empty() {
-        return Ok(irrelevant("the charge does not list its refunds; each one comes in its refund.created"));
+        return look_up(Subject::RefundsOfCharge, object, "data.object");
     }
     let mut events = Vec::with_capacity(refunds.len());
     for (index, refund) in refunds.into_iter().enumerate() {

@@ -101,7 +101,7 @@ pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &
         {
             book.move_transfer(row.id, TransferEvent::CreationFailed, note, |_| {})
         }
-        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } => {
+        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } | TryOutcome::Found(_) => {
             book.remark("transfer", row.id, row.status, note);
             Ok(())
         }

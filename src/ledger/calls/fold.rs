@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::Call;
+use crate::ledger::lookups::Found;
 use crate::ledger::status::CallState;
 use crate::ledger::time::after;
 
@@ -27,6 +28,8 @@ pub enum TryOutcome {
         /// Another program had done it.
         externally: bool,
     },
+    /// A look-up has read what it is about.
+    Found(Box<Found>),
     /// It failed permanently.
     Failed(Failure),
     /// Stripe ended what it had accepted, without doing it. It failed permanently; a replay may ask anew.
@@ -75,7 +78,7 @@ impl Call {
     pub fn after(&self, outcome: &TryOutcome, now: DateTime<Utc>, grace: Duration) -> Self {
         let mut call = Self { version: self.version + 1, updated_at: now, ..self.clone() };
         match outcome {
-            TryOutcome::Done { .. } => {
+            TryOutcome::Done { .. } | TryOutcome::Found(_) => {
                 call.state = CallState::Done;
                 call.next_attempt_at = None;
                 call.accepted_id = None;

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Call, CreationTarget, ReversalTarget, Target, Task};
+use super::{Call, CreationTarget, LookUpTarget, ReversalTarget, Target, Task};
 use crate::ledger::db::{Store, rowset};
 use crate::ledger::status::CallKind;
 use crate::ledger::{Ledger, LedgerError};
@@ -62,12 +62,14 @@ impl Ledger {
 
 const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
         t.stripe_transfer_id, t.destination, t.amount AS transfer_amount, t.currency AS transfer_currency,
-        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref, cl.provider_created_at
+        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref, cl.provider_created_at, l.subject,
+        l.reference AS lookup_ref
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
-    JOIN seller_transfers t ON t.id = COALESCE(r.transfer_id, c.id)
-    JOIN payments p ON p.id = t.payment_id
+    LEFT JOIN seller_transfers t ON t.id = COALESCE(r.transfer_id, c.id)
+    LEFT JOIN payments p ON p.id = t.payment_id
+    LEFT JOIN lookups l ON l.id = c.id
     WHERE c.id IN {ids}";
 
 impl Store {
@@ -98,6 +100,10 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
             destination: row.try_get("", "destination")?,
             amount: row.try_get("", "transfer_amount")?,
             currency: row.try_get("", "transfer_currency")?,
+        }),
+        CallKind::LookUp => Target::LookUp(LookUpTarget {
+            subject: row.try_get("", "subject")?,
+            reference: row.try_get("", "lookup_ref")?,
         }),
     };
     Ok(Task { call, target })

@@ -6,7 +6,9 @@
 
 mod creation;
 mod fold;
+mod kind;
 mod load;
+mod lookup;
 mod replay;
 mod report;
 mod reversal;
@@ -16,6 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::events::Source;
+use super::lookups::Subject;
 use super::status::CallState;
 
 pub use super::schema::call::Model as Call;
@@ -43,6 +46,17 @@ pub enum Target {
     Reversal(ReversalTarget),
     /// To create a transfer.
     Creation(CreationTarget),
+    /// To read something.
+    LookUp(LookUpTarget),
+}
+
+/// A look-up, as the worker needs it.
+#[derive(Clone, Debug)]
+pub struct LookUpTarget {
+    /// What it is about.
+    pub subject: Subject,
+    /// Stripe's id of it.
+    pub reference: String,
 }
 
 /// A reversal, as the worker needs it.
@@ -139,6 +153,7 @@ impl Target {
         match self {
             Self::Reversal(it) => (&it.payment_ref, it.stripe_transfer_id.as_deref(), it.amount, &it.currency),
             Self::Creation(it) => (&it.payment_ref, None, it.amount, &it.currency),
+            Self::LookUp(it) => (&it.reference, None, 0, ""),
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use uuid::Uuid;
 
-use super::{Call, reversal};
+use super::{Call, lookup, reversal};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::{Change, rowset};
 use crate::ledger::history::Note;
-use crate::ledger::schema::{reversal as reversals, transfer};
+use crate::ledger::schema::{lookup as lookups, reversal as reversals, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus, TransferEvent};
 use crate::ledger::{Ledger, LedgerError};
 use crate::trace_context;
@@ -76,6 +76,10 @@ impl Ledger {
                 let found = rowset::select::<_, reversals::Model>(db, condition, &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }
+            CallKind::LookUp => {
+                let found = rowset::select::<_, lookups::Model>(db, "reference IN {texts}", &[], &[id]).await?;
+                found.first().map(|row| row.id)
+            }
         })
     }
 }
@@ -84,7 +88,10 @@ impl Change for Replay {
     type Answer = Call;
 
     fn reads(&self, reads: &mut Reads) {
-        reads.calls.insert(self.id);
+        match self.kind {
+            CallKind::Reverse | CallKind::Create => reads.calls.insert(self.id),
+            CallKind::LookUp => reads.lookup_ids.insert(self.id),
+        };
     }
 
     fn apply(&self, book: &mut Book) -> Result<Call, LedgerError> {
@@ -97,6 +104,7 @@ impl Change for Replay {
         match self.kind {
             CallKind::Reverse => refuse_reversal(book, self.id)?,
             CallKind::Create => refuse_creation(book, self.id)?,
+            CallKind::LookUp => lookup::refuse_replay(book, self.id)?,
         }
         let call = book.call(self.id)?.replayed(book.now, book.graces.of(self.kind));
         match self.kind {
@@ -105,6 +113,7 @@ impl Change for Replay {
                 reversal::reopen(book, &row, &self.note)?;
             }
             CallKind::Create => book.move_transfer(self.id, TransferEvent::CreationReplayed, &self.note, |_| {})?,
+            CallKind::LookUp => book.move_lookup(call.clone(), &self.note),
         }
         if self.held.is_none() {
             book.enqueue(&call, self.traceparent.as_deref());

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Call, Task, TryOutcome, creation, reversal};
+use super::{Call, Target, Task, TryOutcome, creation, lookup, reversal};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::Change;
 use crate::ledger::history::Note;
@@ -15,6 +15,8 @@ use crate::trace_context;
 pub(in crate::ledger) struct Report {
     id: Uuid,
     kind: CallKind,
+    /// What a look-up is about.
+    reference: Option<String>,
     /// As the worker read it.
     version: i64,
     what: What,
@@ -38,7 +40,7 @@ impl Ledger {
     /// [`LedgerError::Stale`] when the call has changed, is in doubt, or its key is too old; [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn authorize(&self, task: Task) -> Result<Task, LedgerError> {
-        let call = self.submit_report(&task.call, What::Authorize).await?;
+        let call = self.submit_report(&task, What::Authorize).await?;
         Ok(Task { call, ..task })
     }
 
@@ -49,13 +51,18 @@ impl Ledger {
     /// [`LedgerError::Conflict`] when the transfer that Stripe created is registered elsewhere; [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn report(&self, task: &Task, outcome: TryOutcome, note: Note) -> Result<Task, LedgerError> {
-        let call = self.submit_report(&task.call, What::Outcome(outcome, note)).await?;
+        let call = self.submit_report(task, What::Outcome(outcome, note)).await?;
         Ok(Task { call, target: task.target.clone() })
     }
 
-    async fn submit_report(&self, call: &Call, what: What) -> Result<Call, LedgerError> {
+    async fn submit_report(&self, task: &Task, what: What) -> Result<Call, LedgerError> {
         let traceparent = trace_context::current();
-        self.reports.submit(Report { id: call.id, kind: call.kind, version: call.version, what, traceparent }).await
+        let Call { id, kind, version, .. } = task.call;
+        let reference = match &task.target {
+            Target::LookUp(target) => Some(target.reference.clone()),
+            Target::Reversal(_) | Target::Creation(_) => None,
+        };
+        self.reports.submit(Report { id, kind, reference, version, what, traceparent }).await
     }
 }
 
@@ -63,6 +70,13 @@ impl Change for Report {
     type Answer = Call;
 
     fn reads(&self, reads: &mut Reads) {
+        if let Some(reference) = &self.reference {
+            let outcome = match &self.what {
+                What::Outcome(outcome, _) => Some(outcome),
+                What::Authorize => None,
+            };
+            return lookup::reads(self.id, reference, outcome, reads);
+        }
         reads.calls.insert(self.id);
         if let (CallKind::Create, What::Outcome(TryOutcome::Done { stripe_id, .. }, _)) = (self.kind, &self.what) {
             reads.stripe_transfers.insert(stripe_id.clone());
@@ -76,6 +90,8 @@ impl Change for Report {
                 match call.kind {
                     CallKind::Reverse => reversal::done(book, &call, stripe_id, *externally, note)?,
                     CallKind::Create => creation::done(book, &call, stripe_id, note, self.traceparent.as_deref())?,
+                    // It is done with what it found.
+                    CallKind::LookUp => return Err(self.stale()),
                 }
                 return book.call(self.id);
             }
@@ -94,6 +110,7 @@ impl Change for Report {
         match call.kind {
             CallKind::Reverse => reversal::follow(book, &call, outcome, note)?,
             CallKind::Create => creation::follow(book, &call, outcome, note)?,
+            CallKind::LookUp => lookup::follow(book, &call, outcome, note, self.traceparent.as_deref())?,
         }
         book.call(self.id)
     }

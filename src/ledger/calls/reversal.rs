@@ -71,7 +71,7 @@ pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &
             let amount_reversed = book.transfer(row.transfer_id)?.amount_reversed;
             book.settle_transfer(row.transfer_id, amount_reversed, note)
         }
-        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } => {
+        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } | TryOutcome::Found(_) => {
             book.remark("reversal", row.id, row.status, note);
             Ok(())
         }

@@ -68,8 +68,11 @@ impl Ledger {
         }
         let note = Note::new("sweeper", "due, and no news of its job: a new job was made");
         let remark = |id: &Uuid| {
-            // An open call's reversal is pending.
-            let status = statuses.get(id).cloned().unwrap_or_else(|| ReversalStatus::Pending.to_string());
+            let status = match kind {
+                CallKind::Reverse => ReversalStatus::Pending.to_string(),
+                CallKind::Create => statuses.get(id).cloned().unwrap_or_default(),
+                CallKind::LookUp => CallState::Open.to_string(),
+            };
             history::row(kind.entity().to_owned(), *id, Some(status.clone()), status, &note, at)
         };
         let jobs: Vec<_> = swept.iter().map(|call| outbox::row(call, None, at)).collect();
@@ -81,16 +84,5 @@ impl Ledger {
         let swept = jobs.len();
         self.store.commit(txn, jobs).await?;
         Ok(swept)
-    }
-}
-
-impl CallKind {
-    /// What such a call is for: `reversal` or `transfer`.
-    #[must_use]
-    pub fn entity(self) -> &'static str {
-        match self {
-            Self::Reverse => "reversal",
-            Self::Create => "transfer",
-        }
     }
 }

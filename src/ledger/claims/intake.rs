@@ -2,12 +2,14 @@
 
 use uuid::Uuid;
 
+use super::discovery::look_for_payment;
 use super::matching::{self, payment_of};
 use super::withdrawn::{self, Withdrawn};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::Change;
 use crate::ledger::events::{ClaimKind, EventContent, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
 use crate::ledger::history::Note;
+use crate::ledger::lookups::{Question, Subject, ask};
 use crate::ledger::schema::{claim, webhook_event};
 use crate::ledger::status::ClaimStatus;
 use crate::ledger::{Ledger, LedgerError};
@@ -53,29 +55,17 @@ impl Change for Received {
 
     fn reads(&self, reads: &mut Reads) {
         reads.events.insert((self.event.source, self.event.event_id.clone()));
-        for refund in self.refunds() {
-            reads.claims.insert((self.event.source, refund.refund_ref.clone()));
-            reads.names.extend(refund.names().map(ToOwned::to_owned));
-        }
+        self.read(reads);
     }
 
     fn apply(&self, book: &mut Book) -> Result<Receipt, LedgerError> {
-        let WebhookEvent { source, event_id, event_type, object_id, content } = &self.event;
+        let WebhookEvent { source, event_id, event_type, object_id, .. } = &self.event;
         if book.knows_event(*source, event_id) {
             return Ok(Receipt::Duplicate);
         }
-        for refund in self.refunds() {
-            refuse_unless_locked(book, *source, refund)?;
-        }
         // Before those of all that follows from it: the trace is in the order of the ids.
         let id = Uuid::now_v7();
-        let receipt = match content {
-            EventContent::Irrelevant { reason } => Receipt::Ignored { reason: reason.clone() },
-            EventContent::Refunds(refunds) => {
-                let taken = refunds.iter().map(|refund| self.take(book, refund)).collect::<Result<_, _>>()?;
-                sum_up(taken)
-            }
-        };
+        let receipt = self.take_in(book, Some(id))?;
         let (outcome, detail) = receipt.in_inbox();
         book.add_event(webhook_event::Model {
             id,
@@ -92,14 +82,67 @@ impl Change for Received {
 }
 
 impl Received {
-    fn refunds(&self) -> &[RefundEvent] {
-        match &self.event.content {
-            EventContent::Refunds(refunds) => refunds,
-            EventContent::Irrelevant { .. } => &[],
+    /// What a look-up at Stripe found: taken in as an event with the same objects would be, but for the inbox.
+    pub(in crate::ledger) fn found(content: EventContent, traceparent: Option<String>) -> Self {
+        let (event_id, event_type) = (String::new(), "look_up".to_owned());
+        Self {
+            event: WebhookEvent { source: Source::Stripe, event_id, event_type, object_id: None, content },
+            traceparent,
         }
     }
 
-    fn take(&self, book: &mut Book, event: &RefundEvent) -> Result<Taken, LedgerError> {
+    /// Names the rows that [`Self::take_in`] looks at.
+    pub(in crate::ledger) fn read(&self, reads: &mut Reads) {
+        for refund in self.refunds() {
+            reads.claims.insert((self.event.source, refund.refund_ref.clone()));
+            reads.names.extend(refund.names().map(ToOwned::to_owned));
+        }
+        if let EventContent::LookUp { subject, reference } = &self.event.content {
+            reads.lookups.insert((*subject, reference.clone()));
+            if *subject == Subject::Transfer {
+                reads.stripe_transfers.insert(reference.clone());
+            }
+        }
+    }
+
+    /// Takes in what the event says. `inbox` is the id of its row there.
+    pub(in crate::ledger) fn take_in(&self, book: &mut Book, inbox: Option<Uuid>) -> Result<Receipt, LedgerError> {
+        for refund in self.refunds() {
+            refuse_unless_locked(book, self.event.source, refund)?;
+        }
+        Ok(match &self.event.content {
+            EventContent::Irrelevant { reason } => Receipt::Ignored { reason: reason.clone() },
+            EventContent::LookUp { subject, reference } => self.look_up(book, *subject, reference, inbox),
+            EventContent::Refunds(refunds) => {
+                let taken = refunds.iter().map(|refund| self.take(book, refund, inbox)).collect::<Result<_, _>>()?;
+                sum_up(taken)
+            }
+        })
+    }
+
+    fn look_up(&self, book: &mut Book, subject: Subject, reference: &str, event: Option<Uuid>) -> Receipt {
+        if subject == Subject::Transfer {
+            let is_it =
+                |row: &crate::ledger::schema::transfer::Model| row.stripe_transfer_id.as_deref() == Some(reference);
+            if !book.discovery {
+                return Receipt::Ignored { reason: "STRIPE_DISCOVERY is off".to_owned() };
+            }
+            if book.transfers.all().any(is_it) {
+                return Receipt::Ignored { reason: "the transfer is registered".to_owned() };
+            }
+        }
+        ask(book, Question { subject, reference, again: true, event, traceparent: self.traceparent.as_deref() });
+        Receipt::LookingUp { subject, reference: reference.to_owned() }
+    }
+
+    fn refunds(&self) -> &[RefundEvent] {
+        match &self.event.content {
+            EventContent::Refunds(refunds) => refunds,
+            EventContent::LookUp { .. } | EventContent::Irrelevant { .. } => &[],
+        }
+    }
+
+    fn take(&self, book: &mut Book, event: &RefundEvent, inbox: Option<Uuid>) -> Result<Taken, LedgerError> {
         if let RefundProgress::Other(status) = &event.progress {
             return Ok(Taken::NoEffect(format!("the refund is {status}; only succeeded refunds count")));
         }
@@ -112,7 +155,7 @@ impl Received {
                     Ok(Taken::NoEffect(format!("the refund is {status}; nothing will be taken back for it")))
                 }
                 (_, true) => Ok(Taken::NoEffect(BY_THE_PROVIDER.to_owned())),
-                _ => Ok(self.matched(book, &claim)?.unwrap_or(Taken::Unmatched)),
+                _ => Ok(self.matched(book, &claim, true, inbox)?.unwrap_or(Taken::Unmatched)),
             };
         };
         match (&event.progress, known.status) {
@@ -132,15 +175,24 @@ impl Received {
             }
             (_, ClaimStatus::Unmatched) => {
                 let claim = with_names(book, known, event);
-                Ok(self.matched(book, &claim)?.unwrap_or(Taken::Known))
+                Ok(self.matched(book, &claim, false, inbox)?.unwrap_or(Taken::Known))
             }
             _ => Ok(Taken::Known),
         }
     }
 
-    /// `None` while no payment of the claim's is registered.
-    fn matched(&self, book: &mut Book, claim: &claim::Model) -> Result<Option<Taken>, LedgerError> {
-        let Some(payment) = payment_of(book, claim) else { return Ok(None) };
+    /// `None` while no payment of the claim's is registered: it is looked for.
+    fn matched(
+        &self,
+        book: &mut Book,
+        claim: &claim::Model,
+        is_new: bool,
+        inbox: Option<Uuid>,
+    ) -> Result<Option<Taken>, LedgerError> {
+        let Some(payment) = payment_of(book, claim) else {
+            look_for_payment(book, claim, is_new, inbox, self.traceparent.as_deref());
+            return Ok(None);
+        };
         let reversals = matching::match_or_conflict(book, &payment, claim, ACTOR, self.traceparent.as_deref())?;
         Ok(Some(Taken::Matched { reversals }))
     }
@@ -186,6 +238,7 @@ pub(super) fn unrecorded(book: &Book, source: Source, event: &RefundEvent) -> cl
         failed_at: failed.then_some(book.now),
         attention: (failed && event.transfer_already_reversed)
             .then(|| super::attention::reversed_by_the_provider(&event.refund_ref)),
+        lookup_id: None,
         created_at: book.now,
         matched_at: None,
     }

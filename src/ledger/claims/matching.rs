@@ -41,6 +41,7 @@ pub(in crate::ledger) fn match_or_conflict(
                 row.status_reason = Some(problem);
                 row.payment_id = None;
                 row.matched_at = None;
+                row.lookup_id = None;
             };
             book.move_claim(claim.clone(), ClaimStatus::Conflicting, &note, also);
             Ok(Vec::new())
@@ -79,6 +80,8 @@ pub(super) fn carry_out(
         row.status_reason = Some(note.reason.clone());
         row.payment_id = Some(payment.id);
         row.matched_at = Some(now);
+        // What a look-up at Stripe did not find is found.
+        (row.lookup_id, row.attention) = (None, None);
     });
     plan.iter().map(|(transfer, ask)| owe(book, transfer, claim, *ask, actor, traceparent)).collect()
 }

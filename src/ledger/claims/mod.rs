@@ -1,6 +1,7 @@
 //! Claims: what gave a buyer money back, from the first report to the reversals that it asks for.
 
 mod attention;
+mod discovery;
 mod intake;
 mod matching;
 mod named_shares;

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::discovery::look_for_payment;
 use super::intake::{self, refuse_unless_locked};
 use super::matching::{self, payment_of};
 use crate::ledger::book::{Book, Reads};
@@ -100,7 +101,10 @@ impl Change for ReportedRefund {
 impl ReportedRefund {
     /// How many reversals it makes.
     fn match_if_registered(&self, book: &mut Book, claim: claim::Model) -> Result<usize, LedgerError> {
-        let Some(payment) = payment_of(book, &claim) else { return Ok(0) };
+        let Some(payment) = payment_of(book, &claim) else {
+            look_for_payment(book, &claim, true, None, self.traceparent.as_deref());
+            return Ok(0);
+        };
         let plan = matching::plan(book, &payment, &claim)?;
         Ok(matching::carry_out(book, &payment, &claim, &plan, ACTOR, self.traceparent.as_deref())?.len())
     }

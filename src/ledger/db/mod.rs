@@ -43,6 +43,8 @@ pub(super) struct Store {
     pub(super) relay_db: DatabaseConnection,
     pub(super) handoff: Arc<Handoff>,
     pub(super) graces: Graces,
+    /// Whether payments that nobody registered are looked for at Stripe.
+    pub(super) discovery: bool,
 }
 
 /// How long after its due time a call may be without news before the sweeper suspects a lost job.
@@ -55,7 +57,7 @@ pub(super) struct Graces {
 impl Graces {
     pub(super) fn of(&self, kind: CallKind) -> Duration {
         match kind {
-            CallKind::Reverse => self.reverse,
+            CallKind::Reverse | CallKind::LookUp => self.reverse,
             CallKind::Create => self.create,
         }
     }

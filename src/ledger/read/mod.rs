@@ -12,7 +12,7 @@ mod views;
 pub use backlog::{Backlog, DatabaseFacts};
 pub use one::TransferToProbe;
 pub use totals::{Amounts, Totals};
-pub use trace::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
+pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 pub use views::{
     NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView, claim_name,
 };

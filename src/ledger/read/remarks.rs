@@ -27,7 +27,13 @@ impl Ledger {
             reversals.chain(transfers.into_iter().map(|row| (row.id, row.status.to_string()))).collect();
         Ok(calls
             .into_iter()
-            .filter_map(|call| Some((call.id, (statuses.remove(&call.id)?, call))))
+            .filter_map(|call| {
+                let status = match call.kind {
+                    CallKind::Reverse | CallKind::Create => statuses.remove(&call.id)?,
+                    CallKind::LookUp => call.state.to_string(),
+                };
+                Some((call.id, (status, call)))
+            })
             .map(|(id, (status, call))| (id, (call, status)))
             .collect())
     }

@@ -338,6 +338,8 @@ fn at_stripe(reversals: Vec<TransferReversal>) -> AtStripe {
         amount_reversed: reversals.iter().filter(|it| it.counts()).map(|it| it.amount).sum(),
         reversed: false,
         currency: "eur".to_owned(),
+        source_transaction: None,
+        transfer_group: None,
         destination: None,
         livemode: false,
         created: 0,

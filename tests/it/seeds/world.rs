@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clawback::ledger::{CallJob, CallKind, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent};
 use clawback::stripe::Client;
-use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -329,7 +329,7 @@ impl World {
 
 async fn connect(url: &str) -> Ledger {
     let grace = Duration::from_millis(1);
-    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4 };
+    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, discovery: false, max_connections: 4 };
     Ledger::connect(url, options).await.unwrap()
 }
 
@@ -342,6 +342,7 @@ async fn handle(worker: &Caller, message: Message, mut polls: usize) -> Option<O
         match message.kind {
             CallKind::Reverse => worker.handle(ReverseTransfer(message.job), delivery).await,
             CallKind::Create => worker.handle(CreateTransfer(message.job), delivery).await,
+            CallKind::LookUp => worker.handle(LookUp(message.job), delivery).await,
         }
     });
     poll_fn(|context| {
@@ -360,5 +361,6 @@ fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let stripe = Client::new(sim.base_url().parse().unwrap(), key).unwrap().with_timeout(call_timeout);
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
     let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
-    Caller { ledger: ledger.clone(), stripe, limiter, breaker, policy, timing }
+    let parse = clawback::http::webhooks::stripe::content_of;
+    Caller { ledger: ledger.clone(), stripe, limiter, breaker, policy, timing, parse }
 }

@@ -24,6 +24,7 @@ const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), prob
 const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
     reversal_grace: Duration::from_secs(1),
     creation_grace: Duration::from_secs(1),
+    discovery: false,
     max_connections: 20,
 };
 
@@ -311,6 +312,8 @@ fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, St
         ("STRIPE_API_BASE", stripe),
         ("STRIPE_MAX_RPS", "1000"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests"),
+        // Tests of discovery turn it on; in the others only a registration makes a payment known.
+        ("STRIPE_DISCOVERY", "off"),
         ("HYPERSWITCH_WEBHOOK_SECRET", HYPERSWITCH_KEY),
         ("API_TOKEN", "token-of-the-tests"),
         ("API_READ_TOKEN", "read-token-of-the-tests"),

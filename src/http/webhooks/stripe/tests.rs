@@ -29,7 +29,7 @@ fn charge(refunds: Value) -> Value {
 }
 
 fn parsed(event: &Value) -> WebhookEvent {
-    parse(event.to_string().as_bytes()).unwrap()
+    parse(event.to_string().as_bytes(), None).unwrap()
 }
 
 fn only_refund(event: &Value) -> RefundEvent {
@@ -47,7 +47,7 @@ fn reason(event: &Value) -> String {
 }
 
 fn refused_field(event: &Value) -> String {
-    parse(event.to_string().as_bytes()).unwrap_err().field.unwrap()
+    parse(event.to_string().as_bytes(), None).unwrap_err().field.unwrap()
 }
 
 #[test]
@@ -85,7 +85,8 @@ fn an_object_is_named_by_its_id_or_given_in_full() {
         let refund = only_refund(&event("refund.created", &expanded));
         assert_eq!((refund.payment_ref.as_str(), refund.charge_ref.as_deref()), ("pi_1", Some("ch_1")));
         for wrong in [json!({"object": field}), json!({"id": 7}), json!([]), json!(7)] {
-            let error = parse(event("refund.created", &refund_with(field, wrong)).to_string().as_bytes()).unwrap_err();
+            let error =
+                parse(event("refund.created", &refund_with(field, wrong)).to_string().as_bytes(), None).unwrap_err();
             assert_eq!(error.to_string(), format!("data.object.{field} must be an id, or an object with an id"));
         }
     }
@@ -156,22 +157,101 @@ fn a_refunded_charge_gives_each_of_the_refunds_that_it_lists() {
 }
 
 #[test]
-fn a_refunded_charge_that_does_not_list_its_refunds_waits_for_refund_created() {
+fn a_refunded_charge_that_does_not_list_its_refunds_has_them_looked_up() {
     let mut absent = charge(Value::Null);
     absent.as_object_mut().unwrap().remove("refunds");
     for charge in [absent, charge(Value::Null), charge(json!({"data": []}))] {
-        assert!(reason(&event("charge.refunded", &charge)).contains("refund.created"));
+        let content = parsed(&event("charge.refunded", &charge)).content;
+        assert_eq!(content, looked_up(Subject::RefundsOfCharge, "ch_1"));
+    }
+}
+
+fn looked_up(subject: Subject, reference: &str) -> EventContent {
+    EventContent::LookUp { subject, reference: reference.to_owned() }
+}
+
+fn thin(kind: &str, id: &str) -> Value {
+    json!({
+        "id": "evt_thin", "object": "v2.core.event", "type": kind, "livemode": false, "context": null,
+        "related_object": {"id": id, "type": "any", "url": "/v1/any"}, "created": "2026-11-23T10:00:00.000Z",
+    })
+}
+
+#[test]
+fn a_thin_event_names_what_is_to_be_looked_up() {
+    for (kind, id, subject) in [
+        ("v1.refund.created", "re_9", Subject::Refund),
+        ("v1.refund.updated", "re_9", Subject::Refund),
+        ("v1.refund.failed", "re_9", Subject::Refund),
+        ("v1.charge.refund.updated", "re_9", Subject::Refund),
+        ("v1.charge.refunded", "ch_9", Subject::RefundsOfCharge),
+        ("v1.charge.dispute.closed", "du_9", Subject::Dispute),
+        ("v1.charge.dispute.funds_withdrawn", "du_9", Subject::Dispute),
+        ("v1.transfer.created", "tr_9", Subject::Transfer),
+    ] {
+        let event = parsed(&thin(kind, id));
+        assert_eq!((event.content, event.object_id.as_deref()), (looked_up(subject, id), Some(id)), "{kind}");
+    }
+    for kind in ["v1.customer.created", "refund.created", "v2.core.account.updated"] {
+        assert!(reason(&thin(kind, "x_1")).contains("thin"), "{kind}");
+    }
+    let mut without = thin("v1.refund.created", "re_9");
+    without["related_object"] = Value::Null;
+    assert_eq!(refused_field(&without), "related_object");
+}
+
+#[test]
+fn an_event_of_a_connected_account_or_of_the_other_mode_is_not_ours() {
+    let content = |event: &Value, livemode| parse(event.to_string().as_bytes(), livemode).unwrap().content;
+    let ignored = |event: &Value, livemode, why: &str| match content(event, livemode) {
+        EventContent::Irrelevant { reason } => assert!(reason.contains(why), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    let mut connected = event("refund.created", &refund());
+    connected["account"] = json!("acct_9");
+    ignored(&connected, None, "acct_9");
+    // Even what could not be read is no reason to have it sent again and again.
+    connected["data"]["object"]["amount"] = json!("odd");
+    ignored(&connected, None, "acct_9");
+    let mut context = thin("v1.refund.created", "re_9");
+    context["context"] = json!("acct_9");
+    ignored(&context, None, "acct_9");
+
+    let mut live = event("refund.created", &refund());
+    for (of_event, of_key, is_ours) in
+        [(false, false, true), (true, true, true), (true, false, false), (false, true, false)]
+    {
+        live["livemode"] = json!(of_event);
+        match is_ours {
+            true => assert!(matches!(content(&live, Some(of_key)), EventContent::Refunds(_))),
+            false => ignored(&live, Some(of_key), " mode"),
+        }
+        assert!(matches!(content(&live, None), EventContent::Refunds(_)), "without a key it is not known");
     }
 }
 
 #[test]
-fn thin_events_and_other_types_are_irrelevant_and_keep_their_ids() {
-    let thin = json!({
-        "id": "evt_thin", "object": "v2.core.event", "type": "refund.created",
-        "related_object": {"id": "re_9", "type": "refund", "url": "/v1/refunds/re_9"},
-    });
-    assert!(reason(&thin).contains("thin"));
-    assert_eq!(parsed(&thin).object_id.as_deref(), Some("re_9"));
+fn a_transfer_is_looked_up_unless_clawback_has_created_it() {
+    let mut transfer = json!({"id": "tr_9", "object": "transfer", "metadata": {}});
+    assert_eq!(parsed(&event("transfer.created", &transfer)).content, looked_up(Subject::Transfer, "tr_9"));
+    transfer["metadata"]["clawback_transfer"] = json!("pi_1:0");
+    assert!(reason(&event("transfer.created", &transfer)).contains("Clawback"));
+}
+
+#[test]
+fn an_object_that_was_read_is_what_an_event_with_it_would_be() {
+    let EventContent::Refunds(read) = content_of(&refund()).unwrap() else { panic!("no refund") };
+    assert_eq!(read, [only_refund(&event("refund.created", &refund()))]);
+    assert!(matches!(content_of(&json!({"object": "dispute"})), Ok(EventContent::Irrelevant { .. })));
+    assert_eq!(
+        content_of(&refund_with("amount", json!(0))).unwrap_err(),
+        "refund.amount must be a positive integer in minor units (got 0)"
+    );
+    assert!(content_of(&json!({})).is_err());
+}
+
+#[test]
+fn other_types_are_irrelevant_and_keep_their_ids() {
     let other = event("customer.created", &json!({"id": "cus_1"}));
     assert!(reason(&other).contains("customer.created"));
     assert_eq!(parsed(&other).object_id.as_deref(), Some("cus_1"));
@@ -229,7 +309,7 @@ fn a_missing_field_is_refused_by_its_name() {
 #[test]
 fn what_is_no_json_object_is_refused_with_its_place() {
     for body in ["", "{", "[]", "null", "\"x\"", "{\"id\":\"evt_1\",\"type\":\"x\"} trailing"] {
-        let error = parse(body.as_bytes()).unwrap_err();
+        let error = parse(body.as_bytes(), None).unwrap_err();
         assert_eq!(error.field, None, "{body}");
         assert!(error.problem.contains("line 1"), "{body}: {error}");
     }
@@ -238,7 +318,7 @@ fn what_is_no_json_object_is_refused_with_its_place() {
 proptest! {
     #[test]
     fn no_body_makes_it_panic(body: Vec<u8>) {
-        prop_assert!(parse(&body).is_err());
+        prop_assert!(parse(&body, None).is_err());
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-pub use self::shapes::{Trace, TraceEvent, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
+pub use self::shapes::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 use self::shapes::{heard, published, step};
 use super::one::{reversal_views, transfer_views};
 use crate::ledger::db::rowset;
-use crate::ledger::schema::{call, claim, history, outbox, payment, reversal, transfer, webhook_event};
+use crate::ledger::schema::{call, claim, history, lookup, outbox, payment, reversal, transfer, webhook_event};
 use crate::ledger::{Ledger, LedgerError};
 
 /// The ids of the rows that hang together.
@@ -26,18 +26,19 @@ struct Scope {
     transfers: BTreeSet<Uuid>,
     reversals: BTreeSet<Uuid>,
     webhooks: BTreeSet<Uuid>,
+    lookups: BTreeSet<Uuid>,
 }
 
 impl Scope {
     fn is_empty(&self) -> bool {
-        [&self.payments, &self.refunds, &self.transfers, &self.reversals, &self.webhooks]
+        [&self.payments, &self.refunds, &self.transfers, &self.reversals, &self.webhooks, &self.lookups]
             .iter()
             .all(|ids| ids.is_empty())
     }
 }
 
 impl Ledger {
-    /// Everything about the refund, payment, transfer, reversal, webhook event or request to Stripe with this id;
+    /// Everything about the refund, payment, transfer, reversal, look-up, webhook event or request to Stripe with this id;
     /// Clawback's id, or the provider's. `None` when nothing here has it.
     ///
     /// # Errors
@@ -60,6 +61,7 @@ impl Ledger {
         scope.refunds.extend(claim::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
         scope.transfers.extend(transfer::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
         scope.reversals.extend(reversal::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
+        scope.lookups.extend(lookup::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
         Ok(scope)
     }
 
@@ -70,6 +72,9 @@ impl Ledger {
         scope.webhooks.extend(events.iter().map(|row| row.id));
         let mut refs: Vec<&str> = events.iter().filter_map(|row| row.object_id.as_deref()).collect();
         refs.push(id);
+        let asked = lookup::Entity::find().select_only().column(lookup::Column::Id);
+        let about = lookup::Column::Reference.is_in(refs.iter().copied());
+        scope.lookups.extend(ids(asked.filter(about), &self.store.db).await?);
         use claim::Column as R;
         let is_it = Condition::any()
             .add(R::Reference.is_in(refs.iter().copied()))
@@ -91,6 +96,9 @@ impl Ledger {
         for row in asked {
             match row.entity.as_str() {
                 "transfer" => scope.transfers.insert(row.entity_id),
+                "payment" => scope.payments.insert(row.entity_id),
+                "refund" | "dispute" => scope.refunds.insert(row.entity_id),
+                "lookup" => scope.lookups.insert(row.entity_id),
                 _ => scope.reversals.insert(row.entity_id),
             };
         }
@@ -125,11 +133,15 @@ impl Ledger {
             .filter(transfer::Column::Id.is_in(scope.transfers.iter().copied()));
         scope.payments.extend(ids(of_transfers, &self.store.db).await?);
         let refunds = claim::Entity::find().filter(claim::Column::Id.is_in(scope.refunds.iter().copied()));
-        let mut refs = Vec::new();
+        let (mut refs, mut payment_refs) = (Vec::new(), Vec::new());
         for row in refunds.all(&self.store.db).await? {
             scope.payments.extend(row.payment_id);
             refs.extend([Some(row.reference), row.charge_ref].into_iter().flatten());
+            payment_refs.push(row.payment_ref);
         }
+        let asked = lookup::Entity::find().select_only().column(lookup::Column::Id);
+        let about = lookup::Column::Reference.is_in(refs.iter().chain(&payment_refs).map(String::as_str));
+        scope.lookups.extend(ids(asked.filter(about), &self.store.db).await?);
         let told = webhook_event::Entity::find().select_only().column(webhook_event::Column::Id);
         scope.webhooks.extend(ids(told.filter(webhook_event::Column::ObjectId.is_in(refs)), &self.store.db).await?);
         Ok(())
@@ -150,17 +162,23 @@ impl Ledger {
         let webhooks = webhook_event::Entity::find().filter(among(webhook_event::Column::Id, &scope.webhooks));
         let webhooks = webhooks.all(&self.store.db).await?;
 
-        let all = [&scope.payments, &scope.refunds, &scope.transfers, &scope.reversals].into_iter().flatten().copied();
+        let lookups = lookup::Entity::find().filter(among(lookup::Column::Id, &scope.lookups));
+        let lookups = lookups.order_by_asc(lookup::Column::Id).all(&self.store.db).await?;
+        let calls = call::Entity::find().filter(among(call::Column::Id, &scope.lookups)).all(&self.store.db).await?;
+
+        let all = [&scope.payments, &scope.refunds, &scope.transfers, &scope.reversals, &scope.lookups];
+        let all = all.into_iter().flatten().copied();
         let rows = history::Entity::find().filter(history::Column::EntityId.is_in(all)).all(&self.store.db).await?;
         let provider_id = |id: Uuid| {
             let payment = payments.iter().find(|row| row.id == id).map(|row| row.payment_ref.clone());
             let refund = || refunds.iter().find(|row| row.id == id).map(|row| row.reference.clone());
             let transfer = || transfers.iter().find(|row| row.id == id)?.stripe_transfer_id.clone();
             let reversal = || reversals.iter().find(|row| row.id == id)?.stripe_reversal_id.clone();
-            payment.or_else(refund).or_else(transfer).or_else(reversal)
+            let lookup = || lookups.iter().find(|row| row.id == id).map(|row| row.reference.clone());
+            payment.or_else(refund).or_else(transfer).or_else(reversal).or_else(lookup)
         };
         let steps = rows.into_iter().map(|row| (row.id, step(row, provider_id)));
-        let called: Vec<Uuid> = scope.transfers.iter().chain(&scope.reversals).copied().collect();
+        let called: Vec<Uuid> = scope.transfers.iter().chain(&scope.reversals).chain(&scope.lookups).copied().collect();
         let mut jobs = rowset::select::<_, outbox::Model>(&self.store.db, "entity_id IN {ids}", &called, &[]).await?;
         jobs.sort_by_key(|job| job.id);
         let confirmed = jobs.iter().filter_map(|job| Some((job.id, published(job, job.published_at?, provider_id))));
@@ -186,6 +204,14 @@ impl Ledger {
             reversals: reversals
                 .into_iter()
                 .map(|row| TracedReversal { job_waiting_since: job_waiting_since(row.id), reversal: row })
+                .collect(),
+            lookups: lookups
+                .into_iter()
+                .filter_map(|row| {
+                    let call = calls.iter().find(|call| call.id == row.id)?;
+                    let waiting = job_waiting_since(row.id);
+                    Some(TracedLookup::of(row, call, waiting))
+                })
                 .collect(),
         })
     }

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::ledger::schema::{claim, history, outbox, payment, webhook_event};
-use crate::ledger::status::{ClaimStatus, TransferStatus};
-use crate::ledger::{CREATE_TRANSFER, ReversalView, Source, TransferView};
+use crate::ledger::lookups::Subject;
+use crate::ledger::schema::{call, claim, history, lookup, outbox, payment, webhook_event};
+use crate::ledger::status::{CallKind, CallState, ClaimStatus, TransferStatus};
+use crate::ledger::{ReversalView, Source, TransferView};
 
 /// What happened, and how things stand now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,8 @@ pub struct Trace {
     pub transfers: Vec<TracedTransfer>,
     /// The reversals concerned.
     pub reversals: Vec<TracedReversal>,
+    /// What Stripe was asked about them.
+    pub lookups: Vec<TracedLookup>,
 }
 
 /// One thing that happened.
@@ -28,7 +31,7 @@ pub struct Trace {
 pub struct TraceEvent {
     /// When (UTC).
     pub at: DateTime<Utc>,
-    /// To what: `webhook`, `payment`, `refund`, `transfer` or `reversal`.
+    /// To what: `webhook`, `payment`, `refund`, `transfer`, `reversal` or `lookup`.
     pub entity: String,
     /// Clawback's id of it; of a webhook, that of its row in the inbox.
     pub entity_id: Uuid,
@@ -115,6 +118,42 @@ pub struct TracedReversal {
     pub job_waiting_since: Option<DateTime<Utc>>,
 }
 
+/// A look-up, as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TracedLookup {
+    /// Clawback's id.
+    pub id: Uuid,
+    /// What it is about.
+    pub subject: Subject,
+    /// Stripe's id of that.
+    pub reference: String,
+    /// Where it stands.
+    pub state: CallState,
+    /// What the last reading found.
+    pub result: Option<String>,
+    /// The last failure, in words.
+    pub failure_message: Option<String>,
+    /// When it is tried again, if that waits.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Since when a job about it waits in the outbox for the broker.
+    pub job_waiting_since: Option<DateTime<Utc>>,
+}
+
+impl TracedLookup {
+    pub(super) fn of(row: lookup::Model, call: &call::Model, job_waiting_since: Option<DateTime<Utc>>) -> Self {
+        Self {
+            id: row.id,
+            subject: row.subject,
+            reference: row.reference,
+            state: call.state,
+            result: row.result,
+            failure_message: call.failure_message.clone(),
+            next_attempt_at: call.next_attempt_at,
+            job_waiting_since,
+        }
+    }
+}
+
 pub(super) fn heard(row: webhook_event::Model) -> TraceEvent {
     let detail = row.detail.map(|detail| format!(": {detail}")).unwrap_or_default();
     TraceEvent {
@@ -152,7 +191,7 @@ pub(super) fn published(
 ) -> TraceEvent {
     TraceEvent {
         at,
-        entity: if job.kind == CREATE_TRANSFER { "transfer" } else { "reversal" }.to_owned(),
+        entity: CallKind::of_job(&job.kind).map_or("job", CallKind::entity).to_owned(),
         entity_id: job.entity_id,
         provider_id: provider_id(job.entity_id),
         from: None,

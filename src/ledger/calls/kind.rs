@@ -1,0 +1,49 @@
+//! What differs from one kind of call to another, apart from what it does: names that are stored, sent and shown.
+
+use sea_orm::Iterable;
+
+use crate::ledger::outbox::{CREATE_TRANSFER, LOOK_UP, REVERSE_TRANSFER};
+use crate::ledger::status::CallKind;
+
+impl CallKind {
+    /// Every kind, in the order in which their queues are shown.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// The kind of the job that makes such a call.
+    #[must_use]
+    pub fn job(self) -> &'static str {
+        match self {
+            Self::Reverse => REVERSE_TRANSFER,
+            Self::Create => CREATE_TRANSFER,
+            Self::LookUp => LOOK_UP,
+        }
+    }
+
+    /// The kind of call that such a job makes; `None` for a job that this version does not know.
+    #[must_use]
+    pub fn of_job(job: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.job() == job)
+    }
+
+    /// The queue of its jobs.
+    #[must_use]
+    pub fn queue(self) -> &'static str {
+        match self {
+            Self::Reverse => "reversals",
+            Self::Create => "transfers",
+            Self::LookUp => "lookups",
+        }
+    }
+
+    /// What such a call is for: `reversal`, `transfer` or `lookup`.
+    #[must_use]
+    pub fn entity(self) -> &'static str {
+        match self {
+            Self::Reverse => "reversal",
+            Self::Create => "transfer",
+            Self::LookUp => "lookup",
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What follows in the ledger when a look-up has found something, or ends without.
+//!
+//! | subject | what it found | what follows |
+//! |---|---|---|
+//! | `refunds_of_charge`, `refund`, `dispute` | the objects | what an event with the same objects would do |
+//! | `payment`, `transfer` | transfers, without any doubt | the payment is registered, as `stripe` found it, and its claims are matched |
+//! | | no transfers | the claims have nothing to reverse, unless the payment is registered later |
+//! | | anything else, or nothing | the claims need attention |
+
+use uuid::Uuid;
+
+use super::{Call, TryOutcome};
+use crate::ledger::LedgerError;
+use crate::ledger::book::{Book, Reads};
+use crate::ledger::claims::Received;
+use crate::ledger::events::Receipt;
+use crate::ledger::history::Note;
+use crate::ledger::input::sentences;
+use crate::ledger::lookups::{Found, FoundPayment, Subject, waiting};
+use crate::ledger::payments::{STRIPE, register_found};
+use crate::ledger::schema::{claim, lookup};
+use crate::ledger::status::{CallState, ClaimStatus};
+
+/// The rows that an outcome of the look-up `id`, about `reference`, looks at.
+pub(super) fn reads(id: Uuid, reference: &str, outcome: Option<&TryOutcome>, reads: &mut Reads) {
+    reads.lookup_ids.insert(id);
+    reads.names.insert(reference.to_owned());
+    let Some(TryOutcome::Found(found)) = outcome else { return };
+    match &**found {
+        Found::Content(content) => Received::found(content.clone(), None).read(reads),
+        Found::Payment { names, payment } => {
+            reads.names.extend(names.iter().cloned());
+            if let FoundPayment::Transfers { new, .. } = payment {
+                let ids = new.transfers.iter().filter_map(|transfer| transfer.stripe_transfer_id.clone());
+                reads.stripe_transfers.extend(ids);
+            }
+        }
+    }
+}
+
+/// What an outcome of the call means, whose row has it already.
+pub(super) fn follow(
+    book: &mut Book,
+    before: &Call,
+    outcome: &TryOutcome,
+    note: &Note,
+    traceparent: Option<&str>,
+) -> Result<(), LedgerError> {
+    let row = book.lookups.get(before.id).cloned();
+    let row = row.ok_or_else(|| LedgerError::NotFound { entity: "lookup", id: before.id.to_string() })?;
+    let result = match outcome {
+        TryOutcome::Found(found) => match &**found {
+            Found::Content(content) => {
+                let receipt =
+                    Received::found(content.clone(), traceparent.map(ToOwned::to_owned)).take_in(book, row.event_id)?;
+                in_words(&receipt)
+            }
+            Found::Payment { names, payment } => found_payment(book, &row, names, payment, traceparent)?,
+        },
+        TryOutcome::Failed(why) | TryOutcome::Ended(why) => {
+            if row.subject == Subject::Payment {
+                let problem = format!("the payment's transfers could not be looked up at Stripe: {}", why.message);
+                attend(book, &[row.reference.clone()], &problem);
+            }
+            why.message.clone()
+        }
+        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } => {
+            book.lookup_moved(before, note);
+            return Ok(());
+        }
+    };
+    book.lookup_moved(before, &note.because(format!("{}: {result}", note.reason)));
+    book.keep_lookup(lookup::Model { result: Some(result), updated_at: book.now, ..row });
+    Ok(())
+}
+
+fn in_words(receipt: &Receipt) -> String {
+    match receipt {
+        Receipt::Duplicate => "nothing that was not known".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn found_payment(
+    book: &mut Book,
+    row: &lookup::Model,
+    names: &[String],
+    payment: &FoundPayment,
+    traceparent: Option<&str>,
+) -> Result<String, LedgerError> {
+    match payment {
+        FoundPayment::Transfers { new, reversed } => {
+            learn_names(book, names, &new.payment_ref);
+            match register_found(book, new, reversed, names, row.subject, traceparent) {
+                Err(LedgerError::Conflict(problem)) => Ok(attend(book, names, &problem)),
+                Err(LedgerError::Invalid(problems)) => Ok(attend(book, names, &sentences(&problems))),
+                registered => registered,
+            }
+        }
+        FoundPayment::None(reason) => {
+            for claim in waiting(book, names) {
+                let note = Note::new(STRIPE, reason);
+                book.move_claim(claim, ClaimStatus::NothingToReverse, &note, |claim| {
+                    claim.status_reason = Some(reason.clone());
+                    (claim.lookup_id, claim.attention) = (Some(row.id), None);
+                });
+            }
+            Ok(reason.clone())
+        }
+        FoundPayment::Unclear(reason) => Ok(attend(book, names, reason)),
+    }
+}
+
+/// The claims of the payment are known under its own name and its charge's from now on.
+fn learn_names(book: &mut Book, names: &[String], payment_ref: &str) {
+    let charge_ref = names.iter().find(|name| *name != payment_ref && !name.starts_with("pi_"));
+    for claim in waiting(book, names) {
+        let (payment_ref, charge_ref) = (payment_ref.to_owned(), charge_ref.cloned().or(claim.charge_ref.clone()));
+        if (&claim.payment_ref, &claim.charge_ref) != (&payment_ref, &charge_ref) {
+            book.keep_claim(claim::Model { payment_ref, charge_ref, ..claim });
+        }
+    }
+}
+
+/// Has the claims that wait for the payment looked at by an operator. Returns why.
+fn attend(book: &mut Book, names: &[String], problem: &str) -> String {
+    for claim in waiting(book, names) {
+        tracing::warn!(claim = claim.reference, problem, "the payment's transfers are not clear");
+        let note = Note::new(STRIPE, problem);
+        book.remark(&claim.kind.to_string(), claim.id, claim.status, &note);
+        book.keep_claim(claim::Model { attention: Some(problem.to_owned()), ..claim });
+    }
+    problem.to_owned()
+}
+
+/// Errors unless the look-up failed permanently.
+pub(super) fn refuse_replay(book: &Book, id: Uuid) -> Result<(), LedgerError> {
+    let state = book.call(id)?.state;
+    if state == CallState::Failed {
+        return Ok(());
+    }
+    Err(LedgerError::Conflict(format!("look-up {id} is {state}; only a failed one can be replayed")))
+}

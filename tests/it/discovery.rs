@@ -1,0 +1,328 @@
+//! A payment that nobody registered is found at Stripe, if it is clear which transfers belong to it.
+
+use serde_json::{Value, json};
+use stripe_sim::{Endpoint, Fault, NewPayment, NewRefund, PaymentTransfer, Target};
+
+use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, two_sellers};
+
+both_databases! {
+    a_destination_charge_is_found_and_taken_back_without_any_registration,
+    separate_transfers_of_a_group_are_found_and_taken_back,
+    transfers_from_the_charge_are_found_and_taken_back,
+    a_refund_that_is_reported_over_the_api_finds_its_payment_too,
+    every_refund_of_a_payment_waits_for_one_look_up,
+    a_claim_that_knows_the_charge_alone_meets_the_one_that_knows_the_payment_intent,
+    what_is_not_clear_needs_attention_with_what_was_found,
+    what_others_have_reversed_needs_attention,
+    a_payment_that_stripe_does_not_know_needs_attention_until_it_is_registered,
+    a_payment_without_transfers_has_nothing_to_reverse_until_it_is_registered,
+    a_registration_while_stripe_is_read_wins,
+    a_registration_under_the_other_name_wins_and_a_difference_needs_attention,
+    a_worker_killed_in_the_middle_of_discovery_registers_once,
+    a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added,
+    a_transfer_that_follows_a_refund_needs_attention,
+    switched_off_it_asks_nothing,
+}
+
+async fn on(mut app: TestApp) -> TestApp {
+    app.restart_with(&[("STRIPE_DISCOVERY", "on")]).await;
+    app
+}
+
+fn payment(amount: i64) -> NewPayment {
+    let (payment_intent, charge) = (Some("pi_d".to_owned()), Some("ch_d".to_owned()));
+    NewPayment { payment_intent, charge, ..NewPayment::new(amount, "eur") }
+}
+
+fn grouped(amount: i64, transfers: &[(&str, i64)]) -> NewPayment {
+    let transfers = transfers.iter().map(|(id, amount)| PaymentTransfer {
+        id: Some((*id).to_owned()),
+        amount: *amount,
+        currency: None,
+        destination: "acct_7".to_owned(),
+        from_charge: false,
+    });
+    NewPayment { transfer_group: Some("order_7".to_owned()), transfers: transfers.collect(), ..payment(amount) }
+}
+
+/// The buyer gets `amount` back, and Stripe says so.
+async fn refund(app: &TestApp, id: &str, amount: i64) -> Value {
+    app.sim.refund(NewRefund { id: Some(id.to_owned()), ..NewRefund::part("ch_d", amount) });
+    let webhooks = app.sim.webhooks(&Endpoint::new("", &app.webhook_secret));
+    let webhook = webhooks.iter().rfind(|webhook| webhook.kind == "refund.created").unwrap();
+    let answer = app.post_signed(&webhook.body, &webhook.signature).await;
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+async fn refund_becomes(app: &TestApp, id: &str, status: &str) -> Value {
+    eventually(&format!("{id} becomes {status}"), || async {
+        let refund = app.refund_view(id).await;
+        (refund["status"] == status).then_some(refund)
+    })
+    .await
+}
+
+async fn needs_attention(app: &TestApp, id: &str, why: &str) {
+    let refund = eventually(&format!("{id} needs attention"), || async {
+        let refund = app.refund_view(id).await;
+        refund["attention"].is_string().then_some(refund)
+    })
+    .await;
+    assert!(refund["attention"].as_str().unwrap().contains(why), "{refund}");
+}
+
+async fn has_given(app: &TestApp, transfer: &str, amount: i64) {
+    eventually(&format!("{transfer} gives {amount} back"), || async {
+        let sql = format!("seller_transfers WHERE stripe_transfer_id = '{transfer}' AND amount_reversed = {amount}");
+        (app.db.count(&sql).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.reversed_at_stripe(transfer), amount);
+}
+
+async fn a_destination_charge_is_found_and_taken_back_without_any_registration(app: TestApp) {
+    let app = on(app).await;
+    let destination = Some("acct_7".to_owned());
+    app.sim.pay(NewPayment { destination, transfer: Some("tr_d".to_owned()), ..payment(10_000) });
+    assert_eq!(refund(&app, "re_1", 5_000).await["outcome"], "unmatched");
+    has_given(&app, "tr_d", 5_000).await;
+    let found = app.payment("pi_d").await;
+    assert_eq!((&found["amount"], &found["currency"]), (&json!(10_000), &json!("eur")));
+    assert_eq!(found["transfers"][0]["seller_id"], "acct_7");
+    let by_stripe = "history WHERE entity = 'payment' AND actor = 'stripe' AND reason = 'found at Stripe'";
+    assert_eq!(app.db.count(by_stripe).await, 1);
+    // From now on it is a payment like any other.
+    assert_eq!(refund(&app, "re_2", 2_000).await["outcome"], "accepted");
+    has_given(&app, "tr_d", 7_000).await;
+}
+
+async fn separate_transfers_of_a_group_are_found_and_taken_back(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    refund(&app, "re_1", 5_000).await;
+    has_given(&app, "tr_a", 3_000).await;
+    has_given(&app, "tr_b", 1_500).await;
+    let transfers = app.payment("pi_d").await["transfers"].clone();
+    assert_eq!((&transfers[0]["stripe_transfer_id"], transfers.as_array().unwrap().len()), (&json!("tr_a"), 2));
+}
+
+async fn transfers_from_the_charge_are_found_and_taken_back(app: TestApp) {
+    let app = on(app).await;
+    let mut new = grouped(10_000, &[("tr_a", 8_000)]);
+    (new.transfer_group, new.transfers[0].from_charge) = (None, true);
+    app.sim.pay(new);
+    refund(&app, "re_1", 10_000).await;
+    has_given(&app, "tr_a", 8_000).await;
+}
+
+async fn a_refund_that_is_reported_over_the_api_finds_its_payment_too(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    let refund = json!({"refund_ref": "re_1", "payment_ref": "ch_d", "amount": 5_000, "currency": "eur"});
+    assert_eq!(app.report(&refund).await.status(), 201);
+    has_given(&app, "tr_a", 3_000).await;
+    // An id that is no id of Stripe's can't be asked about.
+    let other = json!({"refund_ref": "re_2", "payment_ref": "order-1", "amount": 5_000, "currency": "eur"});
+    assert_eq!(app.report(&other).await.status(), 201);
+    assert_eq!(app.db.count("lookups").await, 1);
+}
+
+async fn every_refund_of_a_payment_waits_for_one_look_up(app: TestApp) {
+    let mut app = on(app).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    for n in 1..=3 {
+        refund(&app, &format!("re_{n}"), 1_000).await;
+    }
+    assert_eq!(app.db.count("lookups").await, 1);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    has_given(&app, "tr_a", 1_800).await;
+    assert_eq!(app.db.count("reversals").await, 3);
+}
+
+async fn a_claim_that_knows_the_charge_alone_meets_the_one_that_knows_the_payment_intent(app: TestApp) {
+    let mut app = on(app).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    for (refund_ref, payment_ref) in [("re_1", "pi_d"), ("re_2", "ch_d")] {
+        let refund = json!({"refund_ref": refund_ref, "payment_ref": payment_ref, "amount": 1_000, "currency": "eur"});
+        assert_eq!(app.report(&refund).await.status(), 201);
+    }
+    assert_eq!(app.db.count("lookups").await, 2);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    has_given(&app, "tr_a", 1_200).await;
+    assert_eq!(app.db.count("payments").await, 1);
+    assert_eq!(app.db.count("claims WHERE status = 'matched' AND attention IS NULL").await, 2);
+}
+
+async fn what_is_not_clear_needs_attention_with_what_was_found(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    let other = Some("ch_other".to_owned());
+    app.sim.pay(NewPayment { charge: other, payment_intent: None, ..grouped(500, &[]) });
+    refund(&app, "re_1", 1_000).await;
+    needs_attention(&app, "re_1", "ch_other").await;
+    assert_eq!(app.db.count("payments").await, 0);
+    let doctor = app.cli(&["doctor"]).await;
+    assert!(doctor.stdout.contains("re_1"), "{doctor:?}");
+    // Somebody knows better.
+    let registered = json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur", "transfers": [
+        {"seller_id": "s", "stripe_transfer_id": "tr_a", "destination": "acct_7", "amount": 6_000, "currency": "eur"}]});
+    assert_eq!(app.register(registered).await.status(), 201);
+    has_given(&app, "tr_a", 600).await;
+    assert_eq!(app.refund_view("re_1").await["attention"], Value::Null);
+}
+
+async fn what_others_have_reversed_needs_attention(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 1_000)]));
+    app.sim.reverse_from_elsewhere("tr_a", Some(600));
+    refund(&app, "re_1", 1_000).await;
+    needs_attention(&app, "re_1", "tr_a of payment pi_d is reversed already").await;
+    assert_eq!((app.db.count("payments").await, app.reversed_at_stripe("tr_b")), (0, 0));
+}
+
+async fn a_payment_that_stripe_does_not_know_needs_attention_until_it_is_registered(app: TestApp) {
+    let app = on(app).await;
+    app.refund_of(10_000, 1).await;
+    needs_attention(&app, "re_1", "Stripe does not know it").await;
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    has_given(&app, "tr_1", 6_000).await;
+    assert_eq!(app.refund_view("re_1").await["attention"], Value::Null);
+}
+
+async fn a_payment_without_transfers_has_nothing_to_reverse_until_it_is_registered(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(payment(10_000));
+    refund(&app, "re_1", 10_000).await;
+    let refund = refund_becomes(&app, "re_1", "nothing_to_reverse").await;
+    assert!(refund["status_reason"].as_str().unwrap().contains("ch_d has no transfers"), "{refund}");
+    assert_eq!(refund["attention"], Value::Null);
+    // Its transfers have nothing in common with it at Stripe.
+    assert_eq!(app.register(two_sellers("pi_d")).await.status(), 201);
+    has_given(&app, "tr_1", 6_000).await;
+    assert_eq!(app.refund_view("re_1").await["status"], "matched");
+}
+
+async fn a_registration_while_stripe_is_read_wins(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    app.sim.fault_reads("ch_d", Fault::Slow { delay_ms: 1_500 }, 1);
+    refund(&app, "re_1", 10_000).await;
+    let reading = |ledger: &stripe_sim::Ledger| ledger.requests.iter().any(|request| request.path.ends_with("ch_d"));
+    app.sim.wait_for(reading, DEADLINE).await.expect("Stripe is read");
+    let mine = json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur", "transfers": [
+        {"seller_id": "mine", "stripe_transfer_id": "tr_a", "destination": "acct_7", "amount": 6_000, "currency": "eur"}]});
+    assert_eq!(app.register(mine).await.status(), 201);
+    has_given(&app, "tr_a", 6_000).await;
+    eventually("the look-up ends", || async {
+        (app.db.count("calls WHERE kind = 'look_up' AND state = 'called_off'").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.payment("pi_d").await["transfers"].as_array().unwrap().len(), 1);
+    assert_eq!(app.reversed_at_stripe("tr_b"), 0);
+}
+
+async fn a_registration_under_the_other_name_wins_and_a_difference_needs_attention(app: TestApp) {
+    let mut app = on(app).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    let refund = json!({"refund_ref": "re_1", "payment_ref": "pi_d", "amount": 10_000, "currency": "eur"});
+    assert_eq!(app.report(&refund).await.status(), 201);
+    let mine = json!({"payment_ref": "ch_d", "amount": 10_000, "currency": "eur", "transfers": [
+        {"seller_id": "mine", "stripe_transfer_id": "tr_a", "destination": "acct_7", "amount": 6_000, "currency": "eur"}]});
+    assert_eq!(app.register(mine).await.status(), 201);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    has_given(&app, "tr_a", 6_000).await;
+    needs_attention(&app, "re_1", "Stripe shows it otherwise").await;
+    assert_eq!((app.db.count("payments").await, app.reversed_at_stripe("tr_b")), (1, 0));
+}
+
+async fn a_worker_killed_in_the_middle_of_discovery_registers_once(app: TestApp) {
+    let mut app = on(app).await;
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    refund(&app, "re_1", 5_000).await;
+    app.published(1).await;
+    let settings = app.settings_with(&[("REVERSAL_WORKER_ENABLED", "true")]);
+    for reading in ["/v1/payment_intents/pi_d", "/v1/charges/ch_d", "/v1/transfers"] {
+        let seen = app.sim.ledger().requests.len();
+        app.sim.fault_reads(Target::Any, Fault::Slow { delay_ms: 500 }, 9);
+        let process = Process::start("worker", &settings);
+        let called = |ledger: &stripe_sim::Ledger| ledger.requests.iter().skip(seen).any(|it| it.path == reading);
+        app.sim.wait_for(called, DEADLINE).await.expect("Stripe is read");
+        process.kill().await;
+        app.sim.clear_faults();
+    }
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    has_given(&app, "tr_a", 3_000).await;
+    has_given(&app, "tr_b", 1_500).await;
+    assert_eq!((app.db.count("payments").await, app.db.count("reversals").await), (1, 2));
+}
+
+/// Posts what Stripe says of its newest transfers, `thin` or not.
+async fn tell_of_transfers(app: &TestApp, thin: bool) {
+    let endpoint = Endpoint { thin, ..Endpoint::new("", &app.webhook_secret) };
+    for webhook in app.sim.webhooks(&endpoint).iter().filter(|webhook| webhook.kind.ends_with("transfer.created")) {
+        assert_eq!(app.post_signed(&webhook.body, &webhook.signature).await.status(), 200);
+    }
+}
+
+async fn a_later_transfer(app: &TestApp, amount: i64) -> String {
+    let request = app.http.post(format!("{}/v1/transfers", app.sim.base_url())).bearer_auth("sk_test_of_the_tests");
+    let form = [
+        ("amount", amount.to_string()),
+        ("currency", "eur".into()),
+        ("destination", "acct_7".into()),
+        ("transfer_group", "order_7".into()),
+    ];
+    let transfer: Value = request.form(&form).send().await.unwrap().json().await.unwrap();
+    transfer["id"].as_str().unwrap().to_owned()
+}
+
+async fn transfers_become(app: &TestApp, count: usize) {
+    eventually(&format!("{count} transfers are registered"), || async {
+        let transfers = app.payment("pi_d").await["transfers"].as_array().map_or(0, Vec::len);
+        (transfers == count).then_some(())
+    })
+    .await;
+}
+
+async fn a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added(app: TestApp) {
+    let app = on(app).await;
+    app.sim.add_endpoint(Endpoint::new("http://127.0.0.1:9/", "whsec_of_nobody"));
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    tell_of_transfers(&app, false).await;
+    transfers_become(&app, 1).await;
+    let second = a_later_transfer(&app, 3_000).await;
+    tell_of_transfers(&app, true).await;
+    transfers_become(&app, 2).await;
+    refund(&app, "re_1", 5_000).await;
+    has_given(&app, "tr_a", 3_000).await;
+    has_given(&app, &second, 1_500).await;
+}
+
+async fn a_transfer_that_follows_a_refund_needs_attention(app: TestApp) {
+    let app = on(app).await;
+    app.sim.add_endpoint(Endpoint::new("http://127.0.0.1:9/", "whsec_of_nobody"));
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    tell_of_transfers(&app, false).await;
+    transfers_become(&app, 1).await;
+    refund(&app, "re_1", 5_000).await;
+    has_given(&app, "tr_a", 3_000).await;
+    let second = a_later_transfer(&app, 3_000).await;
+    tell_of_transfers(&app, false).await;
+    needs_attention(&app, "re_1", &second).await;
+    assert_eq!(app.reversed_at_stripe(&second), 0);
+}
+
+async fn switched_off_it_asks_nothing(app: TestApp) {
+    app.sim.add_endpoint(Endpoint::new("http://127.0.0.1:9/", "whsec_of_nobody"));
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    tell_of_transfers(&app, false).await;
+    tell_of_transfers(&app, true).await;
+    assert_eq!(refund(&app, "re_1", 5_000).await["outcome"], "unmatched");
+    assert_eq!(app.db.count("lookups").await, 0);
+    assert_eq!(app.db.count("webhook_events WHERE detail = 'STRIPE_DISCOVERY is off'").await, 2);
+}
