@@ -36,11 +36,16 @@ const UP: &[&str] = &[
     )",
     "CREATE INDEX seller_transfers_by_status ON seller_transfers (status, id)",
     // `reference` is the provider's id. A charge's id is kept beside the payment's: a marketplace may have registered either.
-    // `shares` is JSON, what the claim asks of each transfer; null means by ratio. `attention` says what an operator must do.
+    // `account` is the provider's account where references are unique only within one (Hyperswitch's merchant), else empty.
+    // `shares` is JSON, what the claim asks of each transfer; null means by ratio. `signed_at` and `signed_shares` are the
+    // provider's own signed word, which outranks a report over the API. `captured` is what the provider said was captured of
+    // the payment. `provider_reversal` is the reversal that came with the refund, of `reversed_transfer`; empty or null where
+    // the provider did not name it. `attention` says what an operator must do.
     "CREATE TABLE claims (
         id uuid PRIMARY KEY,
         kind text NOT NULL CHECK (kind IN ('refund', 'dispute')),
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
+        account text NOT NULL DEFAULT '',
         reference text NOT NULL,
         payment_ref text NOT NULL,
         charge_ref text,
@@ -51,13 +56,19 @@ const UP: &[&str] = &[
             'failed')),
         status_reason text,
         shares text,
+        signed_at timestamptz,
+        signed_shares text,
+        captured bigint,
+        provider_reversal text,
+        reversed_transfer text,
+        provider_updated_at timestamptz,
         provider_created_at timestamptz,
         failed_at timestamptz,
         attention text,
         lookup_id uuid,
         created_at timestamptz NOT NULL,
         matched_at timestamptz,
-        UNIQUE (kind, source, reference),
+        UNIQUE (kind, source, account, reference),
         CHECK (status <> 'matched' OR (payment_id IS NOT NULL AND matched_at IS NOT NULL)),
         CHECK (lookup_id IS NULL OR status IN ('nothing_to_reverse', 'failed'))
     )",
@@ -67,7 +78,7 @@ const UP: &[&str] = &[
     "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
     "CREATE INDEX claims_by_status ON claims (status, id)",
     "CREATE INDEX claims_needing_attention ON claims (id) WHERE attention IS NOT NULL",
-    // One reversal for each claim and transfer. A row says 'reversed' only with the id of Stripe's reversal.
+    // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of Stripe's reversal.
     "CREATE TABLE reversals (
         id uuid PRIMARY KEY,
         claim_id uuid NOT NULL REFERENCES claims (id),
@@ -79,9 +90,10 @@ const UP: &[&str] = &[
         externally_reversed boolean NOT NULL DEFAULT FALSE,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
-        UNIQUE (claim_id, transfer_id),
         CHECK ((status = 'reversed') = (stripe_reversal_id IS NOT NULL))
     )",
+    "CREATE UNIQUE INDEX reversals_of_claim ON reversals (claim_id, transfer_id) WHERE status <> 'called_off'",
+    "CREATE INDEX reversals_by_claim ON reversals (claim_id)",
     "CREATE INDEX reversals_by_transfer ON reversals (transfer_id)",
     "CREATE INDEX reversals_by_status ON reversals (status, id)",
     // A reversal that another program made may settle two of our rows; one that we made settles exactly one.
@@ -127,7 +139,8 @@ const UP: &[&str] = &[
         event_id text NOT NULL,
         event_type text NOT NULL,
         object_id text,
-        outcome text NOT NULL CHECK (outcome IN ('accepted', 'unmatched', 'duplicate', 'ignored', 'looking_up')),
+        outcome text NOT NULL CHECK (outcome IN ('accepted', 'unmatched', 'held', 'conflicting', 'duplicate',
+            'ignored', 'looking_up')),
         detail text,
         received_at timestamptz NOT NULL,
         UNIQUE (event_id, source)

@@ -16,7 +16,7 @@ use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
-use crate::ledger::{CallKind, Ledger, LedgerOptions};
+use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
 use crate::relay::Route;
 use crate::stripe;
 use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
@@ -55,8 +55,12 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
     let options = LedgerOptions {
         reversal_grace: config.reversal.check_interval,
         creation_grace: config.transfer_retry.check_interval,
-        discovery: config.stripe.discovery,
         max_connections: MAX_CONNECTIONS,
+        claims: ClaimPolicy {
+            refunds_since: config.claims.refunds_since,
+            reverse_on_pending: config.claims.reverse_on_pending,
+            discovery: config.stripe.discovery,
+        },
     };
     Ledger::connect(url, options).await.context(NO_DATABASE)
 }

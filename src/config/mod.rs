@@ -65,21 +65,28 @@ pub struct Config {
     pub rust_log: String,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the base URL of the collector that traces are exported to, over HTTP.
     pub otlp_endpoint: Option<Url>,
+    /// Which refunds and disputes take money back.
+    pub claims: ClaimsConfig,
     /// Settings that have no effect yet.
     pub reserved: ReservedConfig,
     /// Variables that may be misspelt settings.
     pub unknown_variables: Vec<UnknownVariable>,
 }
 
+/// Which refunds and disputes take money back.
+#[derive(Clone, Debug)]
+pub struct ClaimsConfig {
+    /// `REFUNDS_SINCE`: what was created earlier is held. `None`: since the ledger was first set up.
+    pub refunds_since: Option<DateTime<Utc>>,
+    /// `REVERSE_ON_PENDING` is `insufficient_funds`: reverse for refunds that wait for the platform's balance.
+    pub reverse_on_pending: bool,
+}
+
 /// Settings that are checked and shown, and that nothing obeys yet.
 #[derive(Clone, Debug)]
 pub struct ReservedConfig {
-    /// `REFUNDS_SINCE`: refunds and disputes created earlier are held.
-    pub refunds_since: Option<DateTime<Utc>>,
     /// `DISPUTE_POLICY`.
     pub dispute_policy: DisputePolicy,
-    /// `REVERSE_ON_PENDING` is `insufficient_funds`: reverse for refunds that wait for the platform's balance.
-    pub reverse_on_pending: bool,
     /// `STRIPE_PROXY`: `http:` or `https:`; secret, since it may hold a password.
     pub stripe_proxy: Option<SecretString>,
     /// `UI_ENABLED`.
@@ -286,10 +293,12 @@ impl Config {
             log_format: reader.require("LOG_FORMAT")?,
             rust_log: reader.require("RUST_LOG")?,
             otlp_endpoint: reader.get("OTEL_EXPORTER_OTLP_ENDPOINT"),
-            reserved: ReservedConfig {
-                refunds_since: reader.get("REFUNDS_SINCE"),
-                dispute_policy: reader.require("DISPUTE_POLICY")?,
+            claims: ClaimsConfig {
+                refunds_since: reader.time("REFUNDS_SINCE"),
                 reverse_on_pending: reader.require::<String>("REVERSE_ON_PENDING")? == "insufficient_funds",
+            },
+            reserved: ReservedConfig {
+                dispute_policy: reader.require("DISPUTE_POLICY")?,
                 stripe_proxy: reader.secret("STRIPE_PROXY"),
                 ui_enabled: reader.require("UI_ENABLED")?,
                 events_url: reader.secret("EVENTS_URL"),

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use config::{Environment, File, FileFormat, FileSourceString, Source};
 use secrecy::SecretString;
 
@@ -165,6 +166,10 @@ impl Reader {
 
     pub(super) fn duration(&self, name: &'static str) -> Result<Duration, Problem> {
         self.require::<humantime::Duration>(name).map(Into::into)
+    }
+
+    pub(super) fn time(&self, name: &str) -> Option<DateTime<Utc>> {
+        settings::time(&self.get::<String>(name)?)
     }
 
     pub(super) fn secret(&self, name: &str) -> Option<SecretString> {

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use self::Group::{Api, Connections, Creations, Process, Reserved, Reversals, Stripe};
+use self::Group::{Api, Claims, Connections, Creations, Process, Reserved, Reversals, Stripe};
 use super::SecretList;
 
 /// One setting.
@@ -61,6 +61,7 @@ pub(super) enum Group {
     Stripe,
     Api,
     Reversals,
+    Claims,
     Creations,
     Process,
     /// Parsed and shown, but nothing obeys these settings yet.
@@ -127,6 +128,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Reversals, "REVERSAL_CONCURRENCY", Kind::Number(1, 2_000), "64",
         "Jobs of each kind that run at the same time in one process"),
 
+    row(Claims, "REFUNDS_SINCE", Kind::Time, "",
+        "Refunds and disputes created before this time or date are held until accepted; unset: the first set-up of the ledger"),
+    row(Claims, "REVERSE_ON_PENDING", Kind::Choice(&["off", "insufficient_funds"]), "off",
+        "Whether refunds that wait for the platform's balance already reverse transfers"),
+
     row(Creations, "TRANSFER_RETRY_ENABLED", BOOLEAN, "true",
         "Whether this process creates transfers; if no process does, they stay pending"),
     row(Creations, "TRANSFER_RETRY_MAX_RETRIES", RETRIES, "5",
@@ -149,12 +155,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Process, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Url(&["http", "https"]), "",
         "Base URL of an OpenTelemetry collector, like http://127.0.0.1:4318, for traces over HTTP (protobuf)"),
 
-    row(Reserved, "REFUNDS_SINCE", Kind::Time, "",
-        "Refunds and disputes created before this time are held; unset: the first set-up of the ledger"),
     row(Reserved, "DISPUTE_POLICY", Kind::Choice(&["off", "lost", "withdrawn"]), "off",
         "Which disputes reverse transfers: none, lost ones, or all with withdrawn funds"),
-    row(Reserved, "REVERSE_ON_PENDING", Kind::Choice(&["off", "insufficient_funds"]), "off",
-        "Whether refunds that wait for the platform's balance already reverse transfers"),
     row(Reserved, "STRIPE_PROXY", Kind::SecretUrl(&["http", "https"]), "",
         "The HTTP proxy to Stripe"),
     row(Reserved, "UI_ENABLED", BOOLEAN, "true",
@@ -240,6 +242,7 @@ impl Group {
             Stripe => "Stripe",
             Api => "Hyperswitch's webhooks, and the API under /v1",
             Reversals => "Reversing transfers",
+            Claims => "Which refunds and disputes take money back",
             Creations => "Creating transfers that were registered without a Stripe id",
             Process => "The process",
             Reserved => "Reserved: parsed and checked, but without any effect yet",
@@ -270,7 +273,7 @@ impl Kind {
             }
             Self::Choice(choices) => either(choices, ""),
             Self::LogFilter => "a log filter like info or info,clawback=debug".to_owned(),
-            Self::Time => "an RFC 3339 time, like 2026-11-25T00:00:00Z".to_owned(),
+            Self::Time => "an RFC 3339 time or a date, like 2026-11-25T00:00:00Z or 2026-11-25 (UTC)".to_owned(),
         }
     }
 
@@ -293,9 +296,15 @@ impl Kind {
             Self::Duration(from, to) => humantime::parse_duration(text).is_ok_and(|text| (from..=to).contains(&text)),
             Self::Choice(choices) => choices.contains(&text),
             Self::LogFilter => EnvFilter::try_new(text).is_ok(),
-            Self::Time => DateTime::parse_from_rfc3339(text).is_ok(),
+            Self::Time => time(text).is_some(),
         }
     }
+}
+
+/// A date is its beginning in UTC.
+pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    time.or_else(|| Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc()))
 }
 
 /// Neither a header nor a copied line can carry other characters.

@@ -55,6 +55,8 @@ fn parse<T: Input>(body: &[u8]) -> Result<T, Problem> {
     let input = match axum::Json::<T>::from_bytes(body) {
         Ok(axum::Json(input)) => input,
         Err(JsonRejection::JsonDataError(error)) => return Err(wrong_shape::<T>(body, &error)),
+        // serde_json calls it a matter of syntax, too, when a word is expected and something else is there.
+        Err(JsonRejection::JsonSyntaxError(error)) => return Err(wrong_shape::<T>(body, &error)),
         Err(error) => return Err(Problem::malformed(format!("the body is not JSON: {}", innermost(&error)))),
     };
     let problems = input.problems();

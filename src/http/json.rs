@@ -35,6 +35,7 @@ pub(super) fn repair(schema: &Value, value: &mut Value, path: &str, problems: &m
         "array" => (value.is_array(), "a list", Value::Array(Vec::new())),
         "string" => (value.is_string(), "a string", Value::from("")),
         "integer" => (value.is_i64(), "an integer", Value::from(0)),
+        "boolean" => (value.is_boolean(), "true or false", Value::from(false)),
         _ => return,
     };
     if !is_it {

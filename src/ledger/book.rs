@@ -11,8 +11,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::claims::ClaimPolicy;
 use super::db::rowset::{self, Writes};
-use super::db::{Graces, lock_payments};
+use super::db::{Graces, Store, lock_payments};
 use super::events::Source;
 use super::history::{self, Note};
 use super::lookups::Subject;
@@ -85,8 +86,8 @@ pub(super) struct Book {
     /// When this transaction takes place.
     pub(super) now: DateTime<Utc>,
     pub(super) graces: Graces,
-    /// Whether payments that nobody registered are looked for at Stripe.
-    pub(super) discovery: bool,
+    /// `refunds_since` is always set.
+    pub(super) policy: ClaimPolicy,
     pub(super) payments: Table<payment::Model>,
     pub(super) transfers: Table<transfer::Model>,
     pub(super) claims: Table<claim::Model>,
@@ -103,12 +104,7 @@ pub(super) struct Book {
 
 impl Book {
     /// Loads what `reads` names, and takes the locks.
-    pub(super) async fn load(
-        txn: &DatabaseTransaction,
-        reads: Reads,
-        graces: Graces,
-        discovery: bool,
-    ) -> Result<Self, LedgerError> {
+    pub(super) async fn load(txn: &DatabaseTransaction, reads: Reads, store: &Store) -> Result<Self, LedgerError> {
         let known_events = known_events(txn, &reads.events).await?;
         let mut names = reads.names;
         let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
@@ -124,7 +120,7 @@ impl Book {
         let transfers = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
         // One that is registered is not looked for any more.
         let registered = |name: &str| payments.iter().any(|row| row.payment_ref == name);
-        let looked_for = names.iter().map(String::as_str).filter(|name| discovery && !registered(name));
+        let looked_for = names.iter().map(String::as_str).filter(|name| store.claims.discovery && !registered(name));
         let lookup_refs = reads.lookups.iter().map(|(_, reference)| reference.as_str()).chain(looked_for);
         let lookups = lookups(txn, &reads.lookup_ids, &lookup_refs.collect::<Vec<_>>()).await?;
         let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
@@ -145,8 +141,8 @@ impl Book {
         }
         Ok(Self {
             now: now(),
-            graces,
-            discovery,
+            graces: store.graces,
+            policy: store.claim_policy(txn).await?,
             payments: Table::of(payments, |row| row.id),
             transfers: Table::of(transfers, |row| row.id),
             claims: Table::of(claims, |row| row.id),
@@ -186,6 +182,14 @@ impl Book {
     /// Oldest first.
     pub(super) fn reversals_of(&self, transfer_id: Uuid) -> Vec<reversal::Model> {
         self.reversals.all().filter(|row| row.transfer_id == transfer_id).cloned().collect()
+    }
+
+    /// What the claim asks of the transfer, unless it was called off.
+    pub(super) fn live_reversal_of(&self, claim_id: Uuid, transfer_id: Uuid) -> Option<&reversal::Model> {
+        let is_it = |row: &&reversal::Model| {
+            (row.claim_id, row.transfer_id) == (claim_id, transfer_id) && row.status != ReversalStatus::CalledOff
+        };
+        self.reversals.all().find(is_it)
     }
 
     pub(super) fn transfer(&self, id: Uuid) -> Result<transfer::Model, LedgerError> {
@@ -277,19 +281,20 @@ impl Book {
         Ok(())
     }
 
-    /// Gives a claim the status `to`, with `also` in the same row.
+    /// Gives a claim the status `to`, with `also` in the same row, and returns it.
     pub(super) fn move_claim(
         &mut self,
         mut row: claim::Model,
         to: ClaimStatus,
         note: &Note,
         also: impl FnOnce(&mut claim::Model),
-    ) {
+    ) -> claim::Model {
         let from = row.status;
         row.status = to;
         also(&mut row);
         self.record(row.kind, row.id, Some(from.to_string()), to, note);
-        self.claims.rows.insert(row.id, row);
+        self.claims.rows.insert(row.id, row.clone());
+        row
     }
 
     /// Changes a claim whose status stays.
@@ -354,8 +359,12 @@ impl Book {
     pub(super) fn is_asked(&self, row: &reversal::Model) -> bool {
         match row.status {
             ReversalStatus::Pending | ReversalStatus::Reversed | ReversalStatus::Closed => true,
+            ReversalStatus::PermanentlyFailed => self.takes_nothing(row.claim_id).is_none(),
             // One that is called off because its transfer was never created is owed again once that is created.
-            ReversalStatus::PermanentlyFailed | ReversalStatus::CalledOff => self.takes_nothing(row.claim_id).is_none(),
+            ReversalStatus::CalledOff => {
+                let waits = self.calls.get(row.id).is_some_and(|call| call.state == CallState::Waiting);
+                waits && self.takes_nothing(row.claim_id).is_none()
+            }
         }
     }
 
@@ -383,8 +392,11 @@ impl Book {
         } else {
             TransferEvent::CalledOff
         };
-        if row.status != TransferStatus::ReversalPending {
-            return Ok(());
+        match row.status {
+            TransferStatus::ReversalPending => {}
+            // What had failed permanently is owed no more: it holds no later claim.
+            TransferStatus::PermanentlyFailed if !failed => {}
+            _ => return Ok(()),
         }
         self.move_transfer(id, event, note, |row| row.amount_reversed = amount_reversed)
     }
@@ -422,7 +434,8 @@ impl Book {
     }
 }
 
-/// Inserts the new rows, and overwrites the changed ones where `guard` is as it was loaded.
+/// Overwrites the changed rows where `guard` is as it was loaded, and then inserts the new ones: a reversal that was called
+/// off makes room for another one. (PostgreSQL, too, runs the guarded parts of the one statement first.)
 fn write_table<M>(
     writes: &mut Writes,
     table: &Table<M>,
@@ -431,8 +444,8 @@ fn write_table<M>(
 where
     M: ModelTrait + Serialize + PartialEq,
 {
-    writes.insert(table.added())?;
-    writes.update(guard, &table.changed())
+    writes.update(guard, &table.changed())?;
+    writes.insert(table.added())
 }
 
 async fn known_events(

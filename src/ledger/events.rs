@@ -90,6 +90,8 @@ pub enum EventContent {
 pub struct RefundEvent {
     /// The provider's id of the refund (`re_…`).
     pub refund_ref: String,
+    /// The provider's account within which that id is unique (Hyperswitch's merchant); else empty.
+    pub account: String,
     /// The provider's id of the payment (`pi_…`, or the charge where there is no payment intent).
     pub payment_ref: String,
     /// The charge (`ch_…`), which a marketplace may have registered instead of the payment.
@@ -102,10 +104,34 @@ pub struct RefundEvent {
     pub created: Option<DateTime<Utc>>,
     /// Whether the buyer really gets the money.
     pub progress: RefundProgress,
-    /// The provider has already reversed the transfer together with the refund.
-    pub transfer_already_reversed: bool,
+    /// When the provider last changed it, by its own clock. Of two reports that both know it, the later one counts.
+    pub updated: Option<DateTime<Utc>>,
+    /// What the report says of the charge.
+    pub charge: Option<ChargeFacts>,
+    /// The provider has already reversed a transfer together with the refund.
+    pub provider_reversal: Option<ProviderReversal>,
     /// What the refund itself asks of the transfers. `None`: by ratio.
     pub shares: Option<Vec<NamedShare>>,
+}
+
+/// How much of a charge was captured, in minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChargeFacts {
+    /// What was authorized.
+    pub amount: i64,
+    /// What was captured of it; 0 if nothing was.
+    pub captured: i64,
+    /// What was refunded of it in all.
+    pub refunded: i64,
+}
+
+/// A reversal that the provider made together with a refund.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderReversal {
+    /// Its id (`trr_…`), where the provider named it.
+    pub id: Option<String>,
+    /// The transfer (`tr_…`), where the provider named it: the charge's own.
+    pub transfer_id: Option<String>,
 }
 
 /// What a refund itself asks of one transfer, as it was written. Whether it fits is found out when the refund is matched
@@ -125,6 +151,8 @@ pub enum RefundProgress {
     Succeeded,
     /// The buyer does not get the money after all (`failed`, `canceled`), in the provider's word. The end.
     Failed(String),
+    /// It waits until the platform has the money, in the provider's word (`insufficient_funds`).
+    AwaitingFunds(String),
     /// Anything else, in the provider's word: it does not count (yet).
     Other(String),
 }
@@ -139,6 +167,16 @@ pub enum Receipt {
     },
     /// Recorded; the payment is not registered yet.
     Unmatched,
+    /// Recorded; it takes nothing before an operator accepts it, or its provider says more.
+    Held {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It contradicts what is registered or known: nothing is taken for what it says, and an operator must look.
+    Conflicting {
+        /// Why, for people.
+        reason: String,
+    },
     /// At least one refund has failed after it was recorded; what Stripe had not been asked for was called off.
     Failed {
         /// How many reversals were called off.
@@ -162,6 +200,13 @@ pub enum Receipt {
     },
 }
 
+impl ChargeFacts {
+    /// What was authorized and not captured: at least 0.
+    pub(super) fn uncaptured(&self) -> i64 {
+        self.amount.saturating_sub(self.captured).max(0)
+    }
+}
+
 impl RefundEvent {
     /// The names under which the payment may be registered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -178,6 +223,8 @@ impl Receipt {
             Self::Failed { attention: Some(attention), .. } => ("accepted", Some(attention.clone())),
             Self::Unmatched => ("unmatched", None),
             Self::LookingUp { subject, reference } => ("looking_up", Some(format!("{subject} {reference}"))),
+            Self::Held { reason } => ("held", Some(reason.clone())),
+            Self::Conflicting { reason } => ("conflicting", Some(reason.clone())),
             Self::Duplicate => ("duplicate", None),
             Self::Ignored { reason } => ("ignored", Some(reason.clone())),
         }

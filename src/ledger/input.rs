@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, NamedShare, NewPayment, NewRefund, NewShare, RefundEvent, RefundProgress};
+use super::{LedgerError, NamedShare, NewPayment, NewRefund, NewShare, ProviderReversal, RefundEvent, RefundProgress};
 
 /// The most transfers that a payment, or a refund, may name. Real payments have far fewer.
 pub(crate) const MAX_TRANSFERS: usize = 1_000;
@@ -108,13 +108,16 @@ impl NewRefund {
         let share = |NewShare { transfer_id, amount }| NamedShare { transfer_id, amount: amount.to_string() };
         Ok(RefundEvent {
             refund_ref: self.refund_ref,
+            account: self.account.unwrap_or_default(),
             payment_ref: self.payment_ref,
             charge_ref: None,
             amount: self.amount,
             currency: self.currency.to_ascii_lowercase(),
             progress: RefundProgress::Succeeded,
             created: None,
-            transfer_already_reversed: false,
+            updated: None,
+            charge: None,
+            provider_reversal: self.transfer_already_reversed.then(ProviderReversal::default),
             shares: self.transfers.map(|shares| shares.into_iter().map(share).collect()),
         })
     }
@@ -123,6 +126,9 @@ impl NewRefund {
     pub(crate) fn problems(&self) -> Vec<FieldProblem> {
         let mut problems = Vec::new();
         problems.extend(reference("refund_ref", &self.refund_ref));
+        if let Some(account) = &self.account {
+            problems.extend(reference("account", account));
+        }
         problems.extend(reference("payment_ref", &self.payment_ref));
         problems.extend(amount("amount", self.amount));
         problems.extend(currency("currency", &self.currency));
@@ -206,11 +212,13 @@ mod tests {
     fn a_refund_may_leave_out_its_shares_but_not_name_none() {
         let refund = |transfers| NewRefund {
             source: crate::ledger::Source::Stripe,
+            account: None,
             refund_ref: "re_1".into(),
             payment_ref: "pi_1".into(),
             amount: 1,
             currency: "eur".into(),
             transfers,
+            transfer_already_reversed: false,
         };
         assert_eq!(refund(None).problems(), []);
         let none = refund(Some(Vec::new())).problems();

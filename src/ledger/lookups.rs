@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::book::Book;
 use super::calls::Call;
+use super::claims::waits_for;
 use super::events::EventContent;
 use super::history::Note;
 use super::read::NewPayment;
 use super::schema::{claim, lookup};
-use super::status::{CallKind, CallState, ClaimStatus};
+use super::status::{CallKind, CallState};
 
 /// What a look-up is about.
 #[derive(
@@ -131,19 +132,6 @@ pub(super) fn call_off(book: &mut Book, payment_ref: &str, actor: &str) {
 
 /// The claims under any of these names that wait for their payment.
 pub(super) fn waiting(book: &Book, names: &[String]) -> Vec<claim::Model> {
-    let waits =
-        |row: &&claim::Model| row.waits_for_payment() && row.names().any(|name| names.iter().any(|of| of == name));
+    let waits = |row: &&claim::Model| names.iter().any(|name| waits_for(book, row, name));
     book.claims.all().filter(waits).cloned().collect()
-}
-
-impl claim::Model {
-    /// Whether the registration of its payment matches it.
-    pub(super) fn waits_for_payment(&self) -> bool {
-        match self.status {
-            ClaimStatus::Unmatched => true,
-            // A registration knows of transfers that Stripe does not show as the payment's.
-            ClaimStatus::NothingToReverse => self.lookup_id.is_some(),
-            ClaimStatus::Held | ClaimStatus::Matched | ClaimStatus::Conflicting | ClaimStatus::Failed => false,
-        }
-    }
 }

@@ -32,10 +32,13 @@ pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, ReversalTarget, Target, Task,
     TryOutcome,
 };
-pub use claims::Reported;
+pub use claims::{ClaimPolicy, Reported};
 pub(crate) use db::rowset::{id_set, in_ids};
 pub use error::LedgerError;
-pub use events::{ClaimKind, EventContent, NamedShare, Receipt, RefundEvent, RefundProgress, Source, WebhookEvent};
+pub use events::{
+    ChargeFacts, ClaimKind, EventContent, NamedShare, ProviderReversal, Receipt, RefundEvent, RefundProgress, Source,
+    WebhookEvent,
+};
 pub use history::Note;
 pub use input::FieldProblem;
 pub(crate) use input::MAX_TRANSFERS;
@@ -44,9 +47,9 @@ pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, Backlog, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView,
-    ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer,
-    TransferToProbe, TransferView, claim_name,
+    Amounts, Backlog, ClaimAttention, ClaimCount, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer,
+    PaymentView, RefundView, ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
+    TracedReversal, TracedTransfer, TransferToProbe, TransferView, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
@@ -69,10 +72,10 @@ pub struct LedgerOptions {
     pub reversal_grace: Duration,
     /// The same for transfers to create.
     pub creation_grace: Duration,
-    /// Whether payments that nobody registered are looked for at Stripe.
-    pub discovery: bool,
     /// The most connections to the database.
     pub max_connections: u32,
+    /// Which claims are held.
+    pub claims: ClaimPolicy,
 }
 
 impl Ledger {
@@ -84,8 +87,8 @@ impl Ledger {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
         let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
-        let discovery = options.discovery;
-        let store = Store { db, writer, relay_db, handoff: Arc::default(), graces, discovery };
+        let (handoff, set_up_at) = (Arc::default(), Arc::default());
+        let store = Store { db, writer, relay_db, handoff, graces, claims: options.claims, set_up_at };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
     }

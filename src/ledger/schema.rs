@@ -78,6 +78,8 @@ pub(super) mod claim {
         pub id: Uuid,
         pub kind: ClaimKind,
         pub source: Source,
+        /// The provider's account within which the reference is unique: Hyperswitch's merchant. Else empty.
+        pub account: String,
         pub reference: String,
         pub payment_ref: String,
         pub charge_ref: Option<String>,
@@ -88,6 +90,18 @@ pub(super) mod claim {
         pub status_reason: Option<String>,
         /// JSON, a list of `NamedShare`: what the claim asks of each transfer. Null: by ratio.
         pub shares: Option<String>,
+        /// Since when the provider's own signed word is known. Null: only a report over the API is.
+        pub signed_at: Option<DateTime<Utc>>,
+        /// The shares that the provider's last signed word named.
+        pub signed_shares: Option<String>,
+        /// What the provider said was captured of the payment, in minor units of the claim's currency.
+        pub captured: Option<i64>,
+        /// Stripe's id of the reversal that came with the refund; empty where the provider named none. Null: there is none.
+        pub provider_reversal: Option<String>,
+        /// Stripe's id of the transfer that it reversed, where that is known.
+        pub reversed_transfer: Option<String>,
+        /// When the provider last changed it, by its own clock.
+        pub provider_updated_at: Option<DateTime<Utc>>,
         /// When its provider made it, as far as it was reported.
         pub provider_created_at: Option<DateTime<Utc>>,
         /// When its provider reported that it failed.

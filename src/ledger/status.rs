@@ -19,7 +19,7 @@ pub enum TransferStatus {
     Completed,
     /// Creating it failed, and will be tried again.
     Failed,
-    /// Creating or reversing it failed for good. Only an operator's replay leads out.
+    /// Creating or reversing it failed for good. An operator's replay leads out, or that nothing is owed any more.
     PermanentlyFailed,
     /// At least one reversal is pending. The last of them to end leads out.
     ReversalPending,
@@ -40,14 +40,14 @@ pub enum TransferEvent {
     CreationFailedForGood,
     /// A refund asks for a part of it, or for all of it.
     RefundArrived,
-    /// The last pending reversal has ended, and all the money is back.
+    /// The last reversal that was pending or stood in the way has ended, and all the money is back.
     AllReversed,
-    /// The last pending reversal has ended, and a part of the money is back.
+    /// The last reversal that was pending or stood in the way has ended, and a part of the money is back.
     PartReversed,
     /// The last pending reversal has ended, and at least one has failed for good.
     ReversalFailedForGood,
-    /// The last pending reversal has ended, nothing is owed any more, since the refunds took nothing after all, and no money
-    /// is back.
+    /// The last reversal that was pending or stood in the way has ended, nothing is owed any more, since the refunds took
+    /// nothing after all, and no money is back.
     CalledOff,
     /// An operator replays a reversal that had failed for good.
     ReversalReplayed,
@@ -68,10 +68,10 @@ impl TransferStatus {
             (S::Pending, E::CreationFailed) => Ok(S::Failed),
             (S::Failed, E::CreationFailedForGood) => Ok(S::PermanentlyFailed),
             (S::Completed | S::PartiallyReversed, E::RefundArrived) => Ok(S::ReversalPending),
-            (S::ReversalPending, E::AllReversed) => Ok(S::Reversed),
-            (S::ReversalPending, E::PartReversed) => Ok(S::PartiallyReversed),
+            (S::ReversalPending | S::PermanentlyFailed, E::AllReversed) => Ok(S::Reversed),
+            (S::ReversalPending | S::PermanentlyFailed, E::PartReversed) => Ok(S::PartiallyReversed),
             (S::ReversalPending, E::ReversalFailedForGood) => Ok(S::PermanentlyFailed),
-            (S::ReversalPending, E::CalledOff) => Ok(S::Completed),
+            (S::ReversalPending | S::PermanentlyFailed, E::CalledOff) => Ok(S::Completed),
             (S::PermanentlyFailed, E::ReversalReplayed) => Ok(S::ReversalPending),
             (S::PermanentlyFailed, E::CreationReplayed) => Ok(S::Pending),
             (from, event) => Err(illegal(from, event)),
@@ -145,13 +145,13 @@ impl ReversalStatus {
 pub enum ClaimStatus {
     /// Its payment is not registered yet. Registering it matches the claim.
     Unmatched,
-    /// Older than this ledger. Takes nothing until an operator accepts it.
+    /// Older than this ledger, or pending at its provider. Takes nothing until an operator accepts it, or it has succeeded.
     Held,
     /// Shared out over the payment's transfers.
     Matched,
     /// Does not fit the registered payment. The reason is beside it, and an operator must look.
     Conflicting,
-    /// The provider had reversed the transfer itself, or the refund failed before anything was asked for it.
+    /// The provider had reversed the transfer itself, or the money was never captured.
     NothingToReverse,
     /// Its provider took it back after it had been matched.
     Failed,

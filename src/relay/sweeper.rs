@@ -1,5 +1,5 @@
-//! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, and
-//! prunes the outbox. The broker's losses end here.
+//! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, match
+//! again what was left unmatched, and prunes the outbox. The broker's losses end here.
 
 use std::time::Duration;
 
@@ -60,8 +60,24 @@ impl Sweeper {
             }
         }
         if kind == CallKind::Reverse {
+            self.rematch().await?;
             store::prune(self.ledger.relay_db()).await?;
         }
         Ok(())
+    }
+
+    /// Claims that no registration and no report came upon, one page after the other.
+    async fn rematch(&self) -> Result<(), LedgerError> {
+        let mut after = None;
+        loop {
+            let (claims, last) = self.ledger.rematch(after, BATCH).await?;
+            if claims > 0 {
+                tracing::info!(claims, "claims were brought together with their payments");
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
     }
 }

@@ -18,6 +18,9 @@ both_databases! {
     what_is_not_really_signed_is_refused_and_leaves_no_trace,
     a_body_that_cannot_be_read_is_refused,
     a_refund_of_stripes_and_one_of_hyperswitchs_with_the_same_id_are_two,
+    a_refund_of_another_merchant_with_the_same_id_is_another_refund,
+    of_two_states_of_a_refund_the_later_one_counts,
+    a_refund_that_succeeds_after_all_asks_only_for_what_is_missing,
     without_a_secret_the_endpoint_is_not_there,
 }
 
@@ -157,6 +160,77 @@ async fn a_refund_of_stripes_and_one_of_hyperswitchs_with_the_same_id_are_two(ap
     let same_id = hyperswitch_event("evt_1", "re_1", "pi_1", 3_000).to_string();
     assert_eq!(answer(app.post_hyperswitch(&same_id).await).await["outcome"], "accepted");
     assert_eq!(reversals(&app).await, 4);
+}
+
+async fn a_refund_of_another_merchant_with_the_same_id_is_another_refund(app: TestApp) {
+    app.register(two_sellers("pay_1")).await;
+    assert_eq!(answer(app.post_hyperswitch(&event("evt_1", 2_000)).await).await["outcome"], "accepted");
+    let mut other = hyperswitch_event("evt_2", "ref_1", "pay_2", 700);
+    other["merchant_id"] = json!("merchant_2");
+    assert_eq!(answer(app.post_hyperswitch(&other.to_string()).await).await["outcome"], "unmatched");
+    assert_eq!(app.db.count("claims WHERE reference = 'ref_1'").await, 2);
+    // A report need not name the merchant of a payment, but can't mean another one by that.
+    let mut report = json!({"source": "hyperswitch", "refund_ref": "ref_1", "payment_ref": "pay_2", "amount": 700, "currency": "eur"});
+    assert_eq!(app.report(&report).await.status(), StatusCode::OK);
+    report["payment_ref"] = json!("pay_3");
+    let refused = problem(app.report(&report).await, StatusCode::CONFLICT, "conflict").await;
+    assert!(refused["detail"].as_str().unwrap().contains("name the account"), "{refused}");
+    report["account"] = json!("merchant_3");
+    assert_eq!(app.report(&report).await.status(), StatusCode::CREATED);
+    // What was reported without a merchant is the same refund as its webhook.
+    let early = json!({"source": "hyperswitch", "refund_ref": "ref_9", "payment_ref": "pay_1", "amount": 10, "currency": "eur"});
+    assert_eq!(app.report(&early).await.status(), StatusCode::CREATED);
+    let same = hyperswitch_event("evt_9", "ref_9", "pay_1", 10).to_string();
+    assert_eq!(answer(app.post_hyperswitch(&same).await).await["outcome"], "duplicate");
+    assert_eq!(app.refund_view("ref_9").await["account"], "merchant_1790000000");
+}
+
+/// The event of the whole refund in a status, which it has had since a minute.
+fn state(id: &str, status: &str, minute: u32) -> String {
+    let mut event = hyperswitch_event(id, "ref_1", "pay_1", 10_000);
+    event["event_type"] = json!(format!("refund_{status}"));
+    event["content"]["object"]["status"] = json!(status);
+    event["content"]["object"]["updated_at"] = json!(format!("2026-11-23T10:{minute:02}:00.000Z"));
+    event.to_string()
+}
+
+async fn of_two_states_of_a_refund_the_later_one_counts(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.register(two_sellers("pay_1")).await;
+    let send = async |body: String| answer(app.post_hyperswitch(&body).await).await["outcome"].clone();
+    assert_eq!(send(state("evt_1", "succeeded", 1)).await, "accepted");
+    assert_eq!(send(state("evt_2", "failed", 3)).await, "failed");
+    // An older word that comes late, and then a corrected one.
+    assert_eq!(send(state("evt_3", "succeeded", 2)).await, "ignored");
+    assert_eq!(app.refund_view("ref_1").await["status"], "failed");
+    assert_eq!(send(state("evt_4", "succeeded", 4)).await, "accepted");
+    assert_eq!(send(state("evt_5", "failed", 3)).await, "ignored");
+    let refund = app.refund_view("ref_1").await;
+    assert_eq!((&refund["status"], &refund["failed_at"]), (&json!("matched"), &Value::Null));
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    eventually("both are reversed", || async {
+        ((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")) == (6_000, 3_000)).then_some(())
+    })
+    .await;
+}
+
+async fn a_refund_that_succeeds_after_all_asks_only_for_what_is_missing(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.register(two_sellers("pay_1")).await;
+    let send = async |body: String| answer(app.post_hyperswitch(&body).await).await["outcome"].clone();
+    send(state("evt_1", "succeeded", 1)).await;
+    let id = app.refund_view("ref_1").await["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
+    app.ledger().authorize(app.ledger().task(id).await.unwrap().unwrap()).await.unwrap();
+    send(state("evt_2", "failed", 2)).await;
+    assert_eq!(send(state("evt_3", "succeeded", 3)).await, "accepted");
+    let refund = app.refund_view("ref_1").await;
+    assert!(refund["attention"].as_str().unwrap().contains("succeeded there later"), "{refund}");
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    eventually("both are reversed", || async {
+        (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
+    })
+    .await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
 }
 
 async fn without_a_secret_the_endpoint_is_not_there(app: TestApp) {

@@ -15,6 +15,10 @@ both_databases! {
     refunds_by_ratio_and_by_name_ask_the_same_in_total_in_any_order,
     a_share_that_does_not_fit_makes_a_conflict_that_loses_nothing,
     a_conflict_is_settled_by_a_report_that_fits,
+    a_report_without_shares_keeps_those_that_a_webhook_named,
+    shares_that_come_while_the_refund_waits_for_its_payment_count,
+    a_matched_refund_is_shared_out_otherwise_until_stripe_is_asked,
+    what_the_refunds_metadata_names_is_not_overruled_by_a_report,
     a_report_is_the_same_refund_as_its_webhook,
     a_report_that_contradicts_what_is_known_is_refused,
     a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded,
@@ -38,8 +42,7 @@ fn with_metadata(n: usize, amount: i64, metadata: Value) -> String {
 }
 
 fn report(n: usize, amount: i64, transfers: Option<Value>) -> Value {
-    let mut report =
-        json!({"refund_ref": format!("re_{n}"), "payment_ref": "pi_1", "amount": amount, "currency": "EUR"});
+    let mut report = json!({"source": "stripe", "refund_ref": format!("re_{n}"), "payment_ref": "pi_1", "amount": amount, "currency": "EUR"});
     if let Some(transfers) = transfers {
         report["transfers"] = transfers;
     }
@@ -115,15 +118,14 @@ async fn a_second_refund_while_the_first_is_pending_is_added_to_it(app: TestApp)
 async fn shares_named_in_metadata_replace_the_ratio(app: TestApp) {
     app.sim.add_transfer("tr_3", 1_001, "jpy", "acct_3");
     app.register(three_sellers()).await;
-    let own_id = app.payment("pi_1").await["transfers"][1]["id"].as_str().unwrap().to_owned();
-    let metadata = json!({"order": "7", "clawback[tr_3]": "1001", (format!("clawback[{own_id}]")): "2999"});
+    let metadata = json!({"order": "7", "clawback_tr_3": "1001", "clawback_tr_2": "2999"});
     assert_eq!(post(&app, &with_metadata(1, 4_000, metadata)).await["reversals"], 2);
     assert_eq!(app.transfer_becomes(2, "reversed").await["amount_reversed"], 1_001);
     assert_eq!(app.transfer_becomes(1, "partially_reversed").await["amount_reversed"], 2_999);
     assert_eq!(app.transfer_becomes(0, "completed").await["reversals"], json!([]));
 
     // The platform bears it alone.
-    assert_eq!(post(&app, &with_metadata(2, 1_000, json!({"clawback[tr_1]": "0"}))).await["reversals"], 0);
+    assert_eq!(post(&app, &with_metadata(2, 1_000, json!({"clawback_tr_1": "0"}))).await["reversals"], 0);
     assert_eq!(app.refund_view("re_2").await["status"], "matched");
 
     let mut event = hyperswitch_event("evt_1", "ref_1", "pi_1", 500);
@@ -135,8 +137,8 @@ async fn shares_named_in_metadata_replace_the_ratio(app: TestApp) {
 
 async fn shares_survive_the_wait_for_the_payment(app: TestApp) {
     let app = without_worker(app).await;
-    assert_eq!(post(&app, &with_metadata(1, 700, json!({"clawback[tr_2]": "700"}))).await["outcome"], "unmatched");
-    assert_eq!(post(&app, &with_metadata(2, 700, json!({"clawback[tr_9]": "700"}))).await["outcome"], "unmatched");
+    assert_eq!(post(&app, &with_metadata(1, 700, json!({"clawback_tr_2": "700"}))).await["outcome"], "unmatched");
+    assert_eq!(post(&app, &with_metadata(2, 700, json!({"clawback_tr_9": "700"}))).await["outcome"], "unmatched");
     let reported = app.report(&report(3, 300, Some(json!([{"transfer_id": "tr_1", "amount": 250}])))).await;
     assert_eq!(reported.status(), StatusCode::CREATED);
     assert_eq!(reported.json::<Value>().await.unwrap()["status"], "unmatched");
@@ -163,7 +165,7 @@ async fn refunds_by_ratio_and_by_name_ask_the_same_in_total_in_any_order(app: Te
             let (event, refund) = (format!("evt_{round}_{step}"), format!("re_{round}_{step}"));
             let mut event = refund_event(&event, &refund, &payment, amount);
             if let Some((transfer, share)) = named {
-                let key = format!("clawback[tr_{transfer}_{round}]");
+                let key = format!("clawback_tr_{transfer}_{round}");
                 event["data"]["object"]["metadata"] = json!({ key: i32::to_string(&share) });
             }
             assert_eq!(post(&app, &event.to_string()).await["outcome"], "accepted");
@@ -181,16 +183,16 @@ async fn a_share_that_does_not_fit_makes_a_conflict_that_loses_nothing(app: Test
     app.register(two_sellers("pi_1")).await;
     app.refund_of(1_000, 100).await;
     for (n, metadata, words) in [
-        (1, json!({"clawback[tr_9]": "1"}), ["tr_9", "allowed: tr_1, tr_2"]),
-        (2, json!({"clawback[tr_1]": "5401"}), ["5401", "at most 5400"]),
-        (3, json!({"clawback[tr_1]": "45.00"}), ["45.00", "digits"]),
-        (4, json!({"clawback[tr_1]": ""}), ["clawback[tr_1]", "digits"]),
-        (5, json!({"clawback[tr_1]": "-1"}), ["-1", "digits"]),
-        (6, json!({"clawback[tr_1": "x\u{0}"}), ["x\\0", "digits"]),
-        (7, json!({"clawback[\u{0}]": "1"}), ["clawback[\\0]", "allowed"]),
+        (1, json!({"clawback_tr_9": "1"}), ["tr_9", "allowed: tr_1, tr_2"]),
+        (2, json!({"clawback_tr_1": "5401"}), ["5401", "at most 5400"]),
+        (3, json!({"clawback_tr_1": "45.00"}), ["45.00", "digits"]),
+        (4, json!({"clawback_tr_1": ""}), ["share of \"tr_1\"", "digits"]),
+        (5, json!({"clawback_tr_1": "-1"}), ["-1", "digits"]),
+        (6, json!({"clawback_tr_1": "x\u{0}"}), ["x\\0", "digits"]),
+        (7, json!({"clawback_\u{0}": "1"}), ["share of \"\\0\"", "allowed"]),
     ] {
         let answer = post(&app, &with_metadata(n, 1_000, metadata)).await;
-        assert_eq!((&answer["received"], &answer["reversals"]), (&json!(true), &json!(0)));
+        assert_eq!((&answer["received"], &answer["outcome"]), (&json!(true), &json!("conflicting")));
         let refund = app.refund_view(&format!("re_{n}")).await;
         assert_eq!((&refund["status"], &refund["amount"]), (&json!("conflicting"), &json!(1_000)));
         for words in words {
@@ -204,7 +206,7 @@ async fn a_share_that_does_not_fit_makes_a_conflict_that_loses_nothing(app: Test
 async fn a_conflict_is_settled_by_a_report_that_fits(app: TestApp) {
     let app = without_worker(app).await;
     app.register(two_sellers("pi_1")).await;
-    post(&app, &with_metadata(1, 1_000, json!({"clawback[tr_1]": "45.00"}))).await;
+    post(&app, &with_metadata(1, 1_000, json!({"clawback_tr_1": "45.00"}))).await;
     let too_much = app.report(&report(1, 1_000, Some(json!([{"transfer_id": "tr_1", "amount": 6_001}])))).await;
     refused(too_much, StatusCode::UNPROCESSABLE_ENTITY, Some("transfers[0].amount"), &["6001", "6000"]).await;
     assert_eq!(app.refund_view("re_1").await["status"], "conflicting");
@@ -215,6 +217,62 @@ async fn a_conflict_is_settled_by_a_report_that_fits(app: TestApp) {
     assert_eq!(reported.json::<Value>().await.unwrap()["status"], "matched");
     assert_eq!(app.report(&fitting).await.status(), StatusCode::OK);
     assert_eq!(asked(&app).await, [vec![4_500], vec![]]);
+}
+
+async fn a_report_without_shares_keeps_those_that_a_webhook_named(app: TestApp) {
+    let app = without_worker(app).await;
+    post(&app, &with_metadata(1, 1_000, json!({"clawback_tr_1": "70"}))).await;
+    assert_eq!(app.report(&report(1, 1_000, None)).await.status(), StatusCode::OK);
+    app.register(two_sellers("pi_1")).await;
+    assert_eq!(asked(&app).await, [vec![70], vec![]]);
+}
+
+async fn shares_that_come_while_the_refund_waits_for_its_payment_count(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund_of(1_000, 1).await;
+    let mut later = refund_event("evt_later", "re_1", "pi_1", 1_000);
+    (later["type"], later["data"]["object"]["metadata"]) = (json!("refund.updated"), json!({"clawback_tr_2": "80"}));
+    assert_eq!(post(&app, &later.to_string()).await["outcome"], "duplicate");
+    app.register(two_sellers("pi_1")).await;
+    assert_eq!(asked(&app).await, [vec![], vec![80]]);
+}
+
+async fn a_matched_refund_is_shared_out_otherwise_until_stripe_is_asked(app: TestApp) {
+    let mut app = without_worker(app).await;
+    app.refund(5_000).await;
+    // The platform bears it alone, says a shop whose report comes after the webhook.
+    let share = |id: &str, amount: i64| json!([{"transfer_id": id, "amount": amount}]);
+    assert_eq!(app.report(&report(1, 5_000, Some(share("tr_1", 0)))).await.status(), StatusCode::OK);
+    assert_eq!(app.transfer_becomes(0, "completed").await["reversals"][0]["status"], "called_off");
+    assert_eq!(app.transfer_becomes(1, "completed").await["reversals"][0]["failure_code"], "superseded");
+    // Nothing of a report that does not fit is done.
+    let history = app.db.count("history").await;
+    let too_much = app.report(&report(1, 5_000, Some(share("tr_2", 3_001)))).await;
+    refused(too_much, StatusCode::UNPROCESSABLE_ENTITY, Some("transfers[0].amount"), &["at most 3000"]).await;
+    assert_eq!(app.db.count("history").await, history);
+
+    assert_eq!(app.report(&report(1, 5_000, Some(share("tr_1", 2_000)))).await.status(), StatusCode::OK);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    assert_eq!(app.transfer_becomes(0, "partially_reversed").await["amount_reversed"], 2_000);
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (2_000, 0));
+    let too_late = app.report(&report(1, 5_000, Some(share("tr_1", 0)))).await;
+    refused(too_late, StatusCode::CONFLICT, None, &["re_1", "Stripe has been asked"]).await;
+    // What is called off was never asked for, also when its jobs are worked on.
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (2_000, 0));
+}
+
+async fn what_the_refunds_metadata_names_is_not_overruled_by_a_report(app: TestApp) {
+    let app = without_worker(app).await;
+    app.register(two_sellers("pi_1")).await;
+    let share = |amount: i64| Some(json!([{"transfer_id": "tr_1", "amount": amount}]));
+    post(&app, &with_metadata(1, 1_000, json!({"clawback_tr_1": "70"}))).await;
+    refused(app.report(&report(1, 1_000, share(60))).await, StatusCode::CONFLICT, None, &["metadata"]).await;
+    // The other way round, the webhook comes second and wins all the same.
+    assert_eq!(app.report(&report(2, 1_000, share(60))).await.status(), StatusCode::CREATED);
+    assert_eq!(post(&app, &with_metadata(2, 1_000, json!({"clawback_tr_1": "70"}))).await["outcome"], "accepted");
+    let live = "reversals WHERE status = 'pending' AND amount = 70";
+    assert_eq!(app.db.count(live).await, 2);
+    assert_eq!(app.db.count("reversals WHERE status = 'called_off' AND amount = 60").await, 1);
 }
 
 async fn a_report_is_the_same_refund_as_its_webhook(app: TestApp) {
@@ -231,7 +289,7 @@ async fn a_report_is_the_same_refund_as_its_webhook(app: TestApp) {
     assert_eq!(post(&app, &with_metadata(1, 1_000, json!({}))).await["outcome"], "duplicate");
     assert_eq!(app.report(&report(1, 1_000, None)).await.status(), StatusCode::OK);
     // Told of by webhook, then reported.
-    post(&app, &with_metadata(2, 1_000, json!({"clawback[tr_1]": "7", "clawback[tr_2]": "8"}))).await;
+    post(&app, &with_metadata(2, 1_000, json!({"clawback_tr_1": "7", "clawback_tr_2": "8"}))).await;
     let same = json!([{"transfer_id": "tr_2", "amount": 8}, {"transfer_id": "tr_1", "amount": 7}]);
     assert_eq!(app.report(&report(2, 1_000, Some(same))).await.status(), StatusCode::OK);
     assert_eq!(asked(&app).await, [[600, 7], [300, 8]]);
@@ -250,7 +308,6 @@ async fn a_report_that_contradicts_what_is_known_is_refused(app: TestApp) {
         ("payment_ref", json!("pi_2"), "pi_1"),
         ("amount", json!(1_001), "1000 eur"),
         ("currency", json!("usd"), "1000 eur"),
-        ("transfers", json!([{"transfer_id": "tr_1", "amount": 1}]), "by ratio"),
     ] {
         let mut other = known.clone();
         other[field] = value;
@@ -274,6 +331,9 @@ async fn a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded(app
         ("amount", json!("1"), "amount", "amount must be an integer (got \"1\")"),
         ("currency", json!("euro"), "currency", "a three-letter ISO 4217 code (got \"euro\")"),
         ("currency", json!("usd"), "currency", "the payment in eur"),
+        ("amount", json!(10_001), "amount", "10001 eur is more than payment pi_1 of 10000 eur"),
+        ("transfer_already_reversed", json!("yes"), "transfer_already_reversed", "must be true or false (got \"yes\")"),
+        ("source", Value::Null, "source", "source must be one of stripe, hyperswitch (got null)"),
         ("source", json!("paypal"), "source", "source must be one of stripe, hyperswitch (got \"paypal\")"),
         ("extra", json!(1), "extra", "unknown field \"extra\""),
         ("transfers", json!([]), "transfers", "be left out"),
@@ -287,6 +347,10 @@ async fn a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded(app
         report[pointer] = value;
         refused(app.report(&report).await, StatusCode::UNPROCESSABLE_ENTITY, Some(field), &[words]).await;
     }
+    let mut without_source = report(1, 1_000, None);
+    without_source.as_object_mut().unwrap().remove("source");
+    let answer = app.report(&without_source).await;
+    refused(answer, StatusCode::UNPROCESSABLE_ENTITY, Some("source"), &["source is required"]).await;
     assert_eq!(app.db.count("claims").await + app.db.count("reversals").await, 0);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clawback::ledger::{Ledger, LedgerOptions, Note, TryOutcome};
+use clawback::ledger::{ClaimPolicy, Ledger, LedgerOptions, Note, TryOutcome};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -41,7 +41,8 @@ fn id(row: &Value) -> Uuid {
 
 async fn connect(db: &Db) -> Ledger {
     let grace = Duration::from_secs(60);
-    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 2 };
+    let claims = ClaimPolicy::default();
+    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 2, claims };
     Ledger::connect(&db.url, options).await.unwrap()
 }
 

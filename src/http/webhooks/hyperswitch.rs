@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::reading::{MalformedEvent, currency, document, identifier, irrelevant, named_shares, positive, read};
-use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, WebhookEvent};
+use crate::ledger::{EventContent, ProviderReversal, RefundEvent, RefundProgress, Source, WebhookEvent};
 
 /// Where the refund is in the body.
 const REFUND: &str = "content.object";
@@ -19,6 +19,9 @@ struct Event {
     /// The same in every delivery of one event.
     event_id: String,
     event_type: String,
+    /// A refund's id is the merchant's own.
+    #[serde(default)]
+    merchant_id: String,
     #[serde(default)]
     content: Value,
 }
@@ -33,6 +36,7 @@ struct Refund {
     status: String,
     /// ISO 8601.
     created_at: Option<String>,
+    updated_at: Option<String>,
     #[serde(default)]
     metadata: Value,
     #[serde(default)]
@@ -59,7 +63,14 @@ pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
     let event_type = identifier("event_type", event.event_type)?;
     let object = &event.content["object"];
     let content = match event_type.as_str() {
-        "refund_succeeded" | "refund_failed" => EventContent::Refunds(vec![refund_event(read(object, REFUND)?)?]),
+        "refund_succeeded" | "refund_failed" => {
+            let account = if event.merchant_id.is_empty() {
+                event.merchant_id
+            } else {
+                identifier("merchant_id", event.merchant_id)?
+            };
+            EventContent::Refunds(vec![refund_event(read(object, REFUND)?, account)?])
+        }
         _ => irrelevant(format!("events of type {event_type} are not about refunds that succeeded or failed")),
     };
     let id = ["refund_id", "payment_id", "dispute_id", "mandate_id"].into_iter().find_map(|id| object[id].as_str());
@@ -67,7 +78,7 @@ pub fn parse(body: &[u8]) -> Result<WebhookEvent, MalformedEvent> {
     Ok(WebhookEvent { source: Source::Hyperswitch, event_id, event_type, object_id, content })
 }
 
-fn refund_event(refund: Refund) -> Result<RefundEvent, MalformedEvent> {
+fn refund_event(refund: Refund, account: String) -> Result<RefundEvent, MalformedEvent> {
     let at = |field: &str| format!("{REFUND}.{field}");
     let transfer_already_reversed = refund.transfer_already_reversed();
     let shares = named_shares(&refund.metadata);
@@ -83,8 +94,11 @@ fn refund_event(refund: Refund) -> Result<RefundEvent, MalformedEvent> {
         amount: positive(at("amount"), refund.amount)?,
         currency: currency(at("currency"), &refund.currency)?,
         created: refund.created_at.as_deref().and_then(time),
+        updated: refund.updated_at.as_deref().and_then(time),
+        account,
         progress,
-        transfer_already_reversed,
+        charge: None,
+        provider_reversal: transfer_already_reversed.then(ProviderReversal::default),
         shares,
     })
 }

@@ -184,6 +184,16 @@ pub(crate) enum Outcome {
     },
     /// Recorded; its payment is not registered yet.
     Unmatched,
+    /// Recorded; it takes nothing until an operator accepts it, or its provider says more.
+    Held {
+        /// Why.
+        reason: String,
+    },
+    /// It contradicts what is registered or known; an operator must look.
+    Conflicting {
+        /// Why.
+        reason: String,
+    },
     /// A refund failed after it had succeeded.
     Failed {
         /// The number of reversals called off.
@@ -209,6 +219,8 @@ impl From<Receipt> for Received {
         let outcome = match receipt {
             Receipt::Accepted { reversals } => Outcome::Accepted { reversals },
             Receipt::Unmatched => Outcome::Unmatched,
+            Receipt::Held { reason } => Outcome::Held { reason },
+            Receipt::Conflicting { reason } => Outcome::Conflicting { reason },
             Receipt::Failed { called_off, attention } => Outcome::Failed { called_off, attention },
             Receipt::LookingUp { .. } => Outcome::LookingUp,
             Receipt::Duplicate => Outcome::Duplicate,
@@ -240,13 +252,17 @@ mod tests {
 
     use super::*;
     use crate::http::sampled::captured_log;
-    use crate::ledger::LedgerOptions;
+    use crate::ledger::{ClaimPolicy, LedgerOptions};
 
     #[tokio::test]
     async fn of_many_forged_signatures_the_first_is_logged() {
         let second = Duration::from_secs(1);
-        let options =
-            LedgerOptions { reversal_grace: second, creation_grace: second, discovery: false, max_connections: 1 };
+        let options = LedgerOptions {
+            reversal_grace: second,
+            creation_grace: second,
+            max_connections: 1,
+            claims: ClaimPolicy::default(),
+        };
         let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
         let endpoint = Endpoint { ledger, secrets: "whsec".into(), livemode: None, refused: Arc::default() };
         let (lines, _captured) = captured_log();

@@ -8,6 +8,8 @@ use crate::ledger::{EventContent, FieldProblem, NamedShare};
 
 /// Longer than any id or type of a provider.
 const IDENTIFIER_MAX_BYTES: usize = 255;
+/// What Clawback itself writes into metadata after `clawback_`: no transfers.
+const OUR_KEYS: [&str; 2] = ["claim", "transfer"];
 
 /// A signed body that is not an event, or an event of a supported type with an object that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,13 +65,16 @@ pub(super) fn currency(field: String, value: &str) -> Result<String, MalformedEv
     Err(refused(field, format!("must be a three-letter ISO 4217 code (got {shown:?})")))
 }
 
-/// Each transfer's share in `metadata`, under keys like `clawback[tr_1]`; `None` without such a key. Kept as written: a share
-/// that makes no sense must not lose the refund.
+/// Each transfer's share in `metadata`, under keys like `clawback_tr_1` (Stripe allows no brackets in keys) or
+/// `clawback[tr_1]`; `None` without such a key. Kept as written: a share that makes no sense must not lose the refund.
 pub(super) fn named_shares(metadata: &Value) -> Option<Vec<NamedShare>> {
     let named = metadata.as_object()?.iter().filter_map(|(key, amount)| {
-        let id = key.strip_prefix("clawback[")?;
+        let id = match key.strip_prefix("clawback[") {
+            Some(id) => id.strip_suffix(']').unwrap_or(id),
+            None => key.strip_prefix("clawback_").filter(|id| !OUR_KEYS.contains(id))?,
+        };
         Some(NamedShare {
-            transfer_id: id.strip_suffix(']').unwrap_or(id).to_owned(),
+            transfer_id: id.to_owned(),
             amount: amount.as_str().map_or_else(|| amount.to_string(), ToOwned::to_owned),
         })
     });

@@ -6,12 +6,13 @@
 
 use chrono::DateTime;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::reading::{MalformedEvent, currency, document, identifier, irrelevant, named_shares, positive, read};
-use crate::ledger::{EventContent, RefundEvent, RefundProgress, Source, Subject, WebhookEvent};
-use crate::reference::Reference;
+use crate::ledger::{
+    ChargeFacts, EventContent, ProviderReversal, RefundEvent, RefundProgress, Source, Subject, WebhookEvent,
+};
+use crate::reference::{Reference, id_of};
 
 #[derive(Deserialize)]
 struct Event {
@@ -34,7 +35,7 @@ struct Event {
     livemode: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Refund {
     id: String,
     amount: i64,
@@ -42,20 +43,36 @@ struct Refund {
     /// Seconds since 1970.
     created: Option<i64>,
     status: Option<String>,
+    pending_reason: Option<String>,
     payment_intent: Option<Reference>,
     charge: Option<Reference>,
-    /// Present when Stripe reversed the transfer together with the refund.
-    transfer_reversal: Option<IgnoredAny>,
+    /// Present when Stripe reversed the charge's transfer together with the refund.
+    #[serde(default)]
+    transfer_reversal: Value,
     #[serde(default)]
     metadata: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Charge {
     id: String,
     payment_intent: Option<Reference>,
+    amount: Option<i64>,
+    amount_captured: Option<i64>,
+    amount_refunded: Option<i64>,
+    captured: Option<bool>,
+    /// Of a destination charge: its own transfer.
+    transfer: Option<Reference>,
     /// Left out by newer API versions.
     refunds: Option<Refunds>,
+}
+
+impl Charge {
+    /// `None` where it does not say.
+    fn facts(&self) -> Option<ChargeFacts> {
+        let captured = if self.captured? { self.amount_captured? } else { 0 };
+        Some(ChargeFacts { amount: self.amount?, captured, refunded: self.amount_refunded.unwrap_or_default() })
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,7 +80,7 @@ struct Named {
     id: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Refunds {
     data: Vec<Refund>,
 }
@@ -171,20 +188,17 @@ fn charge_content(object: &Value) -> Result<EventContent, MalformedEvent> {
 /// `None` when it names no payment. Its charge has what a listed refund leaves out.
 fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<Option<RefundEvent>, MalformedEvent> {
     let at = |field: &str| format!("{path}.{field}");
+    let progress = progress(&refund, &at("status"))?;
     let refund_ref = identifier(at("id"), refund.id)?;
     let amount = positive(at("amount"), refund.amount)?;
     let currency = currency(at("currency"), &refund.currency)?;
+    let expanded = refund.charge.as_ref().and_then(|charge| Charge::deserialize(&charge.value).ok());
+    let charge = charge.or(expanded.as_ref());
     let payment_intent = refund.payment_intent.or_else(|| charge.and_then(|charge| charge.payment_intent.clone()));
-    let payment_intent = payment_intent.map(|Reference(id)| identifier(at("payment_intent"), id)).transpose()?;
-    let charge_ref = refund.charge.or_else(|| charge.map(|charge| Reference(charge.id.clone())));
-    let charge_ref = charge_ref.map(|Reference(id)| identifier(at("charge"), id)).transpose()?;
+    let payment_intent = payment_intent.map(|intent| identifier(at("payment_intent"), intent.id)).transpose()?;
+    let charge_ref = refund.charge.map(|charge| charge.id).or_else(|| charge.map(|charge| charge.id.clone()));
+    let charge_ref = charge_ref.map(|id| identifier(at("charge"), id)).transpose()?;
     let Some(payment_ref) = payment_intent.or_else(|| charge_ref.clone()) else { return Ok(None) };
-    let progress = match refund.status {
-        Some(status) if status == "succeeded" => RefundProgress::Succeeded,
-        Some(status) if ["failed", "canceled"].contains(&status.as_str()) => RefundProgress::Failed(status),
-        Some(status) => RefundProgress::Other(identifier(at("status"), status)?),
-        None => RefundProgress::Other("none".to_owned()),
-    };
     Ok(Some(RefundEvent {
         refund_ref,
         payment_ref,
@@ -192,10 +206,32 @@ fn refund_event(refund: Refund, charge: Option<&Charge>, path: &str) -> Result<O
         amount,
         currency,
         created: refund.created.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+        updated: None,
+        account: String::new(),
         progress,
-        transfer_already_reversed: refund.transfer_reversal.is_some(),
+        charge: charge.and_then(Charge::facts),
+        provider_reversal: provider_reversal(&refund.transfer_reversal, charge),
         shares: named_shares(&refund.metadata),
     }))
+}
+
+fn progress(refund: &Refund, path: &str) -> Result<RefundProgress, MalformedEvent> {
+    let Some(status) = refund.status.clone() else { return Ok(RefundProgress::Other("none".to_owned())) };
+    Ok(match (status.as_str(), refund.pending_reason.as_deref()) {
+        ("succeeded", _) => RefundProgress::Succeeded,
+        ("failed" | "canceled", _) => RefundProgress::Failed(status),
+        ("pending", Some(reason @ "insufficient_funds")) => RefundProgress::AwaitingFunds(reason.to_owned()),
+        _ => RefundProgress::Other(identifier(path, status)?),
+    })
+}
+
+/// Ids that can't be used are left out: that Stripe has reversed a transfer counts all the same.
+fn provider_reversal(reversal: &Value, charge: Option<&Charge>) -> Option<ProviderReversal> {
+    let usable = |id: &str| identifier("", id.to_owned()).ok();
+    let own = charge.and_then(|charge| charge.transfer.as_ref()).map(|transfer| transfer.id.as_str());
+    let transfer = id_of(&reversal["transfer"]).or(own);
+    let found = || ProviderReversal { id: id_of(reversal).and_then(usable), transfer_id: transfer.and_then(usable) };
+    (!reversal.is_null()).then(found)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(super) use creation::not_created;
 pub use fold::{Failure, Postponement, Remainder, TryOutcome};
 pub(super) use load::Loader;
 pub(super) use report::Report;
+pub(super) use reversal::done as reversal_done;
 
 /// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
 const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);

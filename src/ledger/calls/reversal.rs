@@ -9,7 +9,7 @@ use crate::ledger::status::{ReversalEvent, ReversalStatus, TransferEvent, Transf
 use super::{Call, TryOutcome};
 
 /// Stripe has reversed, under `stripe_id`. It counts whatever the ledger believed.
-pub(super) fn done(
+pub(in crate::ledger) fn done(
     book: &mut Book,
     call: &Call,
     stripe_id: &str,

@@ -1,7 +1,42 @@
-//! What an operator must do about a claim that takes nothing after all, in words. Pure.
+//! What an operator must do about a claim, in words. Pure.
 
-use crate::ledger::schema::{call, reversal, transfer};
-use crate::ledger::status::ReversalStatus;
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::ledger::book::Book;
+use crate::ledger::schema::{call, claim, payment, reversal, transfer};
+use crate::ledger::status::{ClaimStatus, ReversalStatus};
+
+/// A payment is registered before its refund, or soon after.
+pub(in crate::ledger) const UNMATCHED_TOO_LONG: TimeDelta = TimeDelta::hours(24);
+
+pub(super) const OTHER_SHARES: &str =
+    "its provider names other shares than those that Stripe was asked for already: compare the refund's metadata";
+
+/// What an operator must do about the claim now: what was recorded, or what follows from its status and its age.
+pub(in crate::ledger) fn attention_of(row: &claim::Model, now: DateTime<Utc>) -> Option<String> {
+    let hours = (now - row.created_at).num_hours();
+    let reason = row.status_reason.as_deref().unwrap_or_default();
+    let of_status = match row.status {
+        ClaimStatus::Conflicting => Some(format!("takes nothing, for {hours} h: {reason}")),
+        ClaimStatus::Unmatched if now - row.created_at >= UNMATCHED_TOO_LONG => {
+            Some(format!("takes nothing, for {hours} h: payment {} is not registered", row.payment_ref))
+        }
+        _ => None,
+    };
+    let all: Vec<String> = [row.attention.clone(), of_status].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join(". "))
+}
+
+/// Adds to what an operator must do, once.
+pub(super) fn add(book: &mut Book, id: Uuid, what: &str) {
+    let Some(row) = book.claims.get(id).cloned() else { return };
+    if row.attention.as_deref().is_some_and(|known| known.contains(what)) {
+        return;
+    }
+    let attention = row.attention.into_iter().chain([what.to_owned()]).collect::<Vec<_>>().join(". ");
+    book.keep_claim(claim::Model { attention: Some(attention), ..row });
+}
 
 /// What an operator has to do about the reversals that could not be called off. `why` says what made them needless.
 pub(super) fn not_called_off(
@@ -52,5 +87,35 @@ pub(super) fn reversed_by_the_provider(refund_ref: &str) -> String {
     format!(
         "refund {refund_ref} failed after its provider had reversed the transfer together with it: look there whether the \
          seller has the money again, and pay it back with a new transfer if not"
+    )
+}
+
+/// What an operator has to do when a refund succeeds after all, whose failure needed attention: `before`.
+pub(super) fn of_revived(before: &str) -> String {
+    format!(
+        "the refund failed at its provider and has succeeded there later; if a seller was paid back meanwhile, take that \
+         back. Before: {before}"
+    )
+}
+
+/// What an operator has to do when the provider has reversed one of several transfers and did not say which.
+pub(super) fn one_of_several(payment: &payment::Model, transfers: &[transfer::Model]) -> String {
+    let names =
+        transfers.iter().take(10).map(|row| row.stripe_transfer_id.clone().unwrap_or_else(|| row.id.to_string()));
+    format!(
+        "the provider reversed one of the {} transfers of payment {} with the refund, and did not say which ({}): report the \
+         refund with what the others owe (POST /v1/refunds)",
+        transfers.len(),
+        payment.payment_ref,
+        names.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// What an operator has to do when the provider and Clawback may both have reversed a transfer for one refund.
+pub(super) fn reversed_twice_perhaps(row: &reversal::Model, trr: &str) -> String {
+    format!(
+        "the provider reversed the transfer itself as {trr}, after Stripe was asked for reversal {} of {} {}: pay the seller \
+         back if both were done",
+        row.id, row.amount, row.currency
     )
 }

@@ -1,7 +1,6 @@
 //! A claim whose payment nobody registered: Stripe is asked for the payment's transfers.
 
-use uuid::Uuid;
-
+use super::matching::By;
 use crate::ledger::book::Book;
 use crate::ledger::events::Source;
 use crate::ledger::lookups::{Question, Subject, ask};
@@ -10,15 +9,12 @@ use crate::ledger::schema::claim;
 /// How the ids of what Stripe can be asked about begin: payment intents, charges, and payments that are no card's.
 const AT_STRIPE: [&str; 3] = ["pi_", "ch_", "py_"];
 
-/// Starts the look-up of the claim's payment. What was found before does not count for a new claim.
-pub(super) fn look_for_payment(
-    book: &mut Book,
-    claim: &claim::Model,
-    is_new: bool,
-    event: Option<Uuid>,
-    traceparent: Option<&str>,
-) {
+/// Starts the look-up of the claim's payment. What was found before does not count for a claim of this transaction.
+pub(super) fn look_for_payment(book: &mut Book, claim: &claim::Model, by: By<'_>) {
     let mut at_stripe = claim.names().filter(|name| AT_STRIPE.iter().any(|prefix| name.starts_with(prefix)));
-    let Some(reference) = at_stripe.next().filter(|_| book.discovery && claim.source == Source::Stripe) else { return };
-    ask(book, Question { subject: Subject::Payment, reference, again: is_new, event, traceparent });
+    let reference = at_stripe.next().filter(|_| book.policy.discovery && claim.source == Source::Stripe);
+    let Some(reference) = reference else { return };
+    let again = claim.created_at == book.now;
+    let By { event, traceparent, .. } = by;
+    ask(book, Question { subject: Subject::Payment, reference, again, event, traceparent });
 }

@@ -5,8 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::discovery::look_for_payment;
 use super::named_shares::{Conflict, resolve};
+use super::own_reversal::{self, Part};
 use super::split::{Share, allocate};
+use super::{attention, fits};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::not_created;
@@ -18,9 +21,60 @@ use crate::ledger::status::{CallKind, CallState, ClaimStatus, ReversalStatus, Tr
 /// What a claim asks of each of its payment's transfers, in minor units.
 pub(super) type Plan = Vec<(transfer::Model, i64)>;
 
-/// The registered payment. The payment intent's registration wins over the charge's.
-pub(super) fn payment_of(book: &Book, claim: &claim::Model) -> Option<payment::Model> {
-    claim.names().find_map(|name| book.payment_by_ref(name)).cloned()
+/// What became of a claim that was brought together with its payment.
+#[derive(Debug)]
+pub(super) enum Match {
+    /// Shared out over the transfers.
+    Reversals(Vec<Uuid>),
+    /// Its provider has done it all, as far as is known.
+    NothingToReverse,
+    /// It does not fit.
+    Conflict(String),
+    /// No payment of its names is registered.
+    Unmatched,
+}
+
+/// What else is known when claims are matched: who does it, and in which trace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By<'a> {
+    pub(super) actor: &'a str,
+    /// The inbox row of the event that it follows from.
+    pub(super) event: Option<Uuid>,
+    pub(super) traceparent: Option<&'a str>,
+}
+
+/// The payments that are registered under the claim's names: more than one is one too many.
+pub(super) fn payments_of(book: &Book, claim: &claim::Model) -> Vec<payment::Model> {
+    let mut found: Vec<payment::Model> = claim.names().filter_map(|name| book.payment_by_ref(name)).cloned().collect();
+    found.dedup_by_key(|payment| payment.id);
+    found
+}
+
+/// The one payment of the claim, if it is registered.
+pub(super) fn payment_of(book: &Book, claim: &claim::Model) -> Result<Option<payment::Model>, Conflict> {
+    match payments_of(book, claim).as_slice() {
+        [] => Ok(None),
+        [payment] => Ok(Some(payment.clone())),
+        several => {
+            let names: Vec<&str> = several.iter().map(|payment| payment.payment_ref.as_str()).collect();
+            let names = names.join(" and ");
+            let problem =
+                format!("names one payment that is registered twice, as {names}; keep one registration of it");
+            Err(Conflict { field: "payment_ref".to_owned(), problem })
+        }
+    }
+}
+
+/// Brings a recorded claim, which takes nothing so far, together with its payment.
+pub(super) fn bring_together(book: &mut Book, claim: &claim::Model, by: By<'_>) -> Result<Match, LedgerError> {
+    match payment_of(book, claim) {
+        Ok(None) => {
+            look_for_payment(book, claim, by);
+            Ok(Match::Unmatched)
+        }
+        Ok(Some(payment)) => match_to(book, &payment, claim, by),
+        Err(conflict) => Ok(conflicts(book, claim, conflict, by)),
+    }
 }
 
 /// Matches `claim` to `payment`, and returns the ids of its reversals: none when it does not fit, which is recorded with the
@@ -32,36 +86,71 @@ pub(in crate::ledger) fn match_or_conflict(
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<Vec<Uuid>, LedgerError> {
-    match plan(book, payment, claim) {
-        Ok(plan) => carry_out(book, payment, claim, &plan, actor, traceparent),
-        Err(Conflict { problem, .. }) => {
-            tracing::warn!(refund_ref = claim.reference, problem, "the refund does not fit its payment");
-            let note = Note::new(actor, &problem);
-            let also = |row: &mut claim::Model| {
-                row.status_reason = Some(problem);
-                row.payment_id = None;
-                row.matched_at = None;
-                row.lookup_id = None;
-            };
-            book.move_claim(claim.clone(), ClaimStatus::Conflicting, &note, also);
-            Ok(Vec::new())
-        }
+    match match_to(book, payment, claim, By { actor, event: None, traceparent })? {
+        Match::Reversals(ids) => Ok(ids),
+        Match::NothingToReverse | Match::Conflict(_) | Match::Unmatched => Ok(Vec::new()),
     }
 }
 
-/// What `claim` asks of the transfers of `payment`, or why it does not fit. Changes nothing.
-pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<Plan, Conflict> {
-    if payment.currency != claim.currency {
-        let problem = format!("the refund is in {}, the payment in {}", claim.currency, payment.currency);
-        return Err(Conflict { field: "currency".to_owned(), problem });
+/// Whether registering a payment concerns the claim: it waits for it, or its provider has reversed one of the transfers.
+pub(in crate::ledger) fn waits_for(book: &Book, claim: &claim::Model, payment_ref: &str) -> bool {
+    let waits = match claim.status {
+        ClaimStatus::Unmatched => true,
+        // A registration knows of transfers that Stripe does not show as the payment's.
+        ClaimStatus::NothingToReverse if claim.lookup_id.is_some() => true,
+        ClaimStatus::NothingToReverse => {
+            claim.provider_reversal.is_some() && book.policy.too_old(claim.provider_created_at).is_none()
+        }
+        _ => false,
+    };
+    waits && claim.names().any(|name| name == payment_ref)
+}
+
+fn match_to(book: &mut Book, payment: &payment::Model, claim: &claim::Model, by: By<'_>) -> Result<Match, LedgerError> {
+    match own_reversal::part_of(book, payment, claim) {
+        Part::All => return Ok(own_reversal::settles_all(book, claim, None, by)),
+        Part::Unknown => {
+            let attention = attention::one_of_several(payment, &book.transfers_of(payment.id));
+            return Ok(own_reversal::settles_all(book, claim, Some(attention), by));
+        }
+        Part::Nothing | Part::Of(_) => {}
     }
+    match plan(book, payment, claim) {
+        Ok(plan) => Ok(Match::Reversals(carry_out(book, payment, claim, &plan, by)?)),
+        Err(conflict) => Ok(conflicts(book, claim, conflict, by)),
+    }
+}
+
+/// Records that the claim does not fit.
+fn conflicts(book: &mut Book, claim: &claim::Model, Conflict { problem, .. }: Conflict, by: By<'_>) -> Match {
+    if claim.status == ClaimStatus::Conflicting && claim.status_reason.as_ref() == Some(&problem) {
+        return Match::Conflict(problem);
+    }
+    tracing::warn!(kind = %claim.kind, reference = claim.reference, problem, "the claim does not fit its payment");
+    let note = Note::new(by.actor, &problem);
+    book.move_claim(claim.clone(), ClaimStatus::Conflicting, &note, |row| {
+        row.status_reason = Some(problem.clone());
+        row.payment_id = None;
+        row.matched_at = None;
+        row.lookup_id = None;
+    });
+    Match::Conflict(problem)
+}
+
+/// What `claim` asks of the transfers of `payment` beyond what it has asked before, or why it does not fit. Changes nothing.
+pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<Plan, Conflict> {
+    fits::check(book, payment, claim)?;
     let transfers = book.transfers_of(payment.id);
-    let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
-    let shares = shares(book, &transfers, &earlier);
-    let asks = match &claim.shares {
-        None => allocate(payment.amount, by_ratio_so_far(&earlier).saturating_add(claim.amount), &shares),
+    let is_other = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.id != claim.id;
+    let others: Vec<&claim::Model> = book.claims.all().filter(is_other).collect();
+    let shares = shares(book, &transfers, &others, claim.id);
+    let mut asks = match &claim.shares {
+        None => allocate(payment.amount, by_ratio_so_far(&others).saturating_add(claim.amount), &shares),
         Some(named) => resolve(&read_shares(named)?, &transfers, &shares)?,
     };
+    for (transfer, ask) in transfers.iter().zip(&mut asks) {
+        *ask -= book.live_reversal_of(claim.id, transfer.id).map_or(0, |row| row.amount);
+    }
     Ok(transfers.into_iter().zip(asks).filter(|(_, ask)| *ask > 0).collect())
 }
 
@@ -71,10 +160,9 @@ pub(super) fn carry_out(
     payment: &payment::Model,
     claim: &claim::Model,
     plan: &Plan,
-    actor: &str,
-    traceparent: Option<&str>,
+    by: By<'_>,
 ) -> Result<Vec<Uuid>, LedgerError> {
-    let note = Note::new(actor, format!("matched to payment {}", payment.payment_ref));
+    let note = Note::new(by.actor, format!("matched to payment {}", payment.payment_ref));
     let now = book.now;
     book.move_claim(claim.clone(), ClaimStatus::Matched, &note, |row| {
         row.status_reason = Some(note.reason.clone());
@@ -83,19 +171,25 @@ pub(super) fn carry_out(
         // What a look-up at Stripe did not find is found.
         (row.lookup_id, row.attention) = (None, None);
     });
-    plan.iter().map(|(transfer, ask)| owe(book, transfer, claim, *ask, actor, traceparent)).collect()
+    let done_by_provider = own_reversal::transfer_of(book, payment, claim);
+    let owe = |(transfer, ask): &(transfer::Model, i64)| {
+        let done = done_by_provider.as_ref().filter(|(id, _)| *id == transfer.id).map(|(_, trr)| trr.as_str());
+        owe(book, transfer, claim, *ask, done, by)
+    };
+    plan.iter().map(owe).collect()
 }
 
-/// Records that `transfer` owes `amount` for `claim`. For a transfer that is not created yet see `calls::creation`.
+/// Records that `transfer` owes `amount` for `claim`, or that the provider has taken that back as `done` already. For a
+/// transfer that is not created yet see `calls::creation`.
 fn owe(
     book: &mut Book,
     transfer: &transfer::Model,
     claim: &claim::Model,
     amount: i64,
-    actor: &str,
-    traceparent: Option<&str>,
+    done: Option<&str>,
+    by: By<'_>,
 ) -> Result<Uuid, LedgerError> {
-    let mut note = Note::new(actor, format!("{} {}", claim.kind, claim.reference));
+    let mut note = Note::new(by.actor, format!("{} {}", claim.kind, claim.reference));
     let mut failure = None;
     let (status, state) = match transfer.status {
         TransferStatus::ReversalPending => (ReversalStatus::Pending, CallState::Open),
@@ -121,9 +215,9 @@ fn owe(
     let id = Uuid::now_v7();
     let mut call = call::Model::new(id, CallKind::Reverse, state, book.now, book.graces);
     (call.failure_code, call.failure_message) = failure.unzip();
-    if state != CallState::Waiting {
+    if state != CallState::Waiting && done.is_none() {
         note.reason.push_str("; its job is in the outbox");
-        book.enqueue(&call, traceparent);
+        book.enqueue(&call, by.traceparent);
     }
     book.put_call(call);
     let row = reversal::Model {
@@ -139,6 +233,9 @@ fn owe(
         updated_at: book.now,
     };
     book.add_reversal(row, &note);
+    if let Some(trr) = done {
+        own_reversal::settle(book, id, trr, by.actor)?;
+    }
     Ok(id)
 }
 
@@ -149,13 +246,13 @@ fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
     })
 }
 
-/// What each transfer has been asked for so far, unless it is not owed any more. What a refund that failed has taken all the
-/// same counts as taken by ratio: the next refund does not take it again.
-fn shares(book: &Book, transfers: &[transfer::Model], earlier: &[&claim::Model]) -> Vec<Share> {
+/// What each transfer has been asked for by claims other than `id`, unless it is not owed any more. What a refund that failed
+/// has taken all the same counts as taken by ratio: the next refund does not take it again.
+fn shares(book: &Book, transfers: &[transfer::Model], others: &[&claim::Model], id: Uuid) -> Vec<Share> {
     let by_name: HashSet<Uuid> =
-        earlier.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
+        others.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
     let mut totals: HashMap<Uuid, (i64, i64)> = HashMap::new();
-    for row in book.reversals.all().filter(|row| book.is_asked(row)) {
+    for row in book.reversals.all().filter(|row| row.claim_id != id && book.is_asked(row)) {
         let (ratio, name) = totals.entry(row.transfer_id).or_default();
         *if by_name.contains(&row.claim_id) { name } else { ratio } += row.amount;
     }
@@ -166,8 +263,8 @@ fn shares(book: &Book, transfers: &[transfer::Model], earlier: &[&claim::Model])
     transfers.iter().map(share).collect()
 }
 
-/// The sum of the earlier claims that were shared out by ratio and still count.
-fn by_ratio_so_far(earlier: &[&claim::Model]) -> i64 {
-    let counting = earlier.iter().filter(|row| row.shares.is_none() && row.status == ClaimStatus::Matched);
+/// The sum of the claims that were shared out by ratio and still count.
+fn by_ratio_so_far(claims: &[&claim::Model]) -> i64 {
+    let counting = claims.iter().filter(|row| row.shares.is_none() && row.status == ClaimStatus::Matched);
     counting.fold(0, |sum, row| sum.saturating_add(row.amount))
 }

@@ -1,14 +1,24 @@
 //! Claims: what gave a buyer money back, from the first report to the reversals that it asks for.
 
+mod accept;
+mod again;
 mod attention;
 mod discovery;
+mod fits;
 mod intake;
 mod matching;
 mod named_shares;
+mod own_reversal;
+mod policy;
+mod record;
+mod rematch;
 mod report;
 mod split;
+mod taken;
 mod withdrawn;
 
+pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
 pub(super) use intake::Received;
-pub(super) use matching::match_or_conflict;
+pub(super) use matching::{match_or_conflict, waits_for};
+pub use policy::ClaimPolicy;
 pub use report::Reported;

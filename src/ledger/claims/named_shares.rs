@@ -38,7 +38,7 @@ pub(super) fn resolve(
     for (index, share) in named.iter().enumerate() {
         let conflict = |field: &str, problem: String| Conflict {
             field: format!("transfers[{index}].{field}"),
-            problem: format!("clawback[{}] {problem}", shown(&share.transfer_id)),
+            problem: format!("the share of \"{}\" {problem}", shown(&share.transfer_id)),
         };
         let is_it = |transfer: &transfer::Model| {
             transfer.stripe_transfer_id.as_ref() == Some(&share.transfer_id)

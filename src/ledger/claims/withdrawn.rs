@@ -8,19 +8,22 @@ use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::Failure;
 use crate::ledger::history::Note;
-use crate::ledger::schema::{claim, reversal};
-use crate::ledger::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferStatus};
+use crate::ledger::schema::{call, claim, reversal};
+use crate::ledger::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus};
 
 /// Why reversals are called off.
-struct Because {
+pub(super) struct Because {
     code: &'static str,
     /// For the claim's attention.
     what: &'static str,
 }
 
 const REFUND_FAILED: Because = Because { code: "refund_failed", what: "the refund failed" };
-const REVERSED_BY_PROVIDER: Because =
+pub(super) const REVERSED_BY_PROVIDER: Because =
     Because { code: "reversed_by_provider", what: "the provider had reversed the transfer together with the refund" };
+pub(super) const NEVER_CAPTURED: Because =
+    Because { code: "never_captured", what: "the refund released money that was never captured" };
+const SUPERSEDED: Because = Because { code: "superseded", what: "the refund was reported otherwise" };
 
 /// What became of the reversals of such a claim.
 #[derive(Debug, Default)]
@@ -50,52 +53,92 @@ pub(super) fn fail(book: &mut Book, claim: claim::Model, word: &str, actor: &str
     });
     let outcome = match before.status {
         ClaimStatus::Matched => call_off(book, &before, &REFUND_FAILED, actor)?,
-        ClaimStatus::NothingToReverse => {
-            let so_far = Withdrawn { called_off: 0, attention: before.attention.clone() };
-            let more = attention::reversed_by_the_provider(&before.reference);
-            so_far.and(Withdrawn { called_off: 0, attention: Some(more) })
+        ClaimStatus::NothingToReverse if before.provider_reversal.is_some() => {
+            let attention = Some(attention::reversed_by_the_provider(&before.reference));
+            Withdrawn { called_off: 0, attention }
         }
-        ClaimStatus::Unmatched | ClaimStatus::Held | ClaimStatus::Conflicting | ClaimStatus::Failed => {
-            Withdrawn::default()
-        }
+        // A conflict may stand beside what was asked for before.
+        ClaimStatus::Conflicting | ClaimStatus::NothingToReverse => call_off(book, &before, &REFUND_FAILED, actor)?,
+        ClaimStatus::Unmatched | ClaimStatus::Held | ClaimStatus::Failed => Withdrawn::default(),
     };
     set_result(book, before.id, reason, &outcome);
     Ok(outcome)
 }
 
-/// Records that the provider has reversed the transfer together with `claim`, whose first report did not say so. What
-/// Clawback has taken nevertheless stays the payment's: the next refund by ratio takes that much less.
-pub(super) fn reversed_by_provider(
+/// Records that `claim`, whose first report did not say so, takes nothing, for `reason`. What Clawback has taken nevertheless
+/// stays the payment's: the next refund by ratio takes that much less.
+pub(super) fn nothing_to_reverse(
     book: &mut Book,
     claim: claim::Model,
+    because: &Because,
+    reason: &str,
     actor: &str,
 ) -> Result<Withdrawn, LedgerError> {
     let before = claim.clone();
-    let reason = "the provider reversed the transfer itself".to_owned();
-    book.move_claim(claim, ClaimStatus::NothingToReverse, &Note::new(actor, &reason), |row| {
-        row.status_reason = Some(reason.clone());
+    book.move_claim(claim, ClaimStatus::NothingToReverse, &Note::new(actor, reason), |row| {
+        row.status_reason = Some(reason.to_owned());
         row.matched_at = None;
     });
-    let outcome = call_off(book, &before, &REVERSED_BY_PROVIDER, actor)?;
-    set_result(book, before.id, reason, &outcome);
+    let outcome = call_off(book, &before, because, actor)?;
+    set_result(book, before.id, reason.to_owned(), &outcome);
     Ok(outcome)
+}
+
+/// Calls off all reversals of a matched claim, of which Stripe was asked for none, and records it as `next`, which is to be
+/// matched anew.
+pub(super) fn supersede(book: &mut Book, next: &claim::Model, actor: &str) -> Result<claim::Model, LedgerError> {
+    let note = Note::new(actor, "reported otherwise; matched anew, since Stripe was asked for nothing");
+    let unmatched = book.move_claim(next.clone(), ClaimStatus::Unmatched, &note, |row| {
+        row.status_reason = Some(note.reason.clone());
+        (row.payment_id, row.matched_at) = (None, None);
+    });
+    call_off(book, next, &SUPERSEDED, actor)?;
+    Ok(unmatched)
+}
+
+/// Whether Stripe was asked for anything of the claim, or it was settled.
+pub(super) fn is_requested(book: &Book, claim: &claim::Model) -> Result<bool, LedgerError> {
+    let rows = book.reversals.all().filter(|row| row.claim_id == claim.id && row.status != ReversalStatus::CalledOff);
+    for row in rows {
+        if is_beyond_recall(row, &book.call(row.id)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_beyond_recall(row: &reversal::Model, call: &call::Model) -> bool {
+    call.requested_at.is_some() || matches!(row.status, ReversalStatus::Reversed | ReversalStatus::Closed)
 }
 
 fn set_result(book: &mut Book, id: Uuid, reason: String, outcome: &Withdrawn) {
     if let Some(row) = book.claims.get(id).cloned() {
         let status_reason = Some(format!("{reason}; {} reversals were called off", outcome.called_off));
-        book.keep_claim(claim::Model { status_reason, attention: outcome.attention.clone(), ..row });
+        book.keep_claim(claim::Model { status_reason, ..row });
+    }
+    if let Some(what) = &outcome.attention {
+        attention::add(book, id, what);
     }
 }
 
 /// Calls off what Stripe has not been asked for: what is pending, and what failed permanently before it could be asked for.
 fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &str) -> Result<Withdrawn, LedgerError> {
-    let rows: Vec<reversal::Model> = book.reversals.all().filter(|row| row.claim_id == claim.id).cloned().collect();
-    let (mut called_off, mut stay) = (0, Vec::new());
-    for row in &rows {
-        let mut call = book.call(row.id)?;
-        if call.requested_at.is_some() || matches!(row.status, ReversalStatus::Reversed | ReversalStatus::Closed) {
-            stay.push((row.clone(), call, book.transfer(row.transfer_id)?));
+    let mut rows = Vec::new();
+    for row in book.reversals.all().filter(|row| row.claim_id == claim.id) {
+        let call = book.call(row.id)?;
+        // What was called off because its transfer was never created is owed again once that is.
+        if row.status != ReversalStatus::CalledOff || call.state == CallState::Waiting {
+            rows.push((row.clone(), call));
+        }
+    }
+    let (of, mut called_off, mut stay) = (rows.len(), 0, Vec::new());
+    for (row, mut call) in rows {
+        if is_beyond_recall(&row, &call) {
+            // What failed permanently is not owed any more, and holds no later claim.
+            let parent = book.transfer(row.transfer_id)?;
+            let note = Note::new(actor, because.what);
+            book.settle_transfer(parent.id, parent.amount_reversed, &note)?;
+            stay.push((row, call, parent));
             continue;
         }
         let message = format!("called off before Stripe was asked: {} ({})", because.what, claim.reference);
@@ -106,12 +149,10 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
         if row.status != ReversalStatus::CalledOff {
             book.move_reversal(row.id, ReversalEvent::CalledOff, &note, |_| {})?;
         }
-        let parent = book.transfer(row.transfer_id)?;
-        if parent.status == TransferStatus::ReversalPending {
-            book.settle_transfer(parent.id, parent.amount_reversed, &note)?;
-        }
+        let amount_reversed = book.transfer(row.transfer_id)?.amount_reversed;
+        book.settle_transfer(row.transfer_id, amount_reversed, &note)?;
         called_off += 1;
     }
-    let attention = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay));
+    let attention = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &stay));
     Ok(Withdrawn { called_off, attention })
 }

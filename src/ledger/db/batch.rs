@@ -155,7 +155,7 @@ impl Store {
         let mut reads = Reads::default();
         changes.iter().for_each(|change| change.reads(&mut reads));
         let txn = self.begin().await?;
-        let mut book = Book::load(&txn, reads, self.graces, self.discovery).await?;
+        let mut book = Book::load(&txn, reads, self).await?;
         let mut answers = Vec::with_capacity(changes.len());
         for change in changes {
             let before = book.changes();

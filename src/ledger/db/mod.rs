@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clawback_migrations::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
@@ -14,10 +15,12 @@ use sea_orm::{
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 pub(super) use batch::{Batcher, Change};
 
 use super::LedgerError;
+use super::claims::ClaimPolicy;
 use super::outbox::Handoff;
 use super::schema::{claim, outbox};
 use super::status::CallKind;
@@ -30,6 +33,8 @@ const WRITER_CONNECTIONS: u32 = 8;
 /// unless told that every statement goes by an index.
 const BY_INDEX: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// Who waits for a lock must then see what its holder committed, whatever the database's default is.
+const READ_COMMITTED: (&str, &str) = ("default_transaction_isolation", "read committed");
 /// Serializes migrations that several processes start at once. Any number that nothing else uses.
 const MIGRATION_LOCK: i64 = 0x0c1a_3bac;
 
@@ -43,8 +48,9 @@ pub(super) struct Store {
     pub(super) relay_db: DatabaseConnection,
     pub(super) handoff: Arc<Handoff>,
     pub(super) graces: Graces,
-    /// Whether payments that nobody registered are looked for at Stripe.
-    pub(super) discovery: bool,
+    pub(super) claims: ClaimPolicy,
+    /// Read once.
+    pub(super) set_up_at: Arc<OnceCell<DateTime<Utc>>>,
 }
 
 /// How long after its due time a call may be without news before the sweeper suspects a lost job.
@@ -66,6 +72,15 @@ impl Graces {
 impl Store {
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
         Ok(begin(&self.writer).await?)
+    }
+
+    /// The settings about claims, their default included.
+    pub(super) async fn claim_policy(&self, txn: &DatabaseTransaction) -> Result<ClaimPolicy, DbErr> {
+        let since = match self.claims.refunds_since {
+            Some(since) => since,
+            None => *self.set_up_at.get_or_try_init(|| set_up_at(txn)).await?,
+        };
+        Ok(ClaimPolicy { refunds_since: Some(since), ..self.claims })
     }
 
     /// Commits, and hands `jobs`, which were put into the outbox, to the relay.
@@ -90,7 +105,7 @@ pub(super) async fn connect_writer(url: &str, db: &DatabaseConnection) -> Result
         return Ok(db.clone());
     }
     let mut options = options(url, WRITER_CONNECTIONS);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX));
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX).options([READ_COMMITTED]));
     Database::connect(options).await
 }
 
@@ -98,9 +113,9 @@ pub(super) async fn connect_writer(url: &str, db: &DatabaseConnection) -> Result
 /// found out again after a power cut, by publishing it once more.
 pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(url, RELAY_CONNECTIONS);
-    options
-        .connect_lazy(true)
-        .map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX).options([("synchronous_commit", "off")]));
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
+        postgres.options(BY_INDEX).options([("synchronous_commit", "off"), READ_COMMITTED])
+    });
     Database::connect(options).await
 }
 
@@ -196,6 +211,15 @@ async fn begin_migration(db: &DatabaseConnection) -> Result<DatabaseTransaction,
 /// How many migrations are still to be applied. Changes nothing.
 pub(crate) async fn pending_migrations(db: &DatabaseConnection) -> Result<usize, DbErr> {
     Ok(Migrator::get_pending_migrations_read_only(db).await?.len())
+}
+
+/// When this ledger was first set up: its oldest migration's time.
+async fn set_up_at(txn: &DatabaseTransaction) -> Result<DateTime<Utc>, DbErr> {
+    let sql = "SELECT MIN(applied_at) AS at FROM seaql_migrations";
+    let row = txn.query_one_raw(Statement::from_string(txn.get_database_backend(), sql)).await?;
+    let seconds = row.map(|row| row.try_get::<Option<i64>>("", "at")).transpose()?.flatten();
+    let time = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.ok_or_else(|| DbErr::RecordNotFound("the time of the oldest migration".to_owned()))
 }
 
 /// Every migration's name, and whether it is applied. Changes nothing.

@@ -6,6 +6,7 @@ use sea_orm::{
     Statement,
 };
 
+use super::claims::needs_attention;
 use super::totals::is_owed;
 use crate::ledger::schema::{claim, outbox, reversal};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
@@ -73,7 +74,7 @@ impl Ledger {
             .filter(is_owed());
         let unmatched = claim::Entity::find()
             .filter(claim::Column::Status.is_in([ClaimStatus::Unmatched, ClaimStatus::Conflicting]));
-        let attention = claim::Entity::find().filter(claim::Column::Attention.is_not_null());
+        let attention = claim::Entity::find().filter(needs_attention());
         let shown = attention.clone().order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
         Ok(Backlog {
             unpublished: unpublished.count(&self.store.db).await?,

@@ -1,6 +1,7 @@
 //! Read models: what the API, the command line and `reconcile` show. Nothing here writes, apart from remarks in the history.
 
 mod backlog;
+mod claims;
 mod lists;
 mod one;
 mod reconcile;
@@ -10,6 +11,7 @@ mod trace;
 mod views;
 
 pub use backlog::{Backlog, DatabaseFacts};
+pub use claims::{ClaimAttention, ClaimCount};
 pub use one::TransferToProbe;
 pub use totals::{Amounts, Totals};
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};

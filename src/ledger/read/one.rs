@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::{PaymentView, RefundView, ReversalView, TransferView};
 use crate::ledger::calls::Call;
+use crate::ledger::claims::attention_of;
 use crate::ledger::db::rowset;
 use crate::ledger::schema::{claim, payment, reversal, transfer};
 use crate::ledger::status::ReversalStatus;
+use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
 
 /// A transfer that Stripe can be asked about.
@@ -111,7 +113,9 @@ pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: claim::Model) -
         .await?;
     Ok(RefundView {
         id: row.id,
+        attention: attention_of(&row, now()),
         source: row.source,
+        account: row.account,
         refund_ref: row.reference,
         payment_ref: row.payment_ref,
         amount: row.amount,
@@ -120,7 +124,6 @@ pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: claim::Model) -
         status_reason: row.status_reason,
         created_at: row.created_at,
         failed_at: row.failed_at,
-        attention: row.attention,
         reversals: reversal_views(db, reversals).await?,
     })
 }

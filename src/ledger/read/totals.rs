@@ -13,6 +13,7 @@ use sea_orm::{
     QuerySelect, RelationDef,
 };
 
+use super::claims::needs_attention;
 use crate::ledger::schema::{call, claim, outbox, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::time::now;
@@ -175,7 +176,7 @@ async fn refunds(db: &DatabaseConnection) -> Result<Vec<RefundGroup>, DbErr> {
         .select_only()
         .column(C::Status)
         .column_as(C::Id.count(), "number")
-        .column_as(C::Attention.count(), "needing_attention")
+        .expr_as(Expr::case(needs_attention(), 1).finally(0).sum(), "needing_attention")
         .group_by(C::Status)
         .into_model()
         .all(db)

@@ -52,9 +52,12 @@ pub struct NewTransfer {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
-    /// The provider. Identifies the refund together with `refund_ref`.
-    #[serde(default = "stripe")]
+    /// The provider that made the refund. Identifies it together with `account` and `refund_ref`.
     pub source: Source,
+    /// Hyperswitch's merchant, whose own id `refund_ref` is. Absent: the merchant of the payment.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("merchant_1"))]
+    pub account: Option<String>,
     /// The provider's id of the refund (`re_…`).
     #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("re_1"))]
     pub refund_ref: String,
@@ -67,9 +70,13 @@ pub struct NewRefund {
     /// ISO 4217, any case.
     #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
     pub currency: String,
-    /// What to take back from each transfer; nothing from a transfer that is not listed. Absent: split by ratio.
+    /// What to take back from each transfer; nothing from a transfer that is not listed. Absent: as reported before, or by
+    /// ratio.
     #[serde(default)]
     pub transfers: Option<Vec<NewShare>>,
+    /// The provider reversed the transfer itself, together with the refund.
+    #[serde(default)]
+    pub transfer_already_reversed: bool,
 }
 
 /// What to take back from one transfer.
@@ -82,10 +89,6 @@ pub struct NewShare {
     /// Minor units of the transfer's currency, at least 0.
     #[schema(minimum = 0, examples(3_600))]
     pub amount: i64,
-}
-
-fn stripe() -> Source {
-    Source::Stripe
 }
 
 /// A registered payment with its transfers and their reversals.
@@ -191,6 +194,8 @@ pub struct RefundView {
     pub id: Uuid,
     /// The provider that reported it.
     pub source: Source,
+    /// The provider's account: Hyperswitch's merchant; empty for Stripe.
+    pub account: String,
     /// The provider's id (`re_…`).
     #[schema(examples("re_1"))]
     pub refund_ref: String,

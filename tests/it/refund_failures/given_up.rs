@@ -13,6 +13,7 @@ use crate::support::{TestApp, both_databases, two_sellers};
 
 both_databases! {
     the_next_refund_asks_for_what_a_failed_refund_had_given_up,
+    what_is_owed_stands_in_the_way_until_the_last_one_is_called_off,
     a_replay_is_refused_whoever_asks_for_it,
     a_parked_message_that_is_moved_back_begins_nothing_anew,
     a_parked_message_that_is_moved_back_records_what_stripe_had_done_all_the_same,
@@ -53,17 +54,12 @@ async fn the_next_refund_asks_for_what_a_failed_refund_had_given_up(app: TestApp
         assert!(attention.contains(words), "{words:?} is not in: {attention}");
     }
 
-    // Given up from the beginning, since its transfer is, and so never asked for.
+    // What nobody owes any more stands in no later refund's way.
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
+    assert_eq!(app.ledger().backlog().await.unwrap().reversals_given_up, 0);
     app.refund_of(10_000, 2).await;
     assert_eq!((asked(&app, 0).await, asked(&app, 1).await), (vec![6_000, 6_000], vec![3_000, 3_000]));
-    let answer = fails(&app, 2, 10_000).await;
-    assert_eq!((&answer["called_off"], &answer["attention"]), (&json!(2), &Value::Null));
-
-    app.refund_of(10_000, 3).await;
-    assert_eq!((asked(&app, 0).await, asked(&app, 1).await), (vec![6_000; 3], vec![3_000; 3]));
-    assert_eq!(app.ledger().backlog().await.unwrap().reversals_given_up, 1, "the third refund's alone");
-    let third = reversal_id(&app, 0, 2).await;
-    app.ledger().replay(CallKind::Reverse, &third.to_string(), &note()).await.unwrap();
+    assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
     with_worker(&mut app).await;
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
@@ -99,7 +95,7 @@ async fn a_replay_is_refused_whoever_asks_for_it(app: TestApp) {
     assert!(run.words().contains("0 replayed, 1 skipped") && run.words().contains("nothing is owed"), "{run:?}");
     let held = app.ledger().replay_held(&task(&app, id).await.call, &note()).await;
     assert!(matches!(held, Err(LedgerError::Conflict(_))), "{held:?}");
-    assert_eq!(statuses(&app).await, ["permanently_failed", "reversed"]);
+    assert_eq!(statuses(&app).await, ["completed", "reversed"]);
     assert_eq!(app.db.count("outbox").await, 2);
 }
 
@@ -132,6 +128,20 @@ async fn a_parked_message_that_is_moved_back_records_what_stripe_had_done_all_th
     with_worker(&mut app).await;
     app.transfer_becomes(0, "reversed").await;
     assert_eq!(app.reversed_at_stripe("tr_gone"), 6_000);
+}
+
+async fn what_is_owed_stands_in_the_way_until_the_last_one_is_called_off(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(2_000).await;
+    is_given_up(&app, reversal_id(&app, 0, 0).await).await;
+    app.refund_of(2_000, 2).await;
+    assert_eq!(statuses(&app).await, ["permanently_failed", "reversal_pending"]);
+    // Born parked: the first one is owed.
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["reversals"][1]["status"], "permanently_failed");
+    fails(&app, 1, 2_000).await;
+    assert_eq!(statuses(&app).await, ["permanently_failed", "reversal_pending"], "the second one is");
+    fails(&app, 2, 2_000).await;
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
 }
 
 async fn what_is_given_up_after_its_refund_has_failed_is_not_owed_either(app: TestApp) {

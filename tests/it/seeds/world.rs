@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clawback::ledger::{CallJob, CallKind, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent};
+use clawback::ledger::{
+    CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent,
+};
 use clawback::stripe::Client;
 use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
@@ -329,7 +331,8 @@ impl World {
 
 async fn connect(url: &str) -> Ledger {
     let grace = Duration::from_millis(1);
-    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, discovery: false, max_connections: 4 };
+    let claims = ClaimPolicy::default();
+    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4, claims };
     Ledger::connect(url, options).await.unwrap()
 }
 

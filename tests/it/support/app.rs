@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
-use clawback::ledger::{Ledger, LedgerOptions, NewPayment, NewTransfer};
+use clawback::ledger::{ClaimPolicy, Ledger, LedgerOptions, NewPayment, NewTransfer};
 use futures_util::FutureExt;
 use serde_json::Value;
 use stripe_sim::Sim;
@@ -24,8 +24,8 @@ const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), prob
 const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
     reversal_grace: Duration::from_secs(1),
     creation_grace: Duration::from_secs(1),
-    discovery: false,
     max_connections: 20,
+    claims: ClaimPolicy { refunds_since: None, reverse_on_pending: false, discovery: false },
 };
 
 /// A running Clawback.
@@ -317,6 +317,8 @@ fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, St
         ("HYPERSWITCH_WEBHOOK_SECRET", HYPERSWITCH_KEY),
         ("API_TOKEN", "token-of-the-tests"),
         ("API_READ_TOKEN", "read-token-of-the-tests"),
+        // The tests' refunds are of any age.
+        ("REFUNDS_SINCE", "2020-01-01"),
         ("REVERSAL_CHECK_INTERVAL", "1s"),
         ("REVERSAL_BACKOFF_BASE", "100ms"),
         ("REVERSAL_BACKOFF_MAX", "800ms"),

@@ -92,13 +92,16 @@ pub(crate) fn refund_webhook(event_id: &str, refund_ref: &str, payment_ref: &str
         object_id: Some(refund_ref.into()),
         content: EventContent::Refunds(vec![RefundEvent {
             refund_ref: refund_ref.into(),
+            account: String::new(),
             payment_ref: payment_ref.into(),
             charge_ref: None,
             amount,
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
             created: None,
-            transfer_already_reversed: false,
+            updated: None,
+            charge: None,
+            provider_reversal: None,
             shares: None,
         }]),
     }

@@ -49,7 +49,10 @@ fn a_refund_is_read_with_its_currency_in_lower_case() {
         currency: "eur".into(),
         progress: RefundProgress::Succeeded,
         created: DateTime::from_timestamp(1_795_514_400, 0),
-        transfer_already_reversed: false,
+        updated: None,
+        account: "m".into(),
+        charge: None,
+        provider_reversal: None,
         shares: None,
     };
     assert_eq!(event.content, EventContent::Refunds(vec![expected]));
@@ -94,7 +97,7 @@ fn only_a_transfer_that_was_reverted_by_stripe_is_reversed_already() {
         ("charges", json!(null), false),
     ] {
         let refund = only_refund(&refund_with(field, value.clone()));
-        assert_eq!(refund.transfer_already_reversed, expected, "{value}");
+        assert_eq!(refund.provider_reversal.is_some(), expected, "{value}");
     }
 }
 

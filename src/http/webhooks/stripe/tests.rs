@@ -62,7 +62,10 @@ fn each_type_that_carries_a_refund_is_read() {
             currency: "eur".into(),
             progress: RefundProgress::Succeeded,
             created: DateTime::from_timestamp(1_795_514_400, 0),
-            transfer_already_reversed: false,
+            updated: None,
+            account: String::new(),
+            charge: None,
+            provider_reversal: None,
             shares: None,
         };
         assert_eq!(event.content, EventContent::Refunds(vec![expected]));
@@ -120,19 +123,58 @@ fn only_the_word_succeeded_makes_a_refund_count() {
 
 #[test]
 fn a_transfer_reversal_by_id_or_in_full_says_that_stripe_has_reversed_already() {
-    for reversal in [json!("trr_1"), json!({"id": "trr_1", "object": "transfer_reversal"})] {
+    let found = |transfer: Option<&str>| {
+        Some(ProviderReversal { id: Some("trr_1".into()), transfer_id: transfer.map(Into::into) })
+    };
+    let expanded = json!({"id": "trr_1", "object": "transfer_reversal", "transfer": "tr_1"});
+    for (reversal, expected) in [(json!("trr_1"), found(None)), (expanded, found(Some("tr_1")))] {
         let refund = only_refund(&event("refund.created", &refund_with("transfer_reversal", reversal)));
-        assert!(refund.transfer_already_reversed);
+        assert_eq!(refund.provider_reversal, expected);
     }
+    // The charge, in full, knows its own transfer.
+    let mut charge = charge(json!({"data": [refund_with("transfer_reversal", json!("trr_1"))]}));
+    charge["transfer"] = json!("tr_1");
+    assert_eq!(only_refund(&event("charge.refunded", &charge)).provider_reversal, found(Some("tr_1")));
     let mut without = refund();
     without.as_object_mut().unwrap().remove("transfer_reversal");
-    assert!(!only_refund(&event("refund.created", &without)).transfer_already_reversed);
+    assert_eq!(only_refund(&event("refund.created", &without)).provider_reversal, None);
+}
+
+#[test]
+fn a_charge_says_how_much_of_it_was_captured() {
+    let facts = |amount, captured, refunded| Some(ChargeFacts { amount, captured, refunded });
+    for (captured, amount_captured, expected) in [
+        (json!(true), json!(6000), facts(9000, 6000, 4000)),
+        (json!(false), json!(0), facts(9000, 0, 4000)),
+        (json!(false), json!(null), facts(9000, 0, 4000)),
+        (json!(null), json!(6000), None),
+        (json!(true), json!(null), None),
+    ] {
+        let mut charge = charge(json!({"data": [refund()]}));
+        (charge["captured"], charge["amount_captured"]) = (captured, amount_captured);
+        charge["amount_refunded"] = json!(4000);
+        assert_eq!(only_refund(&event("charge.refunded", &charge)).charge, expected);
+        let expanded = refund_with("charge", charge);
+        assert_eq!(only_refund(&event("refund.created", &expanded)).charge, expected, "expanded");
+    }
+}
+
+#[test]
+fn a_refund_that_waits_for_the_platforms_balance_is_told_from_other_pending_ones() {
+    for (reason, expected) in [
+        (json!("insufficient_funds"), RefundProgress::AwaitingFunds("insufficient_funds".into())),
+        (json!("charge_pending"), RefundProgress::Other("pending".into())),
+        (json!(null), RefundProgress::Other("pending".into())),
+    ] {
+        let mut refund = refund_with("status", json!("pending"));
+        refund["pending_reason"] = reason;
+        assert_eq!(only_refund(&event("refund.created", &refund)).progress, expected);
+    }
 }
 
 #[test]
 fn metadata_names_shares_as_they_are_written() {
-    let metadata =
-        json!({"order": "7", "clawback[tr_1]": "4500", "clawback[tr_2]": "", "clawback[": "x", "clawback": "1"});
+    let metadata = json!({"order": "7", "clawback_tr_1": "4500", "clawback[tr_2]": "", "clawback_": "x", "clawback": "1", "clawback_claim": "stripe:re_1"});
     let refund = only_refund(&event("refund.created", &refund_with("metadata", metadata)));
     let share = |transfer_id: &str, amount: &str| NamedShare { transfer_id: transfer_id.into(), amount: amount.into() };
     let mut shares = refund.shares.unwrap();

@@ -50,11 +50,15 @@ fn each_transfer_is_asked_for_what_is_named_and_the_others_for_nothing() {
 #[test]
 fn what_does_not_fit_is_a_conflict_that_names_transfer_value_and_what_is_allowed() {
     for (named, field, words) in [
-        (vec![("tr_2", "1"), ("tr_9", "1")], "transfers[1].transfer_id", vec!["clawback[tr_9]", "allowed: tr_1, tr_2"]),
-        (vec![("", "1")], "transfers[0].transfer_id", vec!["clawback[]"]),
+        (
+            vec![("tr_2", "1"), ("tr_9", "1")],
+            "transfers[1].transfer_id",
+            vec!["share of \"tr_9\"", "allowed: tr_1, tr_2"],
+        ),
+        (vec![("", "1")], "transfers[0].transfer_id", vec!["share of \"\""]),
         (vec![("tr_2", "1"), ("own id", "1")], "transfers[1].transfer_id", vec!["a second time"]),
-        (vec![("tr_1", "4501")], "transfers[0].amount", vec!["clawback[tr_1]", "4501", "at most 4500"]),
-        (vec![("tr_1", "")], "transfers[0].amount", vec!["clawback[tr_1]", "\"\"", "digits"]),
+        (vec![("tr_1", "4501")], "transfers[0].amount", vec!["share of \"tr_1\"", "4501", "at most 4500"]),
+        (vec![("tr_1", "")], "transfers[0].amount", vec!["share of \"tr_1\"", "\"\"", "digits"]),
         (vec![("tr_1", "-5")], "transfers[0].amount", vec!["\"-5\""]),
         (vec![("tr_1", "+5")], "transfers[0].amount", vec!["\"+5\""]),
         (vec![("tr_1", "45.00")], "transfers[0].amount", vec!["\"45.00\""]),

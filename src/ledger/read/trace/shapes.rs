@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::ledger::claims::attention_of;
 use crate::ledger::lookups::Subject;
 use crate::ledger::schema::{call, claim, history, lookup, outbox, payment, webhook_event};
 use crate::ledger::status::{CallKind, CallState, ClaimStatus, TransferStatus};
+use crate::ledger::time::now;
 use crate::ledger::{ReversalView, Source, TransferView};
 
 /// What happened, and how things stand now.
@@ -212,6 +214,7 @@ impl From<claim::Model> for TracedRefund {
     fn from(row: claim::Model) -> Self {
         Self {
             id: row.id,
+            attention: attention_of(&row, now()),
             source: row.source,
             refund_ref: row.reference,
             payment_ref: row.payment_ref,
@@ -219,7 +222,6 @@ impl From<claim::Model> for TracedRefund {
             currency: row.currency,
             status: row.status,
             status_reason: row.status_reason,
-            attention: row.attention,
         }
     }
 }

@@ -1,0 +1,195 @@
+//! What an event says of the charge: how much of it was captured, and which transfer Stripe has reversed with the refund.
+
+use serde_json::{Value, json};
+
+use crate::support::{NO_SWEEPER, TestApp, both_databases, refund_event, two_sellers};
+
+both_databases! {
+    more_than_the_payment_is_a_conflict_and_not_clamped,
+    a_payment_that_was_captured_in_part_holds_its_refunds_until_its_registration_is_right,
+    what_was_called_for_before_the_capture_is_known_needs_an_operator,
+    a_refund_of_what_was_never_captured_takes_nothing,
+    what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_says_so,
+    of_several_transfers_only_the_charges_own_is_settled_by_stripes_reversal,
+    the_charges_own_transfer_may_be_known_later_than_the_reversal,
+    a_payment_that_is_registered_later_owes_for_its_further_transfers,
+}
+
+/// What `charge.refunded` says of `pi_1`, with the refunds (number and amount) that it lists.
+fn charge(event_id: &str, amounts: [i64; 3], refunds: &[(usize, i64)]) -> Value {
+    let refunds = refunds.iter().map(|(n, amount)| {
+        let event = refund_event("", &format!("re_{n}"), "pi_1", *amount);
+        event["data"]["object"].clone()
+    });
+    let [amount, captured, refunded] = amounts;
+    json!({"id": event_id, "object": "event", "type": "charge.refunded", "data": {"object": {
+        "id": "ch_of_pi_1", "object": "charge", "payment_intent": "pi_1", "currency": "eur", "amount": amount,
+        "captured": captured > 0, "amount_captured": captured, "amount_refunded": refunded,
+        "refunds": {"object": "list", "data": refunds.collect::<Vec<_>>()},
+    }}})
+}
+
+async fn told(app: &TestApp, event: &Value) -> Value {
+    let mut answer = app.post_webhook(&event.to_string()).await;
+    // Not taken for now: the provider sends it again.
+    while answer.status() == 503 {
+        answer = app.post_webhook(&event.to_string()).await;
+    }
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+async fn without_worker(mut app: TestApp) -> TestApp {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    app.register(two_sellers("pi_1")).await;
+    app
+}
+
+/// What is owed or was taken, refund by refund, of each transfer of `pi_1`.
+async fn asked(app: &TestApp) -> Vec<Vec<i64>> {
+    let payment = app.ledger().payment("pi_1").await.unwrap().unwrap();
+    let live = |it: &clawback::ledger::ReversalView| it.status != clawback::ledger::ReversalStatus::CalledOff;
+    let amounts = |it: &clawback::ledger::TransferView| {
+        it.reversals.iter().filter(|reversal| live(reversal)).map(|reversal| reversal.amount).collect()
+    };
+    payment.transfers.iter().map(amounts).collect()
+}
+
+async fn attention(app: &TestApp, id: &str) -> String {
+    app.refund_view(id).await["attention"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn more_than_the_payment_is_a_conflict_and_not_clamped(app: TestApp) {
+    let app = without_worker(app).await;
+    // In cents, where the payment was registered in euros.
+    let answer = told(&app, &refund_event("evt_1", "re_1", "pi_1", 50_000)).await;
+    assert_eq!(answer["outcome"], "conflicting");
+    for words in ["50000 eur", "payment pi_1 of 10000 eur"] {
+        assert!(attention(&app, "re_1").await.contains(words), "{answer}");
+    }
+    app.refund_of(6_000, 2).await;
+    app.refund_of(4_001, 3).await;
+    let reason = attention(&app, "re_3").await;
+    assert!(reason.contains("4001 eur beside 6000 before"), "{reason}");
+    app.refund_of(4_000, 4).await;
+    assert_eq!(asked(&app).await, [[3_600, 2_400], [1_800, 1_200]]);
+}
+
+async fn a_payment_that_was_captured_in_part_holds_its_refunds_until_its_registration_is_right(app: TestApp) {
+    let app = without_worker(app).await;
+    let answer = told(&app, &charge("evt_1", [6_000, 6_000, 6_000], &[(1, 6_000)])).await;
+    assert_eq!(answer["outcome"], "conflicting");
+    for words in ["registered with 10000 eur", "captured 6000"] {
+        assert!(attention(&app, "re_1").await.contains(words), "{answer}");
+    }
+    // The same refund without the charge does not make that forgotten.
+    assert_eq!(told(&app, &refund_event("evt_again", "re_1", "pi_1", 6_000)).await["outcome"], "duplicate");
+    assert_eq!(app.db.count("reversals").await, 0);
+    // An event that comes after the matching calls off what Stripe was not asked for.
+    app.refund_of(3_000, 2).await;
+    assert_eq!(asked(&app).await, [[1_800], [900]]);
+    let answer = told(&app, &charge("evt_3", [6_000, 6_000, 3_000], &[(2, 3_000)])).await;
+    assert_eq!((&answer["outcome"], asked(&app).await), (&json!("conflicting"), vec![vec![], vec![]]));
+    // The registered amount is the captured one: nothing to complain of.
+    told(&app, &charge("evt_4", [10_000, 10_000, 500], &[(3, 500)])).await;
+    assert_eq!(asked(&app).await, [[300], [150]]);
+}
+
+async fn what_was_called_for_before_the_capture_is_known_needs_an_operator(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund_of(3_000, 1).await;
+    let id = app.refund_view("re_1").await["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
+    app.ledger().authorize(app.ledger().task(id).await.unwrap().unwrap()).await.unwrap();
+    let event = charge("evt_2", [6_000, 6_000, 3_000], &[(1, 3_000)]);
+    assert_eq!(told(&app, &event).await["outcome"], "conflicting");
+    assert!(attention(&app, "re_1").await.contains("captured 6000"));
+    assert_eq!(
+        (app.refund_view("re_1").await["status"].clone(), asked(&app).await),
+        (json!("matched"), vec![vec![1_800], vec![900]])
+    );
+    assert_eq!(told(&app, &charge("evt_3", [6_000, 6_000, 3_000], &[(1, 3_000)])).await["outcome"], "duplicate");
+}
+
+async fn a_refund_of_what_was_never_captured_takes_nothing(app: TestApp) {
+    let app = without_worker(app).await;
+    // A voided authorization.
+    let answer = told(&app, &charge("evt_1", [10_000, 0, 10_000], &[(1, 10_000)])).await;
+    assert_eq!(answer["outcome"], "ignored");
+    assert!(answer["reason"].as_str().unwrap().contains("of 10000 eur authorized 0 were captured"), "{answer}");
+    // Its refund.updated does not say so.
+    assert_eq!(told(&app, &refund_event("evt_again", "re_1", "pi_1", 10_000)).await["outcome"], "duplicate");
+    assert_eq!(app.refund_view("re_1").await["status"], "nothing_to_reverse");
+    // The other way round: what was planned is called off.
+    app.refund_of(7_000, 2).await;
+    told(&app, &charge("evt_3", [17_000, 10_000, 17_000], &[(2, 7_000)])).await;
+    let refund = app.refund_view("re_2").await;
+    assert_eq!((&refund["status"], &refund["attention"]), (&json!("nothing_to_reverse"), &Value::Null));
+    assert_eq!(refund["reversals"][0]["failure_code"], "never_captured");
+    assert_eq!(asked(&app).await, [[0; 0], []]);
+}
+
+async fn what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_says_so(app: TestApp) {
+    let app = without_worker(app).await;
+    let answer = told(&app, &charge("evt_1", [14_000, 10_000, 4_000], &[(1, 4_000)])).await;
+    assert_eq!(answer["outcome"], "ignored");
+    assert!(attention(&app, "re_1").await.contains("it seems"), "{answer}");
+    let shares = json!([{"transfer_id": "tr_1", "amount": 400}]);
+    let report = json!({"source": "stripe", "refund_ref": "re_1", "payment_ref": "pi_1", "amount": 4_000, "currency": "eur",
+        "transfers": shares});
+    assert_eq!(app.report(&report).await.status(), 200);
+    assert_eq!(asked(&app).await, [vec![400], vec![]]);
+    assert_eq!(attention(&app, "re_1").await, "");
+}
+
+/// `re_1` of 5,000 of `pi_1`, with which Stripe has reversed a transfer.
+fn with_reversal(event_id: &str, transfer: Option<&str>) -> Value {
+    let mut event = refund_event(event_id, "re_1", "pi_1", 5_000);
+    event["data"]["object"]["transfer_reversal"] = json!({"id": "trr_own", "transfer": transfer});
+    event
+}
+
+async fn of_several_transfers_only_the_charges_own_is_settled_by_stripes_reversal(app: TestApp) {
+    let mut app = without_worker(app).await;
+    let answer = told(&app, &with_reversal("evt_1", Some("tr_1"))).await;
+    assert_eq!(answer["outcome"], "accepted");
+    let own = app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!(own["amount_reversed"], 3_000);
+    let done = &own["reversals"][0];
+    assert_eq!((&done["stripe_reversal_id"], &done["externally_reversed"]), (&json!("trr_own"), &json!(true)));
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    assert_eq!(app.transfer_becomes(1, "partially_reversed").await["amount_reversed"], 1_500);
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (0, 1_500));
+    // The rest comes back by ratio, beside what Stripe has taken.
+    app.refund_of(5_000, 2).await;
+    assert_eq!(asked(&app).await, [[3_000, 3_000], [1_500, 1_500]]);
+}
+
+async fn the_charges_own_transfer_may_be_known_later_than_the_reversal(app: TestApp) {
+    let app = without_worker(app).await;
+    assert_eq!(told(&app, &with_reversal("evt_1", None)).await["outcome"], "ignored");
+    assert!(attention(&app, "re_1").await.contains("one of the 2 transfers of payment pi_1"));
+    let mut event = charge("evt_2", [10_000, 10_000, 5_000], &[(1, 5_000)]);
+    event["data"]["object"]["transfer"] = json!("tr_1");
+    event["data"]["object"]["refunds"]["data"][0]["transfer_reversal"] = json!("trr_own");
+    assert_eq!(told(&app, &event).await["outcome"], "accepted");
+    assert_eq!((asked(&app).await, attention(&app, "re_1").await), (vec![vec![3_000], vec![1_500]], String::new()));
+    assert_eq!(app.db.count("outbox").await, 1, "a job for the further transfer alone");
+
+    // What was planned by ratio before is done by Stripe for its own transfer.
+    app.refund_of(2_000, 2).await;
+    let mut late = refund_event("evt_3", "re_2", "pi_1", 2_000);
+    late["data"]["object"]["transfer_reversal"] = json!({"id": "trr_2", "transfer": "tr_1"});
+    told(&app, &late).await;
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["amount_reversed"], 3_000 + 1_200);
+    assert_eq!(app.payment("pi_1").await["transfers"][1]["status"], "reversal_pending");
+}
+
+async fn a_payment_that_is_registered_later_owes_for_its_further_transfers(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    assert_eq!(told(&app, &with_reversal("evt_1", Some("tr_1"))).await["outcome"], "ignored");
+    assert_eq!(app.refund_view("re_1").await["status"], "nothing_to_reverse");
+    app.register(two_sellers("pi_1")).await;
+    assert_eq!(app.refund_view("re_1").await["status"], "matched");
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["amount_reversed"], 3_000);
+    assert_eq!(asked(&app).await, [[3_000], [1_500]]);
+}
