@@ -108,7 +108,7 @@ impl Change for Registration {
         if self.actor != STRIPE {
             lookups::call_off(book, &payment.payment_ref, self.actor);
         }
-        self.match_waiting(book, &payment, &[payment.payment_ref.clone()])?;
+        self.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))?;
         Ok(true)
     }
 }

@@ -74,7 +74,7 @@ fn registration(charge: &Charge, transfers: Vec<Transfer>) -> NewPayment {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
     use serde_json::{Value, json};
 

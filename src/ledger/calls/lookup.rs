@@ -60,7 +60,7 @@ pub(super) fn follow(
         TryOutcome::Failed(why) | TryOutcome::Ended(why) => {
             if row.subject == Subject::Payment {
                 let problem = format!("the payment's transfers could not be looked up at Stripe: {}", why.message);
-                attend(book, &[row.reference.clone()], &problem);
+                attend(book, std::slice::from_ref(&row.reference), &problem);
             }
             why.message.clone()
         }

@@ -18,11 +18,11 @@ const PAGES: usize = 10;
 enum Stop {
     Interrupted(Interrupted),
     /// Stripe's answer, or that there was none.
-    Answer(Report),
+    Answer(Box<Report>),
     /// Stripe can answer, but it can't be told what is right: the payment's claims need attention.
     Unclear(String),
     /// Nothing was listed, which means this. Lists can lag: it is read again before that counts.
-    Nothing(Found, String),
+    Nothing(Box<Found>, String),
     /// Less was listed than there is. It is read again until all is.
     Short(String),
     /// It can't be used, and will not change.
@@ -37,7 +37,7 @@ impl From<Interrupted> for Stop {
 
 impl From<Report> for Stop {
     fn from(report: Report) -> Self {
-        Self::Answer(report)
+        Self::Answer(Box::new(report))
     }
 }
 
@@ -59,7 +59,7 @@ impl Caller {
         let Reading { names, request_id, .. } = reading;
         let found = match read {
             Ok(found) => found,
-            Err(Stop::Nothing(found, _)) if self.has_settled(task.call.absent_since) => found,
+            Err(Stop::Nothing(found, _)) if self.has_settled(task.call.absent_since) => *found,
             Err(Stop::Short(why)) if self.has_settled(task.call.absent_since) => {
                 return self.read_again(task, failure("not_listed", &why), request_id).await;
             }
@@ -72,7 +72,7 @@ impl Caller {
             Err(Stop::Interrupted(interrupted)) => return Err(interrupted),
             Err(Stop::Answer(report)) => match unknown_payment(target, &report) {
                 Some(why) => Found::Payment { names, payment: FoundPayment::Unclear(why) },
-                None => return self.without_an_answer(task, report).await,
+                None => return self.without_an_answer(task, *report).await,
             },
         };
         let note = Note::new(super::ACTOR, format!("read {} {}", target.subject, target.reference));
@@ -211,7 +211,7 @@ impl Reading<'_> {
             FoundPayment::Transfers { .. } | FoundPayment::Unclear(_) => None,
         };
         let found = Found::Payment { names, payment };
-        nothing.map_or(Ok(found.clone()), |why| Err(Stop::Nothing(found, why)))
+        nothing.map_or(Ok(found.clone()), |why| Err(Stop::Nothing(Box::new(found), why)))
     }
 
     async fn object<T: DeserializeOwned>(&mut self, path: &[&str]) -> Result<T, Stop> {
