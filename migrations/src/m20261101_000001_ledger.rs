@@ -16,6 +16,7 @@ const UP: &[&str] = &[
     )",
     // `position` is the transfer's place in its payment, from 0: with `payment_ref` it names a transfer that has no Stripe
     // id yet. A registered transfer without a Stripe id that Clawback does not create can only be a repaired legacy row.
+    // `reversed_before` is what was taken back before the registration; `amount_reversed` contains it.
     "CREATE TABLE seller_transfers (
         id uuid PRIMARY KEY,
         payment_id uuid NOT NULL REFERENCES payments (id),
@@ -25,10 +26,12 @@ const UP: &[&str] = &[
         destination text NOT NULL,
         amount bigint NOT NULL CHECK (amount > 0),
         amount_reversed bigint NOT NULL DEFAULT 0 CHECK (amount_reversed >= 0 AND amount_reversed <= amount),
+        reversed_before bigint NOT NULL DEFAULT 0 CHECK (reversed_before >= 0 AND reversed_before <= amount_reversed),
         currency text NOT NULL CHECK (length(currency) = 3),
         status text NOT NULL CHECK (status IN ('pending', 'completed', 'failed', 'permanently_failed',
             'reversal_pending', 'partially_reversed', 'reversed')),
         created_by_us boolean NOT NULL,
+        refund_application_fee boolean NOT NULL DEFAULT FALSE,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
         UNIQUE (payment_id, position),
@@ -78,12 +81,14 @@ const UP: &[&str] = &[
     "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
     "CREATE INDEX claims_by_status ON claims (status, id)",
     "CREATE INDEX claims_needing_attention ON claims (id) WHERE attention IS NOT NULL",
-    // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of Stripe's reversal.
+    // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of
+    // Stripe's reversal. Of the debt, Stripe is asked for `amount`; an operator recorded `amount_closed` as settled elsewhere.
     "CREATE TABLE reversals (
         id uuid PRIMARY KEY,
         claim_id uuid NOT NULL REFERENCES claims (id),
         transfer_id uuid NOT NULL REFERENCES seller_transfers (id),
         amount bigint NOT NULL CHECK (amount > 0),
+        amount_closed bigint NOT NULL DEFAULT 0 CHECK (amount_closed >= 0),
         currency text NOT NULL CHECK (length(currency) = 3),
         status text NOT NULL CHECK (status IN ('pending', 'reversed', 'permanently_failed', 'called_off', 'closed')),
         stripe_reversal_id text,

@@ -11,6 +11,7 @@ mod payments;
 mod queues;
 mod reconcile;
 mod reversals;
+mod rows;
 mod signals;
 mod terminal;
 mod topology;
@@ -106,8 +107,8 @@ impl Cli {
             Command::Worker => run(&ready_to_run(&[Part::Worker])?.config, Role::Worker).await?,
             Command::Migrate(command) => command.execute(&ready()?.config).await?,
             Command::Queues(command) => return command.execute(&ready()?.config).await,
-            Command::Transfers(command) => command.execute(&ready()?.config).await?,
-            Command::Reversals(command) => command.execute(&ready()?.config).await?,
+            Command::Transfers(command) => return command.execute(&ready()?.config).await,
+            Command::Reversals(command) => return command.execute(&ready()?.config).await,
             Command::Parked(command) => return command.execute(&ready()?.config).await,
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,

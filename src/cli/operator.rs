@@ -1,8 +1,8 @@
-//! What the commands about rows and parked messages share: who asks for it and why, which page of a list, and the way to
-//! the ledger and the broker. It decides nothing.
+//! What the commands about rows and parked messages share: who asks for it and why, whether it is meant, which page of a
+//! list, and the way to the ledger and the broker. It decides nothing.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write, stderr, stdin};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -61,8 +61,8 @@ pub(super) fn hands(config: &Config, ledger: Ledger) -> Result<Operator> {
     Ok(Operator::new(ledger, app::broker(config, "clawback operator")?, app::topologies(config)?))
 }
 
-/// What there is to say about the parked messages of a row that is tried again.
-fn about_leftovers(left: &Leftovers) -> String {
+/// What there is to say about the parked messages of a row that is replayed or closed.
+pub(super) fn about_leftovers(left: &Leftovers) -> String {
     match &left.problem {
         None if left.removed == 0 => "It had no parked message.".to_owned(),
         None => "Its parked message is taken away.".to_owned(),
@@ -100,6 +100,29 @@ pub(super) fn begun_anew(
     }
     Ok(())
 }
+
+/// Asks on the terminal whether `what` is to be done, unless `yes` says so already.
+///
+/// # Errors
+/// It is not, or nobody is there to ask.
+pub(super) fn confirm(what: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !stdin().is_terminal() {
+        bail!("{what}? Add --yes to confirm; nothing was changed");
+    }
+    write!(stderr(), "{what}? [y/N] ")?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("nothing was changed"),
+    }
+}
+
+/// For `--since`.
+pub(super) use super::reconcile::parse_since;
 
 /// For `--reason`.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {

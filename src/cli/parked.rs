@@ -131,7 +131,8 @@ pub(super) struct Replay {
 #[derive(Debug, Args)]
 #[command(after_help = "The row stays as it is: what was given up is still owed, and `clawback reversals replay` or \
                         `clawback transfers retry` can still have it tried again. Your name and the reason go into each \
-                        row's history.\n\n\
+                        row's history. Without an ID the command says how many messages are meant and asks; --yes answers. \
+                        What was settled elsewhere is closed with `clawback reversals close`.\n\n\
                         --format json prints {\"dry_run\", \"handled\": […], \"interrupted\"}; each one as in the list, with \
                         done (discarded or skipped) and detail.\n\n\
                         Example:\n  \
@@ -140,6 +141,9 @@ pub(super) struct Replay {
 pub(super) struct Discard {
     #[command(flatten)]
     order: Order,
+    /// Do not ask how many are meant
+    #[arg(long)]
+    yes: bool,
 }
 
 /// The exit code when something that was selected is still parked.
@@ -175,8 +179,11 @@ impl ParkedCommand {
                 };
                 return conclude(&order, sorted, "replayed");
             }
-            Self::Discard(Discard { order }) => {
+            Self::Discard(Discard { order, yes }) => {
                 let chosen = order.chosen(&hands).await?;
+                if order.id.is_none() && !order.dry_run && !chosen.is_empty() {
+                    operator::confirm(&format!("Discard {} parked messages", chosen.len()), yes)?;
+                }
                 let sorted = match order.reason_to_act() {
                     None => planned(chosen, |_| ParkedAction::Discarded),
                     Some(reason) => hands.discard_parked(chosen, &order.who.note(reason)?).await,

@@ -89,7 +89,7 @@ impl Reconcile {
 }
 
 /// A duration before now, the beginning of a day (UTC), or a time.
-fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
     let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
     let day = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let ago = |ago| Utc::now().checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?);

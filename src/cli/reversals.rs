@@ -1,6 +1,7 @@
-//! `clawback reversals`: what is owed, how far it is, and having what was given up tried again.
+//! `clawback reversals`: what is owed, how far it is, and replaying or closing what failed permanently.
 
 use std::io::{Result as IoResult, Write};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -8,9 +9,11 @@ use serde_json::json;
 
 use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
+use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::config::Config;
 use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
+use crate::stripe;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -22,8 +25,10 @@ pub(super) enum Reversals {
     List(List),
     /// Show one reversal
     Show(Show),
-    /// Have a reversal that was given up tried again; Stripe is asked first whether it has happened
+    /// Replay reversals that failed permanently; Stripe is asked first whether they have happened
     Replay(Replay),
+    /// Close a reversal that failed permanently: its debt was settled elsewhere
+    Close(Close),
 }
 
 #[derive(Debug, Args)]
@@ -61,14 +66,31 @@ pub(super) struct Show {
     after_help = "The reversal begins anew with fresh retries and a new job, which takes the place of its parked \
                         message. Before the worker calls Stripe it looks there whether the reversal has happened after \
                         all: a replay never takes money twice. Your name and the reason go into the history.\n\n\
-                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}.\n\n\
-                        Example:\n  \
-                        clawback reversals replay 0199e2c4-… --reason \"the seller paid in\"\n\n\
-                        Exit codes: 0 done, 1 failed, not found or not given up, 2 wrong usage."
+                        Many are replayed with --all, --failure-code, --seller and --since, together or alone: the \
+                        ledger's rows, whether a message about them is parked or not. The command says how many there \
+                        are and asks; --yes answers.\n\n\
+                        Where less is left at Stripe than is owed (more_than_left), --amount left takes what Stripe says \
+                        is left, and --amount N takes N. The rest of the debt counts as settled elsewhere.\n\n\
+                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}; of many {\"replayed\", \
+                        \"skipped\", \"parked_messages_removed\"}.\n\n\
+                        Examples:\n  \
+                        clawback reversals replay 0199e2c4-… --reason \"the seller paid in\"\n  \
+                        clawback reversals replay 0199e2c4-… --amount left --reason \"the rest was reversed by hand\"\n  \
+                        clawback reversals replay --failure-code unavailable --since 24h --reason \"Stripe is back\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or not failed permanently, 2 wrong usage, 3 of many: \
+                        none matched, or some were skipped."
 )]
+#[group(id = "selection", required = true, multiple = true, args = ["id", "all", "failure_code", "seller", "since"])]
 pub(super) struct Replay {
     /// Clawback's id, or Stripe's (trr_…)
-    id: String,
+    #[arg(conflicts_with_all = ["all", "failure_code", "seller", "since"])]
+    id: Option<String>,
+    #[command(flatten)]
+    rows: Rows,
+    /// Take only this much, in minor units, or what is left at Stripe
+    #[arg(long, value_name = "N|left", value_parser = parse_amount,
+        conflicts_with_all = ["all", "failure_code", "seller", "since"])]
+    amount: Option<Amount>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -78,8 +100,49 @@ pub(super) struct Replay {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For a debt that was paid by invoice, offset elsewhere or written off. The reversal counts as no \
+                        failure any more and is not replayed; its parked message is taken away; later refunds of its \
+                        transfer go on. It can't be undone. Your name and the reason go into the history.\n\n\
+                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}.\n\n\
+                        Example:\n  \
+                        clawback reversals close 0199e2c4-… --reason \"paid by invoice 4711\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or not failed permanently, 2 wrong usage."
+)]
+pub(super) struct Close {
+    /// Clawback's id
+    id: String,
+    /// How it was settled, for the history
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    reason: String,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `--amount`.
+#[derive(Clone, Copy, Debug)]
+enum Amount {
+    /// What Stripe says is left of the transfer.
+    Left,
+    /// Minor units.
+    Of(i64),
+}
+
+fn parse_amount(text: &str) -> Result<Amount, String> {
+    match text {
+        "left" => Ok(Amount::Left),
+        text => match text.parse() {
+            Ok(amount @ 1..) => Ok(Amount::Of(amount)),
+            _ => Err("must be a positive integer in minor units, or left".to_owned()),
+        },
+    }
+}
+
 impl Reversals {
-    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+    pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
@@ -97,16 +160,61 @@ impl Reversals {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Replay(Replay { id, reason, who, output }) => {
-                let id = find(&ledger, &id).await?.id.to_string();
+            Self::Replay(Replay { id, rows, amount, reason, who, output }) => {
                 let hands = operator::hands(config, ledger.clone())?;
-                let (id, left) = hands.replay(CallKind::Reverse, &id, &who.note(&reason)?).await?;
+                let note = who.note(&reason)?;
+                let Some(id) = id else {
+                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, output.format).await;
+                };
+                let found = find(&ledger, &id).await?;
+                let amount = match amount {
+                    Some(Amount::Left) => Some(left_at_stripe(config, &ledger, &found).await?.min(found.amount)),
+                    Some(Amount::Of(amount)) => Some(amount),
+                    None => None,
+                };
+                let (id, left) = hands.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it has happened";
                 operator::begun_anew(&mut out, output.format, ("Reversal", id), &now, &left, next)?;
             }
+            Self::Close(Close { id, reason, who, output }) => {
+                let found = find(&ledger, &id).await?;
+                let hands = operator::hands(config, ledger.clone())?;
+                let (id, left) = hands.close_reversal(&found.id.to_string(), &who.note(&reason)?).await?;
+                match output.format {
+                    Format::Table => {
+                        let debt = format!("{} {} in minor units", found.amount, found.currency);
+                        let told = operator::about_leftovers(&left);
+                        wrap(&mut out, "", "", &format!("Reversal {id} is closed ({debt}). {told}"))?;
+                    }
+                    Format::Json => {
+                        let status = find(&ledger, &id.to_string()).await?.status;
+                        json(&mut out, &json!({"id": id, "status": status, "parked_messages_removed": left.removed}))?;
+                    }
+                }
+            }
         }
-        Ok(print(&out)?)
+        print(&out)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What Stripe says is left of the reversal's transfer, in minor units.
+async fn left_at_stripe(config: &Config, ledger: &Ledger, reversal: &ReversalView) -> Result<i64> {
+    let Some(api_key) = config.stripe.api_key.clone() else {
+        bail!("--amount left asks Stripe what is left: set STRIPE_API_KEY, or name the amount");
+    };
+    let transfer = ledger.transfer(&reversal.transfer_id.to_string()).await?;
+    let Some(id) = transfer.and_then(|transfer| transfer.stripe_transfer_id) else {
+        bail!("the transfer of reversal {} does not exist at Stripe", reversal.id);
+    };
+    let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+    let found = stripe.get_transfer(&id).await;
+    let found =
+        found.map_err(|report| anyhow::anyhow!("Stripe did not say what is left of {id}: {}", report.message))?;
+    match found.amount - found.amount_reversed {
+        ..=0 => bail!("nothing is left of {id} at Stripe; `clawback reversals close` records how the debt was settled"),
+        left => Ok(left),
     }
 }
 
@@ -144,6 +252,9 @@ pub(super) fn rows(out: &mut impl Write, reversals: &[ReversalView]) -> IoResult
 fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {
     let ReversalView { id, refund_id, transfer_id, amount, currency, status, retry_count, .. } = reversal;
     writeln!(out, "Reversal      {id}\nStatus        {status}\nAmount        {amount} {currency} (minor units)")?;
+    if reversal.amount_closed > 0 {
+        writeln!(out, "Closed        {} {currency} more were settled elsewhere", reversal.amount_closed)?;
+    }
     writeln!(out, "Refund        {refund_id}\nTransfer      {transfer_id}")?;
     writeln!(out, "Recorded      {}\nRetries used  {retry_count}", time(reversal.created_at))?;
     if let Some(more) = in_words(reversal) {

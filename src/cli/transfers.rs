@@ -1,7 +1,7 @@
-//! `clawback transfers`: what went to the sellers, how much of it is back, and having a creation that was given up tried
-//! again.
+//! `clawback transfers`: what went to the sellers, how much of it is back, and retrying creations that failed permanently.
 
 use std::io::{Result as IoResult, Write};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
-use super::reversals::rows;
+use super::reversals::rows as reversal_rows;
+use super::rows::Rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
 use crate::ledger::{CallKind, Ledger, TransferStatus, TransferView};
@@ -24,7 +25,7 @@ pub(super) enum Transfers {
     List(List),
     /// Show one transfer with its reversals
     Show(Show),
-    /// Have the creation of a transfer that was given up tried again; Stripe is asked first whether it exists
+    /// Retry creations of transfers that failed permanently; Stripe is asked first whether they exist
     Retry(Retry),
 }
 
@@ -64,14 +65,24 @@ pub(super) struct Show {
                         whether the transfer exists after all: a retry never pays twice. Your name and the reason go into \
                         the history. A transfer whose reversal was given up exists at Stripe: replay the reversal \
                         instead.\n\n\
-                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}.\n\n\
-                        Example:\n  \
-                        clawback transfers retry 0199e2c4-… --reason \"the account is verified now\"\n\n\
-                        Exit codes: 0 done, 1 failed, not found or not given up, 2 wrong usage."
+                        Many are retried with --all, --failure-code, --seller and --since, together or alone: the \
+                        ledger's rows, whether a message about them is parked or not. The command says how many there \
+                        are and asks; --yes answers.\n\n\
+                        --format json prints {\"id\", \"status\", \"parked_messages_removed\"}; of many {\"replayed\", \
+                        \"skipped\", \"parked_messages_removed\"}.\n\n\
+                        Examples:\n  \
+                        clawback transfers retry 0199e2c4-… --reason \"the account is verified now\"\n  \
+                        clawback transfers retry --seller s1 --reason \"the account is verified now\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or not failed permanently, 2 wrong usage, 3 of many: \
+                        none matched, or some were skipped."
 )]
+#[group(id = "selection", required = true, multiple = true, args = ["id", "all", "failure_code", "seller", "since"])]
 pub(super) struct Retry {
     /// Clawback's id
-    id: String,
+    #[arg(conflicts_with_all = ["all", "failure_code", "seller", "since"])]
+    id: Option<String>,
+    #[command(flatten)]
+    rows: Rows,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -82,7 +93,7 @@ pub(super) struct Retry {
 }
 
 impl Transfers {
-    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+    pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
@@ -100,16 +111,21 @@ impl Transfers {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Retry(Retry { id, reason, who, output }) => {
-                let id = find(&ledger, &id).await?.id.to_string();
+            Self::Retry(Retry { id, rows, reason, who, output }) => {
                 let hands = operator::hands(config, ledger.clone())?;
-                let (id, left) = hands.replay(CallKind::Create, &id, &who.note(&reason)?).await?;
+                let note = who.note(&reason)?;
+                let Some(id) = id else {
+                    return rows.replay((&ledger, &hands), CallKind::Create, &note, output.format).await;
+                };
+                let id = find(&ledger, &id).await?.id.to_string();
+                let (id, left) = hands.replay(CallKind::Create, &id, None, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it exists";
                 operator::begun_anew(&mut out, output.format, ("Transfer", id), &now, &left, next)?;
             }
         }
-        Ok(print(&out)?)
+        print(&out)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -153,7 +169,7 @@ fn details(out: &mut impl Write, transfer: &TransferView) -> IoResult<()> {
     writeln!(out, "Amount        {amount} {currency} (minor units)\nBack          {amount_reversed} {currency}")?;
     if !transfer.reversals.is_empty() {
         writeln!(out)?;
-        rows(out, &transfer.reversals)?;
+        reversal_rows(out, &transfer.reversals)?;
     }
     writeln!(out, "\nWhat happened to it: clawback trace {id}")
 }

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::json::{in_our_words, repair};
 use super::openapi::component;
 use super::problem::{Kind, Problem};
-use crate::ledger::{FieldProblem, NewPayment, NewRefund};
+use crate::ledger::{CorrectedPayment, FieldProblem, NewPayment, NewRefund, NewTransfers};
 
 /// A body that a route takes.
 pub(super) trait Input: DeserializeOwned + ToSchema {
@@ -25,6 +25,18 @@ pub(super) trait Input: DeserializeOwned + ToSchema {
 }
 
 impl Input for NewPayment {
+    fn problems(&self) -> Vec<FieldProblem> {
+        self.problems()
+    }
+}
+
+impl Input for NewTransfers {
+    fn problems(&self) -> Vec<FieldProblem> {
+        self.problems()
+    }
+}
+
+impl Input for CorrectedPayment {
     fn problems(&self) -> Vec<FieldProblem> {
         self.problems()
     }

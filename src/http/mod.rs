@@ -57,7 +57,8 @@ pub struct ApiState {
 pub fn routes(state: ApiState) -> Router {
     let v1 = Router::new()
         .route("/v1/payments", post(payments::register))
-        .route("/v1/payments/{payment_ref}", get(payments::show))
+        .route("/v1/payments/{payment_ref}", get(payments::show).put(payments::correct))
+        .route("/v1/payments/{payment_ref}/transfers", post(payments::add_transfers))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
         .route("/v1/refunds", post(refunds::report))
@@ -65,6 +66,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/reversals", get(reversals::list))
         .route("/v1/reversals/{id}", get(reversals::show))
         .route("/v1/reversals/{id}/replay", post(reversals::replay))
+        .route("/v1/reversals/{id}/close", post(reversals::close))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route_layer(middleware::from_fn_with_state(state.tokens.clone(), auth::require));
     v1.with_state(state.clone()).merge(watching_routes(state))

@@ -37,6 +37,8 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
     paths(
         payments::register,
         payments::show,
+        payments::correct,
+        payments::add_transfers,
         transfers::show,
         transfers::retry,
         refunds::report,
@@ -44,6 +46,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         reversals::list,
         reversals::show,
         reversals::replay,
+        reversals::close,
         webhooks::receive_stripe,
         webhooks::receive_hyperswitch,
         health::live,

@@ -22,18 +22,27 @@ pub(crate) struct OperatorRequest {
 
 impl Input for OperatorRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        let fields = [("operator", &self.operator, OPERATOR_MAX_CHARS), ("reason", &self.reason, REASON_MAX_CHARS)];
-        let problem =
-            |(field, text, max): (&str, &String, usize)| Some(FieldProblem::new(field, one_line(text, max).err()?));
-        fields.into_iter().filter_map(problem).collect()
+        problems_of(&self.operator, &self.reason)
     }
 }
 
 impl OperatorRequest {
     /// The note for the history.
     pub(super) fn note(&self) -> Note {
-        Note::new(self.operator.trim(), self.reason.trim())
+        note(&self.operator, &self.reason)
     }
+}
+
+/// What is wrong with the two.
+pub(super) fn problems_of(operator: &str, reason: &str) -> Vec<FieldProblem> {
+    let fields = [("operator", operator, OPERATOR_MAX_CHARS), ("reason", reason, REASON_MAX_CHARS)];
+    let problem = |(field, text, max): (&str, &str, usize)| Some(FieldProblem::new(field, one_line(text, max).err()?));
+    fields.into_iter().filter_map(problem).collect()
+}
+
+/// The note for the history.
+pub(super) fn note(operator: &str, reason: &str) -> Note {
+    Note::new(operator.trim(), reason.trim())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `/v1/reversals`: lists and shows reversals, and replays one that failed permanently.
+//! `/v1/reversals`: lists and shows reversals; replays, or closes, one that failed permanently.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{self, Id, Parameter, Query, parameter};
-use super::operator::OperatorRequest;
+use super::extract::{self, Id, Input, Parameter, Query, parameter};
+use super::operator::{self, OperatorRequest};
 use super::problem::Problem;
 use super::{ApiState, unknown};
-use crate::ledger::{CallKind, ReversalStatus, ReversalView};
+use crate::ledger::{CallKind, FieldProblem, ReversalStatus, ReversalView};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -125,17 +125,46 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
     reversal.map(Json).ok_or_else(|| unknown("reversal"))
 }
 
+/// Who requests a replay, and why. Both go into the history.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operator": "ada", "reason": "the seller has paid in"}))]
+pub(crate) struct ReplayRequest {
+    /// The operator's name, on one line.
+    #[schema(max_length = 100, pattern = "\\S")]
+    operator: String,
+    /// For later readers of the history, on one line.
+    #[schema(max_length = 500, pattern = "\\S")]
+    reason: String,
+    /// Take only this much, in minor units, and record the rest of the debt as settled elsewhere. Absent: take all of it.
+    #[serde(default)]
+    #[schema(minimum = 1, examples(600))]
+    amount: Option<i64>,
+}
+
+impl Input for ReplayRequest {
+    fn problems(&self) -> Vec<FieldProblem> {
+        let mut problems = operator::problems_of(&self.operator, &self.reason);
+        if let Some(amount @ ..1) = self.amount {
+            let must = format!("must be a positive integer in minor units (got {amount})");
+            problems.push(FieldProblem::new("amount", must));
+        }
+        problems
+    }
+}
+
 /// Replay a reversal
 ///
 /// For a reversal that failed permanently. The retries start over. The worker first checks whether Stripe has made it, so
-/// nothing is reversed twice. The response shows it as pending; `GET` shows the outcome.
+/// nothing is reversed twice. The response shows it as pending; `GET` shows the outcome. Where less is left at Stripe than is
+/// owed (`more_than_left`), `amount` takes what is left.
 #[utoipa::path(
     post,
     path = "/v1/reversals/{id}/replay",
     tag = "reversals",
     operation_id = "replayReversal",
     params(("id" = String, Path, description = "Clawback's id, or Stripe's (`trr_…`).")),
-    request_body(content = OperatorRequest),
+    request_body(content = ReplayRequest),
     responses(
         (status = 202, description = "It is pending, and its job is on the way.", body = ReversalView),
         (status = 409, description = "It has not failed permanently, is no longer owed, or another request replayed it first."),
@@ -145,10 +174,40 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
 pub(crate) async fn replay(
     State(state): State<ApiState>,
     Id(id): Id,
-    extract::Json(body): extract::Json<OperatorRequest>,
+    extract::Json(body): extract::Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
-    let note = body.note();
-    let id = state.ledger.replay(CallKind::Reverse, &id, &note).await?;
+    let note = operator::note(&body.operator, &body.reason);
+    let id = match body.amount {
+        Some(amount) => state.ledger.replay_part(&id, amount, &note).await?,
+        None => state.ledger.replay(CallKind::Reverse, &id, &note).await?,
+    };
     let replayed = state.ledger.reversal(&id.to_string()).await?;
     replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal"))
+}
+
+/// Close a reversal
+///
+/// For a reversal that failed permanently and whose debt was settled elsewhere: paid by invoice, or written off. It counts as
+/// no failure any more, is not replayed, and later refunds of its transfer go on.
+#[utoipa::path(
+    post,
+    path = "/v1/reversals/{id}/close",
+    tag = "reversals",
+    operation_id = "closeReversal",
+    params(("id" = String, Path, description = "Clawback's id, or Stripe's (`trr_…`).")),
+    request_body(content = OperatorRequest),
+    responses(
+        (status = 200, description = "It is closed.", body = ReversalView),
+        (status = 409, description = "It has not failed permanently, or another request was first."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn close(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
+) -> Result<Json<ReversalView>, Problem> {
+    let id = state.ledger.close_reversal(&id, &body.note()).await?;
+    let closed = state.ledger.reversal(&id.to_string()).await?;
+    closed.map(Json).ok_or_else(|| unknown("reversal"))
 }

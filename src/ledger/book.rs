@@ -74,6 +74,10 @@ impl<M: Clone + PartialEq> Table<M> {
         self.rows.iter().filter(|(id, _)| !self.loaded.contains_key(id)).map(|(_, row)| row).collect()
     }
 
+    fn removed(&self) -> Vec<Uuid> {
+        self.loaded.keys().filter(|id| !self.rows.contains_key(id)).copied().collect()
+    }
+
     fn changed(&self) -> Vec<(&M, &M)> {
         let pairs = self.rows.iter().filter_map(|(id, row)| Some((self.loaded.get(id)?, row)));
         pairs.filter(|(old, new)| old != new).collect()
@@ -224,9 +228,21 @@ impl Book {
         self.payments.rows.insert(row.id, row);
     }
 
+    /// Changes a payment. Its reference stays.
+    pub(super) fn amend_payment(&mut self, row: payment::Model, note: &Note) {
+        self.remark("payment", row.id, "registered", note);
+        self.payments.rows.insert(row.id, row);
+    }
+
     pub(super) fn add_transfer(&mut self, row: transfer::Model, note: &Note) {
         self.record("transfer", row.id, None, row.status, note);
         self.transfers.rows.insert(row.id, row);
+    }
+
+    /// Removes a transfer of which nothing was ever asked. Its history stays.
+    pub(super) fn remove_transfer(&mut self, row: &transfer::Model, note: &Note) {
+        self.record("transfer", row.id, Some(row.status.to_string()), "removed", note);
+        self.transfers.rows.remove(&row.id);
     }
 
     pub(super) fn add_claim(&mut self, row: claim::Model, note: &Note) {
@@ -392,11 +408,14 @@ impl Book {
         } else {
             TransferEvent::CalledOff
         };
-        match row.status {
-            TransferStatus::ReversalPending => {}
-            // What had failed permanently is owed no more: it holds no later claim.
-            TransferStatus::PermanentlyFailed if !failed => {}
-            _ => return Ok(()),
+        // One that has failed leaves that status once no failure is owed any more.
+        let may_move = match row.status {
+            TransferStatus::ReversalPending => true,
+            TransferStatus::PermanentlyFailed => !failed,
+            _ => false,
+        };
+        if !may_move {
+            return Ok(());
         }
         self.move_transfer(id, event, note, |row| row.amount_reversed = amount_reversed)
     }
@@ -413,8 +432,10 @@ impl Book {
         }
         let mut writes = Writes::new(txn);
         writes.insert(&self.events)?;
-        writes.insert(self.payments.added())?;
+        write_table(&mut writes, &self.payments, payment::Column::PaymentRef)?;
         write_table(&mut writes, &self.lookups, lookup::Column::Subject)?;
+        // First: what takes their place may have the same Stripe id.
+        writes.delete::<transfer::Entity>(&self.transfers.removed());
         write_table(&mut writes, &self.transfers, transfer::Column::Status)?;
         write_table(&mut writes, &self.claims, claim::Column::Status)?;
         write_table(&mut writes, &self.reversals, reversal::Column::Status)?;
@@ -435,7 +456,7 @@ impl Book {
 }
 
 /// Overwrites the changed rows where `guard` is as it was loaded, and then inserts the new ones: a reversal that was called
-/// off makes room for another one. (PostgreSQL, too, runs the guarded parts of the one statement first.)
+/// off makes room for another one.
 fn write_table<M>(
     writes: &mut Writes,
     table: &Table<M>,

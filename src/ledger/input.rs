@@ -1,11 +1,15 @@
 //! Validates payments and refunds before the ledger takes them, and names every field that can't be used.
 
-use std::collections::HashSet;
+mod payments;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, NamedShare, NewPayment, NewRefund, NewShare, ProviderReversal, RefundEvent, RefundProgress};
+use super::{LedgerError, NamedShare, NewRefund, NewShare, ProviderReversal, RefundEvent, RefundProgress};
+
+pub(super) use payments::excess;
+pub use payments::{CorrectedPayment, NewPayment, NewTransfer, NewTransfers};
 
 /// The most transfers that a payment, or a refund, may name. Real payments have far fewer.
 pub(crate) const MAX_TRANSFERS: usize = 1_000;
@@ -56,48 +60,6 @@ pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-impl NewPayment {
-    /// Checks every field by itself. [`super::Ledger::register_payment`] does so first.
-    ///
-    /// # Errors
-    /// [`LedgerError::Invalid`] with every field that can't be used.
-    pub fn check(&self) -> Result<(), LedgerError> {
-        refuse(self.problems())
-    }
-
-    /// The checked payment, its currencies in lower case as Stripe writes them.
-    pub(super) fn checked(mut self) -> Result<Self, LedgerError> {
-        self.check()?;
-        self.currency.make_ascii_lowercase();
-        self.transfers.iter_mut().for_each(|transfer| transfer.currency.make_ascii_lowercase());
-        Ok(self)
-    }
-
-    /// Every field that can't be used.
-    pub(crate) fn problems(&self) -> Vec<FieldProblem> {
-        let mut problems = Vec::new();
-        problems.extend(reference("payment_ref", &self.payment_ref));
-        problems.extend(amount("amount", self.amount));
-        problems.extend(currency("currency", &self.currency));
-        problems.extend(count(self.transfers.len(), ""));
-        let mut seen = HashSet::new();
-        for (index, transfer) in self.transfers.iter().enumerate().take(MAX_TRANSFERS) {
-            let at = |name: &str| format!("transfers[{index}].{name}");
-            problems.extend(reference(&at("seller_id"), &transfer.seller_id));
-            if let Some(id) = &transfer.stripe_transfer_id {
-                problems.extend(reference(&at("stripe_transfer_id"), id));
-                if !seen.insert(id) {
-                    problems.push(FieldProblem::text(at("stripe_transfer_id"), "different in each transfer", id));
-                }
-            }
-            problems.extend(reference(&at("destination"), &transfer.destination));
-            problems.extend(amount(&at("amount"), transfer.amount));
-            problems.extend(currency(&at("currency"), &transfer.currency));
-        }
-        problems
     }
 }
 
@@ -174,39 +136,7 @@ fn count(entries: usize, or: &str) -> Option<FieldProblem> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn every_bad_field_of_a_payment_is_named_at_once() {
-        let transfer = |id: &str, amount: i64| json!({"seller_id": "s 1", "stripe_transfer_id": id, "destination": "acct_1", "amount": amount, "currency": "eur"});
-        let payment: NewPayment = serde_json::from_value(json!({
-            "payment_ref": "", "amount": 0, "currency": "euro", "transfers": [transfer("tr_1", -1), transfer("tr_1", 1)],
-        }))
-        .unwrap();
-        assert_eq!(
-            payment.check().unwrap_err().to_string(),
-            "payment_ref must be 1 to 255 bytes without spaces (got \"\"); \
-             amount must be a positive integer in minor units (got 0); \
-             currency must be a three-letter ISO 4217 code (got \"euro\"); \
-             transfers[0].seller_id must be 1 to 255 bytes without spaces (got \"s 1\"); \
-             transfers[0].amount must be a positive integer in minor units (got -1); \
-             transfers[1].seller_id must be 1 to 255 bytes without spaces (got \"s 1\"); \
-             transfers[1].stripe_transfer_id must be different in each transfer (got \"tr_1\")"
-        );
-    }
-
-    #[test]
-    fn a_checked_payment_has_its_currencies_in_lower_case() {
-        let payment: NewPayment = serde_json::from_value(json!({
-            "payment_ref": "pi_1", "amount": 1, "currency": "EUR",
-            "transfers": [{"seller_id": "s1", "destination": "acct_1", "amount": 1, "currency": "uSd"}],
-        }))
-        .unwrap();
-        let checked = payment.checked().unwrap();
-        assert_eq!((checked.currency.as_str(), checked.transfers[0].currency.as_str()), ("eur", "usd"));
-    }
 
     #[test]
     fn a_refund_may_leave_out_its_shares_but_not_name_none() {

@@ -11,7 +11,7 @@ use super::calls::Call;
 use super::claims::waits_for;
 use super::events::EventContent;
 use super::history::Note;
-use super::read::NewPayment;
+use super::input::NewPayment;
 use super::schema::{claim, lookup};
 use super::status::{CallKind, CallState};
 

@@ -27,6 +27,7 @@ use sea_orm::DatabaseConnection;
 use calls::{Loader, Report};
 use claims::Received;
 use db::{Batcher, Graces, Store};
+use payments::Registration;
 
 pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, ReversalTarget, Target, Task,
@@ -40,14 +41,14 @@ pub use events::{
     WebhookEvent,
 };
 pub use history::Note;
-pub use input::FieldProblem;
 pub(crate) use input::MAX_TRANSFERS;
+pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Found, FoundPayment, Subject};
 pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, Backlog, ClaimAttention, ClaimCount, DatabaseFacts, NewPayment, NewRefund, NewShare, NewTransfer,
+    Amounts, Backlog, ClaimAttention, ClaimCount, DatabaseFacts, FailedCall, FailedFilter, NewRefund, NewShare,
     PaymentView, RefundView, ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
     TracedReversal, TracedTransfer, TransferToProbe, TransferView, claim_name,
 };
@@ -62,6 +63,7 @@ pub struct Ledger {
     store: Store,
     intake: Batcher<Received>,
     reports: Batcher<Report>,
+    registrations: Batcher<Registration>,
     loader: Loader,
 }
 
@@ -90,7 +92,8 @@ impl Ledger {
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
         let store = Store { db, writer, relay_db, handoff, graces, claims: options.claims, set_up_at };
         let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
-        Ok(Self { loader: Loader::start(store.clone()), store, intake, reports })
+        let registrations = Batcher::start(store.clone());
+        Ok(Self { loader: Loader::start(store.clone()), store, intake, reports, registrations })
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.

@@ -1,4 +1,8 @@
-//! Registers payments and their transfers, and matches the claims that came before them.
+//! Registers payments and their transfers, amends them, and matches the claims that came before.
+
+mod amend;
+mod found;
+mod same;
 
 use uuid::Uuid;
 
@@ -6,49 +10,89 @@ use super::book::{Book, Reads};
 use super::claims::match_or_conflict;
 use super::db::Change;
 use super::history::Note;
-use super::lookups::{self, Subject};
-use super::read::{NewPayment, NewTransfer, PaymentView};
-use super::schema::{call, claim, payment, transfer};
+use super::input::{CorrectedPayment, NewPayment, NewTransfer, NewTransfers};
+use super::lookups;
+use super::read::PaymentView;
+use super::schema::{call, payment, transfer};
 use super::status::{CallKind, CallState, TransferStatus};
 use super::{Ledger, LedgerError};
 use crate::trace_context;
+
+pub(super) use found::register_found;
 
 const API: &str = "api";
 const IMPORT: &str = "import";
 /// Who the history names for what a look-up found.
 pub(super) const STRIPE: &str = "stripe";
 
-/// A registration's result.
+/// What became of a registration, or of an amendment.
 #[derive(Clone, Debug)]
 pub struct Registered {
-    /// False when the same payment was registered before.
+    /// False when all of it was registered before, exactly so.
     pub created: bool,
     /// The payment as it stands now.
     pub payment: PaymentView,
 }
 
-/// A payment to register, checked.
+/// A registration or an amendment, checked.
 #[derive(Debug)]
-struct Registration {
-    new: NewPayment,
+pub(super) struct Registration {
+    what: What,
     actor: &'static str,
     traceparent: Option<String>,
 }
 
+#[derive(Debug)]
+enum What {
+    New(NewPayment),
+    Add { payment_ref: String, new: NewTransfers },
+    Correct(NewPayment),
+}
+
 impl Ledger {
-    /// Registers a payment with its transfers, has those created that have no Stripe id, and matches refunds that were
-    /// reported before. Registering the same again changes nothing.
+    /// Registers a payment with its transfers, has those created that ask for it, and matches refunds that were reported
+    /// before. Registering the same again changes nothing, whatever the order of the transfers.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] names the fields; [`LedgerError::Conflict`] says what is registered already;
-    /// [`LedgerError::Database`]: nothing was changed.
+    /// [`LedgerError::Overloaded`]; [`LedgerError::Database`]: nothing was changed.
     pub async fn register_payment(&self, new: NewPayment) -> Result<Registered, LedgerError> {
-        let change = Registration { new: new.checked()?, actor: API, traceparent: trace_context::current() };
-        let created = self.store.apply(&change).await?;
-        let payment_ref = change.new.payment_ref;
+        self.register(What::New(new.checked()?)).await
+    }
+
+    /// Adds transfers that were made later to a payment, named by its reference or by Clawback's id. They owe their part of
+    /// the refunds that were shared out by ratio before. A transfer that is registered with it already stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::register_payment`], and [`LedgerError::NotFound`].
+    pub async fn add_transfers(&self, payment: &str, new: NewTransfers) -> Result<Registered, LedgerError> {
+        let (payment_ref, new) = (self.payment_ref(payment).await?, new.checked()?);
+        self.register(What::Add { payment_ref, new }).await
+    }
+
+    /// Corrects what a payment was registered as, while no refund was matched to it and nothing of it was created.
+    ///
+    /// # Errors
+    /// As [`Self::register_payment`]; [`LedgerError::NotFound`]; [`LedgerError::Conflict`] says why it is too late.
+    pub async fn correct_payment(&self, payment: &str, new: CorrectedPayment) -> Result<Registered, LedgerError> {
+        let payment_ref = self.payment_ref(payment).await?;
+        self.register(What::Correct(new.of(&payment_ref)?)).await
+    }
+
+    async fn register(&self, what: What) -> Result<Registered, LedgerError> {
+        let payment_ref = what.payment_ref().to_owned();
+        let change = Registration { what, actor: API, traceparent: trace_context::current() };
+        let created = self.registrations.submit(change).await?;
         let payment = self.payment(&payment_ref).await?;
         let payment = payment.ok_or(LedgerError::NotFound { entity: "payment", id: payment_ref })?;
         Ok(Registered { created, payment })
+    }
+
+    async fn payment_ref(&self, id: &str) -> Result<String, LedgerError> {
+        let found = self.payment(id).await?;
+        found
+            .map(|found| found.payment_ref)
+            .ok_or_else(|| LedgerError::NotFound { entity: "payment", id: id.to_owned() })
     }
 
     /// [`Self::register_payment`] for many, with `import` as the actor in the history, in one transaction where that works.
@@ -67,7 +111,7 @@ impl Ledger {
         for new in checked {
             match new {
                 Ok(new) => {
-                    changes.push(Registration { new, actor: IMPORT, traceparent: None });
+                    changes.push(Registration { what: What::New(new), actor: IMPORT, traceparent: None });
                     refused.push(None);
                 }
                 Err(error) => refused.push(Some(error)),
@@ -86,85 +130,66 @@ impl Ledger {
     }
 }
 
+impl What {
+    fn payment_ref(&self) -> &str {
+        match self {
+            Self::New(new) | Self::Correct(new) => &new.payment_ref,
+            Self::Add { payment_ref, .. } => payment_ref,
+        }
+    }
+
+    fn transfers(&self) -> &[NewTransfer] {
+        match self {
+            Self::New(new) | Self::Correct(new) => &new.transfers,
+            Self::Add { new, .. } => &new.transfers,
+        }
+    }
+}
+
 impl Change for Registration {
     type Answer = bool;
 
+    /// The payment's name keeps refunds of it out until this is committed.
     fn reads(&self, reads: &mut Reads) {
-        reads.names.insert(self.new.payment_ref.clone());
-        reads.stripe_transfers.extend(self.stripe_ids().map(ToOwned::to_owned));
+        reads.names.insert(self.what.payment_ref().to_owned());
+        let ids = self.what.transfers().iter().filter_map(|new| new.stripe_transfer_id.clone());
+        reads.stripe_transfers.extend(ids);
     }
 
     fn apply(&self, book: &mut Book) -> Result<bool, LedgerError> {
-        if let Some(existing) = book.payment_by_ref(&self.new.payment_ref).cloned() {
-            same_as_registered(book, &existing, &self.new)?;
-            return Ok(false);
+        let payment_ref = self.what.payment_ref();
+        match (&self.what, book.payment_by_ref(payment_ref).cloned()) {
+            (What::New(new), Some(existing)) => same::as_registered(book, &existing, new).map(|()| false),
+            (What::New(new), None) => self.insert(book, new).map(|()| true),
+            (What::Add { new, .. }, Some(existing)) => self.add(book, &existing, new),
+            (What::Correct(new), Some(existing)) => self.correct(book, existing, new),
+            (_, None) => Err(LedgerError::NotFound { entity: "payment", id: payment_ref.to_owned() }),
         }
-        for id in self.stripe_ids() {
-            if book.transfers.all().any(|row| row.stripe_transfer_id.as_deref() == Some(id)) {
-                return Err(LedgerError::Conflict(format!("transfer {id} is registered with another payment")));
-            }
-        }
-        let payment = self.insert(book);
-        if self.actor != STRIPE {
-            lookups::call_off(book, &payment.payment_ref, self.actor);
-        }
-        self.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))?;
-        Ok(true)
     }
-}
-
-/// Registers a payment as a look-up found it, and matches its claims. Of the transfers `reversed` something is back
-/// already, which is only right where that is known here; `names` are all that are known of the payment. Returns what was
-/// done, in words.
-///
-/// # Errors
-/// [`LedgerError::Conflict`], [`LedgerError::Invalid`] when it can't be registered like this; nothing was changed.
-pub(super) fn register_found(
-    book: &mut Book,
-    new: &NewPayment,
-    reversed: &[String],
-    names: &[String],
-    subject: Subject,
-    traceparent: Option<&str>,
-) -> Result<String, LedgerError> {
-    let new = new.clone().checked()?;
-    let known = names.iter().find_map(|name| book.payment_by_ref(name)).cloned();
-    let registered: Vec<String> =
-        known.iter().flat_map(|known| book.transfers_of(known.id)).filter_map(|row| row.stripe_transfer_id).collect();
-    let foreign: Vec<&str> = reversed.iter().filter(|id| !registered.contains(id)).map(String::as_str).collect();
-    if !foreign.is_empty() {
-        let problem =
-            format!("{} of payment {} is reversed already, at least in part", foreign.join(", "), new.payment_ref);
-        return Err(LedgerError::Conflict(problem));
-    }
-    let payment_ref = known.as_ref().map_or(&new.payment_ref, |known| &known.payment_ref).clone();
-    let change = Registration {
-        new: NewPayment { payment_ref: payment_ref.clone(), ..new },
-        actor: STRIPE,
-        traceparent: traceparent.map(ToOwned::to_owned),
-    };
-    let Some(known) = known else {
-        change.apply(book)?;
-        return Ok(format!("payment {payment_ref} is registered with {} transfers", change.new.transfers.len()));
-    };
-    let unknown = change.unknown_transfers(book);
-    if subject == Subject::Transfer && !unknown.is_empty() {
-        return change.add_found(book, &known, unknown);
-    }
-    // Its registration counts. What Stripe shows is only compared.
-    let waiting = lookups::waiting(book, names);
-    change.match_waiting(book, &known, names)?;
-    let Err(LedgerError::Conflict(problem)) = same_as_registered(book, &known, &change.new) else {
-        return Ok(format!("payment {payment_ref} was registered already"));
-    };
-    let problem = format!("{problem}; Stripe shows it otherwise");
-    for claim in waiting.iter().filter_map(|claim| book.claims.get(claim.id).cloned()).collect::<Vec<_>>() {
-        book.keep_claim(claim::Model { attention: Some(problem.clone()), ..claim });
-    }
-    Ok(problem)
 }
 
 impl Registration {
+    fn insert(&self, book: &mut Book, new: &NewPayment) -> Result<(), LedgerError> {
+        let id = Uuid::now_v7();
+        refuse_others(book, id, &new.transfers)?;
+        let payment = payment::Model {
+            id,
+            payment_ref: new.payment_ref.clone(),
+            amount: new.amount,
+            currency: new.currency.clone(),
+            found_at_stripe: self.actor == STRIPE,
+            created_at: book.now,
+        };
+        book.add_payment(payment.clone(), &Note::new(self.actor, self.what_happened()));
+        for (position, transfer) in (0..).zip(&new.transfers) {
+            self.insert_transfer(book, payment.id, position, transfer);
+        }
+        if self.actor != STRIPE {
+            lookups::call_off(book, &payment.payment_ref, self.actor);
+        }
+        self.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))
+    }
+
     /// Matches the claims under any of these names that wait for the payment.
     fn match_waiting(&self, book: &mut Book, payment: &payment::Model, names: &[String]) -> Result<(), LedgerError> {
         for claim in lookups::waiting(book, names) {
@@ -173,71 +198,18 @@ impl Registration {
         Ok(())
     }
 
-    fn unknown_transfers(&self, book: &Book) -> Vec<NewTransfer> {
-        let is_known = |new: &NewTransfer| {
-            book.transfers
-                .all()
-                .any(|row| row.stripe_transfer_id.is_some() && row.stripe_transfer_id == new.stripe_transfer_id)
-        };
-        self.new.transfers.iter().filter(|new| !is_known(new)).cloned().collect()
+    fn what_happened(&self) -> &'static str {
+        if self.actor == STRIPE { "found at Stripe" } else { "registered" }
     }
 
-    /// Adds transfers that Stripe created after the payment was found, unless a claim was shared out without them.
-    fn add_found(
-        &self,
-        book: &mut Book,
-        payment: &payment::Model,
-        unknown: Vec<NewTransfer>,
-    ) -> Result<String, LedgerError> {
-        let ids = unknown.iter().filter_map(|new| new.stripe_transfer_id.as_deref()).collect::<Vec<_>>().join(", ");
-        let matched: Vec<claim::Model> =
-            book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
-        if !payment.found_at_stripe {
-            return Ok(format!("payment {} is registered without {ids}", payment.payment_ref));
-        }
-        if !matched.is_empty() {
-            let problem = format!("{ids} was created after a claim of payment {} was shared out", payment.payment_ref);
-            for claim in matched {
-                book.keep_claim(claim::Model { attention: Some(problem.clone()), ..claim });
-            }
-            return Ok(problem);
-        }
-        let place = i32::try_from(book.transfers_of(payment.id).len()).unwrap_or(i32::MAX);
-        for (position, new) in (place..).zip(&unknown) {
-            self.insert_transfer(book, payment.id, position, new);
-        }
-        Ok(format!("{ids} is added to payment {}", payment.payment_ref))
-    }
-
-    /// What the history says.
-    fn note(&self) -> Note {
-        Note::new(self.actor, if self.actor == STRIPE { "found at Stripe" } else { "registered" })
-    }
-
-    fn stripe_ids(&self) -> impl Iterator<Item = &str> {
-        self.new.transfers.iter().filter_map(|transfer| transfer.stripe_transfer_id.as_deref())
-    }
-
-    /// Records the payment and its transfers, with a call and a job for each that is to be created.
-    fn insert(&self, book: &mut Book) -> payment::Model {
-        let payment = payment::Model {
-            id: Uuid::now_v7(),
-            payment_ref: self.new.payment_ref.clone(),
-            amount: self.new.amount,
-            currency: self.new.currency.clone(),
-            found_at_stripe: self.actor == STRIPE,
-            created_at: book.now,
-        };
-        book.add_payment(payment.clone(), &self.note());
-        for (position, new) in (0..).zip(&self.new.transfers) {
-            self.insert_transfer(book, payment.id, position, new);
-        }
-        payment
-    }
-
-    fn insert_transfer(&self, book: &mut Book, payment_id: Uuid, position: i32, new: &NewTransfer) {
+    /// Records a transfer and, if it is to be created, the call and the job. Returns Clawback's id.
+    fn insert_transfer(&self, book: &mut Book, payment_id: Uuid, position: i32, new: &NewTransfer) -> Uuid {
         let id = Uuid::now_v7();
-        let created_by_us = new.stripe_transfer_id.is_none();
+        let mut note = Note::new(self.actor, self.what_happened());
+        if new.amount_reversed > 0 {
+            let (back, amount, currency) = (new.amount_reversed, new.amount, &new.currency);
+            note.reason.push_str(&format!("; {back} of its {amount} {currency} were taken back before"));
+        }
         let row = transfer::Model {
             id,
             payment_id,
@@ -246,48 +218,36 @@ impl Registration {
             stripe_transfer_id: new.stripe_transfer_id.clone(),
             destination: new.destination.clone(),
             amount: new.amount,
-            amount_reversed: 0,
+            amount_reversed: new.amount_reversed,
+            reversed_before: new.amount_reversed,
             currency: new.currency.clone(),
-            status: if created_by_us { TransferStatus::Pending } else { TransferStatus::Completed },
-            created_by_us,
+            status: match new.amount_reversed {
+                _ if new.create => TransferStatus::Pending,
+                0 => TransferStatus::Completed,
+                back if back == new.amount => TransferStatus::Reversed,
+                _ => TransferStatus::PartiallyReversed,
+            },
+            created_by_us: new.create,
+            refund_application_fee: new.refund_application_fee,
             created_at: book.now,
             updated_at: book.now,
         };
-        book.add_transfer(row, &self.note());
-        if created_by_us {
+        book.add_transfer(row, &note);
+        if new.create {
             let call = call::Model::new(id, CallKind::Create, CallState::Open, book.now, book.graces);
             book.enqueue(&call, self.traceparent.as_deref());
             book.put_call(call);
         }
+        id
     }
 }
 
-/// Errors unless `new` says what is registered.
-fn same_as_registered(book: &Book, existing: &payment::Model, new: &NewPayment) -> Result<(), LedgerError> {
-    let conflict = |what: &str, registered: &str| {
-        let payment_ref = &existing.payment_ref;
-        Err(LedgerError::Conflict(format!("payment {payment_ref} is registered with {what} {registered}")))
-    };
-    if (existing.amount, &existing.currency) != (new.amount, &new.currency) {
-        return conflict("the amount", &format!("{} {}", existing.amount, existing.currency));
-    }
-    let registered = book.transfers_of(existing.id);
-    if registered.len() != new.transfers.len() {
-        return conflict("a number of transfers of", &registered.len().to_string());
-    }
-    for (row, new) in registered.into_iter().zip(&new.transfers) {
-        // One that Clawback creates was registered without an id. It may be named by its id now, too.
-        let without_id = row.created_by_us && new.stripe_transfer_id.is_none();
-        let registered = NewTransfer {
-            seller_id: row.seller_id,
-            stripe_transfer_id: row.stripe_transfer_id.filter(|_| !without_id),
-            destination: row.destination,
-            amount: row.amount,
-            currency: row.currency,
-        };
-        if registered != *new {
-            let id = registered.stripe_transfer_id.as_deref().unwrap_or("without a Stripe id");
-            return conflict("another transfer", &format!("{id} to seller {}", registered.seller_id));
+/// Errors if another payment than `payment_id` has one of these transfers.
+fn refuse_others(book: &Book, payment_id: Uuid, new: &[NewTransfer]) -> Result<(), LedgerError> {
+    for id in new.iter().filter_map(|new| new.stripe_transfer_id.as_deref()) {
+        let is_it = |row: &transfer::Model| row.stripe_transfer_id.as_deref() == Some(id);
+        if book.transfers.all().any(|row| is_it(row) && row.payment_id != payment_id) {
+            return Err(LedgerError::Conflict(format!("transfer {id} is registered with another payment")));
         }
     }
     Ok(())

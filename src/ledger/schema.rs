@@ -48,10 +48,14 @@ pub(super) mod transfer {
         pub destination: String,
         pub amount: i64,
         pub amount_reversed: i64,
+        /// Of it, what was taken back before the transfer was registered.
+        pub reversed_before: i64,
         pub currency: String,
         pub status: TransferStatus,
         /// Registered without a Stripe id: Clawback creates it, or has created it.
         pub created_by_us: bool,
+        /// Whether each reversal also refunds the application fee, in proportion.
+        pub refund_application_fee: bool,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
     }
@@ -135,7 +139,10 @@ pub(super) mod reversal {
         pub id: Uuid,
         pub claim_id: Uuid,
         pub transfer_id: Uuid,
+        /// What Stripe is asked for.
         pub amount: i64,
+        /// What of the debt an operator recorded as settled elsewhere, beside `amount`.
+        pub amount_closed: i64,
         pub currency: String,
         pub status: ReversalStatus,
         pub stripe_reversal_id: Option<String>,

@@ -19,7 +19,8 @@ pub enum TransferStatus {
     Completed,
     /// Creating it failed, and will be tried again.
     Failed,
-    /// Creating or reversing it failed for good. An operator's replay leads out, or that nothing is owed any more.
+    /// Creating or reversing it failed for good. An operator leads out, by a replay or by closing what failed, or that nothing
+    /// is owed any more.
     PermanentlyFailed,
     /// At least one reversal is pending. The last of them to end leads out.
     ReversalPending,

@@ -11,7 +11,9 @@ mod parked;
 mod sorting;
 mod subject;
 
-use queues::{Broker, Parking, ParkingError, Selection, Topology, Verdict};
+use std::collections::HashSet;
+
+use queues::{Broker, ParkedJob, Parking, ParkingError, Selection, Topology, Verdict};
 use uuid::Uuid;
 
 use crate::ledger::{CallKind, Ledger, LedgerError, Note};
@@ -39,13 +41,27 @@ pub struct Operator {
     topologies: Vec<Topology>,
 }
 
-/// What became of the parked messages of a row that is tried again.
+/// A parked message about a row: where it is, the row, and the message's id.
+type Stale<'a> = (&'a Topology, JobTarget, String);
+
+/// What became of the parked messages of a row that is replayed or closed.
 #[derive(Debug, Default)]
 pub struct Leftovers {
     /// How many were taken away.
     pub removed: usize,
     /// Why some may still be there. They do no harm.
     pub problem: Option<ParkingError>,
+}
+
+/// What became of many rows that were to be replayed.
+#[derive(Debug, Default)]
+pub struct ReplayedRows {
+    /// Clawback's ids.
+    pub replayed: Vec<Uuid>,
+    /// Clawback's ids, each with the reason.
+    pub skipped: Vec<(Uuid, String)>,
+    /// What became of their parked messages.
+    pub leftovers: Leftovers,
 }
 
 impl Operator {
@@ -55,44 +71,95 @@ impl Operator {
         Self { ledger, broker, topologies }
     }
 
-    /// [`Ledger::replay`], and takes the parked message away, whose place the new job takes.
+    /// [`Ledger::replay`], or with an amount [`Ledger::replay_part`], and takes the parked message away, whose place the new
+    /// job takes.
     ///
     /// # Errors
-    /// As [`Ledger::replay`]. A broker that can't be reached is none: see [`Leftovers`].
-    pub async fn replay(&self, kind: CallKind, id: &str, note: &Note) -> Result<(Uuid, Leftovers), LedgerError> {
-        let stale = match id.parse() {
-            Ok(id) => self.messages_about(JobTarget { kind, id }).await,
-            Err(_) => Ok(Vec::new()),
+    /// As [`Ledger::replay_part`]. A broker that can't be reached is none: see [`Leftovers`].
+    pub async fn replay(
+        &self,
+        kind: CallKind,
+        id: &str,
+        amount: Option<i64>,
+        note: &Note,
+    ) -> Result<(Uuid, Leftovers), LedgerError> {
+        let stale = self.messages_about(&target(kind, id)).await;
+        let id = match amount {
+            Some(amount) => self.ledger.replay_part(id, amount, note).await?,
+            None => self.ledger.replay(kind, id, note).await?,
         };
-        let id = self.ledger.replay(kind, id, note).await?;
-        Ok((id, self.take_away(stale).await))
+        Ok((id, self.take_away(stale, "its row is replayed with a new job").await))
     }
 
-    /// The parked messages about a row, as they are before its new job is made: that one may be parked anew at any time,
-    /// under an id of its own, and must stay.
-    async fn messages_about(&self, subject: JobTarget) -> Result<Vec<(&Topology, String)>, ParkingError> {
+    /// [`Ledger::close_reversal`], and takes the parked message away.
+    ///
+    /// # Errors
+    /// As [`Ledger::close_reversal`]. A broker that can't be reached is none: see [`Leftovers`].
+    pub async fn close_reversal(&self, id: &str, note: &Note) -> Result<(Uuid, Leftovers), LedgerError> {
+        let stale = self.messages_about(&target(CallKind::Reverse, id)).await;
+        let id = self.ledger.close_reversal(id, note).await?;
+        Ok((id, self.take_away(stale, "its row is closed").await))
+    }
+
+    /// [`Self::replay`] for many rows of one kind. One that is refused stops no other.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`]: those before were replayed, and it can be run again.
+    pub async fn replay_all(&self, kind: CallKind, ids: &[Uuid], note: &Note) -> Result<ReplayedRows, LedgerError> {
+        let targets: HashSet<JobTarget> = ids.iter().map(|id| JobTarget { kind, id: *id }).collect();
+        let mut stale = self.messages_about(&targets).await;
+        let mut rows = ReplayedRows::default();
+        for id in ids {
+            match self.ledger.replay(kind, &id.to_string(), note).await {
+                Ok(id) => rows.replayed.push(id),
+                Err(error @ LedgerError::Database(_)) => return Err(error),
+                Err(error) => rows.skipped.push((*id, error.to_string())),
+            }
+        }
+        if let Ok(stale) = &mut stale {
+            stale.retain(|(_, target, _)| rows.replayed.contains(&target.id));
+        }
+        rows.leftovers = self.take_away(stale, "its row is replayed with a new job").await;
+        Ok(rows)
+    }
+
+    /// The parked messages about these rows, as they are before new jobs are made: those may be parked anew at any time,
+    /// under ids of their own, and must stay.
+    async fn messages_about(&self, targets: &HashSet<JobTarget>) -> Result<Vec<Stale<'_>>, ParkingError> {
         let mut found = Vec::new();
-        for topology in &self.topologies {
+        for topology in self.topologies.iter().filter(|_| !targets.is_empty()) {
             let parked = match self.parking(topology).list(&Selection::all()).await {
                 Err(ParkingError::NoQueue { .. }) => continue,
                 parked => parked?,
             };
-            let about_it = parked.into_iter().filter(|job| JobTarget::of(job) == Some(subject));
-            found.extend(about_it.map(|job| (topology, job.id)));
+            let about = |job: ParkedJob| {
+                let target = JobTarget::of(&job).filter(|target| targets.contains(target))?;
+                Some((topology, target, job.id))
+            };
+            found.extend(parked.into_iter().filter_map(about));
         }
         Ok(found)
     }
 
-    async fn take_away(&self, stale: Result<Vec<(&Topology, String)>, ParkingError>) -> Leftovers {
+    async fn take_away(&self, stale: Result<Vec<Stale<'_>>, ParkingError>, reason: &str) -> Leftovers {
         let mut left = Leftovers::default();
         let stale = match stale {
             Ok(stale) => stale,
             Err(problem) => return Leftovers { problem: Some(problem), ..left },
         };
-        for (topology, id) in stale {
-            let reason = "its row is tried again with a new job";
-            let judge = async |_: &_| Verdict::Discard { reason: reason.to_owned() };
-            match self.parking(topology).judge(&Selection::id(id), std::time::Duration::ZERO, judge).await {
+        for topology in &self.topologies {
+            let is_here = |(its, _, _): &&Stale<'_>| its.queue() == topology.queue();
+            let ids: HashSet<&str> = stale.iter().filter(is_here).map(|(_, _, id)| id.as_str()).collect();
+            let selection = match ids.len() {
+                0 => continue,
+                1 => Selection::id(ids.iter().copied().collect::<String>()),
+                _ => Selection::all(),
+            };
+            let judge = async |job: &ParkedJob| match ids.contains(job.id.as_str()) {
+                true => Verdict::Discard { reason: reason.to_owned() },
+                false => Verdict::Keep,
+            };
+            match self.parking(topology).judge(&selection, std::time::Duration::ZERO, judge).await {
                 Ok(gone) => left.removed += gone.len(),
                 Err(problem) => left.problem = Some(problem),
             }
@@ -103,4 +170,9 @@ impl Operator {
     fn parking(&self, topology: &Topology) -> Parking {
         Parking::new(&self.broker, topology.clone())
     }
+}
+
+/// The row, if `id` is Clawback's. What has failed has none of Stripe's.
+fn target(kind: CallKind, id: &str) -> HashSet<JobTarget> {
+    id.parse().ok().map(|id| JobTarget { kind, id }).into_iter().collect()
 }

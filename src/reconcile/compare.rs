@@ -75,7 +75,7 @@ impl<'a> Comparing<'a> {
             found.push(wrong.with_amounts(Some(ours.amount), Some(amount)));
         }
         let reversed = ours.reversals.iter().filter(|row| row.status == ReversalStatus::Reversed);
-        let back = reversed.map(|row| row.amount).sum::<i64>().min(ours.amount);
+        let back = (ours.reversed_before + reversed.map(|row| row.amount).sum::<i64>()).min(ours.amount);
         if back != ours.amount_reversed {
             let (says, currency) = (ours.amount_reversed, &ours.currency);
             let detail = format!("the ledger has {says} {currency} as reversed in all, but its reversals make {back}");
@@ -198,7 +198,7 @@ impl<'a> Comparing<'a> {
         })
     }
 
-    /// What somebody else took back, less what rows of ours count on. Those that rows name are used up first.
+    /// What somebody else took back, less what rows of ours count on and what was registered as taken back before. Those that rows name are used up first.
     fn foreign(&self, expected_refunds: &HashSet<String>) -> Vec<Difference> {
         let rows = || self.ours.reversals.iter().filter(|row| row.status == ReversalStatus::Reversed);
         let names = |row: &ReversalView, it: &TransferReversal| row.stripe_reversal_id.as_ref() == Some(&it.id);
@@ -208,7 +208,7 @@ impl<'a> Comparing<'a> {
         foreign.sort_by_key(|it| !is_named(it));
         // A row whose reversal is not there at all is reported as missing already.
         let counted_on = |row: &&ReversalView| row.externally_reversed && foreign.iter().any(|it| names(row, it));
-        let wanted: i64 = rows().filter(counted_on).map(|row| row.amount).sum();
+        let wanted: i64 = rows().filter(counted_on).map(|row| row.amount).sum::<i64>() + self.ours.reversed_before;
         let mut open = wanted;
         let mut found = Vec::new();
         for it in &foreign {

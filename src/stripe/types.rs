@@ -25,6 +25,8 @@ pub struct ReverseTransfer {
     /// The claim that asks for it, `stripe:re_…`: what the provider gave, so a ledger that lost its last commits asks for
     /// the same again. In the idempotency key, and in the metadata by which a reversal is found again.
     pub claim: String,
+    /// Whether to give the seller its part of the application fee back, too. Stripe refuses it where there is no fee.
+    pub refund_application_fee: bool,
     /// Counts the idempotency keys of this reversal. Raised only when an earlier key's answer is known not to be the
     /// last word.
     pub generation: i32,
@@ -39,8 +41,12 @@ impl ReverseTransfer {
 
     /// The form to send, in a fixed order. It holds nothing that varies by attempt or by generation.
     #[must_use]
-    pub fn form(&self) -> [(&'static str, String); 2] {
-        [("amount", self.amount.to_string()), (CLAIM_FIELD, self.claim.clone())]
+    pub fn form(&self) -> Vec<(&'static str, String)> {
+        let mut form = vec![("amount", self.amount.to_string()), (CLAIM_FIELD, self.claim.clone())];
+        if self.refund_application_fee {
+            form.push(("refund_application_fee", "true".to_owned()));
+        }
+        form
     }
 }
 
@@ -257,6 +263,7 @@ mod tests {
             amount: 700,
             currency: "eur".to_owned(),
             claim: "stripe:re_1".to_owned(),
+            refund_application_fee: false,
             generation: 3,
         };
         let next = ReverseTransfer { generation: 4, ..command.clone() };
@@ -270,6 +277,9 @@ mod tests {
         for other in others {
             assert_ne!(other.idempotency_key(), command.idempotency_key());
         }
+        let with_fee = ReverseTransfer { refund_application_fee: true, ..command.clone() };
+        assert_eq!(with_fee.form()[2], ("refund_application_fee", "true".to_owned()));
+        assert_eq!(with_fee.form()[..2], command.form(), "nothing is sent where there is no fee to refund");
         let long = ReverseTransfer { claim: "x".repeat(300), ..command };
         assert!(long.idempotency_key().len() <= 255);
     }

@@ -56,12 +56,15 @@ fn doubt(charge: &Charge, charges: &[Charge], transfers: &[Transfer]) -> Option<
 fn registration(charge: &Charge, transfers: Vec<Transfer>) -> NewPayment {
     let transfer = |found: Transfer| {
         let destination = found.destination.unwrap_or_default();
+        let has_fee = charge.application_fee_amount.is_some_and(|fee| fee > 0);
         NewTransfer {
+            refund_application_fee: has_fee && charge.transfer.as_ref() == Some(&found.id),
             seller_id: destination.clone(),
             stripe_transfer_id: Some(found.id),
             destination,
             amount: found.amount,
             currency: found.currency,
+            ..NewTransfer::default()
         }
     };
     NewPayment {
@@ -69,6 +72,7 @@ fn registration(charge: &Charge, transfers: Vec<Transfer>) -> NewPayment {
         amount: charge.amount_captured,
         currency: charge.currency.clone(),
         transfers: transfers.into_iter().map(transfer).collect(),
+        allow_excess: false,
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) fn command(call: &Call, target: &ReversalTarget, stripe_transfer_id: 
         amount: target.amount,
         currency: target.currency.clone(),
         claim: claim_name(target.source, &target.claim_ref),
+        refund_application_fee: target.refund_application_fee,
         generation: call.generation,
     }
 }

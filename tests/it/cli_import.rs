@@ -19,6 +19,8 @@ both_databases! {
     a_row_that_can_not_be_read_refuses_the_payments_on_both_sides,
     json_lines_are_what_the_api_takes,
     a_transfer_without_an_id_is_refused_unless_it_is_meant,
+    what_was_reversed_before_and_the_application_fee_have_columns,
+    transfers_of_more_than_their_payment_are_refused_unless_they_are_meant,
     a_dry_run_says_what_would_be_and_changes_nothing,
     a_refund_that_came_before_is_reversed_after_the_import,
     payments_that_want_the_same_transfers_are_told_and_stop_nothing,
@@ -170,6 +172,42 @@ async fn a_transfer_without_an_id_is_refused_unless_it_is_meant(app: TestApp) {
     assert!(run.code == 3 && run.stderr.starts_with("line 1: transfers[0].stripe_transfer_id is empty: "), "{run:?}");
     assert_eq!(app.db.count("payments").await, 1);
     assert_eq!(app.sim.ledger().requests.len(), 0, "somebody was paid");
+    let mut meant = without;
+    meant["transfers"][0]["create"] = true.into();
+    let run = reading(&app, &["--input", "jsonl"], meant.to_string().as_bytes()).await;
+    assert_eq!(run.code, 3, "a file of past payments says it by the flag alone: {run:?}");
+    let run = reading(&app, &["--input", "jsonl", "--create-missing"], meant.to_string().as_bytes()).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(import(&app, &file, &["--create-missing"]).await.code, 0);
+    assert_eq!(app.db.count("seller_transfers WHERE created_by_us").await, 2);
+}
+
+async fn what_was_reversed_before_and_the_application_fee_have_columns(app: TestApp) {
+    let header = HEADER.replace("currency\n", "currency,amount_reversed,refund_application_fee\n");
+    let rows = "pi_1,10,eur,s1,tr_1,acct_1,6,eur,2,true\npi_1,10,eur,s2,tr_2,acct_1,3,eur,,\n\
+                pi_2,10,eur,s1,tr_3,acct_1,6,eur,7,\npi_3,10,eur,s1,tr_4,acct_1,6,eur,0,yes\n";
+    let run = import(&app, &File::new("csv", &(header + rows)), &[]).await;
+    assert_eq!(run.code, 3, "{run:?}");
+    let told = "line 4: amount_reversed must be from 0 to 6, the transfer's amount (got 7)\n\
+                line 5: refund_application_fee must be true or false (got \"yes\")\n";
+    assert_eq!(run.stderr, told);
+    let transfers = app.payment("pi_1").await["transfers"].clone();
+    let of = |at: usize| {
+        [&transfers[at]["amount_reversed"], &transfers[at]["refund_application_fee"], &transfers[at]["status"]]
+    };
+    assert_eq!(of(0), [&json!(2), &json!(true), &json!("partially_reversed")]);
+    assert_eq!(of(1), [&json!(0), &json!(false), &json!("completed")]);
+    assert_eq!(app.db.count("payments").await, 1);
+}
+
+async fn transfers_of_more_than_their_payment_are_refused_unless_they_are_meant(app: TestApp) {
+    let file = File::new("csv", &csv(&["pi_1,100,eur,s1,tr_1,acct_1,60,eur", "pi_1,100,eur,s2,tr_2,acct_1,41,eur"]));
+    let run = import(&app, &file, &[]).await;
+    assert!(run.code == 3 && run.stderr.starts_with("line 2: transfers must add up to at most"), "{run:?}");
+    assert!(run.stderr.contains("100 eur (got 101)"), "{run:?}");
+    assert_eq!(app.db.count("payments").await, 0);
+    assert_eq!(import(&app, &file, &["--allow-excess"]).await.code, 0);
+    assert_eq!(app.db.count("seller_transfers").await, 2);
 }
 
 async fn a_dry_run_says_what_would_be_and_changes_nothing(app: TestApp) {

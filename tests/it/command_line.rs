@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -27,6 +27,7 @@ async fn every_command_explains_itself() {
         &["reversals", "list"],
         &["reversals", "show"],
         &["reversals", "replay"],
+        &["reversals", "close"],
         &["parked"],
         &["parked", "list"],
         &["parked", "show"],

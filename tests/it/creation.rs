@@ -67,6 +67,7 @@ async fn registering_it_again_with_or_without_its_id_creates_nothing_more(app: T
     for index in [0, 1] {
         named["transfers"][index]["stripe_transfer_id"] =
             app.payment("pi_1").await["transfers"][index]["stripe_transfer_id"].clone();
+        named["transfers"][index]["create"] = false.into();
     }
     assert_eq!(app.register(named.clone()).await.status(), 200);
     named["transfers"][0]["stripe_transfer_id"] = "tr_another".into();
@@ -99,11 +100,13 @@ async fn a_503_counts_a_retry_and_then_it_is_created_under_the_same_key(mut app:
 
 async fn a_refusal_at_the_first_try_goes_through_failed_and_is_parked(app: TestApp) {
     let mut payment = to_create("pi_1");
-    payment["transfers"][0]["destination"] = "nobody".into();
+    payment["transfers"][0]["destination"] = "acct_nobody".into();
+    let (code, message) = (Some("resource_missing".to_owned()), "No such destination: 'acct_nobody'".to_owned());
+    app.sim.fault("acct_nobody", Fault::Refused { status: 400, code, message }, u32::MAX);
     assert_eq!(app.register(payment).await.status(), 201);
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     assert_eq!((&transfer["failure_code"], &transfer["retry_count"]), (&json!("resource_missing"), &json!(0)));
-    assert_eq!(steps(&app, "nobody").await, ["pending", "failed", "permanently_failed"]);
+    assert_eq!(steps(&app, "acct_nobody").await, ["pending", "failed", "permanently_failed"]);
     let parked = app.vhost.take("transfers.parked").await;
     let reason = parked["properties"]["headers"]["parked-reason"].as_str().unwrap();
     assert!(reason.starts_with("resource_missing"), "{reason}");

@@ -262,7 +262,7 @@ async fn in_a_batch_each_report_gets_its_own_answer(mut app: TestApp) {
     nobody_works(&mut app).await;
     assert_eq!(app.register(two_sellers("pi_other")).await.status(), 201);
     let transfers = (0..CALLS)
-        .map(|n| json!({"seller_id": format!("s{n}"), "destination": "acct_3", "amount": 100, "currency": "eur"}));
+        .map(|n| json!({"seller_id": format!("s{n}"), "create": true, "destination": "acct_3", "amount": 100, "currency": "eur"}));
     let payment = json!({"payment_ref": "pi_1", "amount": 100 * CALLS, "currency": "eur", "transfers": transfers.collect::<Vec<_>>()});
     assert_eq!(app.register(payment).await.status(), 201);
     let payment = app.payment("pi_1").await;

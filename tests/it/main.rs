@@ -10,6 +10,7 @@
 
 mod support;
 
+mod amendments;
 mod api;
 mod architecture;
 mod broker_outage;
@@ -19,6 +20,7 @@ mod cli_config;
 mod cli_doctor;
 mod cli_import;
 mod cli_queues;
+mod closing;
 mod command_line;
 mod crash;
 mod creation;

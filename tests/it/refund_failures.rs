@@ -277,7 +277,8 @@ async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_
 async fn refunded_before_it_is_created(mut app: TestApp) -> TestApp {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
     let mut payment = two_sellers("pi_1");
-    payment["transfers"] = json!([{"seller_id": "s1", "destination": "acct_1", "amount": 6_000, "currency": "eur"}]);
+    payment["transfers"] =
+        json!([{"seller_id": "s1", "create": true, "destination": "acct_1", "amount": 6_000, "currency": "eur"}]);
     assert_eq!(app.register(payment).await.status(), 201);
     app.refund_of(10_000, 1).await;
     app

@@ -44,7 +44,8 @@ async fn a_refund_reverses_every_transfer_at_stripe(app: TestApp) {
         assert_eq!(ours["stripe_reversal_id"], theirs.id.as_str());
         assert_eq!(theirs.metadata["clawback_claim"], "stripe:re_1");
         let (transfer_id, currency, claim) = (id.to_owned(), "eur".to_owned(), "stripe:re_1".to_owned());
-        let command = ReverseTransfer { transfer_id, amount, currency, claim, generation: 0 };
+        let command =
+            ReverseTransfer { transfer_id, amount, currency, claim, refund_application_fee: false, generation: 0 };
         assert_eq!(theirs.idempotency_key, Some(command.idempotency_key()));
     }
     let statuses = "SELECT from_status, to_status FROM history WHERE entity = 'transfer' ORDER BY entity_id, id";

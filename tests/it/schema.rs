@@ -35,7 +35,9 @@ async fn a_status_or_an_amount_that_makes_no_sense_is_refused(app: TestApp) {
     app.refund(10_000).await;
     refused(&app, "UPDATE seller_transfers SET status = 'done'", "constraint").await;
     refused(&app, "UPDATE seller_transfers SET amount_reversed = amount + 1", "constraint").await;
+    refused(&app, "UPDATE seller_transfers SET reversed_before = amount_reversed + 1", "constraint").await;
     refused(&app, "UPDATE reversals SET amount = 0", "constraint").await;
+    refused(&app, "UPDATE reversals SET amount_closed = -1", "constraint").await;
     refused(&app, "UPDATE payments SET amount = -1", "constraint").await;
 }
 

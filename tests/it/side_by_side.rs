@@ -77,9 +77,11 @@ async fn register_payments(app: &TestApp) {
                 destination: "acct_1".into(),
                 amount: AMOUNT,
                 currency: "eur".into(),
+                ..NewTransfer::default()
             }];
             let payment_ref = format!("pi_{n}");
-            let payment = NewPayment { payment_ref, amount: AMOUNT, currency: "eur".into(), transfers };
+            let payment =
+                NewPayment { payment_ref, amount: AMOUNT, currency: "eur".into(), transfers, allow_excess: false };
             app.ledger().register_payment(payment).await.map(drop)
         })
         .buffer_unordered(AT_ONCE)

@@ -34,6 +34,7 @@ fn simulated() -> (Sim, Client) {
 
 fn command(amount: i64) -> ReverseTransfer {
     ReverseTransfer {
+        refund_application_fee: false,
         transfer_id: "tr_1".to_owned(),
         amount,
         currency: "eur".to_owned(),

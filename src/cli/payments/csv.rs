@@ -8,14 +8,14 @@ use std::io::{BufRead, Result};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use serde::Deserialize;
 
-use super::import::WITHOUT_TRANSFER_ID;
+use super::import::{Accept, WITHOUT_TRANSFER_ID};
 use super::item::{BadLine, Item};
 use super::lines::Lines;
 use crate::ledger::{LedgerError, MAX_TRANSFERS, NewPayment, NewTransfer};
 
 /// Many times the longest valid row.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// The fields of [`Row`]. A file may have them in any order.
+/// The fields of [`Row`] that every file must have, in any order.
 pub(super) const COLUMNS: [&str; 8] = [
     "payment_ref",
     "payment_amount",
@@ -26,6 +26,8 @@ pub(super) const COLUMNS: [&str; 8] = [
     "amount",
     "currency",
 ];
+/// Those that it may have.
+const OPTIONAL: [&str; 2] = ["amount_reversed", "refund_application_fee"];
 
 #[derive(Deserialize)]
 struct Row {
@@ -37,6 +39,8 @@ struct Row {
     destination: String,
     amount: i64,
     currency: String,
+    amount_reversed: Option<i64>,
+    refund_application_fee: Option<bool>,
 }
 
 /// The rows of a file.
@@ -59,14 +63,19 @@ impl<R: BufRead> Rows<R> {
     /// What is wrong with it, or the input's error.
     pub(super) fn new(input: R) -> anyhow::Result<Self> {
         let mut lines = Lines::new(input, MAX_LINE_BYTES);
-        let allowed = format!("the header must have these columns, in any order: {}", COLUMNS.join(","));
+        let allowed = format!(
+            "the header must have these columns, in any order: {}; and it may have: {}",
+            COLUMNS.join(","),
+            OPTIONAL.join(",")
+        );
         let Some((line, text)) = lines.next()? else { anyhow::bail!("the file is empty; {allowed}") };
         let header = text.and_then(split).map_err(|problem| anyhow::anyhow!("line {line} {problem}"))?;
-        if let Some(unknown) = header.iter().find(|name| !COLUMNS.contains(name)) {
+        if let Some(unknown) = header.iter().find(|name| !COLUMNS.contains(name) && !OPTIONAL.contains(name)) {
             anyhow::bail!("the header has the unknown column {unknown:?}; {allowed}, separated by commas");
         }
-        for column in COLUMNS {
-            match header.iter().filter(|name| *name == column).count() {
+        for column in COLUMNS.iter().chain(&OPTIONAL) {
+            match header.iter().filter(|name| name == column).count() {
+                0 if OPTIONAL.contains(column) => {}
                 0 => anyhow::bail!("the header lacks the column {column}; {allowed}"),
                 1 => {}
                 _ => anyhow::bail!("the header has the column {column} twice; {allowed}"),
@@ -79,8 +88,8 @@ impl<R: BufRead> Rows<R> {
     pub(super) fn next(&mut self) -> Result<Option<std::result::Result<Record, BadLine>>> {
         let Some((line, text)) = self.lines.next()? else { return Ok(None) };
         let fields = text.and_then(split).and_then(|fields| match fields.len() {
-            found if found == COLUMNS.len() => Ok(fields),
-            found => Err(format!("must have {} fields, as the header has (got {found})", COLUMNS.len())),
+            found if found == self.header.len() => Ok(fields),
+            found => Err(format!("must have {} fields, as the header has (got {found})", self.header.len())),
         });
         let record = fields.map(|fields| {
             let payment_ref = fields.get(self.payment_ref).unwrap_or_default().to_owned();
@@ -106,7 +115,7 @@ fn split(line: &str) -> std::result::Result<StringRecord, String> {
 /// Reads payments, each from its rows.
 pub(super) struct Csv<R> {
     rows: Rows<R>,
-    create_missing: bool,
+    accept: Accept,
     /// The row that ended the payment before it.
     ahead: Option<Record>,
     /// The line before, if it was unreadable: it may belong to the payment on either side, so neither is registered.
@@ -114,8 +123,8 @@ pub(super) struct Csv<R> {
 }
 
 impl<R: BufRead> Csv<R> {
-    pub(super) fn new(rows: Rows<R>, create_missing: bool) -> Self {
-        Self { rows, create_missing, ahead: None, unreadable: None }
+    pub(super) fn new(rows: Rows<R>, accept: Accept) -> Self {
+        Self { rows, accept, ahead: None, unreadable: None }
     }
 
     fn take(&mut self) -> Result<Option<std::result::Result<Record, BadLine>>> {
@@ -180,10 +189,10 @@ impl<R: BufRead> Csv<R> {
     fn check(&self, record: &Record, first: Option<&NewPayment>) -> std::result::Result<NewPayment, BadLine> {
         let row = record.parse(&self.rows.header)?;
         let bad = |field: &str, problem: String| Err(BadLine::new(record.line, Some(field), problem));
-        if row.stripe_transfer_id.is_none() && !self.create_missing {
+        if row.stripe_transfer_id.is_none() && !self.accept.missing {
             return bad("stripe_transfer_id", WITHOUT_TRANSFER_ID.to_owned());
         }
-        let row = row.payment();
+        let row = row.payment(self.accept);
         row.check().map_err(|error| BadLine::refused(record.line, error, column))?;
         let Some(first) = first else { return Ok(row) };
         let differs = |there: &str, here: &str| {
@@ -208,26 +217,34 @@ impl Record {
             };
             let (column, value) = field.map_or((None, None), |at| (header.get(at), self.fields.get(at)));
             let value = value.unwrap_or_default();
-            let problem = format!("must be a whole number of minor units, like 1999 for 19.99 EUR (got {value:?})");
+            let must = match column {
+                Some("refund_application_fee") => "true or false",
+                _ => "a whole number of minor units, like 1999 for 19.99 EUR",
+            };
+            let problem = format!("must be {must} (got {value:?})");
             BadLine::new(self.line, column, problem)
         })
     }
 }
 
 impl Row {
-    fn payment(self) -> NewPayment {
+    fn payment(self, accept: Accept) -> NewPayment {
         let transfer = NewTransfer {
             seller_id: self.seller_id,
+            create: self.stripe_transfer_id.is_none(),
             stripe_transfer_id: self.stripe_transfer_id,
             destination: self.destination,
             amount: self.amount,
             currency: self.currency,
+            amount_reversed: self.amount_reversed.unwrap_or_default(),
+            refund_application_fee: self.refund_application_fee.unwrap_or_default(),
         };
         NewPayment {
             payment_ref: self.payment_ref,
             amount: self.payment_amount,
             currency: self.payment_currency,
             transfers: vec![transfer],
+            allow_excess: accept.excess,
         }
     }
 }

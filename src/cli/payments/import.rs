@@ -19,6 +19,15 @@ use crate::ledger::{Ledger, LedgerError};
 /// Payments that are handed to the ledger at once. As many more are read ahead.
 pub(super) const SET: usize = 500;
 
+/// What is refused unless a flag says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accept {
+    /// Transfers without Stripe's id.
+    pub(super) missing: bool,
+    /// Transfers of more than their payment.
+    pub(super) excess: bool,
+}
+
 pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE this transfer and pay the seller again for a \
      past payment; give Stripe's id (tr_…), or add --create-missing if Stripe has no such transfer yet";
 
@@ -30,8 +39,9 @@ pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE th
                   seller_id,stripe_transfer_id,destination,amount,currency\n  \
                   pi_1,10000,eur,s1,tr_1,acct_1,6000,eur\n  \
                   pi_1,10000,eur,s2,tr_2,acct_2,3000,eur\n\
-                  Amounts are whole minor units (1999 is 19.99 EUR). Each JSON line is a body of POST /v1/payments. \
-                  Both are UTF-8.\n\n\
+                  Two more columns may be there: amount_reversed, what was taken back of the transfer before, and \
+                  refund_application_fee, true or false. Amounts are whole minor units (1999 is 19.99 EUR). Each JSON \
+                  line is a body of POST /v1/payments. Both are UTF-8.\n\n\
                   A payment is registered as a whole or not at all: one bad row refuses all of its rows. Each bad \
                   line is reported on stderr with its number, column and value. Importing a file again is safe: \
                   registered payments are skipped. Ctrl-C finishes the payments in flight and says which line is \
@@ -39,7 +49,8 @@ pub(super) const WITHOUT_TRANSFER_ID: &str = "is empty: Clawback would CREATE th
                   registered; sort it by payment_ref. Memory does not grow with the file. CSV from stdin is first \
                   copied to a temporary file.\n\n\
                   A transfer without stripe_transfer_id is refused: Clawback would create it, and pay the sellers of \
-                  past payments again. --create-missing accepts such rows.\n\n\
+                  past payments again. --create-missing accepts such rows. Transfers that add up to more than their payment \
+                  are refused, too: often the payment's amount is in major units. --allow-excess accepts them.\n\n\
                   --dry-run asks the database what each payment would be (new, already there, conflicting) and \
                   changes nothing. It may miss that two payments of the file conflict with each other.\n\n\
                   --format json: {\"bad_lines\": [{\"line\", \"field\", \"problem\"}], \"summary\": {\"complete\", \
@@ -63,6 +74,9 @@ pub(in crate::cli) struct Import {
     /// Accept transfers without stripe_transfer_id: Clawback CREATES them, and pays the sellers
     #[arg(long)]
     create_missing: bool,
+    /// Accept transfers in the payment's currency that add up to more than it
+    #[arg(long)]
+    allow_excess: bool,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -76,8 +90,9 @@ impl Import {
         if pending > 0 {
             bail!("{pending} migrations are pending; run `clawback migrate up` first");
         }
+        let accept = Accept { missing: self.create_missing, excess: self.allow_excess };
         let mut source = tokio::select! {
-            source = Source::open(self.file, self.input, self.create_missing) => source?,
+            source = Source::open(self.file, self.input, accept) => source?,
             () = &mut stop => bail!("interrupted before anything was registered"),
         };
         let mut report = Report::start(self.format, self.dry_run, source.size);

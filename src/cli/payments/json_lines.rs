@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Result};
 
-use super::import::WITHOUT_TRANSFER_ID;
+use super::import::{Accept, WITHOUT_TRANSFER_ID};
 use super::item::{BadLine, Item};
 use super::lines::Lines;
 use crate::http::json::locate;
@@ -13,18 +13,18 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 pub(super) struct JsonLines<R> {
     lines: Lines<R>,
-    create_missing: bool,
+    accept: Accept,
 }
 
 impl<R: BufRead> JsonLines<R> {
-    pub(super) fn new(input: R, create_missing: bool) -> Self {
-        Self { lines: Lines::new(input, MAX_LINE_BYTES), create_missing }
+    pub(super) fn new(input: R, accept: Accept) -> Self {
+        Self { lines: Lines::new(input, MAX_LINE_BYTES), accept }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Item>> {
         let Some((line, text)) = self.lines.next()? else { return Ok(None) };
         let parsed = text.map_err(|problem| BadLine::new(line, None, problem)).and_then(|text| parse(line, text));
-        let checked = parsed.and_then(|payment| check(line, payment, self.create_missing));
+        let checked = parsed.and_then(|payment| check(line, payment, self.accept));
         let item = Item { first_line: line, last_line: line, bytes: self.lines.bytes, ..Item::default() };
         Ok(Some(match checked {
             Ok(payment) => Item { payment: Some(payment), ..item },
@@ -51,12 +51,14 @@ fn parse(line: u64, text: &str) -> std::result::Result<NewPayment, BadLine> {
     Ok(payment)
 }
 
-fn check(line: u64, payment: NewPayment, create_missing: bool) -> std::result::Result<NewPayment, BadLine> {
+fn check(line: u64, mut payment: NewPayment, accept: Accept) -> std::result::Result<NewPayment, BadLine> {
     let nameless = payment.transfers.iter().position(|transfer| transfer.stripe_transfer_id.is_none());
-    if let Some(index) = nameless.filter(|_| !create_missing) {
+    if let Some(index) = nameless.filter(|_| !accept.missing) {
         let field = format!("transfers[{index}].stripe_transfer_id");
         return Err(BadLine::new(line, Some(&field), WITHOUT_TRANSFER_ID));
     }
+    payment.transfers.iter_mut().for_each(|transfer| transfer.create |= transfer.stripe_transfer_id.is_none());
+    payment.allow_excess |= accept.excess;
     payment.check().map_err(|error| BadLine::refused(line, error, |path| path))?;
     Ok(payment)
 }

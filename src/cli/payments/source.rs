@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use tokio::sync::{mpsc, oneshot};
 
 use super::csv::{Csv, Rows};
-use super::import::SET;
+use super::import::{Accept, SET};
 use super::item::Item;
 use super::json_lines::JsonLines;
 
@@ -36,15 +36,15 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens `path` (`-` is stdin), and checks what must be right before anything is registered.
-    pub(super) async fn open(path: PathBuf, input: Option<Input>, create_missing: bool) -> Result<Self> {
+    pub(super) async fn open(path: PathBuf, input: Option<Input>, accept: Accept) -> Result<Self> {
         let (sender, opened) = oneshot::channel();
         // A thread and not a blocking task, which would keep the program from stopping while it waits for stdin.
-        std::thread::spawn(move || sender.send(open(&path, input, create_missing)));
+        std::thread::spawn(move || sender.send(open(&path, input, accept)));
         opened.await?
     }
 }
 
-fn open(path: &Path, input: Option<Input>, create_missing: bool) -> Result<Source> {
+fn open(path: &Path, input: Option<Input>, accept: Accept) -> Result<Source> {
     let is_stdin = path == Path::new("-");
     let by_extension = || Input::from_str(path.extension()?.to_str()?, true).ok();
     let Some(input) = input.or_else(by_extension) else {
@@ -61,12 +61,12 @@ fn open(path: &Path, input: Option<Input>, create_missing: bool) -> Result<Sourc
     match (input, file) {
         (Input::Csv, Some(file)) => {
             check_order(&file, size.unwrap_or_default().div_ceil(PART_BYTES).max(1))?;
-            let mut payments = Csv::new(rows(&file)?, create_missing);
+            let mut payments = Csv::new(rows(&file)?, accept);
             read_ahead(sender, move || payments.next());
         }
         (_, file) => {
             let input: Box<dyn Read + Send> = file.map_or_else(|| Box::new(stdin()) as _, |file| Box::new(file) as _);
-            let mut payments = JsonLines::new(BufReader::new(input), create_missing);
+            let mut payments = JsonLines::new(BufReader::new(input), accept);
             read_ahead(sender, move || payments.next());
         }
     }

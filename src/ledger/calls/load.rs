@@ -61,9 +61,9 @@ impl Ledger {
 }
 
 const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
-        t.stripe_transfer_id, t.destination, t.amount AS transfer_amount, t.currency AS transfer_currency,
-        r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref, cl.provider_created_at, l.subject,
-        l.reference AS lookup_ref
+        t.stripe_transfer_id, t.destination, t.refund_application_fee, t.amount AS transfer_amount,
+        t.currency AS transfer_currency, r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref,
+        cl.provider_created_at, l.subject, l.reference AS lookup_ref
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
@@ -92,6 +92,7 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
             stripe_transfer_id: row.try_get("", "stripe_transfer_id")?,
             amount: row.try_get("", "reversal_amount")?,
             currency: row.try_get("", "transfer_currency")?,
+            refund_application_fee: row.try_get("", "refund_application_fee")?,
         }),
         CallKind::Create => Target::Creation(CreationTarget {
             payment_ref: row.try_get("", "payment_ref")?,

@@ -4,6 +4,7 @@
 //! came of it. Reports are guarded by the call's version: of two workers with the same job one report counts, and the other
 //! is [`LedgerError::Stale`]. That Stripe has done it is a fact, and counts whatever the version.
 
+mod close;
 mod creation;
 mod fold;
 mod kind;
@@ -79,6 +80,8 @@ pub struct ReversalTarget {
     pub amount: i64,
     /// ISO 4217, lower case.
     pub currency: String,
+    /// Whether the application fee is refunded in proportion.
+    pub refund_application_fee: bool,
 }
 
 /// A transfer to create, as the worker needs it.

@@ -7,6 +7,7 @@ use super::{Call, lookup, reversal};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::{Change, rowset};
 use crate::ledger::history::Note;
+use crate::ledger::input::FieldProblem;
 use crate::ledger::schema::{lookup as lookups, reversal as reversals, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus, TransferEvent};
 use crate::ledger::{Ledger, LedgerError};
@@ -18,6 +19,8 @@ struct Replay {
     id: Uuid,
     kind: CallKind,
     note: Note,
+    /// Take no more than this.
+    amount: Option<i64>,
     /// As the worker read it that holds the call's job. `None`: nobody holds one, so a new job is made.
     held: Option<i64>,
     traceparent: Option<String>,
@@ -32,9 +35,19 @@ impl Ledger {
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it did not fail permanently or nothing is owed for it any
     /// more; [`LedgerError::Database`].
     pub async fn replay(&self, kind: CallKind, id: &str, note: &Note) -> Result<Uuid, LedgerError> {
-        let found = self.call_id(kind, id).await?;
-        let id = found.ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_owned() })?;
-        self.apply_replay(id, kind, note, None).await?;
+        let id = self.call_id(kind, id).await?;
+        self.apply_replay(id, kind, note, None, None).await?;
+        Ok(id)
+    }
+
+    /// [`Self::replay`] of a reversal that takes only `amount` of what is owed, minor units of its currency. The rest counts
+    /// as settled elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::replay`], and [`LedgerError::Invalid`] when the amount is none, or more than what is owed.
+    pub async fn replay_part(&self, id: &str, amount: i64, note: &Note) -> Result<Uuid, LedgerError> {
+        let id = self.call_id(CallKind::Reverse, id).await?;
+        self.apply_replay(id, CallKind::Reverse, note, Some(amount), None).await?;
         Ok(id)
     }
 
@@ -44,7 +57,7 @@ impl Ledger {
     /// As [`Self::replay`], and [`LedgerError::Stale`] when the call has changed since it was read: of two workers with the
     /// same message one replays it.
     pub async fn replay_held(&self, call: &Call, note: &Note) -> Result<Call, LedgerError> {
-        self.apply_replay(call.id, call.kind, note, Some(call.version)).await
+        self.apply_replay(call.id, call.kind, note, None, Some(call.version)).await
     }
 
     async fn apply_replay(
@@ -52,19 +65,20 @@ impl Ledger {
         id: Uuid,
         kind: CallKind,
         note: &Note,
+        amount: Option<i64>,
         held: Option<i64>,
     ) -> Result<Call, LedgerError> {
-        let replay = Replay { id, kind, note: note.clone(), held, traceparent: trace_context::current() };
+        let replay = Replay { id, kind, note: note.clone(), amount, held, traceparent: trace_context::current() };
         self.store.apply(&replay).await
     }
 
     /// Clawback's id of what has this id, Clawback's or Stripe's.
-    async fn call_id(&self, kind: CallKind, id: &str) -> Result<Option<Uuid>, LedgerError> {
+    pub(super) async fn call_id(&self, kind: CallKind, id: &str) -> Result<Uuid, LedgerError> {
         if let Ok(id) = id.parse() {
-            return Ok(Some(id));
+            return Ok(id);
         }
         let db = &self.store.db;
-        Ok(match kind {
+        let found = match kind {
             CallKind::Create => {
                 let found =
                     rowset::select::<_, transfer::Model>(db, "stripe_transfer_id IN {texts}", &[], &[id]).await?;
@@ -80,7 +94,8 @@ impl Ledger {
                 let found = rowset::select::<_, lookups::Model>(db, "reference IN {texts}", &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }
-        })
+        };
+        found.ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_owned() })
     }
 }
 
@@ -110,7 +125,11 @@ impl Change for Replay {
         match self.kind {
             CallKind::Reverse => {
                 let row = book.reversal(self.id)?;
-                reversal::reopen(book, &row, &self.note)?;
+                let (rest, note) = self.rest(&row)?;
+                reversal::reopen(book, &row, &note, |row| {
+                    row.amount -= rest;
+                    row.amount_closed += rest;
+                })?;
             }
             CallKind::Create => book.move_transfer(self.id, TransferEvent::CreationReplayed, &self.note, |_| {})?,
             CallKind::LookUp => book.move_lookup(call.clone(), &self.note),
@@ -120,6 +139,22 @@ impl Change for Replay {
         }
         book.put_call(call.clone());
         Ok(call)
+    }
+}
+
+impl Replay {
+    /// How much of the debt is not taken, and what the history says of that.
+    fn rest(&self, row: &reversals::Model) -> Result<(i64, Note), LedgerError> {
+        let amount = self.amount.unwrap_or(row.amount);
+        if !(1..=row.amount).contains(&amount) {
+            let problem = format!("must be from 1 to {}, what the reversal owes (got {amount})", row.amount);
+            return Err(LedgerError::Invalid(vec![FieldProblem::new("amount", problem)]));
+        }
+        let rest = row.amount - amount;
+        let reason = &self.note.reason;
+        let said =
+            format!("{amount} of {} {} are taken, {rest} were settled elsewhere: {reason}", row.amount, row.currency);
+        Ok((rest, if rest > 0 { self.note.because(said) } else { self.note.clone() }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What follows in the ledger when a reversal's call ends, or opens again.
 
+use uuid::Uuid;
+
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::history::Note;
@@ -29,7 +31,7 @@ pub(in crate::ledger) fn done(
         }
         ReversalStatus::CalledOff | ReversalStatus::Closed => return done_but_not_owed(book, &row, stripe_id, note),
         ReversalStatus::PermanentlyFailed => {
-            reopen(book, &row, &note.because("Stripe had done it when it failed permanently"))?
+            reopen(book, &row, &note.because("Stripe had done it when it failed permanently"), |_| {})?
         }
         ReversalStatus::Pending => {}
     }
@@ -78,9 +80,14 @@ pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &
     }
 }
 
-/// Makes a reversal pending again that had failed permanently.
-pub(super) fn reopen(book: &mut Book, row: &reversal::Model, note: &Note) -> Result<(), LedgerError> {
-    book.move_reversal(row.id, ReversalEvent::Replayed, note, |_| {})?;
+/// Makes a reversal pending again that had failed permanently, with `also` in the same row.
+pub(super) fn reopen(
+    book: &mut Book,
+    row: &reversal::Model,
+    note: &Note,
+    also: impl FnOnce(&mut reversal::Model),
+) -> Result<(), LedgerError> {
+    book.move_reversal(row.id, ReversalEvent::Replayed, note, also)?;
     let event = match book.transfer(row.transfer_id)?.status {
         // Another reversal of it is on its way already.
         TransferStatus::ReversalPending => return Ok(()),
@@ -88,4 +95,31 @@ pub(super) fn reopen(book: &mut Book, row: &reversal::Model, note: &Note) -> Res
         _ => TransferEvent::ReversalReplayed,
     };
     book.move_transfer(row.transfer_id, event, note, |_| {})
+}
+
+/// After a failure of the transfer is gone: opens what was recorded as failed only because of it, which Stripe was never
+/// asked for, unless another failure is still in the way; and gives the transfer the status that follows.
+pub(super) fn unblock(
+    book: &mut Book,
+    transfer_id: Uuid,
+    note: &Note,
+    traceparent: Option<&str>,
+) -> Result<(), LedgerError> {
+    let failed = |row: &reversal::Model| row.status == ReversalStatus::PermanentlyFailed && book.is_asked(row);
+    let mut held = Vec::new();
+    for row in book.reversals_of(transfer_id).into_iter().filter(failed) {
+        let call = book.call(row.id)?;
+        if call.requested_at.is_some() {
+            return Ok(());
+        }
+        held.push((row, call));
+    }
+    for (row, call) in held {
+        let call = call.replayed(book.now, book.graces.of(call.kind));
+        reopen(book, &row, &note.because("the failure of its transfer that held it is settled"), |_| {})?;
+        book.enqueue(&call, traceparent);
+        book.put_call(call);
+    }
+    let amount_reversed = book.transfer(transfer_id)?.amount_reversed;
+    book.settle_transfer(transfer_id, amount_reversed, note)
 }

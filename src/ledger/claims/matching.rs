@@ -92,6 +92,55 @@ pub(in crate::ledger) fn match_or_conflict(
     }
 }
 
+/// Tries again what did not fit `payment`, which was amended since.
+pub(in crate::ledger) fn match_again(
+    book: &mut Book,
+    payment: &payment::Model,
+    actor: &str,
+    traceparent: Option<&str>,
+) -> Result<(), LedgerError> {
+    let is_open = |row: &&claim::Model| matches!(row.status, ClaimStatus::Unmatched | ClaimStatus::Conflicting);
+    let open: Vec<claim::Model> = book.claims.all().filter(is_open).cloned().collect();
+    for claim in open {
+        let its = payment_of(book, &claim).ok().flatten();
+        if its.is_some_and(|its| its.id == payment.id) && plan(book, payment, &claim).is_ok() {
+            bring_together(book, &claim, By { actor, event: None, traceparent })?;
+        }
+    }
+    Ok(())
+}
+
+/// Has transfers that were added to `payment` owe their part of the claims that were shared out by ratio before: what each
+/// would have owed had the payment had these transfers alone. What the claims have asked of the others stays.
+pub(in crate::ledger) fn owe_earlier(
+    book: &mut Book,
+    payment: &payment::Model,
+    added: &[Uuid],
+    actor: &str,
+    traceparent: Option<&str>,
+) -> Result<(), LedgerError> {
+    let by_ratio = |row: &&claim::Model| row.shares.is_none() && row.status == ClaimStatus::Matched;
+    let its = |row: &&claim::Model| row.payment_id == Some(payment.id);
+    let mut earlier: Vec<claim::Model> = book.claims.all().filter(its).filter(by_ratio).cloned().collect();
+    earlier.sort_by_key(|row| (row.matched_at, row.id));
+    let mut refunded: i64 = 0;
+    for claim in &earlier {
+        refunded = refunded.saturating_add(claim.amount);
+        // Read anew: the claim before has changed their statuses.
+        let mut transfers = book.transfers_of(payment.id);
+        transfers.retain(|row| added.contains(&row.id));
+        let asks = allocate(
+            payment.amount,
+            refunded,
+            &shares(book, &transfers, &earlier.iter().collect::<Vec<_>>(), Uuid::nil()),
+        );
+        for (transfer, ask) in transfers.iter().zip(asks).filter(|(_, ask)| *ask > 0) {
+            owe(book, transfer, claim, ask, None, By { actor, event: None, traceparent })?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether registering a payment concerns the claim: it waits for it, or its provider has reversed one of the transfers.
 pub(in crate::ledger) fn waits_for(book: &Book, claim: &claim::Model, payment_ref: &str) -> bool {
     let waits = match claim.status {
@@ -225,6 +274,7 @@ fn owe(
         claim_id: claim.id,
         transfer_id: transfer.id,
         amount,
+        amount_closed: 0,
         currency: transfer.currency.clone(),
         status,
         stripe_reversal_id: None,
@@ -254,10 +304,11 @@ fn shares(book: &Book, transfers: &[transfer::Model], others: &[&claim::Model], 
     let mut totals: HashMap<Uuid, (i64, i64)> = HashMap::new();
     for row in book.reversals.all().filter(|row| row.claim_id != id && book.is_asked(row)) {
         let (ratio, name) = totals.entry(row.transfer_id).or_default();
-        *if by_name.contains(&row.claim_id) { name } else { ratio } += row.amount;
+        *if by_name.contains(&row.claim_id) { name } else { ratio } += row.amount + row.amount_closed;
     }
     let share = |transfer: &transfer::Model| {
         let (by_ratio, by_name) = totals.get(&transfer.id).copied().unwrap_or_default();
+        let by_name = by_name + transfer.reversed_before;
         Share { amount: transfer.amount, by_ratio, by_name, currency: transfer.currency.clone() }
     };
     transfers.iter().map(share).collect()

@@ -19,6 +19,6 @@ mod withdrawn;
 
 pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
 pub(super) use intake::Received;
-pub(super) use matching::{match_or_conflict, waits_for};
+pub(super) use matching::{match_again, match_or_conflict, owe_earlier, waits_for};
 pub use policy::ClaimPolicy;
 pub use report::Reported;

@@ -17,7 +17,8 @@ pub(crate) struct Share {
     pub(crate) amount: i64,
     /// By refunds that were shared out by ratio.
     pub(crate) by_ratio: i64,
-    /// By refunds that named their shares. Together with `by_ratio` at most `amount`.
+    /// By refunds that named their shares, and what was taken back before the registration: no longer there to be asked.
+    /// Together with `by_ratio` at most `amount`.
     pub(crate) by_name: i64,
     pub(crate) currency: String,
 }

@@ -2,6 +2,8 @@
 //!
 //! The rows travel as one JSON array. PostgreSQL reads it with `jsonb_to_recordset`, SQLite with `json_each`.
 
+use std::collections::HashSet;
+
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityName, EntityTrait, FromQueryResult,
@@ -12,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
 
-/// What a transaction writes, in one statement on PostgreSQL: one round trip, however many tables.
+/// What a transaction writes, where possible in one statement on PostgreSQL: one round trip, however many tables.
 #[derive(Debug)]
 pub(in crate::ledger) struct Writes {
     backend: DbBackend,
@@ -21,6 +23,7 @@ pub(in crate::ledger) struct Writes {
 
 #[derive(Debug)]
 struct Part {
+    table: String,
     /// With `$1` in the place of the rows.
     sql: String,
     rows: Value,
@@ -47,8 +50,19 @@ impl Writes {
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let source = recordset(self.backend, &columns);
         let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {source} AS v", table.table_name());
-        self.parts.push(Part { sql, rows: to_json(&rows)?, guarded: None });
+        let table = table.table_name().to_owned();
+        self.parts.push(Part { table, sql, rows: to_json(&rows)?, guarded: None });
         Ok(())
+    }
+
+    /// Deletes the rows of these ids.
+    pub(in crate::ledger) fn delete<E: EntityName + Default>(&mut self, ids: &[Uuid]) {
+        if ids.is_empty() {
+            return;
+        }
+        let table = E::default().table_name().to_owned();
+        let sql = format!("DELETE FROM {table} WHERE id {}", in_ids(self.backend));
+        self.parts.push(Part { table, sql, rows: id_set(ids), guarded: None });
     }
 
     /// Overwrites the rows of these ids, each only while its column `guard` still has the value that the old row has.
@@ -79,19 +93,21 @@ impl Writes {
             new["expected"] = old[guard].clone();
             objects.push(new);
         }
-        self.parts.push(Part { sql, rows: to_json(&objects)?, guarded: Some(rows.len() as u64) });
+        let (table, guarded) = (table.to_owned(), Some(rows.len() as u64));
+        self.parts.push(Part { table, sql, rows: to_json(&objects)?, guarded });
         Ok(())
     }
 
     /// Writes it all. False when a guarded row has changed meanwhile: the transaction must then be rolled back.
     pub(in crate::ledger) async fn run(self, txn: &DatabaseTransaction) -> Result<bool, DbErr> {
+        // The order of the parts of one statement is not defined: a new row may need the place of a changed one.
+        let tables: HashSet<&str> = self.parts.iter().map(|part| part.table.as_str()).collect();
         match self.backend {
-            DbBackend::Postgres => self.run_together(txn).await,
+            DbBackend::Postgres if tables.len() == self.parts.len() => self.run_together(txn).await,
             _ => self.run_one_by_one(txn).await,
         }
     }
 
-    /// The parts do not see each other's changes, which they need not: each row is written once.
     async fn run_together(self, txn: &DatabaseTransaction) -> Result<bool, DbErr> {
         if self.parts.is_empty() {
             return Ok(true);

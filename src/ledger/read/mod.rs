@@ -2,6 +2,7 @@
 
 mod backlog;
 mod claims;
+mod failed;
 mod lists;
 mod one;
 mod reconcile;
@@ -12,9 +13,8 @@ mod views;
 
 pub use backlog::{Backlog, DatabaseFacts};
 pub use claims::{ClaimAttention, ClaimCount};
+pub use failed::{FailedCall, FailedFilter};
 pub use one::TransferToProbe;
 pub use totals::{Amounts, Totals};
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
-pub use views::{
-    NewPayment, NewRefund, NewShare, NewTransfer, PaymentView, RefundView, ReversalView, TransferView, claim_name,
-};
+pub use views::{NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};

@@ -8,46 +8,6 @@ use uuid::Uuid;
 use crate::ledger::Source;
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 
-/// A payment to register, with its transfers to sellers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewPayment {
-    /// The provider's id of the payment (`pi_…` or `ch_…`).
-    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("pi_1"))]
-    pub payment_ref: String,
-    /// What the buyer paid, in minor units.
-    #[schema(minimum = 1, examples(10_000))]
-    pub amount: i64,
-    /// ISO 4217, any case.
-    #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
-    pub currency: String,
-    /// The sellers' transfers.
-    #[schema(min_items = 1, max_items = 1_000)]
-    pub transfers: Vec<NewTransfer>,
-}
-
-/// A transfer to one seller, to register.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewTransfer {
-    /// The marketplace's id of the seller.
-    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("s1"))]
-    pub seller_id: String,
-    /// Stripe's id of the transfer (`tr_…`). Without it, Clawback creates the transfer.
-    #[serde(default)]
-    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("tr_1"))]
-    pub stripe_transfer_id: Option<String>,
-    /// The seller's connected account (`acct_…`).
-    #[schema(min_length = 1, max_length = 255, pattern = "^\\S+$", examples("acct_1"))]
-    pub destination: String,
-    /// Minor units of the transfer's own currency.
-    #[schema(minimum = 1, examples(9_000))]
-    pub amount: i64,
-    /// ISO 4217, any case.
-    #[schema(pattern = "^[A-Za-z]{3}$", examples("eur"))]
-    pub currency: String,
-}
-
 /// A succeeded refund, reported directly instead of by webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,9 +91,14 @@ pub struct TransferView {
     pub currency: String,
     /// Its status.
     pub status: TransferStatus,
-    /// Minor units taken back.
+    /// Minor units taken back in all.
     #[schema(examples(0))]
     pub amount_reversed: i64,
+    /// Of it, what was taken back before the transfer was registered.
+    #[schema(examples(0))]
+    pub reversed_before: i64,
+    /// Each reversal also refunds the application fee, in proportion.
+    pub refund_application_fee: bool,
     /// Retries of its creation so far; 0 for a transfer registered with its Stripe id.
     pub retry_count: i32,
     /// When its creation is retried, if a retry is due.
@@ -160,9 +125,12 @@ pub struct ReversalView {
     pub refund_ref: String,
     /// Clawback's id of the transfer.
     pub transfer_id: Uuid,
-    /// Minor units of the transfer's currency.
+    /// What is taken back, in minor units of the transfer's currency.
     #[schema(examples(9_000))]
     pub amount: i64,
+    /// What of the debt an operator recorded as settled elsewhere, beside `amount`.
+    #[schema(examples(0))]
+    pub amount_closed: i64,
     /// ISO 4217, lower case.
     #[schema(examples("eur"))]
     pub currency: String,

@@ -8,6 +8,7 @@ fn asked() -> ReverseTransfer {
         transfer_id: "tr_1".to_owned(),
         amount: 700,
         currency: "eur".to_owned(),
+        refund_application_fee: false,
         claim: "stripe:re_1".to_owned(),
         generation: 0,
     }

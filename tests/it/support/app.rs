@@ -221,10 +221,17 @@ impl TestApp {
                 destination: "acct_1".into(),
                 amount: 100,
                 currency: "eur".into(),
+                ..NewTransfer::default()
             }
         });
         let (transfers, amount) = (transfers.collect(), sellers * 100);
-        let payment = NewPayment { payment_ref: payment_ref.into(), amount, currency: "eur".into(), transfers };
+        let payment = NewPayment {
+            payment_ref: payment_ref.into(),
+            amount,
+            currency: "eur".into(),
+            transfers,
+            allow_excess: false,
+        };
         self.ledger.register_payment(payment).await.unwrap();
         amount
     }

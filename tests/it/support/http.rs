@@ -127,8 +127,8 @@ pub(crate) fn to_create(payment_ref: &str) -> Value {
         "amount": 10_000,
         "currency": "eur",
         "transfers": [
-            {"seller_id": "s3", "destination": "acct_3", "amount": 6_000, "currency": "eur"},
-            {"seller_id": "s4", "destination": "acct_4", "amount": 3_000, "currency": "eur"},
+            {"seller_id": "s3", "create": true, "destination": "acct_3", "amount": 6_000, "currency": "eur"},
+            {"seller_id": "s4", "create": true, "destination": "acct_4", "amount": 3_000, "currency": "eur"},
         ],
     })
 }

@@ -17,9 +17,11 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
         destination: "acct_1".into(),
         amount,
         amount_reversed: 0,
+        reversed_before: 0,
         currency: "eur".into(),
         status: TransferStatus::Completed,
         created_by_us: false,
+        refund_application_fee: false,
         created_at: at,
         updated_at: at,
     }

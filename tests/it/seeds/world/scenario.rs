@@ -13,13 +13,16 @@ pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>)
     for p in 0..rng.random_range(1..4) {
         let mut transfers = Vec::new();
         for t in 0..rng.random_range(1..4) {
+            let stripe_transfer_id = rng.random_bool(0.6).then(|| format!("tr_{p}_{t}"));
             transfers.push(NewTransfer {
                 seller_id: format!("s{t}"),
                 // The others are for Clawback to create.
-                stripe_transfer_id: rng.random_bool(0.6).then(|| format!("tr_{p}_{t}")),
+                create: stripe_transfer_id.is_none(),
+                stripe_transfer_id,
                 destination: format!("acct_{p}_{t}"),
                 amount: rng.random_range(10..5_000),
                 currency: "eur".into(),
+                ..NewTransfer::default()
             });
         }
         let amount = transfers.iter().map(|transfer| transfer.amount).sum::<i64>() + rng.random_range(0..500);
@@ -42,7 +45,8 @@ pub(super) fn scenario(rng: &mut StdRng) -> (Vec<NewPayment>, Vec<WebhookEvent>)
                 break;
             }
         }
-        payments.push(NewPayment { payment_ref: format!("pi_{p}"), amount, currency: "eur".into(), transfers });
+        let payment_ref = format!("pi_{p}");
+        payments.push(NewPayment { payment_ref, amount, currency: "eur".into(), transfers, allow_excess: false });
     }
     (payments, events)
 }

@@ -1,0 +1,71 @@
+//! Which of a payment's transfers a body names: by Stripe's id, or else an equal one that Clawback creates. Pure.
+
+use crate::ledger::LedgerError;
+use crate::ledger::book::Book;
+use crate::ledger::input::{NewPayment, NewTransfer};
+use crate::ledger::schema::{payment, transfer};
+
+/// For each of `new` the row that it names, whatever their order. A row is named once.
+pub(super) fn pair(rows: &[transfer::Model], new: &[NewTransfer]) -> Vec<Option<usize>> {
+    let by_id = |new: &NewTransfer| {
+        let id = new.stripe_transfer_id.as_ref()?;
+        rows.iter().position(|row| row.stripe_transfer_id.as_ref() == Some(id))
+    };
+    let mut pairs: Vec<Option<usize>> = new.iter().map(by_id).collect();
+    // What Clawback creates was registered without an id, and has one later.
+    for (at, new) in new.iter().enumerate().filter(|(_, new)| new.create) {
+        let is_it = |row: &transfer::Model| row.created_by_us && difference(row, new).is_none();
+        let free = (0..rows.len()).find(|index| is_it(&rows[*index]) && !pairs.contains(&Some(*index)));
+        pairs[at] = free;
+    }
+    pairs
+}
+
+/// The first value that is registered otherwise, as it is registered.
+pub(super) fn difference(row: &transfer::Model, new: &NewTransfer) -> Option<String> {
+    let differs = |what: &str, registered: &dyn std::fmt::Display| Some(format!("{what} {registered}"));
+    if row.seller_id != new.seller_id {
+        differs("seller_id", &row.seller_id)
+    } else if row.destination != new.destination {
+        differs("destination", &row.destination)
+    } else if (row.amount, &row.currency) != (new.amount, &new.currency) {
+        differs("amount", &format!("{} {}", row.amount, row.currency))
+    } else if row.reversed_before != new.amount_reversed {
+        differs("amount_reversed", &row.reversed_before)
+    } else if row.refund_application_fee != new.refund_application_fee {
+        differs("refund_application_fee", &row.refund_application_fee)
+    } else {
+        None
+    }
+}
+
+/// The error if `new` contradicts `row`.
+pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Result<(), LedgerError> {
+    let Some(registered) = difference(row, new) else { return Ok(()) };
+    Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}", name(row))))
+}
+
+/// Errors unless `new` says what is registered.
+pub(super) fn as_registered(book: &Book, existing: &payment::Model, new: &NewPayment) -> Result<(), LedgerError> {
+    let conflict = |problem: String| Err(LedgerError::Conflict(format!("payment {} {problem}", existing.payment_ref)));
+    if (existing.amount, &existing.currency) != (new.amount, &new.currency) {
+        return conflict(format!("is registered with the amount {} {}", existing.amount, existing.currency));
+    }
+    let rows = book.transfers_of(existing.id);
+    if rows.len() != new.transfers.len() {
+        return conflict(format!("is registered with a number of transfers of {}", rows.len()));
+    }
+    for (pair, new) in pair(&rows, &new.transfers).into_iter().zip(&new.transfers) {
+        let Some(row) = pair.map(|at| &rows[at]) else {
+            let id = new.stripe_transfer_id.as_deref().unwrap_or("to create");
+            return conflict(format!("is registered without the transfer {id} to seller {}", new.seller_id));
+        };
+        refuse_difference(row, new)?;
+    }
+    Ok(())
+}
+
+/// What a transfer is called in messages.
+pub(super) fn name(row: &transfer::Model) -> String {
+    row.stripe_transfer_id.clone().unwrap_or_else(|| row.id.to_string())
+}
