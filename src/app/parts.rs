@@ -19,7 +19,7 @@ use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
 use crate::relay::Route;
 use crate::stripe;
-use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
+use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
 
 /// Connections to the database of one process. Batches need few.
 const MAX_CONNECTIONS: u32 = 20;
@@ -200,6 +200,7 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         stripe: stripe.clone(),
         limiter: Arc::new(Limiter::new(config.stripe.max_rps)),
         breaker: Arc::clone(&breaker),
+        transfers: OneByOne::default(),
         policy: retry_policy(config),
         timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
         parse: webhooks::stripe::content_of,

@@ -38,8 +38,12 @@ pub(super) fn consistency(reader: &mut Reader) {
             reader.refuse(name, "must name one host (got several); use one address that follows the primary".into());
         }
     }
-    if reader.text("STRIPE_API_KEY").is_some_and(|key| key.starts_with("pk_")) {
-        reader.refuse("STRIPE_API_KEY", "must be a secret or restricted key (got a publishable key, pk_…)".into());
+    // Stripe refuses an organization's key, call by call, unless each names an account.
+    for (prefix, kind) in [("pk_", "a publishable key, pk_…"), ("sk_org_", "an organization key, sk_org_…")] {
+        if reader.text("STRIPE_API_KEY").is_some_and(|key| key.starts_with(prefix)) {
+            let problem = format!("must be a secret or restricted key of the platform's account (got {kind})");
+            reader.refuse("STRIPE_API_KEY", problem);
+        }
     }
     let [all, read] = TOKENS.map(|name| reader.get::<SecretList>(name));
     if let (Some(all), Some(read)) = (all, read)

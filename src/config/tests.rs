@@ -271,8 +271,15 @@ fn the_reading_token_must_differ_from_the_one_that_may_write() {
 }
 
 #[test]
-fn a_publishable_key_is_refused() {
-    assert_eq!(refused(from_env(&[("STRIPE_API_KEY", "pk_live_1")])), ["STRIPE_API_KEY"]);
+fn keys_that_stripe_takes_for_no_account_are_refused_and_not_shown() {
+    for (key, kind) in
+        [("pk_live_hush", "(got a publishable key, pk_…)"), ("sk_org_hush", "(got an organization key, sk_org_…)")]
+    {
+        let error = from_env(&[("STRIPE_API_KEY", key)]).unwrap_err();
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert!(problem.setting == "STRIPE_API_KEY" && problem.problem.contains(kind), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
 }
 
 const PRODUCTION: [(&str, &str); 6] = [

@@ -531,7 +531,7 @@ impl claim::Model {
 
     /// Whether it asks nothing of any transfer after all.
     pub(super) fn takes_nothing(&self) -> bool {
-        matches!(self.status, ClaimStatus::Failed | ClaimStatus::NothingToReverse)
+        self.status.takes_nothing()
     }
 }
 
@@ -554,8 +554,10 @@ impl call::Model {
             generation: 0,
             generation_started_at: now,
             requested_at: None,
+            key_burnt_at: None,
             outcome_unknown_since: None,
             absent_since: None,
+            refused_since: None,
             accepted_id: None,
             failure_code: None,
             failure_message: None,

@@ -30,8 +30,8 @@ use db::{Batcher, Graces, Store};
 use payments::Registration;
 
 pub use calls::{
-    Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, ReversalTarget, Target, Task,
-    TryOutcome,
+    Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, Retries, ReversalTarget, Target,
+    Task, TryOutcome,
 };
 pub use claims::{ClaimPolicy, Reported};
 pub(crate) use db::rowset::{id_set, in_ids};

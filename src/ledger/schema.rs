@@ -47,9 +47,12 @@ pub(super) mod transfer {
         pub stripe_transfer_id: Option<String>,
         pub destination: String,
         pub amount: i64,
+        /// What claims have taken: back from the seller, or from what was to be created.
         pub amount_reversed: i64,
         /// Of it, what was taken back before the transfer was registered.
         pub reversed_before: i64,
+        /// The part of `amount_reversed` that was never transferred: claims came before Stripe was asked to create it.
+        pub withheld: i64,
         pub currency: String,
         pub status: TransferStatus,
         /// Registered without a Stripe id: Clawback creates it, or has created it.
@@ -186,12 +189,16 @@ pub(super) mod call {
         pub generation: i32,
         /// Committed before the generation's key is first used: the key is never older.
         pub generation_started_at: DateTime<Utc>,
-        /// Committed before Stripe is first asked. Null: Stripe can't know of it.
+        /// Committed before Stripe is first asked under the generation's key. Null: Stripe has not done it, and was not asked.
         pub requested_at: Option<DateTime<Utc>>,
+        /// When Stripe answered the generation's key with a failure that it had saved: the key never executes again.
+        pub key_burnt_at: Option<DateTime<Utc>>,
         /// Since when Stripe may have done what its answer did not say.
         pub outcome_unknown_since: Option<DateTime<Utc>>,
         /// Since when Stripe's list has been seen without it.
         pub absent_since: Option<DateTime<Utc>>,
+        /// Since when Stripe refuses it for lack of balance, counted from the last replay.
+        pub refused_since: Option<DateTime<Utc>>,
         /// What Stripe accepted and has not finished.
         pub accepted_id: Option<String>,
         /// The last failure: Stripe's code, or ours.

@@ -26,7 +26,7 @@ pub enum TransferStatus {
     ReversalPending,
     /// A part has come back. A further refund leads out.
     PartiallyReversed,
-    /// Everything has come back. The end.
+    /// Everything has come back: the end. Or everything was withheld before it was paid, which a failing refund undoes.
     Reversed,
 }
 
@@ -39,6 +39,10 @@ pub enum TransferEvent {
     CreationFailed,
     /// Creating it failed for good.
     CreationFailedForGood,
+    /// Refunds ask for all of it before Stripe was asked to create it.
+    Withheld,
+    /// A refund for which it was withheld has failed, and Stripe is asked to create it after all.
+    GivenBack,
     /// A refund asks for a part of it, or for all of it.
     RefundArrived,
     /// The last reversal that was pending or stood in the way has ended, and all the money is back.
@@ -68,6 +72,8 @@ impl TransferStatus {
             (S::Pending | S::Failed, E::Created) => Ok(S::Completed),
             (S::Pending, E::CreationFailed) => Ok(S::Failed),
             (S::Failed, E::CreationFailedForGood) => Ok(S::PermanentlyFailed),
+            (S::Pending | S::Failed, E::Withheld) => Ok(S::Reversed),
+            (S::Reversed, E::GivenBack) => Ok(S::Pending),
             (S::Completed | S::PartiallyReversed, E::RefundArrived) => Ok(S::ReversalPending),
             (S::ReversalPending | S::PermanentlyFailed, E::AllReversed) => Ok(S::Reversed),
             (S::ReversalPending | S::PermanentlyFailed, E::PartReversed) => Ok(S::PartiallyReversed),
@@ -96,7 +102,8 @@ pub enum ReversalStatus {
     PermanentlyFailed,
     /// Not owed: its claim takes nothing after all, or its transfer was never created. Creating that transfer leads out.
     CalledOff,
-    /// An operator recorded that the debt was settled elsewhere. The end.
+    /// Settled without a reversal: withheld from its transfer before that was created, which a failing refund undoes; or
+    /// elsewhere, as an operator recorded, which is the end.
     Closed,
 }
 
@@ -115,6 +122,8 @@ pub enum ReversalEvent {
     Replayed,
     /// An operator recorded that the debt was settled elsewhere.
     Closed,
+    /// Its transfer is created for that much less.
+    Withheld,
 }
 
 impl ReversalStatus {
@@ -127,10 +136,10 @@ impl ReversalStatus {
         match (self, event) {
             (Self::Pending, E::Succeeded) => Ok(Self::Reversed),
             (Self::Pending, E::FailedForGood) => Ok(Self::PermanentlyFailed),
-            (Self::Pending | Self::PermanentlyFailed, E::CalledOff) => Ok(Self::CalledOff),
+            (Self::Pending | Self::PermanentlyFailed | Self::Closed, E::CalledOff) => Ok(Self::CalledOff),
             (Self::CalledOff, E::TransferCreated) => Ok(Self::Pending),
             (Self::PermanentlyFailed, E::Replayed) => Ok(Self::Pending),
-            (Self::PermanentlyFailed, E::Closed) => Ok(Self::Closed),
+            (Self::PermanentlyFailed, E::Closed) | (Self::Pending, E::Withheld) => Ok(Self::Closed),
             (from, event) => Err(illegal(from, event)),
         }
     }
@@ -156,6 +165,14 @@ pub enum ClaimStatus {
     NothingToReverse,
     /// Its provider took it back after it had been matched.
     Failed,
+}
+
+impl ClaimStatus {
+    /// Whether such a claim asks nothing of any transfer after all.
+    #[must_use]
+    pub fn takes_nothing(self) -> bool {
+        matches!(self, Self::Failed | Self::NothingToReverse)
+    }
 }
 
 /// What Stripe must do.

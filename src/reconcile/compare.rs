@@ -68,14 +68,16 @@ impl<'a> Comparing<'a> {
     fn transfer(&self) -> Vec<Difference> {
         let (ours, theirs) = (self.ours, &self.theirs.transfer);
         let mut found = Vec::new();
-        if ours.amount != theirs.amount || !same_currency(&ours.currency, &theirs.currency) {
+        // What was withheld before the transfer was created never got to Stripe.
+        let paid = ours.amount - ours.withheld;
+        if paid != theirs.amount || !same_currency(&ours.currency, &theirs.currency) {
             let (currency, amount) = (&theirs.currency, theirs.amount);
-            let detail = format!("registered with {} {}, at Stripe {amount} {currency}", ours.amount, ours.currency);
+            let detail = format!("registered with {paid} {}, at Stripe {amount} {currency}", ours.currency);
             let wrong = Difference::of(ours, Kind::WrongAmount, detail);
-            found.push(wrong.with_amounts(Some(ours.amount), Some(amount)));
+            found.push(wrong.with_amounts(Some(paid), Some(amount)));
         }
         let reversed = ours.reversals.iter().filter(|row| row.status == ReversalStatus::Reversed);
-        let back = (ours.reversed_before + reversed.map(|row| row.amount).sum::<i64>()).min(ours.amount);
+        let back = (ours.reversed_before + reversed.map(|row| row.amount).sum::<i64>()).min(paid) + ours.withheld;
         if back != ours.amount_reversed {
             let (says, currency) = (ours.amount_reversed, &ours.currency);
             let detail = format!("the ledger has {says} {currency} as reversed in all, but its reversals make {back}");

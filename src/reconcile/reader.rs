@@ -88,7 +88,8 @@ fn passes_by_itself(meaning: &Meaning) -> bool {
         | Meaning::AlreadyReversed
         | Meaning::MoreThanLeft
         | Meaning::BalanceInsufficient
-        | Meaning::KeyMisused => false,
+        | Meaning::KeyMisused
+        | Meaning::NotSent => false,
     }
 }
 

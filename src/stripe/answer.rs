@@ -12,11 +12,12 @@ use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::fence::TooLate;
 use super::outcome::{self, Asked, Headers, TransportFailure};
 use super::report::Report;
 
-/// The most of an answer that is read, in bytes: 100 reversals with full metadata are far below it.
-const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// The most of an answer that is read, in bytes: 100 objects with full metadata are below it.
+const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// An answer, read as far as it may be.
 pub(super) struct Answer {
@@ -84,6 +85,9 @@ fn look_at(headers: &HeaderMap) -> Headers {
 /// The report of a call that got no answer, or of `status` and nothing after it.
 pub(super) fn unanswered(error: reqwest::Error, status: Option<StatusCode>) -> Report {
     let error = error.without_url();
+    if causes(&error).any(|cause| cause.is::<TooLate>()) {
+        return outcome::not_sent(&TooLate.to_string());
+    }
     // Once connected, a TLS error is a broken connection like any other.
     let failure = if error.is_connect() && is_tls(&error) { TransportFailure::Tls } else { TransportFailure::Network };
     counted(outcome::classify_transport(failure, status.map(|status| status.as_u16()), &chain(&error)))

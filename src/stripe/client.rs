@@ -5,17 +5,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{RequestBuilder, redirect, retry};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Body, RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::answer::{Answer, unanswered};
+use super::fence::Fenced;
 use super::outcome::Asked;
 use super::report::Report;
 use super::types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};
@@ -29,6 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// More idle connections than one worker has calls under way are of no use.
 const POOL_MAX_IDLE: usize = 32;
+const FORM: &str = "application/x-www-form-urlencoded";
 /// The page size of lists: the most that Stripe gives.
 const PAGE_LIMIT: &str = "100";
 
@@ -38,6 +40,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Arc<Url>,
     timeout: Duration,
+    write_by: Option<Instant>,
 }
 
 /// Why a [`Client`] can't be made. Never shows the key.
@@ -82,7 +85,7 @@ impl Client {
             .user_agent(concat!("clawback/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ClientError::Setup)?;
-        Ok(Client { http, base: Arc::new(base), timeout: TOTAL_TIMEOUT })
+        Ok(Client { http, base: Arc::new(base), timeout: TOTAL_TIMEOUT, write_by: None })
     }
 
     /// The same client with another limit to how long a whole call may take.
@@ -91,17 +94,19 @@ impl Client {
         Client { timeout, ..self }
     }
 
+    /// The same client for a call that must not be written any more after `instant`.
+    #[must_use]
+    pub fn write_by(&self, instant: Instant) -> Client {
+        Client { write_by: Some(instant), ..self.clone() }
+    }
+
     /// Asks Stripe to reverse a transfer, once, under the command's idempotency key.
     ///
     /// Whatever happens comes back as a [`Report`]. Dropping the future, or dying in it, leaves open whether Stripe did
     /// it: the same command with the same epoch is then safe to send again within 23 hours.
     pub async fn reverse_transfer(&self, command: &ReverseTransfer) -> Report {
-        let request = self
-            .http
-            .post(self.url(&[&command.transfer_id, "reversals"]))
-            .header("idempotency-key", command.idempotency_key())
-            .form(&command.form());
-        match self.send(request).await {
+        let url = self.url(&[&command.transfer_id, "reversals"]);
+        match self.post(url, command.idempotency_key(), &command.form()).await {
             Ok(answer) => answer.classify(Asked::Reversal(command)),
             Err(report) => report,
         }
@@ -109,9 +114,7 @@ impl Client {
 
     /// Asks Stripe to create a transfer, once, under the command's idempotency key. As [`Self::reverse_transfer`].
     pub async fn create_transfer(&self, command: &CreateTransfer) -> Report {
-        let request =
-            self.http.post(self.url(&[])).header("idempotency-key", command.idempotency_key()).form(&command.form());
-        match self.send(request).await {
+        match self.post(self.url(&[]), command.idempotency_key(), &command.form()).await {
             Ok(answer) => answer.classify(Asked::Creation(command)),
             Err(report) => report,
         }
@@ -150,17 +153,18 @@ impl Client {
     }
 
     /// Reads all transfers among which `command`'s must be if it was carried out, over all pages: those that were created
-    /// from `since` on.
+    /// from `since` on, if that is given.
     ///
     /// # Errors
     /// The [`Report`] of the first page that failed: an incomplete list would look like an absent transfer.
     pub async fn list_transfers(
         &self,
         command: &CreateTransfer,
-        since: DateTime<Utc>,
+        since: Option<DateTime<Utc>>,
     ) -> Result<Listed<Transfer>, Report> {
-        let (name, value) = command.filter();
-        let filter = [(name, value), ("created[gte]", &since.timestamp().to_string())];
+        let since = since.map(|since| since.timestamp().to_string());
+        let filter: Vec<_> =
+            [command.filter()].into_iter().chain(since.as_deref().map(|at| ("created[gte]", at))).collect();
         self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id).await
     }
 
@@ -238,6 +242,12 @@ impl Client {
             path.pop_if_empty().push("v1").extend(segments);
         }
         url
+    }
+
+    async fn post(&self, url: Url, key: String, form: &[(&'static str, String)]) -> Result<Answer, Report> {
+        let body = Body::wrap(Fenced::new(form, self.write_by));
+        let request = self.http.post(url).header("idempotency-key", key).header(CONTENT_TYPE, FORM).body(body);
+        self.send(request).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, Report> {

@@ -7,6 +7,7 @@
 
 mod answer;
 mod client;
+mod fence;
 mod objects;
 pub mod outcome;
 mod report;

@@ -93,6 +93,16 @@ pub fn classify_transport(failure: TransportFailure, status: Option<u16>, messag
         TransportFailure::Tls => Meaning::TlsFailed,
         TransportFailure::Network => Meaning::Unreached,
     };
+    without_answer(meaning, status, message)
+}
+
+/// The report of a call that was not sent.
+#[must_use]
+pub(super) fn not_sent(message: &str) -> Report {
+    without_answer(Meaning::NotSent, None, message)
+}
+
+fn without_answer(meaning: Meaning, status: Option<u16>, message: &str) -> Report {
     Report {
         meaning,
         http_status: status,
@@ -209,6 +219,13 @@ fn classify_refusal(status: u16, error: &StripeError, asked: Asked<'_>) -> Meani
     }
     if error.kind == "idempotency_error" {
         return Meaning::KeyMisused;
+    }
+    // Not every account's answer has a code for it.
+    if error.code.is_none()
+        && message.contains("insufficient")
+        && (message.contains("fund") || message.contains("balance"))
+    {
+        return Meaning::BalanceInsufficient;
     }
     match status {
         403 => Meaning::Denied,

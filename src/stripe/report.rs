@@ -58,14 +58,16 @@ pub enum Meaning {
     Unreached,
     /// The server is not proven to be Stripe. Leads to a pause of the whole worker, and an alert.
     TlsFailed,
-    /// An earlier call with this key is still running. Leads to a retry soon, same key.
+    /// Too much time passed between the check and the request, which was not sent. Leads to reading the row again.
+    NotSent,
+    /// An earlier call with this key is still running. Leads to a retry after a growing delay, same key.
     KeyInUse,
-    /// Somebody holds the transfer's lock. Leads to a retry after a short backoff, same key.
+    /// Another request works on the transfer. Leads to a retry after a growing delay, same key.
     Locked,
     /// Too many calls. Leads to a slower WHOLE worker, and a retry with the same key.
     RateLimited,
-    /// A 500, or a saved 5xx replayed: indeterminate, and the key is burnt. Leads to a reconciliation by GET; a new
-    /// epoch only when the reversal is really absent.
+    /// A 500, or a saved 5xx replayed: indeterminate. Leads to a look, then to the same key again, and to a new one only when
+    /// Stripe has answered the old one from what it had saved.
     ServerError,
     /// Something between us and Stripe failed (502, 503, 504, 424). Leads to a retry with backoff, same key.
     Unavailable,
@@ -83,8 +85,8 @@ pub enum Meaning {
     /// Stripe knows no such account, or no such charge, to make a transfer to or from. Leads to `permanently_failed`; a
     /// burst of them pauses the worker (wrong account or mode).
     NoSuchAccount,
-    /// The key was used before with other parameters: our bug. Leads to `permanently_failed`, never to a silent new
-    /// key.
+    /// The key was used before with other parameters: our bug, or a ledger that was lost in between. Leads to a GET: ours by
+    /// metadata, else `permanently_failed`; never to a silent new key.
     KeyMisused,
     /// The API key is refused: wrong, expired, short of a permission, or of the other mode. Leads to a pause of the
     /// whole worker, and an alert; burns no job's retries.
@@ -105,6 +107,7 @@ impl Meaning {
             Self::Unreadable => "unreadable",
             Self::Unreached => "unreached",
             Self::TlsFailed => "tls_failed",
+            Self::NotSent => "not_sent",
             Self::KeyInUse => "key_in_use",
             Self::Locked => "locked",
             Self::RateLimited => "rate_limited",

@@ -2,7 +2,7 @@
 //! probed until it can be used again. The jobs' retries are spared.
 //!
 //! A probe is a read, and Stripe may answer reads while calls fail. So the breaker is half-open after a probe, until Stripe
-//! answers a call: the first one that fails opens it again, for longer.
+//! answers a call: ONE job is let through at a time, and the first call that fails opens it again, for longer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum CircuitState {
     Closed,
     /// No jobs are taken; Stripe is probed.
     Open(Outage),
-    /// Stripe answers a probe: jobs are taken again, and the first that fails opens the breaker.
+    /// Stripe answers a probe: jobs are taken again, one at a time, and the first that fails opens the breaker.
     HalfOpen(Outage),
 }
 
@@ -47,13 +47,35 @@ pub struct Outage {
 pub struct CircuitBreaker {
     state: watch::Sender<CircuitState>,
     recent: Mutex<RecentCalls>,
+    /// The job that tries Stripe out while the breaker is half-open.
+    on_trial: watch::Sender<Option<Uuid>>,
+}
+
+/// A job that may call Stripe. While the breaker is half-open no other may, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted<'a> {
+    breaker: &'a CircuitBreaker,
+    job: Uuid,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.breaker.on_trial.send_if_modified(|on_trial| {
+            let mine = *on_trial == Some(self.job);
+            if mine {
+                *on_trial = None;
+            }
+            mine
+        });
+    }
 }
 
 impl CircuitBreaker {
     /// A closed breaker.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: watch::Sender::new(CircuitState::Closed), recent: Mutex::default() }
+        let state = watch::Sender::new(CircuitState::Closed);
+        Self { state, recent: Mutex::default(), on_trial: watch::Sender::new(None) }
     }
 
     /// The state, and its changes.
@@ -68,12 +90,56 @@ impl CircuitBreaker {
         matches!(*self.state.borrow(), CircuitState::Open(_))
     }
 
+    /// Lets `job` through, when it is its turn: at once while the breaker is closed, one after another while it is half-open.
+    /// `None`: the breaker is open.
+    pub(super) async fn admit(&self, job: Uuid) -> Option<Admitted<'_>> {
+        // Registered before the first look, so no change falls between the two.
+        let (mut states, mut trials) = (self.state.subscribe(), self.on_trial.subscribe());
+        loop {
+            let (state, on_trial) = (states.borrow_and_update().clone(), *trials.borrow_and_update());
+            match state {
+                CircuitState::Closed => return Some(Admitted { breaker: self, job }),
+                CircuitState::Open(_) => return None,
+                CircuitState::HalfOpen(_) if on_trial.is_none() && self.begin_trial(job) => {
+                    return Some(Admitted { breaker: self, job });
+                }
+                CircuitState::HalfOpen(_) => {}
+            }
+            // The senders live as long as this.
+            tokio::select! { _ = states.changed() => {}, _ = trials.changed() => {} }
+        }
+    }
+
+    fn begin_trial(&self, job: Uuid) -> bool {
+        self.on_trial.send_if_modified(|on_trial| {
+            let free = on_trial.is_none();
+            if free {
+                *on_trial = Some(job);
+            }
+            free
+        })
+    }
+
+    /// Whether an admitted job may still call: the breaker may have opened since.
+    pub(super) fn lets_call(&self, job: Uuid) -> bool {
+        match *self.state.borrow() {
+            CircuitState::Closed => true,
+            CircuitState::Open(_) => false,
+            CircuitState::HalfOpen(_) => *self.on_trial.borrow() == Some(job),
+        }
+    }
+
+    /// Whether Stripe has answered a call lately. While it answers none, a failure says nothing of the job.
+    pub(super) fn answers(&self) -> bool {
+        self.recent().answers(Instant::now())
+    }
+
     /// Learns what a call of `job` met, and opens if Stripe can't be used. Returns whether the job is spared: it was let
     /// through to try Stripe out, and its failure uses up no retry.
     pub fn note(&self, job: Uuid, report: &Report) -> bool {
         let (verdict, on_trial) = {
             let mut recent = self.recent();
-            (recent.add(job, &report.meaning, Instant::now()), recent.rounds() > 0)
+            (recent.add(job, report, Instant::now()), recent.rounds() > 0)
         };
         match verdict.unusable {
             Some(why) => self.open(format!("{why}: {}", report.message)),

@@ -1,6 +1,6 @@
 //! Creating a transfer: what is asked of Stripe, and what its list means. A transfer that is created twice pays a seller twice.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sight::{Seen, Sight};
 use crate::ledger::{Call, CreationTarget};
@@ -8,6 +8,9 @@ use crate::stripe::{Client, CreateTransfer, Report};
 
 /// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
+
+/// How old a transfer may be that a lost ledger had created, where Stripe lists no payment's transfers alone.
+const LOST_LEDGER: TimeDelta = TimeDelta::days(30);
 
 /// A function of what never changes in the row, and of the generation.
 pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
@@ -24,7 +27,7 @@ pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
 
 /// Reads all transfers among which this one must be if it was created.
 pub(super) async fn look(stripe: &Client, call: &Call, command: &CreateTransfer) -> Result<Sight, Report> {
-    let list = stripe.list_transfers(command, call.created_at - CLOCKS_DIFFER).await?;
+    let list = stripe.list_transfers(command, since(call, command)).await?;
     // The oldest, should there be two.
     let ours = list.items.into_iter().rfind(|transfer| transfer.name() == Some(&command.name));
     let seen = ours.map(|ours| match ours.difference(command) {
@@ -32,4 +35,13 @@ pub(super) async fn look(stripe: &Client, call: &Call, command: &CreateTransfer)
         Some(message) => Seen::Mismatch { code: "transfer_mismatch", message },
     });
     Ok(Sight { seen, foreign: None, complete: true, request_id: list.request_id })
+}
+
+/// From when on they are read: a call that was not made yet may repeat one that a lost ledger had made long before.
+fn since(call: &Call, command: &CreateTransfer) -> Option<DateTime<Utc>> {
+    match (call.requested_at, command.source_transaction()) {
+        (Some(_), _) => Some(call.created_at - CLOCKS_DIFFER),
+        (None, Some(_)) => Some(call.created_at - LOST_LEDGER),
+        (None, None) => None,
+    }
 }

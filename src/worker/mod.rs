@@ -5,6 +5,7 @@ mod create;
 mod decision;
 mod discovery;
 mod limiter;
+mod one_by_one;
 mod recent_calls;
 mod reverse;
 mod saga;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
 pub use limiter::Limiter;
+pub use one_by_one::OneByOne;
 pub use saga::{Caller, Parse, Timing};
 
 use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, REVERSE_TRANSFER};

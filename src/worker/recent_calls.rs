@@ -2,13 +2,13 @@
 //!
 //! Pure.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::stripe::Meaning;
+use crate::stripe::{Meaning, Report};
 
 /// How many of the most recent calls are looked at.
 const WINDOW: usize = 20;
@@ -20,10 +20,13 @@ const MOST: usize = 16;
 const FIRST_FEW: usize = 5;
 /// Of so many jobs at least: what fails for a single one may be its own fault.
 const JOBS: usize = 2;
-/// So many unknown transfers, or accounts, in a row look like the wrong account or mode.
+/// So many unknown transfers, or accounts, in a row look like the wrong account or mode; so many jobs that are refused in the
+/// same words in a row, like a setting of the platform's account.
 const BURST: usize = 10;
 /// A job that fails alone in so many trials is not spared in the next.
 const SPARED_ALONE: u32 = 3;
+
+const SAME_WORDS: &str = "Stripe refuses the calls of many jobs in the same words (a setting of the account?)";
 
 /// What a call says of Stripe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub(super) struct Verdict {
 pub(super) struct RecentCalls {
     calls: VecDeque<Call>,
     unknown_in_a_row: usize,
+    refused_in_a_row: Refusals,
+    /// When Stripe last answered a call, whatever it said.
+    answered: Option<Instant>,
     /// From when Stripe answered a probe until it answers a call.
     trial: Option<Trial>,
 }
@@ -48,6 +54,13 @@ struct Call {
     at: Instant,
     job: Uuid,
     failed: bool,
+}
+
+/// Of which jobs Stripe has refused the calls in these words, and in no others since.
+#[derive(Debug, Default)]
+struct Refusals {
+    words: String,
+    jobs: HashMap<Uuid, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +75,9 @@ impl RecentCalls {
     /// Stripe answers a probe again. That is a read: whether it takes calls, the next ones will show.
     pub(super) fn begin_trial(&mut self) {
         let Trial { rounds, failed } = self.trial.take().unwrap_or_default();
-        *self = Self { trial: Some(Trial { rounds: rounds.saturating_add(1), failed }), ..Self::default() };
+        self.trial = Some(Trial { rounds: rounds.saturating_add(1), failed });
+        self.calls.clear();
+        self.unknown_in_a_row = 0;
     }
 
     /// How often Stripe has been tried out since it last answered a call.
@@ -70,21 +85,35 @@ impl RecentCalls {
         self.trial.as_ref().map_or(0, |trial| trial.rounds)
     }
 
+    /// Whether Stripe has answered a call lately. While it answers none, a failure says nothing of the job.
+    pub(super) fn answers(&self, now: Instant) -> bool {
+        self.answered.is_some_and(|at| now.saturating_duration_since(at) <= RECENT)
+    }
+
     /// Adds what a call of `job` met at `at`.
-    pub(super) fn add(&mut self, job: Uuid, meaning: &Meaning, at: Instant) -> Verdict {
+    pub(super) fn add(&mut self, job: Uuid, report: &Report, at: Instant) -> Verdict {
+        let meaning = &report.meaning;
+        if *meaning == Meaning::NotSent {
+            return Verdict::default();
+        }
         if let Some(why) = self.is_refused(meaning) {
             return Verdict { unusable: Some(why), spared: false };
         }
         let failed = matches!(meaning, Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError);
+        let same_words = self.refused_in_a_row.add(job, report, at);
         if let Some(trial) = &mut self.trial {
-            if failed && trial.fails_with(job) {
-                // After a server error Stripe may have done it: that is a try like any other.
-                let spared = *meaning != Meaning::ServerError;
-                return Verdict { unusable: Some("Stripe answers reads, but calls fail still"), spared };
+            if (failed || same_words) && trial.fails_with(job) {
+                let why = if failed { "Stripe answers reads, but calls fail still" } else { SAME_WORDS };
+                return Verdict { unusable: Some(why), spared: true };
             }
             if !failed && *meaning != Meaning::RateLimited {
                 self.trial = None;
             }
+        } else if same_words {
+            return Verdict { unusable: Some(SAME_WORDS), spared: true };
+        }
+        if !failed && *meaning != Meaning::RateLimited {
+            self.answered = Some(at);
         }
         self.calls.push_back(Call { at, job, failed });
         while self.calls.len() > WINDOW
@@ -118,6 +147,35 @@ impl RecentCalls {
     }
 }
 
+impl Refusals {
+    /// Whether so many jobs were refused in the same words as this one, with this one, that the job is hardly to blame.
+    fn add(&mut self, job: Uuid, report: &Report, at: Instant) -> bool {
+        match report.meaning {
+            Meaning::Rejected => {}
+            // These say nothing of what Stripe refuses.
+            Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError | Meaning::RateLimited => return false,
+            _ => {
+                self.jobs.clear();
+                return false;
+            }
+        }
+        let words = words(report);
+        if words != self.words {
+            *self = Self { words, jobs: HashMap::new() };
+        }
+        self.jobs.retain(|_, then| at.saturating_duration_since(*then) <= RECENT);
+        self.jobs.insert(job, at);
+        self.jobs.len() >= BURST
+    }
+}
+
+/// Code and message without what differs by job: ids and numbers.
+fn words(report: &Report) -> String {
+    let message = report.message.split_whitespace();
+    let same = message.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit() || letter == '_'));
+    report.code.as_deref().into_iter().chain(same).collect::<Vec<_>>().join(" ")
+}
+
 impl Trial {
     /// Whether Stripe can't be used, now that a call of `job` has failed, too. A job that fails trial after trial, and no
     /// other with it, has no outage to be spared for.
@@ -142,9 +200,18 @@ mod tests {
         calls
             .zip(jobs)
             .map(|((second, meaning), job)| {
-                recent.add(job, &meaning, start + Duration::from_secs(second)).unusable.is_some()
+                recent.add(job, &report(meaning), start + Duration::from_secs(second)).unusable.is_some()
             })
             .collect()
+    }
+
+    fn report(meaning: Meaning) -> Report {
+        refusal(meaning, "")
+    }
+
+    fn refusal(meaning: Meaning, message: &str) -> Report {
+        let (http_status, request_id, code, retry_after) = (None, None, None, None);
+        Report { meaning, http_status, request_id, code, message: message.to_owned(), retry_after, replayed: false }
     }
 
     fn off(verdict: Verdict) -> (bool, bool) {
@@ -173,7 +240,7 @@ mod tests {
     fn a_single_job_that_fails_again_and_again_does_not_turn_off() {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
         for _ in 0..100 {
-            assert_eq!(off(recent.add(JOB_A, &Meaning::Unavailable, now)), (false, false));
+            assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (false, false));
         }
     }
 
@@ -181,13 +248,13 @@ mod tests {
     fn what_went_well_long_ago_does_not_hide_an_outage_from_a_quiet_worker() {
         let (mut recent, start) = (RecentCalls::default(), Instant::now());
         for _ in 0..WINDOW {
-            recent.add(JOB_A, &Meaning::AlreadyReversed, start);
+            recent.add(JOB_A, &report(Meaning::AlreadyReversed), start);
         }
         // Two jobs that are tried again after 1, 2, 4 and 8 minutes.
         let minutes = [0, 1, 3, 7, 15].map(|minute| start + Duration::from_secs(60 * (30 + minute)));
         let calls = minutes.iter().flat_map(|at| [(JOB_A, at), (JOB_B, at)]);
         let verdicts: Vec<bool> =
-            calls.map(|(job, at)| recent.add(job, &Meaning::Unreached, *at).unusable.is_some()).collect();
+            calls.map(|(job, at)| recent.add(job, &report(Meaning::Unreached), *at).unusable.is_some()).collect();
         assert_eq!(verdicts.iter().position(|off| *off), Some(FIRST_FEW - 1));
     }
 
@@ -206,16 +273,16 @@ mod tests {
             recent.begin_trial();
             assert_eq!(recent.rounds(), round);
             for job in [JOB_A, JOB_B] {
-                assert_eq!(off(recent.add(job, &Meaning::Unavailable, now)), (true, true), "round {round}");
+                assert_eq!(off(recent.add(job, &report(Meaning::Unavailable), now)), (true, true), "round {round}");
             }
         }
-        // It may have moved money, and 429 says nothing of the calls that are let through.
-        assert_eq!(off(recent.add(JOB_A, &Meaning::ServerError, now)), (true, false));
-        assert_eq!(off(recent.add(JOB_A, &Meaning::RateLimited, now)), (false, false));
-        assert_eq!(off(recent.add(JOB_A, &Meaning::Unreached, now)), (true, true));
-        assert_eq!(off(recent.add(JOB_A, &Meaning::AlreadyReversed, now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, &report(Meaning::ServerError), now)), (true, true));
+        // 429 says nothing of the calls that are let through.
+        assert_eq!(off(recent.add(JOB_A, &report(Meaning::RateLimited), now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unreached), now)), (true, true));
+        assert_eq!(off(recent.add(JOB_A, &report(Meaning::AlreadyReversed), now)), (false, false));
         assert_eq!(recent.rounds(), 0);
-        assert_eq!(off(recent.add(JOB_B, &Meaning::Unavailable, now)), (false, false));
+        assert_eq!(off(recent.add(JOB_B, &report(Meaning::Unavailable), now)), (false, false));
     }
 
     #[test]
@@ -223,9 +290,49 @@ mod tests {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
         for _ in 0..SPARED_ALONE {
             recent.begin_trial();
-            assert_eq!(off(recent.add(JOB_A, &Meaning::Unavailable, now)), (true, true));
+            assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (true, true));
         }
         recent.begin_trial();
-        assert_eq!(off(recent.add(JOB_A, &Meaning::Unavailable, now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (false, false));
+    }
+
+    #[test]
+    fn many_jobs_that_are_refused_in_the_same_words_turn_off_and_the_last_is_spared() {
+        let (mut recent, now) = (RecentCalls::default(), Instant::now());
+        let refused =
+            |n: usize| refusal(Meaning::Rejected, &format!("Transfer tr_{n} can't be reversed: {n}00 is wrong"));
+        let job = |n: usize| Uuid::from_u128(n as u128);
+        for n in 1..BURST {
+            assert_eq!(off(recent.add(job(n), &refused(n), now)), (false, false), "{n}");
+        }
+        // One job alone, however often, is its own fault.
+        assert_eq!(off(recent.add(job(1), &refused(1), now)), (false, false));
+        assert_eq!(off(recent.add(job(BURST), &refused(BURST), now)), (true, true));
+        recent.begin_trial();
+        assert_eq!(off(recent.add(job(20), &refused(20), now)), (true, true));
+        recent.begin_trial();
+        assert_eq!(off(recent.add(job(21), &report(Meaning::AlreadyReversed), now)), (false, false));
+        assert_eq!(off(recent.add(job(22), &refused(22), now)), (false, false));
+    }
+
+    #[test]
+    fn refusals_in_other_words_or_with_a_success_in_between_turn_nothing_off() {
+        let (mut recent, now) = (RecentCalls::default(), Instant::now());
+        for n in 0..200_usize {
+            let words = ["The account is closed", "The amount is too small"][n / (BURST - 1) % 2];
+            let report = refusal(Meaning::Rejected, words);
+            assert_eq!(off(recent.add(Uuid::from_u128(n as u128), &report, now)), (false, false), "{n}");
+        }
+    }
+
+    #[test]
+    fn stripe_answers_as_long_as_a_call_was_answered_lately() {
+        let (mut recent, start) = (RecentCalls::default(), Instant::now());
+        recent.add(JOB_A, &report(Meaning::Unavailable), start);
+        recent.add(JOB_A, &report(Meaning::RateLimited), start);
+        assert!(!recent.answers(start));
+        recent.add(JOB_B, &report(Meaning::BalanceInsufficient), start);
+        assert!(recent.answers(start + RECENT));
+        assert!(!recent.answers(start + RECENT + Duration::from_secs(1)));
     }
 }

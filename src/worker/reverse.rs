@@ -2,12 +2,12 @@
 
 use super::sight::{Seen, Sight};
 use crate::ledger::{Call, ReversalTarget, claim_name};
-use crate::stripe::{Client, Report, ReverseTransfer, TransferReversal};
+use crate::stripe::{Client, Report, ReverseTransfer, Transfer, TransferReversal};
 
 /// A function of what never changes in the row, and of the generation.
-pub(super) fn command(call: &Call, target: &ReversalTarget, stripe_transfer_id: &str) -> ReverseTransfer {
+pub(super) fn command(call: &Call, target: &ReversalTarget) -> ReverseTransfer {
     ReverseTransfer {
-        transfer_id: stripe_transfer_id.to_owned(),
+        transfer_id: target.stripe_transfer_id.clone().unwrap_or_default(),
         amount: target.amount,
         currency: target.currency.clone(),
         claim: claim_name(target.source, &target.claim_ref),
@@ -17,7 +17,8 @@ pub(super) fn command(call: &Call, target: &ReversalTarget, stripe_transfer_id: 
 }
 
 /// Reads the transfer, then all its reversals: what the transfer says is reversed must be in a list that is read later.
-pub(super) async fn look(stripe: &Client, call: &Call, command: &ReverseTransfer) -> Result<Sight, Report> {
+pub(super) async fn look(stripe: &Client, call: &Call, target: &ReversalTarget) -> Result<Sight, Report> {
+    let command = &command(call, target);
     let transfer = stripe.get_transfer(&command.transfer_id).await?;
     let list = stripe.list_reversals(&command.transfer_id).await?;
     let complete = transfer.is_explained_by(&list.items);
@@ -25,7 +26,7 @@ pub(super) async fn look(stripe: &Client, call: &Call, command: &ReverseTransfer
     let ours = list.items.into_iter().filter(|reversal| reversal.claim() == Some(&command.claim));
     // One that Stripe has ended only where there is no other.
     let ours = ours.max_by_key(TransferReversal::counts);
-    let seen = ours.and_then(|ours| meaning(&ours, call, command));
+    let seen = ours.and_then(|ours| meaning(&ours, call, command)).or_else(|| contradiction(&transfer, call, target));
     Ok(Sight { seen, foreign, complete, request_id: list.request_id })
 }
 
@@ -39,9 +40,20 @@ fn meaning(ours: &TransferReversal, call: &Call, command: &ReverseTransfer) -> O
         // Only one that we had waited for. Any other that Stripe has ended was never done, and may be asked for anew.
         Some(ended @ ("failed" | "canceled")) => (call.accepted_id.as_ref() == Some(&ours.id))
             .then(|| Seen::Ended { message: format!("{} has {ended} at Stripe", ours.id) }),
-        Some(status) => {
-            let message = format!("{} is {status} at Stripe", ours.id);
-            Some(Seen::Accepted { id: ours.id.clone(), message })
-        }
+        Some(status) => Some(Seen::Accepted { id: ours.id.clone(), status: format!("{status} at Stripe") }),
     }
+}
+
+/// What Stripe's transfer is otherwise than registered: then what each claim asks of it is not right either, and it takes
+/// nothing. What is not owed any more is called off all the same.
+fn contradiction(transfer: &Transfer, call: &Call, target: &ReversalTarget) -> Option<Seen> {
+    let id = &transfer.id;
+    let (theirs, ours) = ((transfer.amount, &transfer.currency), (target.transfer_amount, &target.currency));
+    let message = if theirs.0 != ours.0 || !theirs.1.eq_ignore_ascii_case(ours.1) {
+        format!("{id} is {} {} at Stripe, but registered with {} {}", theirs.0, theirs.1, ours.0, ours.1)
+    } else {
+        let destination = transfer.destination.as_ref().filter(|there| **there != target.destination)?;
+        format!("{id} went to {destination} at Stripe, but is registered with {}", target.destination)
+    };
+    (target.claim_stands && call.accepted_id.is_none()).then_some(Seen::Mismatch { code: "transfer_mismatch", message })
 }

@@ -7,19 +7,19 @@
 mod look_up;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use queues::{Delivery, Outcome, RetryPolicy};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::decision::{Decision, Otherwise, Pace, WaitFor, decide};
+use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
 use super::sight::{Seen, Sight};
-use super::{CircuitBreaker, Limiter, create, reverse};
+use super::{CircuitBreaker, Limiter, OneByOne, create, reverse};
 use crate::ledger::{
-    Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Target, Task,
-    TryOutcome, after, now,
+    Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
+    Target, Task, TryOutcome, after, now,
 };
 use crate::stripe::{self, Meaning, Report};
 use crate::trace_context;
@@ -30,14 +30,17 @@ const ACTOR: &str = "worker";
 const MAX_OVERTAKEN: usize = 3;
 /// A job waits no longer than this for a turn to call: the time counts as the job's, and the job timeout cuts it off.
 const LONGEST_WAIT_FOR_A_TURN: Duration = Duration::from_secs(30);
+/// A call that is not written so soon after it was authorized is not made: another worker may have gone on with it.
+const AUTHORIZED_FOR: Duration = Duration::from_secs(3);
+/// Stripe ends what it has accepted within 45 days; a key is used for one day at most.
+const LONGEST_ACCEPTED: TimeDelta = TimeDelta::days(46);
 /// The broker counts the time of its own parking in whole seconds.
 const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// The delays that are not the retry policy's.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long a balance may be too low: a seller's, from when the debt was recorded; the platform's own, from when the
-    /// transfer was registered.
+    /// How long a balance may be too low, from the first refusal since the call was last replayed.
     pub balance_deadline: Duration,
     /// Between two looks at Stripe's list that must both find nothing: longer than a call can be on its way.
     pub settling: Duration,
@@ -54,6 +57,8 @@ pub struct Caller {
     pub limiter: Arc<Limiter>,
     /// Learns what every call met.
     pub breaker: Arc<CircuitBreaker>,
+    /// Calls about one transfer wait for each other here.
+    pub transfers: OneByOne,
     /// When a call is tried again, and how often.
     pub policy: RetryPolicy,
     /// The other delays.
@@ -74,6 +79,8 @@ enum Interrupted {
     NoTurn(Duration),
     /// The circuit breaker is open.
     NoCalls,
+    /// Too much time passed since the call was authorized, so it was not sent.
+    NotSent,
 }
 
 impl From<LedgerError> for Interrupted {
@@ -94,6 +101,9 @@ impl Caller {
         if self.breaker.is_open() {
             return Outcome::GiveBack;
         }
+        let Some(_admitted) = self.breaker.admit(id).await else {
+            return self.not_now("Stripe can't be used yet".to_owned());
+        };
         for _ in 0..MAX_OVERTAKEN {
             match self.advance(id, delivery).await {
                 Ok(outcome) => return outcome,
@@ -103,7 +113,7 @@ impl Caller {
                     return Outcome::Snooze { delay, reason };
                 }
                 // Another worker with a duplicate was faster: the row then says what is left to do.
-                Err(Interrupted::Ledger(LedgerError::Stale { .. })) => {}
+                Err(Interrupted::Ledger(LedgerError::Stale { .. }) | Interrupted::NotSent) => {}
                 Err(Interrupted::Ledger(error @ (LedgerError::Database(_) | LedgerError::Overloaded))) => {
                     return self.not_now(error.to_string());
                 }
@@ -123,7 +133,14 @@ impl Caller {
         let Some(mut task) = self.ledger.task(id).await? else {
             return Ok(Outcome::Park { reason: format!("the ledger has no call {id}") });
         };
-        if matches!(task.call.next_step(now()), NextStep::Park { .. }) && was_parked_for(&task.call, delivery) {
+        let transfer = match &task.target {
+            Target::Reversal(target) => target.transfer_id,
+            Target::Creation(_) | Target::LookUp(_) => id,
+        };
+        let Some(_alone) = self.transfers.enter(transfer, LONGEST_WAIT_FOR_A_TURN).await else {
+            return Ok(self.not_now("another call about the same transfer is on its way".to_owned()));
+        };
+        if matches!(task.next_step(now()), NextStep::Park { .. }) && was_parked_for(&task.call, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
             match self.ledger.replay_held(&task.call, &note).await {
                 Ok(call) => task.call = call,
@@ -136,12 +153,16 @@ impl Caller {
         // Two machines' clocks may differ a little: a message that comes that much too early is on time.
         let early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
         loop {
-            task = match (task.call.next_step(after(now(), early)), &task.target) {
+            task = match (task.next_step(after(now(), early)), &task.target) {
                 // Reading changes nothing at Stripe: there is nothing to authorize.
                 (NextStep::Look | NextStep::Make, Target::LookUp(target)) => self.look_up(&task, target).await?,
                 (NextStep::Nothing, _) => return Ok(Outcome::Done),
                 (NextStep::Park { reason }, _) => return Ok(Outcome::Park { reason }),
                 (NextStep::Wait { until }, _) => return Ok(later(&task.call, until, retries)),
+                (NextStep::Look | NextStep::Make, _) if lacks_an_id(&task) => {
+                    let message = "the transfer has no Stripe id, so Stripe can't be asked to reverse it";
+                    self.fail(&task, failure("no_stripe_transfer_id", message), None).await?
+                }
                 (NextStep::Look, _) => self.look(task).await?,
                 (NextStep::Make, _) => self.make(task).await?,
             };
@@ -156,26 +177,20 @@ impl Caller {
 
     /// Asks Stripe to do it, and reports what came of that.
     async fn make(&self, task: Task) -> Result<Task, Interrupted> {
-        if let Target::Reversal(target) = &task.target
-            && target.stripe_transfer_id.is_none()
-        {
-            let message = "the transfer has no Stripe id, so Stripe can't be asked to reverse it";
-            return self.fail(&task, failure("no_stripe_transfer_id", message), None).await;
-        }
-        self.turn().await?;
+        self.turn(&task).await?;
+        // Before the check, so the time that it takes counts.
+        let stripe = self.stripe.write_by(Instant::now() + AUTHORIZED_FOR);
         let task = self.ledger.authorize(task).await?;
         let report = match &task.target {
-            Target::Reversal(target) => {
-                let id = target.stripe_transfer_id.as_deref().unwrap_or_default();
-                self.stripe.reverse_transfer(&reverse::command(&task.call, target, id)).await
-            }
-            Target::Creation(target) => self.stripe.create_transfer(&create::command(&task.call, target)).await,
+            Target::Reversal(target) => stripe.reverse_transfer(&reverse::command(&task.call, target)).await,
+            Target::Creation(target) => stripe.create_transfer(&create::command(&task.call, target)).await,
             Target::LookUp(target) => return self.look_up(&task, target).await,
         };
         self.follow(task, report).await
     }
 
-    /// Reads what Stripe has of it, and reports what that means.
+    /// Reads what Stripe has of it, and does what that means. What is not there is asked for under the same key as before, if
+    /// Stripe may not have executed that. A new key comes only when the old one never executes any more.
     async fn look(&self, task: Task) -> Result<Task, Interrupted> {
         let sight = match self.see(&task).await? {
             Ok(sight) => sight,
@@ -185,16 +200,42 @@ impl Caller {
             return self.report_seen(&task, seen, sight.request_id).await;
         }
         if let Some(id) = task.call.accepted_id.clone() {
-            // Stripe had accepted it: whatever the list says, there is no second call.
-            let why = failure("pending_at_stripe", &format!("{id} is not in Stripe's list; looking again"));
-            return self.wait(&task, Remainder::Accepted { id }, self.longest(), why, sight.request_id).await;
+            // Whatever the list says, there is no second call.
+            return self.still_accepted(&task, id, "not in Stripe's list", sight.request_id).await;
+        }
+        if sight.complete && task.may_be_made(now()) {
+            return self.make(task).await;
         }
         if !sight.complete || !self.has_settled(task.call.absent_since) {
-            let why = failure("not_found_yet", "Stripe's list does not have it; looking once more before a new call");
+            let why = failure("not_found_yet", "Stripe's list does not have it; looking once more");
             return self.wait(&task, Remainder::Absent, self.timing.settling, why, sight.request_id).await;
         }
-        let reason = "not at Stripe, looked twice: calling under a new key";
-        self.report(&task, TryOutcome::NewGeneration, reason, sight.request_id).await
+        let (outcome, reason) = match task.is_owed() {
+            true => (TryOutcome::NewGeneration, "not at Stripe, looked twice: calling under a new key"),
+            false => {
+                let message = "its claim takes nothing any more, and Stripe has not done it";
+                (TryOutcome::CalledOff(failure("not_owed", message)), message)
+            }
+        };
+        self.report(&task, outcome, reason, sight.request_id).await
+    }
+
+    /// Stripe has accepted it and is not done, which lasts 45 days at the longest.
+    async fn still_accepted(
+        &self,
+        task: &Task,
+        id: String,
+        what: &str,
+        request_id: Option<String>,
+    ) -> Result<Task, Interrupted> {
+        let since = task.call.requested_at.unwrap_or(task.call.generation_started_at);
+        if now() - since > LONGEST_ACCEPTED {
+            let message =
+                format!("{id} was accepted by Stripe, is {what}, and was asked for on {}", since.format("%F"));
+            return self.fail(task, failure("accepted_without_end", &message), request_id).await;
+        }
+        let why = failure("pending_at_stripe", &format!("{id} is {what}; looking again"));
+        self.wait(task, Remainder::Accepted { id }, self.longest(), why, request_id).await
     }
 
     /// Nothing is owed any more, and so nothing is called. What Stripe has done all the same is recorded.
@@ -217,12 +258,9 @@ impl Caller {
     }
 
     async fn see(&self, task: &Task) -> Result<Result<Sight, Report>, Interrupted> {
-        self.turn().await?;
+        self.turn(task).await?;
         let sight = match &task.target {
-            Target::Reversal(target) => {
-                let id = target.stripe_transfer_id.as_deref().unwrap_or_default();
-                reverse::look(&self.stripe, &task.call, &reverse::command(&task.call, target, id)).await
-            }
+            Target::Reversal(target) => reverse::look(&self.stripe, &task.call, target).await,
             Target::Creation(target) => {
                 create::look(&self.stripe, &task.call, &create::command(&task.call, target)).await
             }
@@ -248,7 +286,8 @@ impl Caller {
                 self.report_failure(&task, outcome, report.request_id).await
             }
             Decision::Look { otherwise } => self.look_or(task, otherwise, report).await,
-            Decision::Retry { remainder, pace } => self.retry(&task, remainder, pace, report).await,
+            Decision::Retry { remainder } => self.retry(&task, remainder, report).await,
+            Decision::ReadAgain => Err(Interrupted::NotSent),
             Decision::Wait { remainder, reason } => self.wait_for(&task, remainder, reason, report).await,
         }
     }
@@ -258,25 +297,24 @@ impl Caller {
         let spared = self.breaker.note(task.call.id, report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
-            Meaning::Unreached | Meaning::TlsFailed => {}
+            Meaning::Unreached | Meaning::TlsFailed | Meaning::NotSent => {}
             _ => self.limiter.raise(),
         }
-        match spared {
-            true => Decision::Wait { remainder: Remainder::SameKey, reason: WaitFor::Recovery },
-            false => decide(&report.meaning),
+        match decide(report) {
+            Decision::Retry { remainder } | Decision::Wait { remainder, .. } if spared => {
+                Decision::Wait { remainder, reason: WaitFor::Recovery }
+            }
+            _ if spared => Decision::Wait { remainder: Remainder::SameKey, reason: WaitFor::Recovery },
+            decision => decision,
         }
     }
 
-    /// Stripe says that less is left than asked: looks for whose reversal that was.
+    /// Stripe says that less is left than asked, or that the key was used for something else: looks for who did what.
     async fn look_or(&self, task: Task, otherwise: Otherwise, report: Report) -> Result<Task, Interrupted> {
-        let Target::Reversal(_) = task.target else {
-            // No answer to a creation means that. Looking is what is safe.
-            return self.retry(&task, Remainder::Unknown, Pace::Backoff, report).await;
-        };
         let sight = match self.see(&task).await? {
             Ok(sight) => sight,
             // What stays for the next try is that a look is due.
-            Err(failed) => return self.retry(&task, Remainder::Unknown, Pace::Backoff, failed).await,
+            Err(failed) => return self.retry(&task, Remainder::Unknown, failed).await,
         };
         if let Some(seen) = sight.seen {
             return self.report_seen(&task, seen, sight.request_id).await;
@@ -286,7 +324,7 @@ impl Caller {
                 self.succeed(&task, &foreign, true, report.request_id).await
             }
             // Fully reversed, and nobody to be seen who did it: the list lags.
-            (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, Pace::Backoff, report).await,
+            (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, report).await,
             (Otherwise::Fail, _) => {
                 let why = failure(report.code.as_deref().unwrap_or("more_than_left"), &report.message);
                 self.fail(&task, why, report.request_id).await
@@ -302,10 +340,7 @@ impl Caller {
                 let outcome = TryOutcome::Ended(failure("reversal_ended", &message));
                 self.report_failure(task, outcome, request_id).await
             }
-            Seen::Accepted { id, message } => {
-                let why = failure("pending_at_stripe", &message);
-                self.wait(task, Remainder::Accepted { id }, self.longest(), why, request_id).await
-            }
+            Seen::Accepted { id, status } => self.still_accepted(task, id, &status, request_id).await,
         }
     }
 
@@ -383,28 +418,38 @@ impl Caller {
     }
 
     /// Tries again later, unless the retries are used up.
-    async fn retry(&self, task: &Task, remainder: Remainder, pace: Pace, report: Report) -> Result<Task, Interrupted> {
+    async fn retry(&self, task: &Task, remainder: Remainder, report: Report) -> Result<Task, Interrupted> {
         let why = failed(&report);
         let used = u32::try_from(task.call.attempts).unwrap_or(u32::MAX);
         let Some(backoff) = self.policy.next(used) else {
-            let attempts = used.saturating_add(1);
-            // It may have happened all the same, with its answers lost: one look before it fails permanently.
-            return match self.see(task).await? {
-                Ok(Sight { seen: Some(seen), request_id, .. }) => self.report_seen(task, seen, request_id).await,
-                _ => {
-                    let message = format!("retries exhausted after {attempts} attempts; the last: {}", why.message);
-                    self.fail(task, Failure { message, ..why }, report.request_id).await
-                }
-            };
+            return self.exhausted(task, remainder, report).await;
         };
-        let delay = match pace {
-            Pace::Backoff => backoff.max(report.retry_after.unwrap_or_default().min(self.longest())),
-            Pace::Soon => self.policy.delay(0),
-        };
+        let delay = backoff.max(report.retry_after.unwrap_or_default().min(self.longest()));
         let (attempt, until) = (used.saturating_add(1), after(now(), delay));
         let at = until.format("%F %T UTC");
         let reason = format!("attempt {attempt}: {}; retry {attempt} at {at}", why.message);
-        let how = Postponement { until, counted: true, remainder, failure: why };
+        let how = Postponement { until, retries: Retries::Used, remainder, failure: why };
+        self.report(task, TryOutcome::Later(how), &reason, report.request_id).await
+    }
+
+    /// The retries are used up. That counts only while Stripe answers other calls: otherwise they are there again.
+    async fn exhausted(&self, task: &Task, remainder: Remainder, report: Report) -> Result<Task, Interrupted> {
+        let (why, attempts) = (failed(&report), task.call.attempts.saturating_add(1));
+        // It may have happened all the same, with its answers lost.
+        if let Ok(Sight { seen: Some(seen), request_id, .. }) = self.see(task).await? {
+            return self.report_seen(task, seen, request_id).await;
+        }
+        if self.breaker.answers() {
+            let message = format!("retries exhausted after {attempts} attempts; the last: {}", why.message);
+            return self.fail(task, Failure { message, ..why }, report.request_id).await;
+        }
+        let until = after(now(), self.longest());
+        let at = until.format("%F %T UTC");
+        let reason = format!(
+            "attempt {attempts}: {}; Stripe answers no call, so all retries are there again at {at}",
+            why.message
+        );
+        let how = Postponement { until, retries: Retries::Restored, remainder, failure: why };
         self.report(task, TryOutcome::Later(how), &reason, report.request_id).await
     }
 
@@ -420,13 +465,19 @@ impl Caller {
         let delay = match reason {
             WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
             // The circuit breaker has said so, and takes no more jobs.
-            WaitFor::Operator | WaitFor::Recovery => self.policy.delay(0),
+            WaitFor::Operator | WaitFor::Recovery | WaitFor::NewKey => self.policy.delay(0),
             WaitFor::Stripe => self.longest(),
+            WaitFor::OtherRequest => {
+                let waited = task.call.requested_at.map_or(Duration::ZERO, since);
+                let random = u8::try_from(Uuid::new_v4().as_u128() % 256).unwrap_or_default();
+                delay_for_other(waited, random).clamp(self.policy.delay(0), self.longest())
+            }
             WaitFor::Balance => {
-                let waited = (now() - task.call.created_at).to_std().unwrap_or_default();
+                let waited = task.call.refused_since.map_or(Duration::ZERO, since);
                 if waited >= self.timing.balance_deadline {
                     let message = format!("no balance for {:?}: {}", self.timing.balance_deadline, why.message);
-                    return self.fail(task, Failure { message, ..why }, report.request_id).await;
+                    let ended = TryOutcome::Ended(Failure { message, ..why });
+                    return self.report_failure(task, ended, report.request_id).await;
                 }
                 self.longest()
             }
@@ -444,7 +495,7 @@ impl Caller {
     ) -> Result<Task, Interrupted> {
         let until = after(now(), delay);
         let reason = format!("{}; next try at {}, no retry used up", why.message, until.format("%F %T UTC"));
-        let how = Postponement { until, counted: false, remainder, failure: why };
+        let how = Postponement { until, retries: Retries::Kept, remainder, failure: why };
         self.report(task, TryOutcome::Later(how), &reason, request_id).await
     }
 
@@ -460,10 +511,10 @@ impl Caller {
     }
 
     /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
-    async fn turn(&self) -> Result<(), Interrupted> {
+    async fn turn(&self, task: &Task) -> Result<(), Interrupted> {
         self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Interrupted::NoTurn)?;
         // It may have opened since the job began.
-        if self.breaker.is_open() { Err(Interrupted::NoCalls) } else { Ok(()) }
+        if self.breaker.lets_call(task.call.id) { Ok(()) } else { Err(Interrupted::NoCalls) }
     }
 
     fn longest(&self) -> Duration {
@@ -472,9 +523,17 @@ impl Caller {
 
     /// Whether it was absent from Stripe's list so long ago that a call on its way then must be in the list by now.
     fn has_settled(&self, absent_since: Option<DateTime<Utc>>) -> bool {
-        let ago = absent_since.and_then(|since| (now() - since).to_std().ok());
-        ago.is_some_and(|ago| ago >= self.timing.settling)
+        absent_since.is_some_and(|then| since(then) >= self.timing.settling)
     }
+}
+
+fn since(then: DateTime<Utc>) -> Duration {
+    (now() - then).to_std().unwrap_or_default()
+}
+
+/// Whether it is to reverse a legacy transfer, which has no id at Stripe.
+fn lacks_an_id(task: &Task) -> bool {
+    matches!(&task.target, Target::Reversal(target) if target.stripe_transfer_id.is_none())
 }
 
 /// The message of a call that is not to be made before `until`. It had `retries` when the message came.

@@ -23,5 +23,5 @@ pub(super) enum Seen {
     /// Stripe ended it without doing it.
     Ended { message: String },
     /// Stripe has accepted it and is not done.
-    Accepted { id: String, message: String },
+    Accepted { id: String, status: String },
 }

@@ -10,6 +10,9 @@ both_databases! {
     half_open_until_stripe_has_answered_a_call,
     an_outage_with_a_thousand_open_reversals_parks_none_of_them,
     an_outage_in_which_stripe_answers_reads_parks_nothing,
+    an_outage_with_500s_lets_one_job_through_at_a_time_and_uses_up_no_retries,
+    a_lone_job_has_its_retries_again_while_nobody_succeeds,
+    a_refusal_of_every_job_in_the_same_words_parks_only_the_first,
     a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
 }
 
@@ -103,6 +106,63 @@ async fn an_outage_in_which_stripe_answers_reads_parks_nothing(mut app: TestApp)
     app.until_none_is_open().await;
     assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN);
     stripe_is(&app, "ok").await;
+}
+
+async fn an_outage_with_500s_lets_one_job_through_at_a_time_and_uses_up_no_retries(mut app: TestApp) {
+    const OPEN: i64 = 40;
+    many_are_open(&mut app, OPEN).await;
+    app.sim.fault(Target::Any, Fault::ServerErrorAtTheEdge, u32::MAX);
+    let changes = [("REVERSAL_MAX_RETRIES", "1"), ("REVERSAL_CONCURRENCY", "8"), ("REVERSAL_PREFETCH", "16")];
+    app.restart_with(&[&[("REVERSAL_WORKER_ENABLED", "true")], &changes[..]].concat()).await;
+    // The first to read is the breaker, which always probes with the same transfer. It is answered, and lets jobs through
+    // whose calls fail.
+    let first_read = |ledger: &stripe_sim::Ledger| ledger.requests.iter().any(|request| request.method == "GET");
+    let ledger = app.sim.wait_for(first_read, crate::support::DEADLINE).await.unwrap();
+    let probe = ledger.requests.iter().find(|request| request.method == "GET").unwrap().path.clone();
+    let is_probe = |request: &&stripe_sim::Request| request.path == probe;
+    let probed = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(is_probe).count() >= 5;
+    let ledger = app.sim.wait_for(probed, crate::support::DEADLINE).await.unwrap();
+    let on_trial = ledger.requests.iter().skip_while(|request| !is_probe(request));
+    let calls: Vec<_> = on_trial.filter(|request| request.method == "POST" || is_probe(request)).collect();
+    assert!(calls.iter().any(|request| request.method == "POST"), "nothing was let through");
+    for pair in calls.windows(2) {
+        assert!(pair.iter().any(is_probe), "two jobs were let through after one probe");
+    }
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
+    let retries = app.db.count("calls WHERE attempts > 0").await;
+    assert!(retries <= 15, "{retries} jobs used up a retry, more than it takes to notice the outage");
+
+    app.sim.clear_faults();
+    app.until_none_is_open().await;
+    assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN);
+    stripe_is(&app, "ok").await;
+}
+
+async fn a_lone_job_has_its_retries_again_while_nobody_succeeds(mut app: TestApp) {
+    many_are_open(&mut app, 1).await;
+    app.sim.fault(Target::Any, Fault::UnavailableHtml, u32::MAX);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true"), ("REVERSAL_MAX_RETRIES", "1")]).await;
+    let tried = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "POST").count() >= 5;
+    app.sim.wait_for(tried, crate::support::DEADLINE).await.unwrap();
+    assert_eq!(app.db.count("reversals WHERE status = 'pending'").await, 1, "it was parked for Stripe's outage");
+    app.sim.clear_faults();
+    app.until_none_is_open().await;
+    assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, 1);
+}
+
+async fn a_refusal_of_every_job_in_the_same_words_parks_only_the_first(mut app: TestApp) {
+    const OPEN: i64 = 40;
+    many_are_open(&mut app, OPEN).await;
+    let message = "This API call cannot be made with the settings of your account.".to_owned();
+    app.sim.fault(Target::Any, Fault::Refused { status: 400, code: None, message }, u32::MAX);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true"), ("REVERSAL_CONCURRENCY", "2")]).await;
+    let stripe = stripe_is(&app, "degraded").await;
+    assert!(stripe["reason"].as_str().unwrap().contains("the circuit breaker is open"), "{stripe}");
+    app.sim.clear_faults();
+    app.until_none_is_open().await;
+    let given_up = app.db.count("reversals WHERE status = 'permanently_failed'").await;
+    assert!((5..15).contains(&given_up), "{given_up} failed permanently, more than it takes to notice");
+    assert_eq!(app.db.count("reversals WHERE status = 'reversed'").await, OPEN - given_up);
 }
 
 async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut app: TestApp) {

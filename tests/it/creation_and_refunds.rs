@@ -1,16 +1,20 @@
 //! Refunds of transfers that Clawback creates, in every order of events: what was not paid is not taken back, and what was
 //! paid is, once.
 
-use clawback::ledger::{CallKind, Failure, LedgerError, Note, Postponement, Remainder, Task, TryOutcome};
+use clawback::ledger::{CallKind, Failure, LedgerError, Note, Postponement, Remainder, Retries, Task, TryOutcome};
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 use uuid::Uuid;
 
-use crate::support::{TestApp, both_databases, to_create};
+use crate::support::{TestApp, both_databases, eventually, to_create};
 
 both_databases! {
     a_refund_before_the_transfer_exists_waits_and_then_takes_it_back,
-    a_refund_before_the_payment_is_registered_waits_for_the_transfer_too,
+    a_refund_before_stripe_is_asked_is_withheld_and_the_seller_is_not_paid,
+    a_refund_before_the_payment_is_registered_is_withheld_too,
+    a_part_that_is_refunded_before_stripe_is_asked_is_never_paid,
+    a_refund_after_a_definite_refusal_is_withheld_with_what_waited,
+    a_worker_that_has_read_the_whole_amount_reads_again,
     a_refund_while_creating_it_has_failed_waits_and_then_takes_it_back,
     a_refund_during_the_call_takes_back_what_the_call_creates,
     partial_refunds_before_and_after_the_creation_add_up,
@@ -27,7 +31,7 @@ both_databases! {
 
 async fn a_refund_before_the_transfer_exists_waits_and_then_takes_it_back(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
-    register(&app).await;
+    register_asked(&app).await;
     app.refund_of(5_000, 1).await;
     app.refund_of(5_000, 2).await;
     for index in [0, 1] {
@@ -52,10 +56,91 @@ async fn a_refund_before_the_transfer_exists_waits_and_then_takes_it_back(mut ap
     assert_eq!(steps, ["pending", "completed", "reversal_pending", "reversed"]);
 }
 
-async fn a_refund_before_the_payment_is_registered_waits_for_the_transfer_too(app: TestApp) {
+async fn a_refund_before_stripe_is_asked_is_withheld_and_the_seller_is_not_paid(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    register(&app).await;
+    app.refund_of(10_000, 1).await;
+    nobody_is_paid(&app).await;
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
+    eventually("the jobs of the creations are done", || async {
+        let queues = app.vhost.queues().await;
+        let left: i64 = queues.iter().filter_map(|queue| queue["messages"].as_i64()).sum();
+        (left == 0 && app.db.count("outbox WHERE published_at IS NULL").await == 0).then_some(())
+    })
+    .await;
+    nobody_is_paid(&app).await;
+    assert!(app.sim.ledger().requests.is_empty(), "Stripe was asked");
+    let told = "history WHERE entity = 'transfer' AND reason LIKE '%re_1%withheld%not created%'";
+    assert_eq!(app.db.count(told).await, 2);
+}
+
+async fn a_refund_before_the_payment_is_registered_is_withheld_too(app: TestApp) {
     app.refund_of(10_000, 1).await;
     register(&app).await;
-    all_is_back(&app).await;
+    nobody_is_paid(&app).await;
+    assert!(app.sim.ledger().transfers_to("acct_3").is_empty(), "the seller was paid");
+}
+
+/// All is refunded, and nothing was transferred or is owed.
+async fn nobody_is_paid(app: &TestApp) {
+    for (transfer, amount) in app.payment("pi_1").await["transfers"].as_array().unwrap().iter().zip([6_000, 3_000]) {
+        assert_eq!((&transfer["status"], &transfer["stripe_transfer_id"]), (&json!("reversed"), &Value::Null));
+        assert_eq!((&transfer["amount_reversed"], &transfer["withheld"]), (&json!(amount), &json!(amount)));
+        assert_eq!(transfer["reversals"][0]["status"], "closed", "{transfer}");
+    }
+}
+
+async fn a_part_that_is_refunded_before_stripe_is_asked_is_never_paid(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    register(&app).await;
+    app.refund_of(2_000, 1).await;
+    app.refund_of(1_000, 2).await;
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
+    let transfer = app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!((&transfer["amount_reversed"], &transfer["withheld"]), (&json!(1_800), &json!(1_800)));
+    let paid = |app: &TestApp| {
+        let ledger = app.sim.ledger();
+        let [theirs] = ledger.transfers_to("acct_3")[..] else { panic!("acct_3 was not paid once") };
+        (theirs.amount, theirs.amount_reversed())
+    };
+    assert_eq!(paid(&app), (4_200, 0));
+    // What is refunded later is taken back from what was paid, and no more.
+    app.refund_of(7_000, 3).await;
+    let transfer = app.transfer_becomes(0, "reversed").await;
+    assert_eq!((&transfer["amount_reversed"], &transfer["withheld"]), (&json!(6_000), &json!(1_800)));
+    assert_eq!(paid(&app), (4_200, 4_200));
+    let compared = app.cli(&["reconcile"]).await;
+    assert_eq!(compared.code, 0, "{compared:?}");
+}
+
+async fn a_refund_after_a_definite_refusal_is_withheld_with_what_waited(app: TestApp) {
+    app.sim.set_balance(stripe_sim::PLATFORM, Some(0));
+    app.sim.fault("acct_3", Fault::Slow { delay_ms: 1_000 }, 1);
+    register(&app).await;
+    let called = |ledger: &stripe_sim::Ledger| ledger.creation_posts("acct_3").count() == 1;
+    app.sim.wait_for(called, crate::support::DEADLINE).await.expect("Stripe is called");
+    app.refund_of(5_000, 1).await;
+    assert_eq!(
+        app.payment("pi_1").await["transfers"][0]["reversals"][0]["status"],
+        "pending",
+        "Stripe may be doing it"
+    );
+    app.reversal_when(0, "Stripe has refused", |reversal| reversal["status"] == "closed").await;
+    app.refund_of(5_000, 2).await;
+    app.sim.set_balance(stripe_sim::PLATFORM, None);
+    nobody_is_paid(&app).await;
+    assert!(app.sim.ledger().transfers_to("acct_3").is_empty(), "the seller was paid");
+}
+
+async fn a_worker_that_has_read_the_whole_amount_reads_again(mut app: TestApp) {
+    let task = open_creation(&mut app).await;
+    app.refund_of(5_000, 1).await;
+    let authorized = app.ledger().authorize(task.clone()).await;
+    assert!(matches!(authorized, Err(LedgerError::Stale { .. })), "it would pay too much: {authorized:?}");
+    let again = app.ledger().task(task.call.id).await.unwrap().unwrap();
+    let clawback::ledger::Target::Creation(target) = &again.target else { panic!("{again:?}") };
+    assert_eq!(target.amount, 3_000);
+    app.ledger().authorize(again).await.unwrap();
 }
 
 async fn a_refund_while_creating_it_has_failed_waits_and_then_takes_it_back(mut app: TestApp) {
@@ -81,7 +166,7 @@ async fn a_refund_during_the_call_takes_back_what_the_call_creates(app: TestApp)
 
 async fn partial_refunds_before_and_after_the_creation_add_up(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
-    register(&app).await;
+    register_asked(&app).await;
     app.refund_of(3_333, 1).await;
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
     app.transfer_becomes(0, "partially_reversed").await;
@@ -92,7 +177,7 @@ async fn partial_refunds_before_and_after_the_creation_add_up(mut app: TestApp) 
 
 async fn a_creation_that_fails_permanently_leaves_nothing_owed(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false"), ("TRANSFER_RETRY_MAX_RETRIES", "0")]).await;
-    register(&app).await;
+    register_asked(&app).await;
     app.refund_of(10_000, 1).await;
     app.sim.fault("acct_3", Fault::UnavailableHtml, u32::MAX);
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
@@ -116,7 +201,7 @@ async fn a_refund_after_a_creation_failed_permanently_owes_nothing_and_parks_no_
 
 async fn a_retry_that_creates_it_after_all_takes_back_what_was_refunded_meanwhile(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false"), ("TRANSFER_RETRY_MAX_RETRIES", "0")]).await;
-    register(&app).await;
+    register_asked(&app).await;
     app.refund_of(2_000, 1).await;
     app.sim.fault("acct_3", Fault::UnavailableHtml, u32::MAX);
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;
@@ -138,6 +223,7 @@ async fn a_retry_that_creates_it_after_all_takes_back_what_was_refunded_meanwhil
 
 async fn an_answer_that_comes_after_it_failed_permanently_counts_with_all_that_follows(mut app: TestApp) {
     let task = open_creation(&mut app).await;
+    let task = app.ledger().authorize(task).await.unwrap();
     app.refund_of(10_000, 1).await;
     let why = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
     app.ledger().report(&task, TryOutcome::Failed(why), note()).await.unwrap();
@@ -175,7 +261,7 @@ async fn of_two_workers_that_report_on_the_same_try_one_counts(mut app: TestApp)
     let task = open_creation(&mut app).await;
     let failure = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
     let until = chrono::Utc::now() + chrono::TimeDelta::hours(1);
-    let how = Postponement { until, counted: true, remainder: Remainder::Unknown, failure: failure.clone() };
+    let how = Postponement { until, retries: Retries::Used, remainder: Remainder::Unknown, failure: failure.clone() };
     let ledger = app.ledger();
     ledger.report(&task, TryOutcome::Later(how.clone()), note()).await.unwrap();
     for late in [TryOutcome::Later(how), TryOutcome::Failed(failure.clone()), TryOutcome::NewGeneration] {
@@ -231,6 +317,15 @@ async fn reversals_with_a_job(app: &TestApp) -> i64 {
 
 async fn register(app: &TestApp) {
     assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
+}
+
+/// Registers it, and records that Stripe is about to be asked, as the worker does.
+async fn register_asked(app: &TestApp) {
+    register(app).await;
+    for transfer in app.payment("pi_1").await["transfers"].as_array().unwrap() {
+        let id: Uuid = transfer["id"].as_str().unwrap().parse().unwrap();
+        app.ledger().authorize(app.ledger().task(id).await.unwrap().unwrap()).await.unwrap();
+    }
 }
 
 /// Creates nothing for the first seller, and pays the second.

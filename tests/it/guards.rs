@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{SubsecRound, TimeDelta, Utc};
-use clawback::ledger::{CallKind, CallState, Failure, LedgerError, Note, Postponement, Remainder, Task, TryOutcome};
+use clawback::ledger::{
+    CallKind, CallState, Failure, LedgerError, Note, Postponement, Remainder, Retries, Task, TryOutcome,
+};
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use serde_json::{Value, json};
@@ -54,13 +56,13 @@ async fn of_two_workers_that_replay_the_same_call_one_does(app: TestApp) {
     let ledger = app.ledger();
     let failed = ledger.report(&task, failed(), note()).await.unwrap();
     let replayed = ledger.replay_held(&failed.call, &note()).await.unwrap();
-    assert_eq!((replayed.state, replayed.generation), (CallState::Open, 1));
+    assert_eq!((replayed.state, replayed.generation), (CallState::Open, 0));
     is_stale(ledger.replay_held(&failed.call, &note()).await, "the other one has replayed it");
     // Nor does its old message count once it has failed again.
     let replayed = Task { call: replayed, ..task };
     ledger.report(&replayed, TryOutcome::Failed(failure()), note()).await.unwrap();
     is_stale(ledger.replay_held(&failed.call, &note()).await, "it has failed again since");
-    assert_eq!(read(&app, &replayed).await.call.generation, 1);
+    assert_eq!(read(&app, &replayed).await.call.generation, 0, "its key may still be in somebody's hand");
     assert_eq!(app.db.count("outbox").await, 2, "who holds the job needs no other");
 }
 
@@ -175,8 +177,8 @@ async fn whoever_read_a_reversal_before_its_replay_does_not_end_it(app: TestApp)
     is_stale(ledger.authorize(late.clone()).await, "it was replayed");
     let replayed = read(&app, &late).await;
     let call = &replayed.call;
-    assert_eq!((call.state, call.attempts, call.generation), (CallState::Open, 0, 1));
-    assert!(call.outcome_unknown_since.is_some(), "Stripe's list is to be read before the new key is used");
+    assert_eq!((call.state, call.attempts, call.generation), (CallState::Open, 0, 0));
+    assert!(call.outcome_unknown_since.is_some(), "Stripe's list is to be read before the key is used");
     assert_eq!(app.payment("pi_1").await["transfers"][0]["reversals"][0]["status"], "pending");
 
     // Another retry, too, is another worker's report.
@@ -198,7 +200,7 @@ async fn whoever_read_a_transfer_before_its_retry_does_not_end_it(mut app: TestA
     is_stale(ledger.authorize(late.clone()).await, "it was retried");
     let retried = read(&app, &late).await;
     let call = &retried.call;
-    assert_eq!((call.state, call.generation, call.outcome_unknown_since.is_some()), (CallState::Open, 1, true));
+    assert_eq!((call.state, call.generation, call.outcome_unknown_since.is_some()), (CallState::Open, 0, true));
     assert_eq!(app.payment("pi_1").await["transfers"][0]["status"], "pending");
     let failed_again = ledger.report(&retried, failed(), note()).await.unwrap();
     let call = ledger.replay_held(&failed_again.call, &note()).await.unwrap();
@@ -213,7 +215,7 @@ async fn a_definite_answer_gives_the_retries_back_and_outdates_earlier_reports(a
         let early = read(&app, &first).await;
         let retried = ledger.report(&early, later(Remainder::SameKey), note()).await.unwrap();
         assert_eq!(retried.call.attempts, 1);
-        let waits = TryOutcome::Later(Postponement { counted: false, ..postponement(answer) });
+        let waits = TryOutcome::Later(Postponement { retries: Retries::Kept, ..postponement(answer) });
         let now = ledger.report(&retried, waits.clone(), note()).await.unwrap();
         assert_eq!((now.call.attempts, now.call.generation), (0, generation), "{waits:?}");
         is_stale(ledger.report(&early, later(Remainder::Unknown), note()).await, "Stripe has answered since");
@@ -247,7 +249,11 @@ async fn nobody_calls_with_an_old_row(app: &TestApp, task: Task) {
 
     let doubtful = ledger.report(&first, later(Remainder::Unknown), note()).await.unwrap();
     is_stale(ledger.authorize(first).await, "another worker has used up a retry");
-    is_stale(ledger.authorize(doubtful.clone()).await, "Stripe may have done it");
+    // After a look, under the same key.
+    let doubtful = ledger.authorize(doubtful).await.unwrap();
+    let burnt = ledger.report(&doubtful, later(Remainder::Burnt), note()).await.unwrap();
+    is_stale(ledger.authorize(burnt.clone()).await, "its key is burnt");
+    let doubtful = burnt;
     let second = ledger.report(&doubtful, TryOutcome::NewGeneration, note()).await.unwrap();
     is_stale(ledger.authorize(doubtful).await, "another worker has begun a generation");
     let second = ledger.authorize(second).await.unwrap();
@@ -424,7 +430,7 @@ fn postponement(remainder: Remainder) -> Postponement {
     // What both databases keep.
     let until = (Utc::now() + Duration::from_secs(60)).trunc_subsecs(6);
     let failure = Failure { code: "unavailable".into(), message: "HTTP 503".into() };
-    Postponement { until, counted: true, remainder, failure }
+    Postponement { until, retries: Retries::Used, remainder, failure }
 }
 
 fn later(remainder: Remainder) -> TryOutcome {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use clawback::ledger::{CallJob, Note, TryOutcome};
 use clawback::stripe::Client;
-use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, OneByOne, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use serde_json::Value;
 use uuid::Uuid;
@@ -102,16 +102,19 @@ fn slow_worker(app: &TestApp) -> Caller {
         stripe,
         limiter: Arc::new(limiter),
         breaker: Arc::new(CircuitBreaker::new()),
+        transfers: OneByOne::default(),
         policy: RetryPolicy::new(Duration::from_millis(100), Duration::from_millis(800), 5),
         timing: Timing { balance_deadline: Duration::from_secs(3600), settling: Duration::from_millis(200) },
         parse: clawback::http::webhooks::stripe::content_of,
     }
 }
 
-/// As after a 500, and a first look that found nothing.
+/// As after a 500 that Stripe had saved, and a first look that found nothing.
 async fn looked_for_in_vain(app: &TestApp) {
     let earlier = (Utc::now() - TimeDelta::hours(1)).to_rfc3339();
-    let seen = format!("UPDATE calls SET outcome_unknown_since = '{earlier}', absent_since = '{earlier}'");
+    let seen = format!(
+        "UPDATE calls SET outcome_unknown_since = '{earlier}', absent_since = '{earlier}', key_burnt_at = '{earlier}'"
+    );
     app.db.execute(&seen).await;
 }
 

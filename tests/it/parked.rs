@@ -191,8 +191,9 @@ async fn a_replay_that_is_killed_on_its_way_is_run_again(mut app: TestApp) {
     let list = parked(&app, 2).await;
     let slowly = ["parked", "replay", "--all", "--spread", "1h", "--reason", "slowly"];
     let running = Process::start_with(&slowly, &app.settings());
+    // Beside the one that Stripe answered before.
     eventually("the first is reversed", || async {
-        (app.db.count("reversals WHERE status = 'reversed'").await == 1).then_some(())
+        (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
     })
     .await;
     assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 1, "the other has its time");
@@ -247,7 +248,8 @@ async fn what_is_no_job_of_the_ledger_can_be_discarded_and_not_replayed(mut app:
 
 async fn a_creation_that_was_given_up_is_tried_again(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_MAX_RETRIES", "0"), ("TRANSFER_RETRY_CHECK_INTERVAL", "1h")]).await;
-    app.sim.fault(Target::Any, Fault::UnavailableHtml, 1_000);
+    let message = "The account may not receive transfers yet.".to_owned();
+    app.sim.fault(Target::Any, Fault::Refused { status: 400, code: None, message }, 1_000);
     assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
     let ids = [0, 1].map(async |index| app.transfer_becomes(index, "permanently_failed").await["id"].clone());
     let ids = futures_util::future::join_all(ids).await;
@@ -281,6 +283,7 @@ async fn a_creation_that_was_given_up_is_tried_again(mut app: TestApp) {
 async fn give_up(app: &mut TestApp, count: usize) -> Vec<String> {
     // Nothing is swept meanwhile: a second job would park a second message.
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.stripe_answers().await;
     for transfer in ["tr_1", "tr_2"].into_iter().take(count) {
         app.sim.fault(transfer, Fault::UnavailableHtml, 1_000);
     }

@@ -11,7 +11,8 @@ use stripe_sim::Fault;
 use uuid::Uuid;
 
 use crate::support::{
-    Backend, DEADLINE, TestApp, both_databases, eventually, hyperswitch_event, refund_event, rows, two_sellers,
+    Backend, DEADLINE, NO_SWEEPER, TestApp, both_databases, eventually, hyperswitch_event, refund_event, rows,
+    two_sellers,
 };
 
 /// The history without the sweeper's remarks on jobs, which come when they come.
@@ -21,6 +22,8 @@ both_databases! {
     what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
     what_stripe_has_done_stays_and_the_operator_is_told_what_to_do,
     of_what_stripe_was_asked_for_and_what_not_each_goes_its_way,
+    a_reversal_that_waits_for_balance_is_called_off_when_its_refund_fails,
+    what_stripe_had_done_of_a_failed_refund_is_found_by_a_look,
     a_failure_that_is_told_again_changes_nothing,
     a_failure_that_comes_before_the_success_is_remembered,
     a_refund_that_fails_before_its_payment_is_registered_is_never_matched,
@@ -152,12 +155,43 @@ async fn of_what_stripe_was_asked_for_and_what_not_each_goes_its_way(app: TestAp
     assert_eq!(statuses(&app).await, ["reversal_pending", "completed"]);
     let refund = app.refund_view("re_1").await;
     let attention = refund["attention"].as_str().unwrap();
-    assert!(attention.contains("6000 eur are being taken back from transfer tr_1"), "{attention}");
+    assert!(attention.contains("6000 eur may be taken back from transfer tr_1"), "{attention}");
     assert!(!attention.contains("tr_2"), "{attention}");
 
+    // Looked for twice, not there, and never asked for again.
     with_worker(&mut app).await;
+    app.transfer_becomes(0, "completed").await;
+    let refund = app.refund_view("re_1").await;
+    assert_eq!((&refund["reversals"][0]["status"], &refund["attention"]), (&json!("called_off"), &Value::Null));
+    let requests = app.sim.ledger().requests;
+    assert!(requests.iter().all(|request| request.method == "GET"), "Stripe was asked for what was not owed any more");
+    let looks = requests.iter().filter(|request| request.path.ends_with("/reversals")).count();
+    assert_eq!(looks, 2, "one more after the settling time");
+}
+
+async fn a_reversal_that_waits_for_balance_is_called_off_when_its_refund_fails(app: TestApp) {
+    app.sim.set_balance("acct_1", Some(0));
+    app.refund(10_000).await;
+    app.reversal_when(0, "it waits for balance", |row| row["failure_code"] == "balance_insufficient").await;
+    app.transfer_becomes(1, "reversed").await;
+    let mut app = without_worker(app).await;
+    assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1, "Stripe has refused, so nothing is in doubt");
+    assert_eq!(statuses(&app).await, ["completed", "reversed"]);
+    app.sim.set_balance("acct_1", None);
+    all_jobs_are_settled(&mut app).await;
+    assert_eq!(app.reversed_at_stripe("tr_1"), 0, "money was taken for a refund that has failed");
+}
+
+async fn what_stripe_had_done_of_a_failed_refund_is_found_by_a_look(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_BACKOFF_BASE", "2s"), ("REVERSAL_BACKOFF_MAX", "2s"), NO_SWEEPER]).await;
+    app.sim.fault("tr_1", Fault::ApplyThenDropConnection, 1);
+    app.refund(10_000).await;
+    app.reversal_when(0, "the answer is lost", |row| row["retry_count"] == 1).await;
+    fails(&app, 1, 10_000).await;
     app.transfer_becomes(0, "reversed").await;
-    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 0));
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1, "looked for, not asked for again");
+    let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+    assert!(attention.contains("6000 eur were taken back from transfer tr_1"), "{attention}");
 }
 
 async fn a_failure_that_is_told_again_changes_nothing(app: TestApp) {
@@ -273,14 +307,13 @@ async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_
     assert_eq!(asked(app.payment("pi_1").await), [vec![3_000, 3_000], vec![1_500, 600, 2_400]]);
 }
 
-/// Registers a payment with one transfer that Clawback creates, with nobody who does so yet, and refunds all of it.
-async fn refunded_before_it_is_created(mut app: TestApp) -> TestApp {
+/// Registers a payment with one transfer that Clawback creates, with nobody who does so yet.
+async fn to_be_created(mut app: TestApp) -> TestApp {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
     let mut payment = two_sellers("pi_1");
     payment["transfers"] =
         json!([{"seller_id": "s1", "create": true, "destination": "acct_1", "amount": 6_000, "currency": "eur"}]);
     assert_eq!(app.register(payment).await.status(), 201);
-    app.refund_of(10_000, 1).await;
     app
 }
 
@@ -295,7 +328,9 @@ async fn is_created_and_kept(mut app: TestApp) {
 }
 
 async fn a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_it(app: TestApp) {
-    let app = refunded_before_it_is_created(app).await;
+    let app = to_be_created(app).await;
+    app.refund_of(10_000, 1).await;
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["status"], "reversed", "it is not created at all");
     assert_eq!(fails(&app, 1, 10_000).await["called_off"], 1);
     assert_eq!(app.payment("pi_1").await["transfers"][0]["status"], "pending");
     is_created_and_kept(app).await;
@@ -304,8 +339,10 @@ async fn a_refund_that_fails_before_its_transfer_is_created_takes_nothing_from_i
 async fn a_refund_that_fails_after_its_transfer_failed_permanently_takes_nothing_if_that_is_created_after_all(
     app: TestApp,
 ) {
-    let app = refunded_before_it_is_created(app).await;
+    let app = to_be_created(app).await;
     let transfer: Uuid = app.payment("pi_1").await["transfers"][0]["id"].as_str().unwrap().parse().unwrap();
+    stripe_is_asked(&app, transfer).await;
+    app.refund_of(10_000, 1).await;
     fails_permanently(&app, transfer).await;
     let answer = fails(&app, 1, 10_000).await;
     assert_eq!((&answer["called_off"], &answer["attention"]), (&json!(1), &Value::Null));

@@ -12,6 +12,11 @@ both_databases! {
     a_pending_reversal_that_stripe_gives_up_is_given_up,
     each_try_against_a_short_balance_has_a_new_key,
     a_balance_that_stays_short_is_given_up_at_its_deadline,
+    the_balance_deadline_counts_from_the_first_refusal_since_a_replay,
+    what_was_accepted_and_is_never_shown_fails_visibly_after_46_days,
+    a_transfer_that_is_not_as_registered_is_held_and_both_values_are_named,
+    calls_about_one_transfer_are_made_one_after_the_other,
+    a_lock_and_a_key_in_use_use_up_no_retry,
     what_went_wrong_before_a_definite_answer_counts_no_more,
     the_amount_never_shrinks_to_what_somebody_else_left,
     a_key_that_stripe_may_have_forgotten_is_not_used_again,
@@ -66,11 +71,105 @@ async fn a_balance_that_stays_short_is_given_up_at_its_deadline(mut app: TestApp
     let tried = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() > 1;
     app.sim.wait_for(tried, DEADLINE).await.unwrap();
     let earlier = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
-    app.db.execute(&format!("UPDATE calls SET created_at = '{earlier}'")).await;
+    app.db.execute(&format!("UPDATE calls SET refused_since = '{earlier}' WHERE refused_since IS NOT NULL")).await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     let reversal = &transfer["reversals"][0];
     assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"balance_insufficient".into(), &0.into()));
     app.transfer_becomes(1, "reversed").await;
+}
+
+async fn the_balance_deadline_counts_from_the_first_refusal_since_a_replay(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_BALANCE_DEADLINE", "1h"), ("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.sim.set_balance("acct_1", Some(0));
+    app.refund(10_000).await;
+    let waits = |reversal: &Value| reversal["failure_code"] == "balance_insufficient";
+    app.reversal_when(0, "it waits for balance", waits).await;
+    let earlier = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
+    app.db
+        .execute(&format!(
+            "UPDATE calls SET created_at = '{earlier}', refused_since = '{earlier}' WHERE refused_since IS NOT NULL"
+        ))
+        .await;
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    let id = transfer["reversals"][0]["id"].as_str().unwrap();
+    let note = clawback::ledger::Note::new("ada", "the seller pays in");
+    let tried = app.sim.ledger().reversal_posts("tr_1").count();
+    app.ledger().replay(clawback::ledger::CallKind::Reverse, id, &note).await.unwrap();
+    let again = |ledger: &stripe_sim::Ledger| ledger.reversal_posts("tr_1").count() >= tried + 3;
+    app.sim.wait_for(again, DEADLINE).await.expect("it waits again");
+    app.sim.set_balance("acct_1", None);
+    app.transfer_becomes(0, "reversed").await;
+    assert_eq!(app.reversed_at_stripe("tr_1"), 6_000);
+}
+
+async fn what_was_accepted_and_is_never_shown_fails_visibly_after_46_days(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
+    app.sim.fault("tr_1", Fault::Pending, 1);
+    app.refund(4_000).await;
+    app.reversal_when(0, "it is pending at Stripe", |reversal| reversal["failure_code"] == "pending_at_stripe").await;
+    app.sim.set_list_lag(Duration::from_secs(3_600));
+    let days = |days| (chrono::Utc::now() - chrono::TimeDelta::days(days)).to_rfc3339();
+    app.db.execute(&format!("UPDATE calls SET requested_at = '{}' WHERE accepted_id IS NOT NULL", days(45))).await;
+    let looks = app.sim.ledger().requests.len();
+    app.sim.wait_for(|ledger| ledger.requests.len() >= looks + 4, DEADLINE).await.unwrap();
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0, "Stripe has 45 days");
+    app.db.execute(&format!("UPDATE calls SET requested_at = '{}' WHERE accepted_id IS NOT NULL", days(47))).await;
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    let reversal = &transfer["reversals"][0];
+    assert_eq!(reversal["failure_code"], "accepted_without_end");
+    assert!(reversal["failure_message"].as_str().unwrap().contains("trr_"), "{reversal}");
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 1);
+}
+
+/// Looked at because the refund is old: what Stripe has is compared with what was registered.
+async fn a_transfer_that_is_not_as_registered_is_held_and_both_values_are_named(app: TestApp) {
+    app.sim.add_transfer("tr_amount", 5_000, "eur", "acct_1");
+    app.sim.add_transfer("tr_account", 2_000, "eur", "acct_2");
+    let mut payment = crate::support::two_sellers("pi_1");
+    for (index, id, amount) in [(0, "tr_amount", 6_000), (1, "tr_account", 2_000)] {
+        payment["transfers"][index]["stripe_transfer_id"] = id.into();
+        payment["transfers"][index]["destination"] = "acct_1".into();
+        payment["transfers"][index]["amount"] = amount.into();
+    }
+    assert_eq!(app.register(payment).await.status(), 201);
+    let mut event = refund_event("evt_1", "re_1", "pi_1", 4_000);
+    event["data"]["object"]["created"] = (chrono::Utc::now() - chrono::TimeDelta::days(2)).timestamp().into();
+    app.post_webhook(&event.to_string()).await;
+    for (index, both) in [(0, ["5000 eur", "6000 eur"]), (1, ["acct_2", "acct_1"])] {
+        let reversal = app.transfer_becomes(index, "permanently_failed").await["reversals"][0].clone();
+        assert_eq!(reversal["failure_code"], "transfer_mismatch");
+        let message = reversal["failure_message"].as_str().unwrap();
+        assert!(both.iter().all(|value| message.contains(value)), "{message}");
+    }
+    assert!(app.sim.ledger().requests.iter().all(|request| request.method == "GET"), "money was taken");
+}
+
+async fn calls_about_one_transfer_are_made_one_after_the_other(mut app: TestApp) {
+    const REFUNDS: usize = 12;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    app.refund(500).await;
+    for n in 2..=REFUNDS {
+        app.refund_of(500, n).await;
+    }
+    for transfer in ["tr_1", "tr_2"] {
+        app.sim.fault(transfer, Fault::Slow { delay_ms: 50 }, u32::MAX);
+    }
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true"), ("REVERSAL_CONCURRENCY", "8")]).await;
+    app.until_none_is_open().await;
+    let requests = app.sim.ledger().requests;
+    assert_eq!(requests.iter().filter(|request| request.status == Some(429)).count(), 0, "two worked on one transfer");
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (3_600, 1_800));
+}
+
+async fn a_lock_and_a_key_in_use_use_up_no_retry(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER, ("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.sim.fault("tr_1", Fault::LockTimeout, 3);
+    app.sim.fault("tr_2", Fault::Conflict409, 3);
+    app.refund(10_000).await;
+    for index in [0, 1] {
+        assert_eq!(app.transfer_becomes(index, "reversed").await["reversals"][0]["retry_count"], 0);
+    }
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 4);
 }
 
 async fn what_went_wrong_before_a_definite_answer_counts_no_more(mut app: TestApp) {

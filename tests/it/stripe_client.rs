@@ -222,6 +222,19 @@ async fn reversals_are_listed_over_all_pages() {
 }
 
 #[tokio::test]
+async fn a_page_of_full_metadata_and_one_with_none_at_all_are_read() {
+    let metadata: serde_json::Map<_, _> = (0..50).map(|n| (format!("key_{n:036}"), "x".repeat(500).into())).collect();
+    let reversal = |n: usize, metadata: serde_json::Value| serde_json::json!({"id": format!("trr_{n}"), "amount": 1, "currency": "eur", "transfer": "tr_1", "metadata": metadata});
+    let full = (0..99).map(|n| reversal(n, metadata.clone().into()));
+    let page = full.chain([reversal(99, serde_json::Value::Null)]).collect::<Vec<_>>();
+    let body = serde_json::json!({"object": "list", "data": page, "has_more": false}).to_string();
+    assert!(body.len() > 2 * 1024 * 1024, "{} bytes", body.len());
+    let (_head, base) = one_answer(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+    let listed = client_of(&base).list_reversals("tr_1").await.unwrap().items;
+    assert_eq!((listed.len(), listed[99].claim()), (100, None));
+}
+
+#[tokio::test]
 async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
     let (sim, client) = simulated();
     for payment_ref in ["pi_1", "ch_1"] {
@@ -233,15 +246,15 @@ async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
             made.push(transfer_id);
         }
         let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
-        let listed = client.list_transfers(&command, before).await.unwrap().items;
+        let listed = client.list_transfers(&command, Some(before)).await.unwrap().items;
         let ours: Vec<_> = listed.iter().filter(|of| of.name() == Some(&command.name)).collect();
         assert_eq!(ours.len(), 150, "{payment_ref}");
         assert!(made.iter().all(|id| ours.iter().any(|of| of.id == *id)), "{payment_ref}");
         let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
-        assert_eq!(client.list_transfers(&command, later).await.unwrap().items, []);
+        assert_eq!(client.list_transfers(&command, Some(later)).await.unwrap().items, []);
     }
     sim.fault_reads(Target::Any, Fault::BadGateway, 1);
-    let failed = client.list_transfers(&creation("pi_1"), chrono::Utc::now()).await.unwrap_err();
+    let failed = client.list_transfers(&creation("pi_1"), None).await.unwrap_err();
     assert_eq!(failed.meaning, Meaning::Unavailable, "an incomplete list would look like an absent transfer");
 }
 
@@ -378,7 +391,7 @@ async fn an_answer_that_breaks_off_is_unreached_and_one_without_end_is_not_read(
 
     // What it says would do, if it were read to its end.
     let reversal = r#"{"id":"trr_1","amount":1,"currency":"eur","transfer":"tr_1"}"#;
-    let body = format!("{reversal}{}", " ".repeat(2 * 1024 * 1024));
+    let body = format!("{reversal}{}", " ".repeat(9 * 1024 * 1024));
     let (_head, base) = one_answer(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     let report = client_of(&base).reverse_transfer(&command(1)).await;
     assert_eq!((report.meaning, report.http_status), (Meaning::Unreadable, Some(200)));

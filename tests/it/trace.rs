@@ -150,7 +150,11 @@ async fn given_up_once(app: &mut TestApp) -> String {
     app.refund_of(6_000, 1).await;
     app.published(1).await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1_000);
+    // Stripe answers another call first: otherwise no retry is used up.
+    let later = (chrono::Utc::now() + chrono::TimeDelta::seconds(4)).to_rfc3339();
+    app.db.execute(&format!("UPDATE calls SET next_attempt_at = '{later}'")).await;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.stripe_answers().await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     app.sim.clear_faults();
     eventually("its message is parked", || async {

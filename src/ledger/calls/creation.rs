@@ -3,7 +3,9 @@
 //! | a claim comes … | what is written, in one transaction |
 //! |---|---|
 //! | before the payment is registered | nothing; the registration then does what the next line says |
-//! | while the transfer is `pending` or `failed` | a `pending` reversal whose call is `waiting`. Creating may be on its way and goes on |
+//! | before Stripe is asked to create the transfer | a `closed` reversal: that much is withheld. The transfer is created for less, or, when nothing is left, not at all |
+//! | while Stripe may have been asked | a `pending` reversal whose call is `waiting`. Creating may be on its way and goes on |
+//! | … and then Stripe refuses, definitely and for now | the same is withheld: Stripe has to be asked anew |
 //! | … and then Stripe creates it | the transfer goes through `completed` to `reversal_pending`, and the reversals get their jobs |
 //! | … and then creating it fails permanently | nothing was paid, so nothing is owed: the reversals are `called_off`, their calls go on waiting |
 //! | after it failed permanently | a reversal that begins like that |
@@ -12,12 +14,108 @@
 
 use uuid::Uuid;
 
-use super::{Call, Remainder, TryOutcome};
+use super::{Call, Failure, Remainder, Retries, TryOutcome};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::history::Note;
+use crate::ledger::schema::{reversal, transfer};
 use crate::ledger::status::{CallState, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use crate::ledger::time::after;
+
+/// A reversal's code when its transfer was created for that much less.
+pub(in crate::ledger) const WITHHELD: &str = "withheld";
+
+/// Withholds `amount` from the transfer, if Stripe was not asked to create it: it is then created for less, or not at all.
+/// Returns why the reversal needs no call.
+pub(in crate::ledger) fn withhold(
+    book: &mut Book,
+    id: Uuid,
+    amount: i64,
+    note: &Note,
+) -> Result<Option<Failure>, LedgerError> {
+    let (row, call) = (book.transfer(id)?, book.call(id)?);
+    let left = row.amount - row.withheld - amount;
+    if call.state != CallState::Open || call.requested_at.is_some() || left < 0 {
+        return Ok(None);
+    }
+    let (currency, version) = (&row.currency, call.version + 1);
+    let message = match left {
+        0 => format!(
+            "{amount} {currency} withheld before Stripe was asked: nothing is left, so the transfer is not created"
+        ),
+        _ => format!(
+            "{amount} {currency} withheld before Stripe was asked: the transfer is created for {left} {currency}"
+        ),
+    };
+    let why = Failure { code: WITHHELD.to_owned(), message };
+    let note = note.because(format!("{}: {}", note.reason, why.message));
+    let take = |row: &mut transfer::Model| {
+        row.withheld += amount;
+        row.amount_reversed += amount;
+    };
+    if left == 0 {
+        let mut call = call.moved_to(CallState::CalledOff, book.now);
+        call.fail(Some(&why));
+        book.put_call(call);
+        book.move_transfer(id, TransferEvent::Withheld, &note, take)?;
+    } else {
+        // A worker that has read the amount before must read it again.
+        book.put_call(Call { version, updated_at: book.now, ..call });
+        book.remark("transfer", id, row.status, &note);
+        book.keep_transfer(row, take);
+    }
+    Ok(Some(why))
+}
+
+/// Undoes `withhold`, if Stripe has not been asked since. Returns whether it did.
+pub(in crate::ledger) fn give_back(
+    book: &mut Book,
+    reversal: &reversal::Model,
+    note: &Note,
+    traceparent: Option<&str>,
+) -> Result<bool, LedgerError> {
+    let (id, amount) = (reversal.transfer_id, reversal.amount);
+    let was_withheld = book.call(reversal.id)?.failure_code.as_deref() == Some(WITHHELD);
+    if !was_withheld || reversal.status != ReversalStatus::Closed {
+        return Ok(false);
+    }
+    let (row, call) = (book.transfer(id)?, book.call(id)?);
+    let give = |row: &mut transfer::Model| {
+        row.withheld -= amount;
+        row.amount_reversed -= amount;
+    };
+    match call.state {
+        CallState::Open if call.requested_at.is_none() => {
+            let version = call.version + 1;
+            book.put_call(Call { version, updated_at: book.now, ..call });
+            book.remark("transfer", id, row.status, note);
+            book.keep_transfer(row, give);
+        }
+        CallState::CalledOff => {
+            let mut call = call.moved_to(CallState::Open, book.now);
+            call.fail(None);
+            call.generation_started_at = book.now;
+            call.sweep_after = after(book.now, book.graces.of(call.kind));
+            book.enqueue(&call, traceparent);
+            book.put_call(call);
+            book.move_transfer(id, TransferEvent::GivenBack, note, give)?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Withholds what the waiting reversals ask for, once Stripe has refused to create the transfer for now.
+fn withhold_for_waiting(book: &mut Book, id: Uuid, note: &Note) -> Result<(), LedgerError> {
+    for row in book.reversals_of(id).into_iter().filter(|row| row.status == ReversalStatus::Pending) {
+        let Some(why) = withhold(book, id, row.amount, note)? else { return Ok(()) };
+        let mut call = book.call(row.id)?.moved_to(CallState::CalledOff, book.now);
+        call.fail(Some(&why));
+        book.put_call(call);
+        book.move_reversal(row.id, ReversalEvent::Withheld, &note.because(&why.message), |_| {})?;
+    }
+    Ok(())
+}
 
 /// Stripe has created the transfer. It counts, too, when creating it had failed permanently.
 pub(super) fn done(
@@ -39,17 +137,28 @@ pub(super) fn done(
     if book.transfers.all().any(|other| other.stripe_transfer_id.as_deref() == Some(stripe_id)) {
         return Err(LedgerError::Conflict(format!("{stripe_id} is registered with another payment")));
     }
+    if row.status == TransferStatus::Reversed {
+        let paid = row.amount - row.withheld;
+        tracing::error!(transfer_id = %row.id, stripe_id, paid, "Stripe has a transfer that refunds had called off");
+        let note = note.because(format!("Stripe has created {stripe_id}, though everything was withheld for refunds"));
+        book.remark("transfer", row.id, row.status, &note);
+        return Ok(());
+    }
     if row.status == TransferStatus::PermanentlyFailed {
         let late = note.because("Stripe had created it when creating it failed permanently");
         book.move_transfer(row.id, TransferEvent::CreationReplayed, &late, |_| {})?;
     }
     let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally: false };
     book.put_call(call.after(&outcome, book.now, book.graces.of(call.kind)));
-    let set_id = |row: &mut crate::ledger::schema::transfer::Model| row.stripe_transfer_id = Some(stripe_id.to_owned());
+    let set_id = |row: &mut transfer::Model| row.stripe_transfer_id = Some(stripe_id.to_owned());
     book.move_transfer(row.id, TransferEvent::Created, note, set_id)?;
     if open_waiting(book, row.id, note, traceparent)? > 0 {
         let note = note.because("a refund had arrived before it was created");
         book.move_transfer(row.id, TransferEvent::RefundArrived, &note, |_| {})?;
+    } else if row.withheld > 0 {
+        let note = note.because("a part was withheld for refunds that had arrived before");
+        book.move_transfer(row.id, TransferEvent::RefundArrived, &note, |_| {})?;
+        book.settle_transfer(row.id, row.amount_reversed, &note)?;
     }
     Ok(())
 }
@@ -97,13 +206,19 @@ pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &
             Ok(())
         }
         TryOutcome::Later(how)
-            if row.status == TransferStatus::Pending && (how.counted || how.remainder == Remainder::NewKey) =>
+            if row.status == TransferStatus::Pending
+                && (how.retries == Retries::Used || how.remainder == Remainder::NewKey) =>
         {
-            book.move_transfer(row.id, TransferEvent::CreationFailed, note, |_| {})
+            book.move_transfer(row.id, TransferEvent::CreationFailed, note, |_| {})?;
+            withhold_for_waiting(book, row.id, note)
         }
-        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } | TryOutcome::Found(_) => {
+        TryOutcome::Later(_)
+        | TryOutcome::NewGeneration
+        | TryOutcome::Done { .. }
+        | TryOutcome::CalledOff(_)
+        | TryOutcome::Found(_) => {
             book.remark("transfer", row.id, row.status, note);
-            Ok(())
+            withhold_for_waiting(book, row.id, note)
         }
     }
 }

@@ -32,12 +32,15 @@ pub enum TryOutcome {
     Found(Box<Found>),
     /// It failed permanently.
     Failed(Failure),
-    /// Stripe ended what it had accepted, without doing it. It failed permanently; a replay may ask anew.
+    /// Stripe has ended it, or refused it for the last time, without doing it: its key is burnt. It failed permanently; a
+    /// replay may ask anew.
     Ended(Failure),
     /// It is tried again later.
     Later(Postponement),
-    /// Stripe's list was seen twice without it: the next call uses a new key.
+    /// Stripe's list was seen twice without it, and the key never executes again: the next call uses a new one.
     NewGeneration,
+    /// Its claim takes nothing any more, and Stripe's list was seen twice without it.
+    CalledOff(Failure),
 }
 
 /// When a call is tried again, and what the next try must know.
@@ -45,12 +48,23 @@ pub enum TryOutcome {
 pub struct Postponement {
     /// Stripe is not asked before.
     pub until: DateTime<Utc>,
-    /// Whether this used up a retry, where Stripe has given no definite answer.
-    pub counted: bool,
+    /// What this does to the retries, where Stripe has given no definite answer.
+    pub retries: Retries,
     /// What the next try must know.
     pub remainder: Remainder,
     /// What happened.
     pub failure: Failure,
+}
+
+/// What a try does to the number of retries used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    /// Nothing.
+    Kept,
+    /// It uses one up.
+    Used,
+    /// All are there again: the tries so far say nothing of this call.
+    Restored,
 }
 
 /// What a try that did not finish leaves to the next.
@@ -58,11 +72,14 @@ pub struct Postponement {
 pub enum Remainder {
     /// The same call, under the same key.
     SameKey,
-    /// Stripe refused, definitely, and may agree later: a new key, since the old one replays the refusal; and all retries,
-    /// since what went wrong before is over.
+    /// Stripe executed the call and refused, and may agree later: a new key, since the old one replays the refusal; and all
+    /// retries, since what went wrong before is over.
     NewKey,
-    /// Stripe may have done it: look before calling again.
+    /// Stripe may have done it: look before calling again, under the same key.
     Unknown,
+    /// Stripe answered from what it had saved for the key, and that was no success. The key never executes again; look
+    /// before leaving it.
+    Burnt,
     /// Looked, and it was not there: look once more after a settling time.
     Absent,
     /// Stripe has accepted it and is not done: look again, with all retries, and never call again.
@@ -90,21 +107,35 @@ impl Call {
                 call.fail(Some(failure));
                 if matches!(outcome, TryOutcome::Ended(_)) {
                     call.accepted_id = None;
+                    call.key_burnt_at.get_or_insert(now);
                 }
+            }
+            TryOutcome::CalledOff(failure) => {
+                call = Self { version: call.version, ..call.moved_to(CallState::CalledOff, now) };
+                call.fail(Some(failure));
             }
             TryOutcome::Later(how) => {
                 call.next_attempt_at = Some(how.until);
                 call.fail(Some(&how.failure));
                 call.sweep_after = after(how.until, grace);
                 call.sweep_count = 0;
-                call.attempts = call.attempts.saturating_add(i32::from(how.counted));
+                call.attempts = match how.retries {
+                    Retries::Kept => call.attempts,
+                    Retries::Used => call.attempts.saturating_add(1),
+                    Retries::Restored => 0,
+                };
                 match &how.remainder {
                     Remainder::SameKey => {}
                     Remainder::NewKey => {
                         call.attempts = 0;
+                        call.refused_since.get_or_insert(now);
                         call.begin_generation(now);
                     }
                     Remainder::Unknown => call.doubt(now),
+                    Remainder::Burnt => {
+                        call.doubt(now);
+                        call.key_burnt_at.get_or_insert(now);
+                    }
                     Remainder::Absent => {
                         call.doubt(now);
                         call.absent_since.get_or_insert(now);
@@ -120,15 +151,16 @@ impl Call {
         call
     }
 
-    /// The call after an operator's replay: all retries, and a key that is not used before Stripe's list was read, since
-    /// earlier tries may have had an effect after all.
+    /// The call after an operator's replay: all retries, and a look before its key is used again, since earlier tries may
+    /// have had an effect after all. The key stays: whoever still holds it could use it beside a new one.
     #[must_use]
     pub(in crate::ledger) fn replayed(&self, now: DateTime<Utc>, grace: Duration) -> Self {
         let mut call = Self { version: self.version + 1, updated_at: now, ..self.clone() };
         call.state = CallState::Open;
         call.attempts = 0;
-        call.begin_generation(now);
         call.doubt(now);
+        call.absent_since = None;
+        call.refused_since = None;
         call.sweep_after = after(now, grace);
         call.sweep_count = 0;
         call
@@ -143,6 +175,9 @@ impl Call {
     fn begin_generation(&mut self, now: DateTime<Utc>) {
         self.generation += 1;
         self.generation_started_at = now;
+        // Whatever was asked before was refused, or is not there: a claim that fails now is called off at once.
+        self.requested_at = None;
+        self.key_burnt_at = None;
         self.outcome_unknown_since = None;
         self.absent_since = None;
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Call, CreationTarget, LookUpTarget, ReversalTarget, Target, Task};
 use crate::ledger::db::{Store, rowset};
-use crate::ledger::status::CallKind;
+use crate::ledger::status::{CallKind, ClaimStatus};
 use crate::ledger::{Ledger, LedgerError};
 
 const LARGEST_QUERY: usize = 256;
@@ -62,8 +62,9 @@ impl Ledger {
 
 const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
         t.stripe_transfer_id, t.destination, t.refund_application_fee, t.amount AS transfer_amount,
-        t.currency AS transfer_currency, r.amount AS reversal_amount, cl.source, cl.reference AS claim_ref,
-        cl.provider_created_at, l.subject, l.reference AS lookup_ref
+        t.currency AS transfer_currency, t.withheld, r.amount AS reversal_amount, cl.source,
+        cl.reference AS claim_ref, cl.status AS claim_status, cl.provider_created_at, l.subject,
+        l.reference AS lookup_ref, CURRENT_TIMESTAMP AS read_at
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
@@ -93,13 +94,16 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
             amount: row.try_get("", "reversal_amount")?,
             currency: row.try_get("", "transfer_currency")?,
             refund_application_fee: row.try_get("", "refund_application_fee")?,
+            claim_stands: !row.try_get::<ClaimStatus>("", "claim_status")?.takes_nothing(),
+            transfer_amount: to_create(row)?,
+            destination: row.try_get("", "destination")?,
         }),
         CallKind::Create => Target::Creation(CreationTarget {
             payment_ref: row.try_get("", "payment_ref")?,
             payment_currency: row.try_get("", "payment_currency")?,
             position: row.try_get("", "position")?,
             destination: row.try_get("", "destination")?,
-            amount: row.try_get("", "transfer_amount")?,
+            amount: to_create(row)?,
             currency: row.try_get("", "transfer_currency")?,
         }),
         CallKind::LookUp => Target::LookUp(LookUpTarget {
@@ -107,5 +111,10 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
             reference: row.try_get("", "lookup_ref")?,
         }),
     };
-    Ok(Task { call, target })
+    Ok(Task { call, target, read_at: row.try_get("", "read_at")? })
+}
+
+/// What the transfer is at Stripe: what was withheld for earlier claims never got there.
+fn to_create(row: &QueryResult) -> Result<i64, sea_orm::DbErr> {
+    Ok(row.try_get::<i64>("", "transfer_amount")? - row.try_get::<i64>("", "withheld")?)
 }

@@ -64,7 +64,7 @@ pub(super) fn follow(
             }
             why.message.clone()
         }
-        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } => {
+        TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::CalledOff(_) | TryOutcome::Done { .. } => {
             book.lookup_moved(before, note);
             return Ok(());
         }

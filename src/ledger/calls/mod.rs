@@ -23,13 +23,14 @@ use super::lookups::Subject;
 use super::status::CallState;
 
 pub use super::schema::call::Model as Call;
-pub(super) use creation::not_created;
-pub use fold::{Failure, Postponement, Remainder, TryOutcome};
+pub(super) use creation::{WITHHELD, give_back, not_created, withhold};
+pub use fold::{Failure, Postponement, Remainder, Retries, TryOutcome};
 pub(super) use load::Loader;
 pub(super) use report::Report;
 pub(super) use reversal::done as reversal_done;
 
-/// Stripe prunes a key once it is 24 h old, and it runs again. Past this age the list is read first.
+/// Stripe prunes a key once it is 24 h old, and it runs again. A key that may be older than this is not used, and what may
+/// have been asked longer ago is looked for first.
 const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
 
 /// A call with all that is needed to make it.
@@ -39,6 +40,8 @@ pub struct Task {
     pub call: Call,
     /// What it is for.
     pub target: Target,
+    /// When it was read, by the database's clock.
+    pub read_at: DateTime<Utc>,
 }
 
 /// What a call is for.
@@ -82,6 +85,12 @@ pub struct ReversalTarget {
     pub currency: String,
     /// Whether the application fee is refunded in proportion.
     pub refund_application_fee: bool,
+    /// Whether the claim still asks for money.
+    pub claim_stands: bool,
+    /// What Stripe's transfer must be: minor units, in the same currency.
+    pub transfer_amount: i64,
+    /// The seller's connected account.
+    pub destination: String,
 }
 
 /// A transfer to create, as the worker needs it.
@@ -122,31 +131,64 @@ pub enum NextStep {
     Make,
 }
 
-impl Call {
+impl Task {
     /// What is to be done at `now`.
     #[must_use]
     pub fn next_step(&self, now: DateTime<Utc>) -> NextStep {
-        match self.state {
+        let call = &self.call;
+        match call.state {
             CallState::Waiting | CallState::Done | CallState::CalledOff => NextStep::Nothing,
             CallState::Failed => {
-                let code = self.failure_code.as_deref().unwrap_or("permanently_failed");
-                let message = self.failure_message.as_deref().unwrap_or("failed permanently earlier");
+                let code = call.failure_code.as_deref().unwrap_or("permanently_failed");
+                let message = call.failure_message.as_deref().unwrap_or("failed permanently earlier");
                 NextStep::Park { reason: format!("{code}: {message}") }
             }
-            CallState::Open => match self.next_attempt_at {
+            CallState::Open => match call.next_attempt_at {
                 Some(until) if until > now => NextStep::Wait { until },
-                _ if self.may_be_made(now) => NextStep::Make,
+                _ if self.may_be_made(now) && call.outcome_unknown_since.is_none() && !self.may_be_a_repetition() => {
+                    NextStep::Make
+                }
                 _ => NextStep::Look,
             },
         }
     }
 
-    /// Whether Stripe can be asked without looking first: nothing is in doubt, and its key is not forgotten.
+    /// Whether Stripe may be asked under the call's key, after a look if one is due.
     #[must_use]
     pub fn may_be_made(&self, now: DateTime<Utc>) -> bool {
-        self.accepted_id.is_none()
-            && self.outcome_unknown_since.is_none()
-            && self.generation_started_at >= now - TRUSTED_KEY_AGE
+        self.is_owed() && self.call.key_is_usable(now)
+    }
+
+    /// Whether it is still wanted: a claim may fail at any time.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        match &self.target {
+            Target::Reversal(target) => target.claim_stands,
+            Target::Creation(_) | Target::LookUp(_) => true,
+        }
+    }
+
+    /// Whether a ledger that was lost since, in a failover or for a backup, may have asked for the same under a key that
+    /// Stripe has forgotten. A payment does not say how old it is.
+    fn may_be_a_repetition(&self) -> bool {
+        let is_first = self.call.requested_at.is_none() && self.call.generation == 0;
+        is_first
+            && match &self.target {
+                Target::Reversal(target) => {
+                    target.claim_created_at.is_none_or(|at| at < self.read_at - TRUSTED_KEY_AGE)
+                }
+                Target::Creation(_) => true,
+                // Reading twice does no harm.
+                Target::LookUp(_) => false,
+            }
+    }
+}
+
+impl Call {
+    /// Whether its key executes at most once more: Stripe has not forgotten it, did not accept the call, and is not known to
+    /// answer it from what it has saved.
+    pub(in crate::ledger) fn key_is_usable(&self, now: DateTime<Utc>) -> bool {
+        self.accepted_id.is_none() && self.key_burnt_at.is_none() && self.generation_started_at >= now - TRUSTED_KEY_AGE
     }
 }
 

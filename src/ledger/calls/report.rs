@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{Call, Target, Task, TryOutcome, creation, lookup, reversal};
 use crate::ledger::book::{Book, Reads};
+use crate::ledger::claims;
 use crate::ledger::db::Change;
 use crate::ledger::history::Note;
 use crate::ledger::status::{CallKind, CallState};
@@ -17,6 +18,8 @@ pub(in crate::ledger) struct Report {
     kind: CallKind,
     /// What a look-up is about.
     reference: Option<String>,
+    /// The payment, where the claim takes nothing any more: what that means for the operator depends on all its transfers.
+    withdrawn_from: Option<String>,
     /// As the worker read it.
     version: i64,
     what: What,
@@ -32,12 +35,13 @@ enum What {
 }
 
 impl Ledger {
-    /// Makes sure, directly before a call, that it is still the one to make under its key; before the first call it commits
-    /// that Stripe is asked. From then on a claim that fails does not call it off any more. The worker may have waited long
+    /// Makes sure, directly before a call, that it is still the one to make under its key; before the key's first use it
+    /// commits that Stripe is asked. From then on a claim that fails does not call it off at once. The worker may have waited long
     /// since it read the call, and another may have gone on with it: an old key would run a second time.
     ///
     /// # Errors
-    /// [`LedgerError::Stale`] when the call has changed, is in doubt, or its key is too old; [`LedgerError::Overloaded`];
+    /// [`LedgerError::Stale`] when the call has changed, its claim takes nothing any more, or its key is burnt or too old;
+    /// [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn authorize(&self, task: Task) -> Result<Task, LedgerError> {
         let call = self.submit_report(&task, What::Authorize).await?;
@@ -52,17 +56,23 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn report(&self, task: &Task, outcome: TryOutcome, note: Note) -> Result<Task, LedgerError> {
         let call = self.submit_report(task, What::Outcome(outcome, note)).await?;
-        Ok(Task { call, target: task.target.clone() })
+        if call.kind == CallKind::Create && call.state == CallState::Open {
+            // Refunds that waited may have made the transfer smaller.
+            let found = self.task(call.id).await?;
+            return found.ok_or(LedgerError::NotFound { entity: "call", id: call.id.to_string() });
+        }
+        Ok(Task { call, target: task.target.clone(), read_at: task.read_at })
     }
 
     async fn submit_report(&self, task: &Task, what: What) -> Result<Call, LedgerError> {
         let traceparent = trace_context::current();
         let Call { id, kind, version, .. } = task.call;
-        let reference = match &task.target {
-            Target::LookUp(target) => Some(target.reference.clone()),
-            Target::Reversal(_) | Target::Creation(_) => None,
+        let (reference, withdrawn_from) = match &task.target {
+            Target::LookUp(target) => (Some(target.reference.clone()), None),
+            Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
+            Target::Reversal(_) | Target::Creation(_) => (None, None),
         };
-        self.reports.submit(Report { id, kind, reference, version, what, traceparent }).await
+        self.reports.submit(Report { id, kind, reference, withdrawn_from, version, what, traceparent }).await
     }
 }
 
@@ -78,6 +88,7 @@ impl Change for Report {
             return lookup::reads(self.id, reference, outcome, reads);
         }
         reads.calls.insert(self.id);
+        reads.names.extend(self.withdrawn_from.clone());
         if let (CallKind::Create, What::Outcome(TryOutcome::Done { stripe_id, .. }, _)) = (self.kind, &self.what) {
             reads.stripe_transfers.insert(stripe_id.clone());
         }
@@ -93,17 +104,21 @@ impl Change for Report {
                     // It is done with what it found.
                     CallKind::LookUp => return Err(self.stale()),
                 }
+                self.review(book);
                 return book.call(self.id);
             }
             _ if call.version != self.version || call.state != CallState::Open => return Err(self.stale()),
-            What::Authorize if !call.may_be_made(book.now) => return Err(self.stale()),
+            What::Authorize if !call.key_is_usable(book.now) || !is_owed(book, &call) => return Err(self.stale()),
             What::Authorize => {
-                if call.requested_at.is_none() {
+                // What a look did not find before this call says nothing of it.
+                if call.requested_at.is_none() || call.absent_since.is_some() {
                     let (now, version) = (book.now, call.version + 1);
-                    book.put_call(Call { requested_at: Some(now), version, updated_at: now, ..call });
+                    let requested_at = call.requested_at.or(Some(now));
+                    book.put_call(Call { requested_at, absent_since: None, version, updated_at: now, ..call });
                 }
                 return book.call(self.id);
             }
+            What::Outcome(TryOutcome::CalledOff(_), _) if is_owed(book, &call) => return Err(self.stale()),
             What::Outcome(outcome, note) => (outcome, note),
         };
         book.put_call(call.after(outcome, book.now, book.graces.of(call.kind)));
@@ -112,11 +127,25 @@ impl Change for Report {
             CallKind::Create => creation::follow(book, &call, outcome, note)?,
             CallKind::LookUp => lookup::follow(book, &call, outcome, note, self.traceparent.as_deref())?,
         }
+        self.review(book);
         book.call(self.id)
     }
 }
 
+/// Whether the call's claim still asks for money.
+fn is_owed(book: &Book, call: &Call) -> bool {
+    let claim = book.reversals.get(call.id).map(|row| row.claim_id);
+    claim.is_none_or(|claim| book.takes_nothing(claim).is_none())
+}
+
 impl Report {
+    fn review(&self, book: &mut Book) {
+        let claim = book.reversals.get(self.id).map(|row| row.claim_id);
+        if let (Some(claim), true) = (claim, self.withdrawn_from.is_some()) {
+            claims::review(book, claim);
+        }
+    }
+
     fn stale(&self) -> LedgerError {
         LedgerError::Stale { entity: "call", id: self.id, expected: format!("open at version {}", self.version) }
     }

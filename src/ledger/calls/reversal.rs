@@ -73,6 +73,11 @@ pub(super) fn follow(book: &mut Book, call: &Call, outcome: &TryOutcome, note: &
             let amount_reversed = book.transfer(row.transfer_id)?.amount_reversed;
             book.settle_transfer(row.transfer_id, amount_reversed, note)
         }
+        TryOutcome::CalledOff(_) => {
+            book.move_reversal(row.id, ReversalEvent::CalledOff, note, |_| {})?;
+            let amount_reversed = book.transfer(row.transfer_id)?.amount_reversed;
+            book.settle_transfer(row.transfer_id, amount_reversed, note)
+        }
         TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::Done { .. } | TryOutcome::Found(_) => {
             book.remark("reversal", row.id, row.status, note);
             Ok(())

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::ledger::book::Book;
+use crate::ledger::calls::WITHHELD;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
 
@@ -38,6 +39,9 @@ pub(super) fn add(book: &mut Book, id: Uuid, what: &str) {
     book.keep_claim(claim::Model { attention: Some(attention), ..row });
 }
 
+/// The end of what `not_called_off` says.
+const ADVICE: &str = "if none will follow, pay the seller back with a new transfer";
+
 /// What an operator has to do about the reversals that could not be called off. `why` says what made them needless.
 pub(super) fn not_called_off(
     why: &str,
@@ -48,9 +52,25 @@ pub(super) fn not_called_off(
     let each: Vec<String> = stay.iter().map(|(row, call, parent)| about(row, call, parent)).collect();
     format!(
         "{why}, and {called_off} of its {of} reversals could be called off. {} (amounts in minor units). What was \
-         taken back counts towards the same seller's part of the payment's next refund by ratio; if none will follow, pay \
-         the seller back with a new transfer",
+         taken back counts towards the same seller's part of the payment's next refund by ratio; {ADVICE}",
         each.join("; "),
+    )
+}
+
+/// What was added to what `not_called_off` said.
+pub(super) fn after_advice(attention: &str) -> Option<String> {
+    let (_, added) = attention.split_once(ADVICE)?;
+    let added = added.trim_start_matches(". ");
+    (!added.is_empty()).then(|| added.to_owned())
+}
+
+/// What later refunds counted as taken, though it was called off in the end.
+pub(super) fn counted_meanwhile(row: &reversal::Model, parent: &transfer::Model) -> String {
+    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    format!(
+        "{} {} of transfer {transfer} counted for refunds that came meanwhile, and were not taken (reversal {}): the payment's \
+         next refund by ratio takes them; if none will follow, reverse them at Stripe",
+        row.amount, row.currency, row.id,
     )
 }
 
@@ -66,7 +86,8 @@ fn about(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) ->
         }
         ReversalStatus::Pending => {
             format!(
-                "{amount} {currency} are being taken back from transfer {transfer}: Stripe was asked (reversal {id})"
+                "{amount} {currency} may be taken back from transfer {transfer}: Stripe was asked (reversal {id}, whose \
+                 status says how that ended)"
             )
         }
         ReversalStatus::PermanentlyFailed => {
@@ -76,6 +97,10 @@ fn about(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) ->
                  more, and its replay is refused"
             )
         }
+        ReversalStatus::Closed if call.failure_code.as_deref() == Some(WITHHELD) => format!(
+            "{amount} {currency} were withheld from transfer {transfer} before it was created (reversal {id}), so the seller \
+             was paid that much less"
+        ),
         ReversalStatus::CalledOff | ReversalStatus::Closed => {
             format!("{amount} {currency} of transfer {transfer} were {} (reversal {id})", row.status)
         }

@@ -12,7 +12,7 @@ use super::split::{Share, allocate};
 use super::{attention, fits};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
-use crate::ledger::calls::not_created;
+use crate::ledger::calls::{not_created, withhold};
 use crate::ledger::events::NamedShare;
 use crate::ledger::history::Note;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
@@ -246,10 +246,17 @@ fn owe(
             book.move_transfer(transfer.id, TransferEvent::RefundArrived, &note, |_| {})?;
             (ReversalStatus::Pending, CallState::Open)
         }
-        TransferStatus::Pending | TransferStatus::Failed => {
-            note.reason.push_str("; waits for its transfer to be created");
-            (ReversalStatus::Pending, CallState::Waiting)
-        }
+        TransferStatus::Pending | TransferStatus::Failed => match withhold(book, transfer.id, amount, &note)? {
+            Some(why) => {
+                note.reason = format!("{}; {}", note.reason, why.message);
+                failure = Some((why.code, why.message));
+                (ReversalStatus::Closed, CallState::CalledOff)
+            }
+            None => {
+                note.reason.push_str("; waits for its transfer to be created");
+                (ReversalStatus::Pending, CallState::Waiting)
+            }
+        },
         TransferStatus::PermanentlyFailed if book.is_uncreated(transfer) => {
             note.reason = not_created(transfer.id);
             (ReversalStatus::CalledOff, CallState::Waiting)
@@ -264,7 +271,7 @@ fn owe(
     let id = Uuid::now_v7();
     let mut call = call::Model::new(id, CallKind::Reverse, state, book.now, book.graces);
     (call.failure_code, call.failure_message) = failure.unzip();
-    if state != CallState::Waiting && done.is_none() {
+    if matches!(state, CallState::Open | CallState::Failed) && done.is_none() {
         note.reason.push_str("; its job is in the outbox");
         book.enqueue(&call, by.traceparent);
     }

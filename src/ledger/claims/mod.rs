@@ -22,3 +22,4 @@ pub(super) use intake::Received;
 pub(super) use matching::{match_again, match_or_conflict, owe_earlier, waits_for};
 pub use policy::ClaimPolicy;
 pub use report::Reported;
+pub(super) use withdrawn::review;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::attention;
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
-use crate::ledger::calls::Failure;
+use crate::ledger::calls::{Failure, give_back};
 use crate::ledger::history::Note;
 use crate::ledger::schema::{call, claim, reversal};
 use crate::ledger::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus};
@@ -128,12 +128,15 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
         let call = book.call(row.id)?;
         // What was called off because its transfer was never created is owed again once that is.
         if row.status != ReversalStatus::CalledOff || call.state == CallState::Waiting {
-            rows.push((row.clone(), call));
+            rows.push(row.clone());
         }
     }
     let (of, mut called_off, mut stay) = (rows.len(), 0, Vec::new());
-    for (row, mut call) in rows {
-        if is_beyond_recall(&row, &call) {
+    for row in rows {
+        let mut call = book.call(row.id)?;
+        let note = Note::new(actor, format!("{} ({})", because.what, claim.reference));
+        let given_back = give_back(book, &row, &note, None)?;
+        if is_beyond_recall(&row, &call) && !given_back {
             // What failed permanently is not owed any more, and holds no later claim.
             let parent = book.transfer(row.transfer_id)?;
             let note = Note::new(actor, because.what);
@@ -155,4 +158,41 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
     }
     let attention = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &stay));
     Ok(Withdrawn { called_off, attention })
+}
+
+/// Says anew what an operator must do about a claim that takes nothing, after one of its reversals has ended. All its
+/// reversals must be in the book.
+pub(in crate::ledger) fn review(book: &mut Book, claim_id: Uuid) {
+    let Some(claim) = book.takes_nothing(claim_id).cloned() else { return };
+    let known = claim.attention.clone().unwrap_or_default();
+    let Some(because) = [&REFUND_FAILED, &REVERSED_BY_PROVIDER].into_iter().find(|it| known.starts_with(it.what))
+    else {
+        return;
+    };
+    let rows: Vec<reversal::Model> = book.reversals.all().filter(|row| row.claim_id == claim_id).cloned().collect();
+    let stay: Vec<_> = rows
+        .iter()
+        .filter(|row| row.status != ReversalStatus::CalledOff)
+        .filter_map(|row| Some((row.clone(), book.call(row.id).ok()?, book.transfer(row.transfer_id).ok()?)))
+        .collect();
+    let called_off = rows.len() - stay.len();
+    let now = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay));
+    let counted = rows.iter().filter_map(|row| counted_meanwhile(book, &claim, row));
+    let attention: Vec<String> = now.into_iter().chain(attention::after_advice(&known)).chain(counted).collect();
+    let attention = (!attention.is_empty()).then(|| attention.join(". "));
+    if attention != claim.attention {
+        book.keep_claim(claim::Model { attention, ..claim });
+    }
+}
+
+/// What refunds that were matched while Stripe may have done it took for taken, though it was not.
+fn counted_meanwhile(book: &Book, claim: &claim::Model, row: &reversal::Model) -> Option<String> {
+    let asked = book.call(row.id).ok()?.requested_at.filter(|_| row.status == ReversalStatus::CalledOff)?;
+    let later = |other: &claim::Model| {
+        other.status == ClaimStatus::Matched
+            && other.payment_id == claim.payment_id
+            && other.matched_at.is_some_and(|at| at > asked)
+    };
+    let parent = book.transfers.get(row.transfer_id).filter(|_| book.claims.all().any(later))?;
+    Some(attention::counted_meanwhile(row, parent))
 }

@@ -171,6 +171,7 @@ pub(super) async fn transfer_views<C: ConnectionTrait>(
             amount_reversed: row.amount_reversed,
             reversed_before: row.reversed_before,
             refund_application_fee: row.refund_application_fee,
+            withheld: row.withheld,
             retry_count: call.as_ref().map_or(0, |call| call.attempts),
             next_retry_at: call.and_then(|call| call.next_attempt_at),
             failure_code,

@@ -91,12 +91,15 @@ pub struct TransferView {
     pub currency: String,
     /// Its status.
     pub status: TransferStatus,
-    /// Minor units taken back in all.
+    /// Minor units taken back, or withheld.
     #[schema(examples(0))]
     pub amount_reversed: i64,
     /// Of it, what was taken back before the transfer was registered.
     #[schema(examples(0))]
     pub reversed_before: i64,
+    /// Of it, what was never transferred: refunds came before Stripe was asked to create the transfer.
+    #[schema(examples(0))]
+    pub withheld: i64,
     /// Each reversal also refunds the application fee, in proportion.
     pub refund_application_fee: bool,
     /// Retries of its creation so far; 0 for a transfer registered with its Stripe id.

@@ -325,6 +325,7 @@ fn transfer(reversals: Vec<ReversalView>) -> TransferView {
         amount_reversed: reversed.map(|row| row.amount).sum(),
         reversed_before: 0,
         refund_application_fee: false,
+        withheld: 0,
         retry_count: 0,
         next_retry_at: None,
         failure_code: None,

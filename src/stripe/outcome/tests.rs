@@ -47,6 +47,10 @@ fn invalid_request(code: &str) -> String {
     }))
 }
 
+fn without_code(message: &str) -> String {
+    error(serde_json::json!({"message": message, "type": "invalid_request_error"}))
+}
+
 const NOTHING: &str = "";
 const HTML: &str = "<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>";
 const API_ERROR: &str = r#"{"error":{"message":"An unknown error occurred","type":"api_error"}}"#;
@@ -123,6 +127,9 @@ fn a_failure_means_what_the_table_says() {
         (402, MORE_THAN_LEFT.to_owned(), Meaning::MoreThanLeft),
         (400, invalid_request("balance_insufficient"), Meaning::BalanceInsufficient),
         (402, invalid_request("insufficient_funds"), Meaning::BalanceInsufficient),
+        (400, without_code("Insufficient funds in Stripe account."), Meaning::BalanceInsufficient),
+        (402, without_code("The account has an insufficient available balance."), Meaning::BalanceInsufficient),
+        (400, without_code("Insufficient permissions."), Meaning::Rejected),
         (404, NO_SUCH_TRANSFER.to_owned(), Meaning::NoSuchTransfer),
         (404, OTHER_MODE.to_owned(), Meaning::Denied),
         (400, OTHER_PARAMETERS.to_owned(), Meaning::KeyMisused),

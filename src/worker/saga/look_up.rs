@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::{Caller, Interrupted, failure};
 use crate::ledger::{
-    EventContent, Failure, Found, FoundPayment, LookUpTarget, Note, Postponement, RefundEvent, Remainder, Subject,
-    Task, TryOutcome, after, now,
+    EventContent, Failure, Found, FoundPayment, LookUpTarget, Note, Postponement, RefundEvent, Remainder, Retries,
+    Subject, Task, TryOutcome, after, now,
 };
 use crate::stripe::{Charge, Meaning, Page, PaymentIntent, Report, Transfer};
 use crate::worker::discovery;
@@ -44,6 +44,7 @@ impl From<Report> for Stop {
 /// One reading, and what it has learnt on its way.
 struct Reading<'a> {
     caller: &'a Caller,
+    task: &'a Task,
     /// Every name of the payment.
     names: Vec<String>,
     /// Of the last request.
@@ -54,7 +55,7 @@ impl Caller {
     /// Reads what the look-up is about, and reports what that means.
     pub(super) async fn look_up(&self, task: &Task, target: &LookUpTarget) -> Result<Task, Interrupted> {
         let names = vec![target.reference.clone()];
-        let mut reading = Reading { caller: self, names, request_id: None };
+        let mut reading = Reading { caller: self, task, names, request_id: None };
         let read = reading.read(target).await;
         let Reading { names, request_id, .. } = reading;
         let found = match read {
@@ -88,8 +89,12 @@ impl Caller {
             return self.fail(task, why, request_id).await;
         };
         let reason = format!("{}; reading again", why.message);
-        let how =
-            Postponement { until: after(now(), delay), counted: true, remainder: Remainder::Absent, failure: why };
+        let how = Postponement {
+            until: after(now(), delay),
+            retries: Retries::Used,
+            remainder: Remainder::Absent,
+            failure: why,
+        };
         self.report(task, TryOutcome::Later(how), &reason, request_id).await
     }
 
@@ -215,7 +220,7 @@ impl Reading<'_> {
     }
 
     async fn object<T: DeserializeOwned>(&mut self, path: &[&str]) -> Result<T, Stop> {
-        self.caller.turn().await?;
+        self.caller.turn(self.task).await?;
         let (object, request_id) = self.caller.stripe.read(path).await?;
         self.caller.limiter.raise();
         self.request_id = request_id;
@@ -230,7 +235,7 @@ impl Reading<'_> {
     ) -> Result<Vec<T>, Stop> {
         let mut items: Vec<T> = Vec::new();
         for _ in 0..PAGES {
-            self.caller.turn().await?;
+            self.caller.turn(self.task).await?;
             let after = items.last().map(|item| item.id().to_owned());
             let (page, request_id) = self.caller.stripe.page(path, filter, after.as_deref()).await?;
             self.caller.limiter.raise();

@@ -150,7 +150,7 @@ async fn what_is_given_up_after_its_refund_has_failed_is_not_owed_either(app: Te
     let first = reversal_id(&app, 0, 0).await;
     stripe_is_asked(&app, first).await;
     fails(&app, 1, 10_000).await;
-    is_given_up(&app, first).await;
+    fails_permanently(&app, first).await;
     assert_eq!(statuses(&app).await, ["completed", "completed"]);
     assert_eq!(replayed_over_http(&app, first).await.0, 409);
 

@@ -13,7 +13,7 @@ use clawback::ledger::{
     CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent,
 };
 use clawback::stripe::Client;
-use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, ReverseTransfer, Timing};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -178,6 +178,7 @@ impl World {
             Fault::DropBeforeApply,
             Fault::ServerError,
             Fault::ServerErrorApplied,
+            Fault::ServerErrorAtTheEdge,
             Fault::Conflict409,
             Fault::RateLimited { retry_after: None },
             Fault::LockTimeout,
@@ -365,5 +366,6 @@ fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
     let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
     let parse = clawback::http::webhooks::stripe::content_of;
-    Caller { ledger: ledger.clone(), stripe, limiter, breaker, policy, timing, parse }
+    let transfers = OneByOne::default();
+    Caller { ledger: ledger.clone(), stripe, limiter, breaker, transfers, policy, timing, parse }
 }

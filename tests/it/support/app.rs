@@ -210,6 +210,24 @@ impl TestApp {
         self.refund_of(amount, 1).await;
     }
 
+    /// Has Stripe answer one call. While it answers none, no job's retries are used up.
+    pub(crate) async fn stripe_answers(&self) {
+        self.sim.add_transfer("tr_answered", 100, "eur", "acct_answered");
+        let transfer = NewTransfer {
+            seller_id: "answered".into(),
+            stripe_transfer_id: Some("tr_answered".into()),
+            destination: "acct_answered".into(),
+            amount: 100,
+            currency: "eur".into(),
+            ..NewTransfer::default()
+        };
+        let (payment_ref, currency) = ("pi_answered".to_owned(), "eur".to_owned());
+        let payment = NewPayment { payment_ref, amount: 100, currency, transfers: vec![transfer], allow_excess: false };
+        self.ledger.register_payment(payment).await.unwrap();
+        self.post_webhook(&super::refund_event("evt_answered", "re_answered", "pi_answered", 100).to_string()).await;
+        eventually("Stripe answers", || async { (self.reversed_at_stripe("tr_answered") == 100).then_some(()) }).await;
+    }
+
     /// Registers a payment with that many transfers of 1.00 EUR, here and at Stripe, and returns its amount.
     pub(crate) async fn many_sellers(&self, payment_ref: &str, sellers: i64) -> i64 {
         let transfers = (0..sellers).map(|n| {

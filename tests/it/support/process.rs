@@ -40,11 +40,16 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends it a signal: `STOP`, `CONT`, `TERM`.
+    pub(crate) async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it has ended by itself");
+        let sent = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
     /// SIGTERM, and the exit code.
     pub(crate) async fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().expect("it has ended by itself");
-        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("TERM").await;
         self.child.wait().await.unwrap().code()
     }
 }

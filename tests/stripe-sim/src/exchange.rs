@@ -17,7 +17,7 @@ use crate::ledger::Request;
 use crate::operations::{
     Command, Operation, Params, new_id, platform_short_of_balance, reverse_from_elsewhere, short_of_balance,
 };
-use crate::refusals::{at_the_door, in_flight, other_parameters, rate_limited, refused};
+use crate::refusals::{at_the_door, in_flight, locked, other_parameters, rate_limited, refused};
 use crate::shapes::{Answer, ApiError};
 use crate::state::{Shared, State};
 
@@ -94,6 +94,9 @@ pub(crate) async fn exchange(shared: Arc<Shared>, call: Call) -> Reply {
     let running = tokio::spawn(async move {
         tokio::time::sleep(slow.delay).await;
         shared.change(|state| {
+            if let Operation::CreateReversal { transfer } = &slow.call.operation {
+                state.locked.remove(transfer);
+            }
             let reply = execute(state, &slow.call, slow.command, Some(slow.fault));
             note_late(state, &slow.call, &reply);
             reply
@@ -121,6 +124,9 @@ fn start(state: &mut State, mut call: Call) -> Started {
         Begun::Execute { command, fault } => match fault {
             Some(ref slow @ (Fault::Slow { delay_ms } | Fault::SlowThenNothing { delay_ms })) => {
                 let (fault, delay) = (slow.clone(), Duration::from_millis(delay_ms));
+                if let Operation::CreateReversal { transfer } = &call.operation {
+                    state.locked.insert(transfer.clone());
+                }
                 note(state, &call, None);
                 return Started::Slow(Box::new(Slow { call, command, fault, delay }));
             }
@@ -197,6 +203,9 @@ fn begin(state: &mut State, call: &mut Call) -> Begun {
             let answer = Some(answer).filter(|_| fault != Some(Fault::ApplyThenDropConnection));
             return Begun::Over(Reply { replayed: answer.is_some(), answer, at: now, fault });
         }
+    }
+    if matches!(&call.operation, Operation::CreateReversal { transfer } if state.locked.contains(transfer)) {
+        return refuse(locked(), fault);
     }
     if call.key.as_ref().is_some_and(|key| key.chars().count() > KEY_MAX_CHARS) {
         let message = format!("Keys for idempotent requests can only be up to {KEY_MAX_CHARS} characters long.");

@@ -19,6 +19,8 @@ pub enum Fault {
     DropBeforeApply,
     /// A 500 that is saved for the key; nothing is done.
     ServerError,
+    /// A 500 from an edge, before the request is looked at: nothing is done, and nothing saved.
+    ServerErrorAtTheEdge,
     /// A 500 that is saved for the key, although it was done.
     ServerErrorApplied,
     /// 409, as if the key were in flight. Not saved.
@@ -112,6 +114,7 @@ impl Fault {
             | Fault::AlreadyReversedElsewhere { .. } => true,
             Fault::ApplyThenDropConnection
             | Fault::DropBeforeApply
+            | Fault::ServerErrorAtTheEdge
             | Fault::Conflict409
             | Fault::RateLimited { .. }
             | Fault::LockTimeout

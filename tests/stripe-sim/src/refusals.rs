@@ -14,13 +14,8 @@ pub(crate) fn at_the_door(fault: &Fault, request: &str) -> Option<Option<Answer>
         Fault::BadGateway => return Some(Some(Answer::html(502, "Bad Gateway", request))),
         Fault::Conflict409 => in_flight(),
         Fault::RateLimited { retry_after } => rate_limited(*retry_after),
-        Fault::LockTimeout => ApiError::new(
-            429,
-            "invalid_request_error",
-            "This object cannot be accessed right now because another API request or Stripe process is currently \
-             accessing it.",
-        )
-        .code("lock_timeout"),
+        Fault::LockTimeout => locked(),
+        Fault::ServerErrorAtTheEdge => ApiError::server_error(),
         Fault::Unauthorized => ApiError::unauthorized("Invalid API Key provided: sk_test_****sims".to_owned()),
         Fault::PermissionDenied => ApiError::new(
             403,
@@ -39,6 +34,13 @@ pub(crate) fn refused(fault: &Fault) -> Option<ApiError> {
     let Fault::Refused { status, code, message } = fault else { return None };
     let error = ApiError::new(*status, "invalid_request_error", message.clone());
     Some(ApiError { code: code.clone().map(Cow::Owned), ..error })
+}
+
+/// Another request works on the object.
+pub(crate) fn locked() -> ApiError {
+    let message = "This object cannot be accessed right now because another API request or Stripe process is currently \
+                   accessing it.";
+    ApiError::new(429, "invalid_request_error", message).code("lock_timeout")
 }
 
 pub(crate) fn in_flight() -> ApiError {

@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) keys: IdempotencyKeys,
+    /// The transfers that a slow request is reversing: who comes meanwhile is refused.
+    pub(crate) locked: BTreeSet<String>,
     pub(crate) faults: Faults,
     pub(crate) limiter: Option<Limiter>,
     /// None: any key that looks like one of a sandbox.
@@ -39,6 +41,7 @@ impl Default for State {
             clock: Clock::default(),
             ledger: Ledger::default(),
             keys: IdempotencyKeys::default(),
+            locked: BTreeSet::new(),
             faults: Faults::default(),
             limiter: None,
             api_keys: None,

@@ -12,6 +12,7 @@ async fn each_fault_answers_and_does_what_it_says() {
     // The status, or none for a cut connection; `error.code` or type; what is reversed.
     let rows = [
         (Fault::ServerError, Some(500), "api_error", 0),
+        (Fault::ServerErrorAtTheEdge, Some(500), "api_error", 0),
         (Fault::ServerErrorApplied, Some(500), "api_error", 700),
         (Fault::Conflict409, Some(409), "idempotency_key_in_use", 0),
         (Fault::RateLimited { retry_after: Some(2) }, Some(429), "rate_limit", 0),
@@ -50,6 +51,27 @@ async fn each_fault_answers_and_does_what_it_says() {
         assert_eq!((request.status, request.dropped), (status, status.is_none()), "{fault:?}");
         assert_eq!(request.fault, Some(fault));
     }
+}
+
+#[tokio::test]
+async fn a_500_from_an_edge_is_not_saved() {
+    let caller = Caller::new();
+    caller.sim.fault("tr_1", Fault::ServerErrorAtTheEdge, 1);
+    assert_eq!(caller.reverse("k", "700").await.status, 500);
+    assert_eq!((caller.reverse("k", "700").await.status, caller.reversed()), (200, 700));
+}
+
+#[tokio::test]
+async fn who_comes_while_a_transfer_is_being_reversed_is_refused_and_not_saved() {
+    let caller = Caller::new();
+    caller.sim.fault("tr_1", Fault::Slow { delay_ms: 300 }, 1);
+    let meanwhile = async {
+        caller.sim.wait_for(|ledger| ledger.requests.len() == 1, TIMEOUT).await.unwrap();
+        caller.reverse("other", "1").await
+    };
+    let (slow, meanwhile) = tokio::join!(caller.reverse("slow", "700"), meanwhile);
+    assert_eq!((slow.status, meanwhile.status, meanwhile.error()), (200, 429, "lock_timeout"));
+    assert_eq!((caller.reverse("other", "1").await.status, caller.reversed()), (200, 701));
 }
 
 #[tokio::test]
