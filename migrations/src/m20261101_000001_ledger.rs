@@ -44,7 +44,8 @@ const UP: &[&str] = &[
     // `shares` is JSON, what the claim asks of each transfer; null means by ratio. `signed_at` and `signed_shares` are the
     // provider's own signed word, which outranks a report over the API. `captured` is what the provider said was captured of
     // the payment. `provider_reversal` is the reversal that came with the refund, of `reversed_transfer`; empty or null where
-    // the provider did not name it. `attention` says what an operator must do.
+    // the provider did not name it. `attention` says what an operator must do, until `acknowledged_at`. `stage` is how far a
+    // dispute is at its provider.
     "CREATE TABLE claims (
         id uuid PRIMARY KEY,
         kind text NOT NULL CHECK (kind IN ('refund', 'dispute')),
@@ -69,10 +70,13 @@ const UP: &[&str] = &[
         provider_created_at timestamptz,
         failed_at timestamptz,
         attention text,
+        acknowledged_at timestamptz,
+        stage text CHECK (stage IN ('inquiry', 'open', 'withdrawn', 'lost', 'settled', 'won')),
         lookup_id uuid,
         created_at timestamptz NOT NULL,
         matched_at timestamptz,
         UNIQUE (kind, source, account, reference),
+        CHECK ((kind = 'dispute') = (stage IS NOT NULL)),
         CHECK (status <> 'matched' OR (payment_id IS NOT NULL AND matched_at IS NOT NULL)),
         CHECK (lookup_id IS NULL OR status IN ('nothing_to_reverse', 'failed'))
     )",
@@ -81,7 +85,8 @@ const UP: &[&str] = &[
     "CREATE INDEX claims_by_payment_ref ON claims (payment_ref)",
     "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
     "CREATE INDEX claims_by_status ON claims (status, id)",
-    "CREATE INDEX claims_needing_attention ON claims (id) WHERE attention IS NOT NULL",
+    "CREATE INDEX claims_needing_attention ON claims (id)
+        WHERE attention IS NOT NULL AND acknowledged_at IS NULL",
     // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of
     // Stripe's reversal. Of the debt, Stripe is asked for `amount`; an operator recorded `amount_closed` as settled elsewhere.
     "CREATE TABLE reversals (

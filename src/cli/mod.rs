@@ -1,5 +1,6 @@
 //! The command line. Only `main` calls it.
 
+mod claims;
 mod completions;
 mod config;
 mod doctor;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{App, Role};
 use crate::config::{Config, Part};
+use crate::ledger::ClaimKind;
 use crate::telemetry;
 
 /// The exit code of a command that is done, but something needs attention or nothing matched.
@@ -45,6 +47,8 @@ const NEEDS_ATTENTION: u8 = 3;
                   clawback migrate status         which migrations are applied\n  \
                   clawback queues verify          do the queues exist, and who consumes them\n  \
                   clawback trace re_3Qx4          what happened to this refund\n  \
+                  clawback refunds list --status unmatched  refunds whose payment is unknown
+  \
                   clawback parked list            which jobs failed permanently, and why\n  \
                   clawback reconcile --since 24h  do the ledger and Stripe agree\n  \
                   clawback doctor                 check everything that Clawback needs\n  \
@@ -74,9 +78,15 @@ enum Command {
     /// Transfers to sellers
     #[command(subcommand)]
     Transfers(transfers::Transfers),
-    /// What sellers owe for refunds
+    /// What sellers owe for refunds and disputes
     #[command(subcommand)]
     Reversals(reversals::Reversals),
+    /// Refunds, as providers reported them
+    #[command(subcommand)]
+    Refunds(claims::Claims),
+    /// Disputes, as providers reported them
+    #[command(subcommand)]
+    Disputes(claims::Claims),
     /// The messages of jobs that failed permanently
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -109,6 +119,8 @@ impl Cli {
             Command::Queues(command) => return command.execute(&ready()?.config).await,
             Command::Transfers(command) => return command.execute(&ready()?.config).await,
             Command::Reversals(command) => return command.execute(&ready()?.config).await,
+            Command::Refunds(command) => command.execute(&ready()?.config, ClaimKind::Refund).await?,
+            Command::Disputes(command) => command.execute(&ready()?.config, ClaimKind::Dispute).await?,
             Command::Parked(command) => return command.execute(&ready()?.config).await,
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,

@@ -51,8 +51,8 @@ struct Which {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A message whose row is reversed is marked as settled: it has nothing more to say, and a replay takes \
-                        it away.\n\n\
+    after_help = "A message whose row is done, or was replayed since, has nothing more to say: it is dropped, and not \
+                        listed.\n\n\
                         --format json prints {\"parked\": […]}, each with id, queue, kind, entity, entity_id, row_status, \
                         settled, attempts, parked_at and reason.\n\n\
                         Examples:\n  \
@@ -108,7 +108,7 @@ struct Order {
 #[command(after_help = "What happens depends on the row that the message is about:\n  \
                         given up        it begins anew; its new job takes the message's place\n  \
                         still open      the message goes back to the work queue\n  \
-                        done (settled)  the message is taken away\n\
+                        done meanwhile  the message is taken away\n\
                         Before the worker calls Stripe it looks there whether it has happened after all: a replay never \
                         moves money twice. Your name and the reason go into each row's history.\n\n\
                         The ledger is written first and the message goes after it, one by one: stopped on the way, run it \

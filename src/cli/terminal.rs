@@ -92,7 +92,7 @@ fn colored(text: &str) -> String {
 fn color(word: &str) -> Option<&'static str> {
     match word {
         "permanently_failed" | "conflicting" => Some(RED),
-        "pending" | "reversal_pending" | "unmatched" | "failed" => Some(YELLOW),
+        "pending" | "reversal_pending" | "unmatched" | "held" | "failed" => Some(YELLOW),
         "reversed" | "completed" | "matched" | "partially_reversed" => Some(GREEN),
         _ => None,
     }

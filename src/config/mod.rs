@@ -80,13 +80,13 @@ pub struct ClaimsConfig {
     pub refunds_since: Option<DateTime<Utc>>,
     /// `REVERSE_ON_PENDING` is `insufficient_funds`: reverse for refunds that wait for the platform's balance.
     pub reverse_on_pending: bool,
+    /// `DISPUTE_POLICY`.
+    pub dispute_policy: DisputePolicy,
 }
 
 /// Settings that are checked and shown, and that nothing obeys yet.
 #[derive(Clone, Debug)]
 pub struct ReservedConfig {
-    /// `DISPUTE_POLICY`.
-    pub dispute_policy: DisputePolicy,
     /// `STRIPE_PROXY`: `http:` or `https:`; secret, since it may hold a password.
     pub stripe_proxy: Option<SecretString>,
     /// `UI_ENABLED`.
@@ -296,9 +296,9 @@ impl Config {
             claims: ClaimsConfig {
                 refunds_since: reader.time("REFUNDS_SINCE"),
                 reverse_on_pending: reader.require::<String>("REVERSE_ON_PENDING")? == "insufficient_funds",
+                dispute_policy: reader.require("DISPUTE_POLICY")?,
             },
             reserved: ReservedConfig {
-                dispute_policy: reader.require("DISPUTE_POLICY")?,
                 stripe_proxy: reader.secret("STRIPE_PROXY"),
                 ui_enabled: reader.require("UI_ENABLED")?,
                 events_url: reader.secret("EVENTS_URL"),

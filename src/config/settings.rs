@@ -132,6 +132,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Refunds and disputes created before this time or date are held until accepted; unset: the first set-up of the ledger"),
     row(Claims, "REVERSE_ON_PENDING", Kind::Choice(&["off", "insufficient_funds"]), "off",
         "Whether refunds that wait for the platform's balance already reverse transfers"),
+    row(Claims, "DISPUTE_POLICY", Kind::Choice(&["off", "lost", "withdrawn"]), "off",
+        "Which disputes reverse transfers: none, lost ones, or all with withdrawn funds"),
 
     row(Creations, "TRANSFER_RETRY_ENABLED", BOOLEAN, "true",
         "Whether this process creates transfers; if no process does, they stay pending"),
@@ -155,8 +157,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Process, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Url(&["http", "https"]), "",
         "Base URL of an OpenTelemetry collector, like http://127.0.0.1:4318, for traces over HTTP (protobuf)"),
 
-    row(Reserved, "DISPUTE_POLICY", Kind::Choice(&["off", "lost", "withdrawn"]), "off",
-        "Which disputes reverse transfers: none, lost ones, or all with withdrawn funds"),
     row(Reserved, "STRIPE_PROXY", Kind::SecretUrl(&["http", "https"]), "",
         "The HTTP proxy to Stripe"),
     row(Reserved, "UI_ENABLED", BOOLEAN, "true",

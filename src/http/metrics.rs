@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::ApiState;
 use super::problem::Problem;
-use crate::ledger::{Amounts, Totals, now};
+use crate::ledger::{Amounts, Totals, WaitingClaims, now};
 
 /// Below Prometheus' default scrape timeout of 10 s.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(8);
@@ -58,8 +58,21 @@ fn add_ledger(text: &mut Exposition, totals: &Totals, now: DateTime<Utc>) {
     text.gauge("clawback_oldest_open_reversal_age_seconds", help, age(totals.oldest_open, now));
     text.gauges("clawback_transfers", "Seller transfers by status.", by_status(&totals.transfers));
     text.gauges("clawback_refunds", "Refunds by status.", by_status(&totals.refunds));
+    text.gauges("clawback_disputes", "Disputes by status.", by_status(&totals.disputes));
     let help = "Refunds that need an operator's attention.";
     text.gauge("clawback_refunds_needing_attention", help, totals.refunds_needing_attention);
+    let help = "Disputes that need an operator's attention.";
+    text.gauge("clawback_disputes_needing_attention", help, totals.disputes_needing_attention);
+    let waiting = |value: fn(&WaitingClaims, DateTime<Utc>) -> f64| {
+        let labels = |of: &WaitingClaims| {
+            labels([("kind", &of.kind.to_string()), ("status", &of.status.to_string()), ("currency", &of.currency)])
+        };
+        totals.waiting.iter().map(move |of| (labels(of), value(of, now))).collect::<Vec<_>>()
+    };
+    let help = "Amount of refunds and disputes that take nothing so far and are not acknowledged, in minor units.";
+    text.gauges("clawback_waiting_claim_amount_minor_units", help, waiting(|of, _| of.amount));
+    let help = "Age of the oldest refund or dispute that takes nothing so far and is not acknowledged.";
+    text.gauges("clawback_oldest_waiting_claim_age_seconds", help, waiting(|of, now| age(Some(of.oldest), now)));
     let help = "Committed jobs without a confirm from the broker.";
     text.gauge("clawback_outbox_unpublished", help, totals.unpublished);
     let help = "Age of the oldest committed job without a confirm; 0 if there is none.";

@@ -1,6 +1,8 @@
 //! The HTTP door: webhooks, the API, health, and metrics. `app` merges the routes and wraps them in [`complete`].
 
 mod auth;
+pub(crate) mod claims;
+pub(crate) mod disputes;
 mod extract;
 pub(crate) mod health;
 pub(crate) mod json;
@@ -8,6 +10,7 @@ mod limits;
 pub(crate) mod metrics;
 pub mod openapi;
 mod operator;
+mod page;
 pub(crate) mod payments;
 pub(crate) mod problem;
 pub(crate) mod refunds;
@@ -61,8 +64,14 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/payments/{payment_ref}/transfers", post(payments::add_transfers))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
-        .route("/v1/refunds", post(refunds::report))
+        .route("/v1/refunds", get(refunds::list).post(refunds::report))
         .route("/v1/refunds/{id}", get(refunds::show))
+        .route("/v1/refunds/{id}/accept", post(refunds::accept))
+        .route("/v1/refunds/{id}/acknowledge", post(refunds::acknowledge))
+        .route("/v1/disputes", get(disputes::list))
+        .route("/v1/disputes/{id}", get(disputes::show))
+        .route("/v1/disputes/{id}/accept", post(disputes::accept))
+        .route("/v1/disputes/{id}/acknowledge", post(disputes::acknowledge))
         .route("/v1/reversals", get(reversals::list))
         .route("/v1/reversals/{id}", get(reversals::show))
         .route("/v1/reversals/{id}/replay", post(reversals::replay))

@@ -18,7 +18,7 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::problem::{Kind, ProblemBody, Row};
-use super::{health, metrics, payments, refunds, reversals, transfers, webhooks};
+use super::{disputes, health, metrics, payments, refunds, reversals, transfers, webhooks};
 
 const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -28,7 +28,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
 #[openapi(
     info(
         title = "Clawback",
-        description = "Takes back what a refund makes sellers owe.\n\nAmounts are in minor units (cents) of their currency. \
+        description = "Takes back what a refund or a lost dispute makes sellers owe.\n\nAmounts are in minor units (cents) of their currency. \
             Times are RFC 3339 in UTC. Clawback's own ids are UUIDv7; wherever a path takes an id, the provider's id works too. \
             Errors are `application/problem+json` (RFC 9457) with a stable `type`. Every response carries `x-request-id`: the \
             caller's, if it is at most 128 characters of letters, digits and `-_.:/=+`, otherwise a new one. Bodies may be up to \
@@ -42,7 +42,14 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         transfers::show,
         transfers::retry,
         refunds::report,
+        refunds::list,
         refunds::show,
+        refunds::accept,
+        refunds::acknowledge,
+        disputes::list,
+        disputes::show,
+        disputes::accept,
+        disputes::acknowledge,
         reversals::list,
         reversals::show,
         reversals::replay,
@@ -58,6 +65,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         (name = "payments", description = "What buyers paid, and each seller's part of it."),
         (name = "transfers", description = "What one seller received, and what was taken back."),
         (name = "refunds", description = "What providers reported."),
+        (name = "disputes", description = "What buyers dispute, as providers report it."),
         (name = "reversals", description = "What is taken back."),
         (name = "webhooks", description = "For payment providers: signed, without a token, without a rate limit."),
         (name = "health", description = "For orchestrators and Prometheus."),

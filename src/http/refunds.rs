@@ -1,13 +1,18 @@
-//! `/v1/refunds`: reports a refund, and shows one with its reversals.
+//! `/v1/refunds`: reports, lists and shows refunds, and takes an operator's decisions about them.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::extract::{self, Id};
+use super::ApiState;
+use super::claims::{self, Decision, ListQuery};
+use super::extract::{self, Id, Query};
+use super::operator::OperatorRequest;
 use super::problem::Problem;
-use super::{ApiState, unknown};
-use crate::ledger::{NewRefund, RefundView};
+use crate::ledger::{ClaimKind, ClaimStatus, NewRefund, RefundView};
 
 /// Report a refund
 ///
@@ -35,6 +40,42 @@ pub(crate) async fn report(
     Ok((status, Json(reported.refund)))
 }
 
+/// Refunds, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RefundPage {
+    /// At most `limit`.
+    refunds: Vec<RefundView>,
+    /// The next page's `cursor`; null on the last page.
+    next_cursor: Option<Uuid>,
+}
+
+/// Refunds, a page at a time
+///
+/// Newest first. New refunds do not shift the pages.
+#[utoipa::path(
+    get,
+    path = "/v1/refunds",
+    tag = "refunds",
+    operation_id = "listRefunds",
+    params(
+        ("status" = Option<ClaimStatus>, Query, description = "Only refunds with this status."),
+        ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
+        ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
+    ),
+    responses(
+        (status = 200, description = "A page.", body = RefundPage),
+        (status = 400, description = "A parameter is unknown, or its value can't be used."),
+    ),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RefundPage>, Problem> {
+    let (found, next_cursor) = claims::list(&state, ClaimKind::Refund, query).await?;
+    Ok(Json(RefundPage { refunds: found, next_cursor }))
+}
+
 /// A refund
 ///
 /// With its reversals.
@@ -48,6 +89,56 @@ pub(crate) async fn report(
     security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<RefundView>, Problem> {
-    let refund = state.ledger.refund(&id).await?;
-    refund.map(Json).ok_or_else(|| unknown("refund"))
+    Ok(Json(claims::show(&state, ClaimKind::Refund, &id).await?))
+}
+
+/// Accept a refund
+///
+/// For a held refund, which then takes from its payment's transfers, or for a conflicting one that fits its payment by
+/// now. It may turn out not to fit: the response shows it.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds/{id}/accept",
+    tag = "refunds",
+    operation_id = "acceptRefund",
+    params(("id" = String, Path, description = "Clawback's id, or the provider's (`re_…`).")),
+    request_body(content = OperatorRequest),
+    responses(
+        (status = 200, description = "It takes, as its reversals show, or waits for its payment.", body = RefundView),
+        (status = 409, description = "It is neither held nor conflicting, or does not fit still."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn accept(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
+) -> Result<Json<RefundView>, Problem> {
+    let decided = claims::decide(&state, ClaimKind::Refund, &id, Decision::Accept, &body).await?;
+    Ok(Json(decided))
+}
+
+/// Acknowledge a refund
+///
+/// Records that nothing more needs to be done about it. It counts nowhere as needing attention, until there is news.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds/{id}/acknowledge",
+    tag = "refunds",
+    operation_id = "acknowledgeRefund",
+    params(("id" = String, Path, description = "Clawback's id, or the provider's (`re_…`).")),
+    request_body(content = OperatorRequest),
+    responses(
+        (status = 200, description = "Recorded.", body = RefundView),
+        (status = 409, description = "It needs no attention."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn acknowledge(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
+) -> Result<Json<RefundView>, Problem> {
+    let decided = claims::decide(&state, ClaimKind::Refund, &id, Decision::Acknowledge, &body).await?;
+    Ok(Json(decided))
 }

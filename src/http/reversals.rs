@@ -10,12 +10,10 @@ use uuid::Uuid;
 
 use super::extract::{self, Id, Input, Parameter, Query, parameter};
 use super::operator::{self, OperatorRequest};
+use super::page::{Cursor, Limit};
 use super::problem::Problem;
 use super::{ApiState, unknown};
 use crate::ledger::{CallKind, FieldProblem, ReversalStatus, ReversalView};
-
-const DEFAULT_LIMIT: u64 = 50;
-const MAX_LIMIT: u64 = 200;
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -29,12 +27,6 @@ pub(crate) struct ListQuery {
     cursor: Option<Cursor>,
 }
 
-#[derive(Debug)]
-struct Limit(u64);
-
-#[derive(Debug)]
-struct Cursor(Uuid);
-
 impl Parameter for ReversalStatus {
     fn must() -> String {
         format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
@@ -42,26 +34,6 @@ impl Parameter for ReversalStatus {
 
     fn parse(text: &str) -> Option<Self> {
         Self::iter().find(|status| status.to_string() == text)
-    }
-}
-
-impl Parameter for Limit {
-    fn must() -> String {
-        format!("an integer from 1 to {MAX_LIMIT}")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).map(Self)
-    }
-}
-
-impl Parameter for Cursor {
-    fn must() -> String {
-        "the next_cursor of the previous page".to_owned()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self)
     }
 }
 
@@ -97,14 +69,10 @@ pub(crate) async fn list(
     State(state): State<ApiState>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ReversalPage>, Problem> {
-    let limit = query.limit.map_or(DEFAULT_LIMIT, |Limit(limit)| limit);
+    let limit = query.limit.unwrap_or_default();
     let after = query.cursor.map(|Cursor(id)| id);
-    // One more than requested tells whether there is a next page.
-    let mut reversals = state.ledger.list_reversals(query.status, after, limit.saturating_add(1)).await?;
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let there_is_more = reversals.len() > wanted;
-    reversals.truncate(wanted);
-    let next_cursor = reversals.last().filter(|_| there_is_more).map(|last| last.id);
+    let found = state.ledger.list_reversals(query.status, after, limit.and_one()).await?;
+    let (reversals, next_cursor) = limit.cut(found, |reversal| reversal.id);
     Ok(Json(ReversalPage { reversals, next_cursor }))
 }
 

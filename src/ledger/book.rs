@@ -162,6 +162,29 @@ impl Book {
         })
     }
 
+    /// A book without rows, as if these names were locked.
+    #[cfg(test)]
+    pub(super) fn empty(names: &[&str]) -> Self {
+        let grace = std::time::Duration::from_secs(60);
+        Self {
+            now: now(),
+            graces: Graces { reverse: grace, create: grace },
+            policy: ClaimPolicy::default(),
+            payments: Table::default(),
+            transfers: Table::default(),
+            claims: Table::default(),
+            reversals: Table::default(),
+            calls: Table::default(),
+            lookups: Table::default(),
+            known_events: HashSet::new(),
+            locked_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            events: Vec::new(),
+            history: Vec::new(),
+            jobs: Vec::new(),
+            changes: 0,
+        }
+    }
+
     /// How many changes were made so far.
     pub(super) fn changes(&self) -> usize {
         self.changes
@@ -306,7 +329,7 @@ impl Book {
         also: impl FnOnce(&mut claim::Model),
     ) -> claim::Model {
         let from = row.status;
-        row.status = to;
+        (row.status, row.acknowledged_at) = (to, None);
         also(&mut row);
         self.record(row.kind, row.id, Some(from.to_string()), to, note);
         self.claims.rows.insert(row.id, row.clone());
@@ -314,8 +337,11 @@ impl Book {
     }
 
     /// Changes a claim whose status stays.
-    pub(super) fn keep_claim(&mut self, row: claim::Model) {
+    pub(super) fn keep_claim(&mut self, mut row: claim::Model) {
         self.changes += 1;
+        if self.claims.get(row.id).is_some_and(|before| before.attention != row.attention) {
+            row.acknowledged_at = None;
+        }
         self.claims.rows.insert(row.id, row);
     }
 
@@ -532,6 +558,11 @@ impl claim::Model {
     /// Whether it asks nothing of any transfer after all.
     pub(super) fn takes_nothing(&self) -> bool {
         self.status.takes_nothing()
+    }
+
+    /// Whether it takes nothing before something else happens.
+    pub(super) fn takes_nothing_yet(&self) -> bool {
+        matches!(self.status, ClaimStatus::Unmatched | ClaimStatus::Held | ClaimStatus::Conflicting)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
 
+use super::claims::DisputeEvent;
 use super::lookups::Subject;
 
 /// The payment provider that reported a refund.
@@ -47,7 +48,7 @@ pub enum Source {
 pub enum ClaimKind {
     /// A refund.
     Refund,
-    /// A dispute that the buyer won.
+    /// A buyer's dispute of a charge.
     Dispute,
 }
 
@@ -71,6 +72,8 @@ pub struct WebhookEvent {
 pub enum EventContent {
     /// The state of one refund, or of several.
     Refunds(Vec<RefundEvent>),
+    /// The state of a dispute.
+    Dispute(DisputeEvent),
     /// It names something that Stripe must be asked about.
     LookUp {
         /// What.

@@ -33,7 +33,7 @@ pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, Retries, ReversalTarget, Target,
     Task, TryOutcome,
 };
-pub use claims::{ClaimPolicy, Reported};
+pub use claims::{ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported};
 pub(crate) use db::rowset::{id_set, in_ids};
 pub use error::LedgerError;
 pub use events::{
@@ -48,9 +48,9 @@ pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, Backlog, ClaimAttention, ClaimCount, DatabaseFacts, FailedCall, FailedFilter, NewRefund, NewShare,
-    PaymentView, RefundView, ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
-    TracedReversal, TracedTransfer, TransferToProbe, TransferView, claim_name,
+    Amounts, Backlog, DatabaseFacts, DisputeView, FailedCall, FailedFilter, NewRefund, NewShare, PaymentView,
+    RefundView, ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal,
+    TracedTransfer, TransferToProbe, TransferView, WaitingClaims, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,

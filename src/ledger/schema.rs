@@ -75,6 +75,7 @@ pub(super) mod claim {
     use sea_orm::entity::prelude::*;
     use serde::{Deserialize, Serialize};
 
+    use crate::ledger::claims::DisputeStage;
     use crate::ledger::events::{ClaimKind, Source};
     use crate::ledger::status::ClaimStatus;
 
@@ -117,6 +118,10 @@ pub(super) mod claim {
         pub attention: Option<String>,
         /// The look-up that found no transfers at Stripe, where that is why nothing is to be reversed.
         pub lookup_id: Option<Uuid>,
+        /// When an operator said that nothing more needs to be done. Any news resets it.
+        pub acknowledged_at: Option<DateTime<Utc>>,
+        /// How far a dispute is at its provider; null for a refund.
+        pub stage: Option<DisputeStage>,
         pub created_at: DateTime<Utc>,
         pub matched_at: Option<DateTime<Utc>>,
     }

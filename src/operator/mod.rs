@@ -3,13 +3,14 @@
 //!
 //! Everywhere the ledger comes first: the guarded transition with operator and reason in its history, and the new job in
 //! the outbox, are one transaction; only then does the parked message go. Dying in between leaves a parked message whose
-//! row has moved on. It does no harm: the list calls it by its row's status, a second run takes it away, and a worker
+//! row has moved on, and so does a replay over HTTP. It does no harm: it is dropped when it is next seen, and a worker
 //! that gets it finds nothing to do. It never calls Stripe; the worker looks there before it calls again.
 
 pub mod limits;
 mod parked;
 mod sorting;
 mod subject;
+mod superseded;
 
 use std::collections::HashSet;
 

@@ -1,11 +1,11 @@
-//! The parked messages of every queue, each beside the row that it is about. Reads only.
+//! The parked messages of every queue, each beside the row that it is about.
 
 use std::collections::HashMap;
 
 use queues::{ParkedJob, ParkingError, Selection};
 use uuid::Uuid;
 
-use super::{JobTarget, Operator, OperatorError, RowState};
+use super::{JobTarget, Operator, OperatorError, RowState, superseded};
 use crate::ledger::{Call, LedgerError};
 
 /// Which parked messages are meant: those that match every condition given.
@@ -37,8 +37,8 @@ pub struct Parked {
 }
 
 impl Operator {
-    /// The parked messages that `filter` selects, oldest first in each queue. They stay. A queue that is not declared has
-    /// none, as long as one is.
+    /// The parked messages that `filter` selects, oldest first in each queue. They stay, apart from those that are superseded:
+    /// these are dropped. A queue that is not declared has none, as long as one is.
     ///
     /// # Errors
     /// [`OperatorError`].
@@ -76,18 +76,20 @@ impl Operator {
             _ => {}
         }
         found.truncate(limit);
-        Ok(self.beside_their_rows(found).await?)
+        let found = self.beside_their_rows(found).await?;
+        Ok(self.without_superseded(found).await)
     }
 
-    async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<Parked>, LedgerError> {
-        let subjects: Vec<JobTarget> = found.iter().filter_map(|(_, job)| JobTarget::of(job)).collect();
-        let rows = self.standings(&subjects).await?;
+    /// Each with whether it is superseded.
+    async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<(Parked, bool)>, LedgerError> {
+        let ids: Vec<Uuid> = found.iter().filter_map(|(_, job)| JobTarget::of(job)).map(|subject| subject.id).collect();
+        let rows = self.ledger.calls(&ids).await?;
         let parked = |(queue, job): (String, ParkedJob)| {
             let subject = JobTarget::of(&job);
-            let row = subject.and_then(|subject| rows.get(&subject));
-            let (status, standing) =
-                row.map_or((None, RowState::Unknown), |(status, standing)| (Some(status.clone()), *standing));
-            Parked { queue, job, subject, status, standing }
+            let row = subject.and_then(|subject| rows.get(&subject.id).filter(|(call, _)| call.kind == subject.kind));
+            let standing = row.map_or(RowState::Unknown, |(call, _)| RowState::from(call.state));
+            let is_superseded = row.is_some_and(|(call, _)| superseded::is_superseded(&job, call));
+            (Parked { queue, job, subject, status: row.map(|(_, status)| status.clone()), standing }, is_superseded)
         };
         Ok(found.into_iter().map(parked).collect())
     }

@@ -68,7 +68,7 @@ async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app
         "permanently failed: 1; the sellers still have the money",
         "clawback reversals list --status permanently_failed",
     );
-    warning("refunds", "needing attention: 1 (re_1)", "clawback trace");
+    warning("attention", "old): re_1", "clawback refunds show ID");
     warning("outbox", ", the oldest since 2026-01-02T03:04:05Z", "clawback serve");
     warning("reversals.parked", "parked jobs: ", "clawback parked list");
     let strict = doctor(&app, &["--strict"]).await;
@@ -89,7 +89,8 @@ async fn strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well(ap
     let run = strict(3).await;
     let found = check_named(&run, "unmatched refunds");
     assert_eq!(found["status"], "warning", "{found}");
-    assert!(found["message"].as_str().unwrap().starts_with("1 took nothing back"), "{found}");
+    assert!(found["message"].as_str().unwrap().starts_with("1 (10000 eur; the oldest "), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("clawback refunds list --status unmatched"), "{found}");
     assert_eq!(doctor(&app, &[]).await.code, 0, "without --strict a warning is no failure");
 }
 

@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -28,6 +28,10 @@ async fn every_command_explains_itself() {
         &["reversals", "show"],
         &["reversals", "replay"],
         &["reversals", "close"],
+        &["refunds"],
+        &["refunds", "list"],
+        &["refunds", "show"],
+        &["refunds", "accept"],
         &["parked"],
         &["parked", "list"],
         &["parked", "show"],
@@ -108,7 +112,9 @@ async fn long_values_fit_80_columns(mut app: TestApp) {
 
     let id = app.cli(&["reversals", "list", "--format", "json"]).await.json()["reversals"][0]["id"].clone();
     let (transfer, refund, message) = (long("tr_"), long("re_"), long("m"));
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
+        &["refunds", "list"],
+        &["refunds", "show", &refund],
         &["reversals", "list"],
         &["reversals", "show", id.as_str().unwrap()],
         &["transfers", "list"],

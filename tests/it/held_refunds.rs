@@ -1,6 +1,8 @@
 //! Refunds that take nothing for now: older than the ledger, or pending at Stripe. And those that an operator must look at.
 
-use clawback::ledger::{ClaimStatus, LedgerError, Note};
+use std::collections::BTreeSet;
+
+use clawback::ledger::{LedgerError, Note};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, both_databases, eventually, refund_event, two_sellers};
@@ -62,13 +64,13 @@ async fn a_refund_from_before_the_ledgers_set_up_takes_nothing_until_it_is_accep
     let refund = app.refund_view("re_1").await;
     assert_eq!((&refund["status"], &refund["reversals"]), (&json!("held"), &json!([])));
 
-    let id = app.ledger().accept_claim("re_1", &note()).await.unwrap();
+    let id = app.ledger().accept_claim("re_1", note()).await.unwrap();
     let refund = app.refund_view(&id.to_string()).await;
     assert_eq!((&refund["status"], refund["reversals"].as_array().unwrap().len()), (&json!("matched"), 2));
     assert_eq!(app.db.count("history WHERE actor = 'ada' AND from_status = 'held'").await, 1);
-    let again = app.ledger().accept_claim("re_1", &note()).await.unwrap_err();
+    let again = app.ledger().accept_claim("re_1", note()).await.unwrap_err();
     assert!(matches!(&again, LedgerError::Conflict(why) if why.contains("is matched")), "{again}");
-    let unknown = app.ledger().accept_claim("re_9", &note()).await.unwrap_err();
+    let unknown = app.ledger().accept_claim("re_9", note()).await.unwrap_err();
     assert!(matches!(unknown, LedgerError::NotFound { .. }), "{unknown}");
     // What is made from now on is taken at once, and so is what does not say when it was made.
     let mut event = refund_event("evt_3", "re_3", "pi_2", 10);
@@ -80,7 +82,7 @@ async fn a_refund_from_before_the_ledgers_set_up_takes_nothing_until_it_is_accep
 async fn what_is_held_is_accepted_also_before_its_payment_is_registered(mut app: TestApp) {
     with_default(&mut app).await;
     told(&app, &made_at("evt_1", 1_600_000_000, "succeeded")).await;
-    app.ledger().accept_claim("re_1", &note()).await.unwrap();
+    app.ledger().accept_claim("re_1", note()).await.unwrap();
     assert_eq!(app.refund_view("re_1").await["status"], "unmatched");
     told(&app, &made_at("evt_2", 1_600_000_000, "succeeded")).await;
     assert_eq!(app.refund_view("re_1").await["status"], "unmatched", "it is not held again");
@@ -94,7 +96,7 @@ async fn a_held_refund_that_fails_is_failed(mut app: TestApp) {
     told(&app, &made_at("evt_1", 1_600_000_000, "succeeded")).await;
     assert_eq!(told(&app, &made_at("evt_2", 1_600_000_000, "failed")).await["outcome"], "failed");
     assert_eq!(app.refund_view("re_1").await["status"], "failed");
-    assert!(app.ledger().accept_claim("re_1", &note()).await.is_err());
+    assert!(app.ledger().accept_claim("re_1", note()).await.is_err());
     assert_eq!(app.db.count("reversals").await, 0);
 }
 
@@ -139,22 +141,33 @@ async fn a_refund_that_is_not_matched_for_a_day_needs_an_operator(mut app: TestA
     app.register(two_sellers("pi_1")).await;
     told(&app, &refund_event("evt_1", "re_1", "pi_9", 10).to_string()).await;
     told(&app, &refund_event("evt_2", "re_2", "pi_1", 10_001).to_string()).await;
-    let needing = app.ledger().claims_needing_attention(10).await.unwrap();
-    let shown: Vec<_> = needing.iter().map(|claim| (claim.reference.as_str(), claim.status)).collect();
-    assert_eq!(shown, [("re_2", ClaimStatus::Conflicting)]);
-    assert!(needing[0].attention.contains("10001 eur") && needing[0].attention.contains("10000 eur"), "{needing:?}");
+    assert_eq!(needing(&app).await, ["re_2"]);
+    let conflict = app.refund_view("re_2").await["attention"].to_string();
+    assert!(conflict.contains("10001 eur") && conflict.contains("10000 eur"), "{conflict}");
     assert_eq!(app.refund_view("re_1").await["attention"], Value::Null);
 
     let old = (chrono::Utc::now() - chrono::TimeDelta::hours(25)).format("%Y-%m-%d %H:%M:%S+00:00");
     app.db.execute(&format!("UPDATE claims SET created_at = '{old}' WHERE reference = 're_1'")).await;
-    let needing = app.ledger().claims_needing_attention(10).await.unwrap();
-    assert!(needing[0].attention.contains("for 25 h") && needing[0].attention.contains("pi_9"), "{needing:?}");
-    assert_eq!(app.refund_view("re_1").await["attention"], json!(needing[0].attention));
+    assert_eq!(needing(&app).await, ["re_1", "re_2"]);
+    let unmatched = app.refund_view("re_1").await["attention"].to_string();
+    assert!(unmatched.contains("for 25 h") && unmatched.contains("pi_9"), "{unmatched}");
     assert_eq!(app.ledger().totals().await.unwrap().refunds_needing_attention, 2);
-    assert_eq!(app.ledger().backlog().await.unwrap().refunds_needing_attention, 2);
-    let counts = app.ledger().claims_by_status().await.unwrap();
-    let counts: Vec<_> = counts.iter().map(|count| (count.status, count.number)).collect();
-    assert_eq!(counts, [(ClaimStatus::Conflicting, 1), (ClaimStatus::Unmatched, 1)]);
+    let waiting = app.ledger().backlog().await.unwrap().waiting;
+    let statuses: BTreeSet<_> = waiting.iter().map(|group| (group.status.to_string(), group.number)).collect();
+    assert_eq!(statuses, BTreeSet::from([("conflicting".to_owned(), 1), ("unmatched".to_owned(), 1)]));
+
+    for id in ["re_1", "re_2"] {
+        app.ledger().acknowledge_claim(id, note()).await.unwrap();
+        assert_eq!(app.refund_view(id).await["attention"], Value::Null);
+    }
+    assert_eq!(needing(&app).await, [""; 0]);
+    assert_eq!(app.ledger().totals().await.unwrap().refunds_needing_attention, 0);
+}
+
+/// The ids of what an operator must look at.
+async fn needing(app: &TestApp) -> Vec<String> {
+    let backlog = app.ledger().backlog().await.unwrap();
+    backlog.attention_shown.into_iter().map(|(_, reference)| reference).collect()
 }
 
 async fn the_sweeper_matches_what_nobody_came_upon(mut app: TestApp) {

@@ -16,6 +16,7 @@ both_databases! {
     the_list_says_what_each_message_is_about_and_how_that_stands,
     a_filter_selects_and_a_dry_run_changes_nothing,
     a_message_whose_row_moved_on_before_it_was_moved_does_no_harm,
+    a_message_that_a_replay_over_http_left_is_dropped_when_it_is_seen,
     a_replay_that_is_killed_on_its_way_is_run_again,
     a_discarded_message_is_gone_and_its_row_stays_given_up,
     what_is_no_job_of_the_ledger_can_be_discarded_and_not_replayed,
@@ -74,8 +75,10 @@ async fn a_broker_that_is_away_is_a_warning(mut app: TestApp) {
     assert!(run.words().contains("warning: its parked message, if it has one, is still there"), "{run:?}");
     assert!(!format!("{run:?}").contains("secret"), "{run:?}");
     app.transfer_becomes(0, "reversed").await;
-    let list = app.cli(&["parked", "list", "--format", "json"]).await.json();
-    assert_eq!((&list["parked"][0]["settled"], &list["parked"][0]["row_status"]), (&json!(true), &json!("reversed")));
+    app.vhost.has("reversals.parked", 1).await;
+    // It is dropped when it is seen.
+    assert_eq!(app.cli(&["parked", "list"]).await.table(), "Nothing is parked.\n");
+    assert!(app.vhost.is_empty("reversals.parked").await);
 }
 
 async fn only_what_was_given_up_is_replayed(app: TestApp) {
@@ -176,14 +179,39 @@ async fn a_message_whose_row_moved_on_before_it_was_moved_does_no_harm(mut app: 
     app.ledger().replay(CallKind::Reverse, &reversals[1], &note).await.unwrap();
 
     let again = app.cli(&["parked", "replay", "--all", "--reason", "run again", "--format", "json"]).await;
-    assert_eq!(again.code, 0, "{again:?}");
-    let done: Vec<_> = again.json()["handled"].as_array().unwrap().iter().map(|it| it["done"].clone()).collect();
-    assert!(done.contains(&json!("taken_away")) && done.contains(&json!("sent_back")), "{again:?}");
-    assert_eq!(parked(&app, 0).await.len(), 0);
+    assert_eq!((again.code, &again.json()["handled"]), (0, &json!([])), "{again:?}");
+    assert!(app.vhost.is_empty("reversals.parked").await);
+    assert_eq!(
+        app.db.count("history WHERE reason LIKE '%run again%'").await,
+        0,
+        "what is superseded is dropped silently"
+    );
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.transfer_becomes(1, "reversed").await;
     assert_eq!(app.sim.ledger().reversals("tr_2").len(), 1, "though two jobs were about it");
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
+}
+
+async fn a_message_that_a_replay_over_http_left_is_dropped_when_it_is_seen(mut app: TestApp) {
+    let reversal = give_up(&mut app, 1).await[0].clone();
+    let old = parked(&app, 1).await[0].clone();
+    // It fails again, and its new job is parked as well: one row, one message.
+    app.restart_with(&[("REVERSAL_MAX_RETRIES", "0"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.sim.fault("tr_1", Fault::UnavailableHtml, 1_000);
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await; // The broker counts parking in seconds.
+    let replay = app.http.post(format!("{}/v1/reversals/{reversal}/replay", app.base_url)).bearer_auth(&app.api_token);
+    let replay = replay.json(&json!({"operator": "ada", "reason": "try again"})).send().await.unwrap();
+    assert_eq!(replay.status(), 202);
+    app.vhost.has("reversals.parked", 2).await;
+    let list = parked(&app, 1).await;
+    assert_ne!(list[0]["id"], old["id"], "the new one stays");
+    app.vhost.has("reversals.parked", 1).await;
+    app.sim.clear_faults();
+    app.restart_with(&[("REVERSAL_CHECK_INTERVAL", "1s")]).await;
+    let run = app.cli(&["parked", "replay", "--all", "--reason", "Stripe is back"]).await;
+    assert!(run.table().contains("1 replayed, 0 skipped."), "{run:?}");
+    app.transfer_becomes(0, "reversed").await;
+    assert_eq!(app.reversed_at_stripe("tr_1"), 6_000);
 }
 
 async fn a_replay_that_is_killed_on_its_way_is_run_again(mut app: TestApp) {

@@ -54,7 +54,9 @@ async fn a_claim_that_contradicts_itself_is_refused(mut app: TestApp) {
     refused(&app, "UPDATE claims SET matched_at = NULL", "constraint").await;
     // One provider's id is one claim of its kind; of another kind it is another claim.
     refused(&app, "UPDATE claims SET reference = 're_1'", "unique").await;
-    app.db.execute("UPDATE claims SET reference = 're_1', kind = 'dispute' WHERE reference = 're_2'").await;
+    app.db
+        .execute("UPDATE claims SET reference = 're_1', kind = 'dispute', stage = 'open' WHERE reference = 're_2'")
+        .await;
 }
 
 async fn a_call_that_contradicts_itself_is_refused(mut app: TestApp) {

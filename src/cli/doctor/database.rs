@@ -1,12 +1,15 @@
 //! Checks the database: reachable, its version, schema and clock, and what waits in the ledger.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::finding::Finding;
 use super::in_time;
 use crate::app;
-use crate::config::{AppEnv, Config};
-use crate::ledger::{Backlog, Ledger, LedgerError};
+use crate::cli::claims::age;
+use crate::config::{AppEnv, Config, DisputePolicy};
+use crate::ledger::{Backlog, ClaimKind, ClaimStatus, Ledger, LedgerError, WaitingClaims};
 
 const CHECK: &str = "database";
 const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts this user";
@@ -69,7 +72,11 @@ async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
 }
 
 fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
-    vec![outbox(backlog, config, Utc::now()), failed(backlog), unmatched(backlog), attention(backlog)]
+    let now = Utc::now();
+    let mut findings = vec![outbox(backlog, config, now), failed(backlog)];
+    findings.extend(claims(backlog, config, now));
+    findings.push(attention(backlog, now));
+    findings
 }
 
 fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
@@ -97,27 +104,85 @@ fn failed(backlog: &Backlog) -> Finding {
     }
 }
 
-fn unmatched(backlog: &Backlog) -> Finding {
-    match backlog.refunds_unmatched {
-        0 => Finding::ok("unmatched refunds", "none"),
-        count => Finding::warning(
-            "unmatched refunds",
-            format!("{count} took nothing back: their payment is not registered, or contradicts them"),
-            "register the payments (`clawback payments import`, or POST /v1/payments); `clawback trace REFUND` says more",
+/// One line for each kind and status of claims that take nothing so far.
+fn claims(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
+    let finding = |kind, status| {
+        let check = format!("{status} {kind}s");
+        let of = |group: &&WaitingClaims| (group.kind, group.status) == (kind, status);
+        let found: Vec<&WaitingClaims> = backlog.waiting.iter().filter(of).collect();
+        if found.is_empty() {
+            return (kind == ClaimKind::Refund).then(|| Finding::ok(&check, "none"));
+        }
+        let (why, remedy) = advice(kind, status, config);
+        let message = format!("{} took nothing back: {why}", sums(&found, now));
+        Some(match remedy {
+            Some(remedy) => {
+                Finding::warning(&check, message, format!("`clawback {kind}s list --status {status}`; {remedy}"))
+            }
+            None => Finding::ok(&check, message),
+        })
+    };
+    let statuses = [ClaimStatus::Unmatched, ClaimStatus::Conflicting, ClaimStatus::Held];
+    let kinds = [ClaimKind::Refund, ClaimKind::Dispute];
+    kinds
+        .into_iter()
+        .flat_map(|kind| statuses.map(|status| (kind, status)))
+        .filter_map(|(k, s)| finding(k, s))
+        .collect()
+}
+
+/// Why they wait, and what to do about it, if anything.
+fn advice(kind: ClaimKind, status: ClaimStatus, config: &Config) -> (&'static str, Option<String>) {
+    match (status, kind, config.claims.dispute_policy) {
+        (ClaimStatus::Unmatched, ..) => (
+            "their payment is not registered",
+            Some("register the payments (`clawback payments import`, or POST /v1/payments)".to_owned()),
+        ),
+        (ClaimStatus::Held, ClaimKind::Dispute, DisputePolicy::Off) => (
+            "DISPUTE_POLICY is off",
+            Some(
+                "take with `clawback disputes accept ID`, or `acknowledge ID`; DISPUTE_POLICY decides about later ones"
+                    .to_owned(),
+            ),
+        ),
+        (ClaimStatus::Held, ClaimKind::Dispute, _) => ("they are not decided yet, or wait for an operator", None),
+        (ClaimStatus::Held, ..) => (
+            "they are older than REFUNDS_SINCE, or pending at their provider",
+            Some("take with `clawback refunds accept ID`, or `acknowledge ID` what was taken back before".to_owned()),
+        ),
+        _ => (
+            "they do not fit their payment",
+            Some(format!("correct the payment or the {kind}, then `clawback {kind}s accept ID`; or `acknowledge ID`")),
         ),
     }
 }
 
-fn attention(backlog: &Backlog) -> Finding {
-    match backlog.refunds_needing_attention {
-        0 => Finding::ok("refunds", "none needs attention"),
-        count => {
-            let more = if count > Backlog::SHOWN { ", …" } else { "" };
-            let shown = backlog.refunds_shown.join(", ");
-            let message = format!("needing attention: {count} ({shown}{more})");
-            Finding::warning("refunds", message, "`clawback trace REFUND` says what happened and what to do")
-        }
+/// How many, their amount in each currency, and how old the oldest is.
+fn sums(found: &[&WaitingClaims], now: DateTime<Utc>) -> String {
+    let number: i64 = found.iter().map(|group| group.number).sum();
+    let mut amounts: BTreeMap<&str, f64> = BTreeMap::new();
+    for group in found {
+        *amounts.entry(&group.currency).or_default() += group.amount;
     }
+    let amounts: Vec<String> =
+        amounts.into_iter().map(|(currency, amount)| format!("{amount:.0} {currency}")).collect();
+    let oldest = found.iter().map(|group| group.oldest).min().unwrap_or(now);
+    format!("{number} ({}; the oldest {} old)", amounts.join(", "), age((now - oldest).num_seconds()))
+}
+
+fn attention(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
+    let found: Vec<&WaitingClaims> = backlog.attention.iter().collect();
+    if found.is_empty() {
+        return Finding::ok("attention", "no refund and no dispute needs it");
+    }
+    let shown: Vec<&str> = backlog.attention_shown.iter().map(|(_, reference)| reference.as_str()).collect();
+    let more = if found.iter().map(|group| group.number).sum::<i64>() > shown.len() as i64 { ", …" } else { "" };
+    let message = format!("needed by {}: {}{more}", sums(&found, now), shown.join(", "));
+    let kind = backlog.attention_shown.first().map_or(ClaimKind::Refund, |(kind, _)| *kind);
+    let remedy = format!(
+        "`clawback {kind}s show ID` says what to do, `clawback {kind}s acknowledge ID --reason …` that it is done"
+    );
+    Finding::warning("attention", message, remedy)
 }
 
 #[cfg(test)]
@@ -134,9 +199,9 @@ mod tests {
             unpublished: 2,
             oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
             reversals_given_up: 0,
-            refunds_unmatched: 0,
-            refunds_needing_attention: 0,
-            refunds_shown: Vec::new(),
+            waiting: Vec::new(),
+            attention: Vec::new(),
+            attention_shown: Vec::new(),
         };
         assert_eq!(outbox(&waiting_for(119), &config, now).status, Status::Ok);
         assert_eq!(outbox(&waiting_for(130), &config, now).status, Status::Warning);

@@ -57,7 +57,7 @@ fn entry(out: &mut impl Write, event: &TraceEvent) -> Result<()> {
 /// The provider's id, or the end of ours: all that were made in the same moment begin in the same way.
 fn name(event: &TraceEvent) -> String {
     match (&event.provider_id, event.entity.as_str()) {
-        (Some(id), "webhook" | "payment" | "refund" | "transfer" | "lookup") => id.clone(),
+        (Some(id), "webhook" | "payment" | "refund" | "dispute" | "transfer" | "lookup") => id.clone(),
         _ => {
             let id = event.entity_id.simple().to_string();
             format!("…{}", &id[id.len() - 8..])
@@ -66,11 +66,11 @@ fn name(event: &TraceEvent) -> String {
 }
 
 fn refund_now(refund: &TracedRefund) -> String {
-    let TracedRefund { id, refund_ref, amount, currency, status, .. } = refund;
+    let TracedRefund { id, kind, refund_ref, amount, currency, status, .. } = refund;
     let why = refund.status_reason.as_ref().filter(|_| *status != ClaimStatus::Matched);
     let why = why.map(|why| format!(", {why}")).unwrap_or_default();
     let to_do = refund.attention.as_ref().map(|to_do| format!("; to do: {to_do}")).unwrap_or_default();
-    format!("refund {refund_ref} ({id}): {status}{why}; {amount} {currency}{to_do}")
+    format!("{kind} {refund_ref} ({id}): {status}{why}; {amount} {currency}{to_do}")
 }
 
 fn transfer_now(transfer: &TracedTransfer) -> String {

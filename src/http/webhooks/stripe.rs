@@ -1,8 +1,10 @@
 //! Translates Stripe's verified events into the ledger's, and what look-ups read at Stripe.
 //!
-//! Five types report refunds. An event that leaves out what matters names what Stripe is to be asked about. All others are
-//! recorded as irrelevant. docs/stripe.md has the table. Shapes: docs.stripe.com/api/refunds/object, /charges/object and
-//! /events/object.
+//! Five types report refunds, five disputes. An event that leaves out what matters names what Stripe is to be asked about.
+//! All others are recorded as irrelevant. docs/stripe.md has the table. Shapes: docs.stripe.com/api/refunds/object,
+//! /charges/object and /events/object.
+
+mod dispute;
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -100,7 +102,7 @@ pub fn parse(body: &[u8], livemode: Option<bool>) -> Result<WebhookEvent, Malfor
         (Some(reason), _) => irrelevant(reason),
         (None, kind) if thin => match kind.strip_prefix("v1.").and_then(named_by) {
             Some(subject) => look_up(subject, object, path)?,
-            None => irrelevant(format!("thin events of type {kind} are not about refunds")),
+            None => irrelevant(format!("thin events of type {kind} are not about refunds or disputes")),
         },
         (None, "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated") => {
             refund_content(object, path)?
@@ -110,7 +112,8 @@ pub fn parse(body: &[u8], livemode: Option<bool>) -> Result<WebhookEvent, Malfor
             irrelevant("Clawback has created the transfer")
         }
         (None, "transfer.created") => look_up(Subject::Transfer, object, path)?,
-        (None, kind) => irrelevant(format!("events of type {kind} are not about refunds")),
+        (None, kind) if dispute::TYPES.contains(&kind) => dispute::content(kind, object, path)?,
+        (None, kind) => irrelevant(format!("events of type {kind} are not about refunds or disputes")),
     };
     let object_id = object["id"].as_str().and_then(|id| identifier("", id.to_owned()).ok());
     Ok(WebhookEvent { source: Source::Stripe, event_id, event_type, object_id, content })
@@ -123,6 +126,7 @@ pub fn parse(body: &[u8], livemode: Option<bool>) -> Result<WebhookEvent, Malfor
 pub fn content_of(object: &Value) -> Result<EventContent, String> {
     match object["object"].as_str() {
         Some("refund") => refund_content(object, "refund").map_err(|error| error.to_string()),
+        Some("dispute") => dispute::content(dispute::UPDATED, object, "dispute").map_err(|error| error.to_string()),
         Some(kind) => Ok(irrelevant(format!("a {kind} is nothing to take back for"))),
         None => Err("object must be the name of a type (got none)".to_owned()),
     }
@@ -154,7 +158,7 @@ fn named_by(kind: &str) -> Option<Subject> {
         "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => Some(Subject::Refund),
         "charge.refunded" => Some(Subject::RefundsOfCharge),
         "transfer.created" => Some(Subject::Transfer),
-        _ => kind.starts_with("charge.dispute.").then_some(Subject::Dispute),
+        _ => dispute::TYPES.contains(&kind).then_some(Subject::Dispute),
     }
 }
 

@@ -1,82 +1,136 @@
-//! An operator accepts a claim that is held: it is matched like any other.
+//! What operators decide about claims: a held one takes after all, a corrected one is tried again, and one that needs nothing
+//! more is acknowledged.
 
 use uuid::Uuid;
 
-use super::matching::{By, bring_together};
+use super::matching::{By, bring_together, payment_of, plan};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::{Change, rowset};
+use crate::ledger::events::Source;
 use crate::ledger::history::Note;
 use crate::ledger::schema::claim;
 use crate::ledger::status::ClaimStatus;
 use crate::ledger::{Ledger, LedgerError};
 use crate::trace_context;
 
+/// An operator's decision about one claim.
 #[derive(Debug)]
-struct Acceptance {
-    claim: claim::Model,
+struct Decision {
+    id: Uuid,
+    source: Source,
+    reference: String,
+    is_accepted: bool,
     note: Note,
     traceparent: Option<String>,
 }
 
 impl Ledger {
-    /// Has a held claim take back what it asks. `id` is Clawback's or the provider's. Returns Clawback's.
+    /// Has a held claim take from its payment's transfers, or a conflicting one that fits by now. `id` is Clawback's or the
+    /// provider's. Returns Clawback's.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it is not held, or several claims have the provider's id;
-    /// [`LedgerError::Database`].
-    pub async fn accept_claim(&self, id: &str, note: &Note) -> Result<Uuid, LedgerError> {
-        let claim = self.claim_to_change(id).await?;
-        let acceptance = Acceptance { claim, note: note.clone(), traceparent: trace_context::current() };
-        self.store.apply(&acceptance).await
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it is neither held nor conflicting, does not fit still, or
+    /// `id` names several claims; [`LedgerError::Database`].
+    pub async fn accept_claim(&self, id: &str, note: Note) -> Result<Uuid, LedgerError> {
+        self.decide(id, true, note).await
     }
 
-    /// The one claim with this id: Clawback's or the provider's.
+    /// Records that nothing more needs to be done about a claim: it counts nowhere as needing attention, until there is news.
+    /// `id` is Clawback's or the provider's. Returns Clawback's.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when there are several; [`LedgerError::Database`].
-    async fn claim_to_change(&self, id: &str) -> Result<claim::Model, LedgerError> {
-        let ids: Vec<Uuid> = id.parse().into_iter().collect();
-        let condition = "id IN {ids} OR reference IN {texts}";
-        let mut found = rowset::select::<_, claim::Model>(&self.store.db, condition, &ids, &[id]).await?;
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it needs nothing, or `id` names several claims;
+    /// [`LedgerError::Database`].
+    pub async fn acknowledge_claim(&self, id: &str, note: Note) -> Result<Uuid, LedgerError> {
+        self.decide(id, false, note).await
+    }
+
+    async fn decide(&self, id: &str, is_accepted: bool, note: Note) -> Result<Uuid, LedgerError> {
+        let claim::Model { id, source, reference, .. } = self.named_claim(id).await?;
+        let decision = Decision { id, source, reference, is_accepted, note, traceparent: trace_context::current() };
+        self.store.apply(&decision).await
+    }
+
+    async fn named_claim(&self, id: &str) -> Result<claim::Model, LedgerError> {
+        let db = &self.store.db;
+        let mut found = match id.parse::<Uuid>() {
+            Ok(id) => rowset::select::<_, claim::Model>(db, "id IN {ids}", &[id], &[]).await?,
+            Err(_) => rowset::select::<_, claim::Model>(db, "reference IN {texts}", &[], &[id]).await?,
+        };
         match (found.pop(), found.is_empty()) {
             (Some(claim), true) => Ok(claim),
-            (None, _) => Err(LedgerError::NotFound { entity: "claim", id: id.to_owned() }),
-            (Some(_), false) => {
-                let problem = format!("{} claims have the id {id}; use Clawback's", found.len() + 1);
-                Err(LedgerError::Conflict(problem))
-            }
+            (None, _) => Err(LedgerError::NotFound { entity: "refund or dispute", id: id.to_owned() }),
+            _ => Err(LedgerError::Conflict(format!("{id} names several claims; use Clawback's id of the one"))),
         }
     }
 }
 
-impl Change for Acceptance {
+impl Change for Decision {
     type Answer = Uuid;
 
     fn reads(&self, reads: &mut Reads) {
-        reads.claims.insert((self.claim.source, self.claim.reference.clone()));
-        reads.names.extend(self.claim.names().map(ToOwned::to_owned));
+        reads.claims.insert((self.source, self.reference.clone()));
     }
 
     fn apply(&self, book: &mut Book) -> Result<Uuid, LedgerError> {
-        let id = self.claim.id;
-        let missing = || LedgerError::NotFound { entity: "claim", id: id.to_string() };
-        let claim = book.claims.get(id).cloned().ok_or_else(missing)?;
-        if !book.holds(claim.names()) {
-            return Err(LedgerError::Retry);
+        let claim = book.claims.get(self.id).cloned().filter(|claim| book.holds(claim.names()));
+        // Named, and no longer there or renamed since: read again.
+        let claim = claim.ok_or(LedgerError::Retry)?;
+        if self.is_accepted {
+            self.accept(book, claim)?
+        } else {
+            self.acknowledge(book, claim)?
         }
-        if claim.status != ClaimStatus::Held {
-            let problem =
-                format!("{} {} is {}; only a held one is accepted", claim.kind, claim.reference, claim.status);
-            return Err(LedgerError::Conflict(problem));
-        }
-        let claim = book.move_claim(claim, ClaimStatus::Unmatched, &self.note, |row| {
-            row.status_reason = Some("accepted by an operator".to_owned());
-        });
-        bring_together(
-            book,
-            &claim,
-            By { actor: &self.note.actor, event: None, traceparent: self.traceparent.as_deref() },
-        )?;
-        Ok(id)
+        Ok(self.id)
     }
+}
+
+impl Decision {
+    fn accept(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
+        let by = By { actor: &self.note.actor, event: None, traceparent: self.traceparent.as_deref() };
+        let why = self.note.because(format!("accepted: {}", self.note.reason));
+        match claim.status {
+            ClaimStatus::Held => {
+                let claim = book.move_claim(claim, ClaimStatus::Unmatched, &why, |row| {
+                    row.status_reason = Some("accepted; no payment of its reference is registered yet".to_owned());
+                });
+                bring_together(book, &claim, by)?;
+                Ok(())
+            }
+            ClaimStatus::Conflicting => {
+                let plan = payment_of(book, &claim).and_then(|payment| match payment {
+                    Some(payment) => plan(book, &payment, &claim).map(Some),
+                    None => Ok(None),
+                });
+                let plan = plan.map_err(|conflict| {
+                    let problem = conflict.problem;
+                    LedgerError::Conflict(format!("{} {} still conflicts: {problem}", claim.kind, claim.reference))
+                })?;
+                if plan.is_none() {
+                    return Err(refused(&claim, "register its payment, and it is matched"));
+                }
+                book.remark(&claim.kind.to_string(), claim.id, claim.status, &why);
+                bring_together(book, &claim, by)?;
+                Ok(())
+            }
+            ClaimStatus::Unmatched => Err(refused(&claim, "register its payment, and it is matched")),
+            _ => Err(refused(&claim, "only a held or conflicting one can be accepted")),
+        }
+    }
+
+    fn acknowledge(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
+        if claim.acknowledged_at.is_some() || !(claim.attention.is_some() || claim.takes_nothing_yet()) {
+            return Err(refused(&claim, "it needs no attention"));
+        }
+        let about = claim.attention.as_ref().map(|attention| format!(" (it said: {attention})")).unwrap_or_default();
+        let why = self.note.because(format!("acknowledged: {}{about}", self.note.reason));
+        book.remark(&claim.kind.to_string(), claim.id, claim.status, &why);
+        book.keep_claim(claim::Model { acknowledged_at: Some(book.now), ..claim });
+        Ok(())
+    }
+}
+
+fn refused(claim: &claim::Model, why: &str) -> LedgerError {
+    let acknowledged = if claim.acknowledged_at.is_some() { " and acknowledged" } else { "" };
+    LedgerError::Conflict(format!("{} {} is {}{acknowledged}; {why}", claim.kind, claim.reference, claim.status))
 }

@@ -14,8 +14,12 @@ pub(in crate::ledger) const UNMATCHED_TOO_LONG: TimeDelta = TimeDelta::hours(24)
 pub(super) const OTHER_SHARES: &str =
     "its provider names other shares than those that Stripe was asked for already: compare the refund's metadata";
 
-/// What an operator must do about the claim now: what was recorded, or what follows from its status and its age.
+/// What an operator must do about the claim now: what was recorded, or what follows from its status and its age. Nothing, once
+/// that was acknowledged.
 pub(in crate::ledger) fn attention_of(row: &claim::Model, now: DateTime<Utc>) -> Option<String> {
+    if row.acknowledged_at.is_some() {
+        return None;
+    }
     let hours = (now - row.created_at).num_hours();
     let reason = row.status_reason.as_deref().unwrap_or_default();
     let of_status = match row.status {
@@ -74,7 +78,7 @@ pub(super) fn counted_meanwhile(row: &reversal::Model, parent: &transfer::Model)
     )
 }
 
-fn about(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) -> String {
+pub(super) fn about(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) -> String {
     let (id, amount, currency) = (row.id, row.amount, &row.currency);
     let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
     match row.status {

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::again;
+use super::dispute;
 use super::matching::{By, bring_together, waits_for};
 use super::record::{self, refuse_unless_locked};
 use super::taken::{Taken, sum_up};
@@ -21,8 +22,8 @@ const ACTOR: &str = "ingress";
 /// A verified webhook on its way into the ledger.
 #[derive(Debug)]
 pub(in crate::ledger) struct Received {
-    event: WebhookEvent,
-    traceparent: Option<String>,
+    pub(super) event: WebhookEvent,
+    pub(super) traceparent: Option<String>,
 }
 
 impl Ledger {
@@ -87,11 +88,15 @@ impl Received {
             reads.claims.insert((self.event.source, refund.refund_ref.clone()));
             reads.names.extend(refund.names().map(ToOwned::to_owned));
         }
-        if let EventContent::LookUp { subject, reference } = &self.event.content {
-            reads.lookups.insert((*subject, reference.clone()));
-            if *subject == Subject::Transfer {
-                reads.stripe_transfers.insert(reference.clone());
+        match &self.event.content {
+            EventContent::LookUp { subject, reference } => {
+                reads.lookups.insert((*subject, reference.clone()));
+                if *subject == Subject::Transfer {
+                    reads.stripe_transfers.insert(reference.clone());
+                }
             }
+            EventContent::Dispute(event) => dispute::reads(self.event.source, event, reads),
+            EventContent::Refunds(_) | EventContent::Irrelevant { .. } => {}
         }
     }
 
@@ -106,6 +111,10 @@ impl Received {
             EventContent::Refunds(refunds) => {
                 let taken = refunds.iter().map(|refund| self.take(book, refund, inbox)).collect::<Result<_, _>>()?;
                 sum_up(taken)
+            }
+            EventContent::Dispute(event) => {
+                let by = By { actor: ACTOR, event: inbox, traceparent: self.traceparent.as_deref() };
+                sum_up(vec![dispute::Intake { source: self.event.source, by }.take(book, event)?])
             }
         })
     }
@@ -128,7 +137,7 @@ impl Received {
     fn refunds(&self) -> &[RefundEvent] {
         match &self.event.content {
             EventContent::Refunds(refunds) => refunds,
-            EventContent::LookUp { .. } | EventContent::Irrelevant { .. } => &[],
+            EventContent::LookUp { .. } | EventContent::Dispute(_) | EventContent::Irrelevant { .. } => &[],
         }
     }
 

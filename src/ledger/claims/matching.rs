@@ -321,6 +321,50 @@ fn shares(book: &Book, transfers: &[transfer::Model], others: &[&claim::Model], 
     transfers.iter().map(share).collect()
 }
 
+/// Has the payment's other claims by ratio take what they could not take beside `gone`, which is not owed any more. Returns,
+/// in words, what none of them can take, since each of them has its reversal of that transfer.
+pub(super) fn take_shortfall(
+    book: &mut Book,
+    payment: &payment::Model,
+    gone: &claim::Model,
+    by: By<'_>,
+) -> Result<Vec<String>, LedgerError> {
+    let of_payment: Vec<claim::Model> =
+        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
+    let earlier: Vec<&claim::Model> = of_payment.iter().collect();
+    let refunded = by_ratio_so_far(&earlier);
+    if refunded.saturating_add(gone.amount) <= payment.amount {
+        return Ok(Vec::new()); // They had room beside it.
+    }
+    let transfers = book.transfers_of(payment.id);
+    let missing = allocate(payment.amount, refunded, &shares(book, &transfers, &earlier, gone.id));
+    let mut left = Vec::new();
+    for (transfer, ask) in transfers.iter().zip(missing).filter(|(_, ask)| *ask > 0) {
+        let has_row = |claim: &claim::Model| book.live_reversal_of(claim.id, transfer.id).is_some();
+        let is_by_ratio = |row: &&claim::Model| row.shares.is_none() && row.status == ClaimStatus::Matched;
+        match of_payment.iter().rev().filter(is_by_ratio).find(|claim| !has_row(claim)).cloned() {
+            Some(claim) => drop(owe(book, &book.transfer(transfer.id)?, &claim, ask, None, by)?),
+            None => left.push(format!(
+                "{ask} {} more of transfer {} are owed for the payment's other claims, and are not taken automatically",
+                transfer.currency,
+                transfer.stripe_transfer_id.clone().unwrap_or_else(|| transfer.id.to_string())
+            )),
+        }
+    }
+    Ok(left)
+}
+
+/// What each transfer has been asked for by ratio beyond what the payment's claims should take.
+pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64> {
+    let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
+    let transfers = book.transfers_of(payment.id);
+    let asked = shares(book, &transfers, &earlier, Uuid::nil());
+    let fresh: Vec<Share> = asked.iter().map(|share| Share { by_ratio: 0, ..share.clone() }).collect();
+    let targets = allocate(payment.amount, by_ratio_so_far(&earlier), &fresh);
+    let each = transfers.iter().zip(asked).zip(targets);
+    each.map(|((transfer, share), target)| (transfer.id, (share.by_ratio - target).max(0))).collect()
+}
+
 /// The sum of the claims that were shared out by ratio and still count.
 fn by_ratio_so_far(claims: &[&claim::Model]) -> i64 {
     let counting = claims.iter().filter(|row| row.shares.is_none() && row.status == ClaimStatus::Matched);

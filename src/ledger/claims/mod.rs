@@ -4,6 +4,7 @@ mod accept;
 mod again;
 mod attention;
 mod discovery;
+mod dispute;
 mod fits;
 mod intake;
 mod matching;
@@ -18,6 +19,7 @@ mod taken;
 mod withdrawn;
 
 pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
+pub use dispute::{DisputeEvent, DisputePolicy, DisputeStage};
 pub(super) use intake::Received;
 pub(super) use matching::{match_again, match_or_conflict, owe_earlier, waits_for};
 pub use policy::ClaimPolicy;

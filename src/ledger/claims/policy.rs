@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::dispute::DisputePolicy;
 use crate::ledger::events::RefundProgress;
 
 /// The settings about claims.
@@ -13,6 +14,8 @@ pub struct ClaimPolicy {
     pub reverse_on_pending: bool,
     /// Whether payments that nobody registered are looked for at Stripe.
     pub discovery: bool,
+    /// Which disputes take money back.
+    pub disputes: DisputePolicy,
 }
 
 impl ClaimPolicy {

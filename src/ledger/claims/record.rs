@@ -60,6 +60,8 @@ pub(super) fn new_claim(book: &Book, source: Source, event: &RefundEvent, signed
         provider_updated_at: event.updated,
         failed_at: failed.then_some(book.now),
         attention,
+        acknowledged_at: None,
+        stage: None,
         lookup_id: None,
         created_at: book.now,
         matched_at: None,

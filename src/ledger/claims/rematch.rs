@@ -25,7 +25,7 @@ impl Ledger {
     pub async fn rematch(&self, after: Option<Uuid>, limit: u64) -> Result<(usize, Option<Uuid>), LedgerError> {
         let newer = if after.is_some() { "AND id > (SELECT id FROM claims WHERE id IN {ids})" } else { "" };
         let condition = format!(
-            "status IN ('unmatched', 'conflicting') {newer} AND EXISTS (SELECT 1 FROM payments WHERE payments.payment_ref
+            "(status = 'unmatched' OR (status = 'conflicting' AND acknowledged_at IS NULL)) {newer} AND EXISTS (SELECT 1 FROM payments WHERE payments.payment_ref
                 IN (claims.payment_ref, claims.charge_ref)) ORDER BY id LIMIT {limit}"
         );
         let ids: Vec<Uuid> = after.into_iter().collect();
@@ -64,7 +64,12 @@ impl Change for Rematch {
             Ok(None) => false,
             Err(_) => claim.status == ClaimStatus::Unmatched,
         };
-        let waits = claim.status == ClaimStatus::Unmatched || claim.status == ClaimStatus::Conflicting && fits;
+        let waits = match claim.status {
+            ClaimStatus::Unmatched => true,
+            // One that is acknowledged may be settled elsewhere.
+            ClaimStatus::Conflicting => fits && claim.acknowledged_at.is_none(),
+            _ => false,
+        };
         if waits {
             bring_together(book, &claim, By { actor: ACTOR, event: None, traceparent: None })?;
         }

@@ -1,4 +1,4 @@
-//! What became of the refunds of one event, and the one receipt for all of them. Pure.
+//! What became of the claims of one event, and the one receipt for all of them. Pure.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use super::record::BY_THE_PROVIDER;
 use super::withdrawn::Withdrawn;
 use crate::ledger::events::Receipt;
 
-/// What became of one refund of an event.
+/// What became of one refund or dispute of an event.
 #[derive(Debug)]
 pub(super) enum Taken {
     Matched { reversals: Vec<Uuid> },
@@ -30,7 +30,7 @@ impl From<Match> for Taken {
     }
 }
 
-/// One receipt for all refunds of an event: what an operator should know most.
+/// One receipt for all claims of an event: what an operator should know most.
 pub(super) fn sum_up(taken: Vec<Taken>) -> Receipt {
     let (mut matched, mut unmatched, mut known) = (None, false, false);
     let (mut conflicting, mut held, mut no_effect) = (None, None, None);
@@ -39,7 +39,11 @@ pub(super) fn sum_up(taken: Vec<Taken>) -> Receipt {
         match taken {
             Taken::Matched { reversals } => matched = Some(matched.unwrap_or(0) + reversals.len()),
             Taken::Failed(more) => {
-                tracing::warn!(called_off = more.called_off, attention = more.attention, "a refund has failed");
+                tracing::warn!(
+                    called_off = more.called_off,
+                    attention = more.attention,
+                    "a claim takes nothing after all"
+                );
                 failed = Some(match failed {
                     None => more,
                     Some(failed) => failed.and(more),

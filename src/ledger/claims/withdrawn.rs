@@ -8,22 +8,25 @@ use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::{Failure, give_back};
 use crate::ledger::history::Note;
-use crate::ledger::schema::{call, claim, reversal};
+use crate::ledger::schema::{call, claim, reversal, transfer};
 use crate::ledger::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus};
 
 /// Why reversals are called off.
-pub(super) struct Because {
-    code: &'static str,
+pub(super) struct Because<'a> {
+    pub(super) code: &'static str,
     /// For the claim's attention.
-    what: &'static str,
+    pub(super) what: &'a str,
 }
 
-const REFUND_FAILED: Because = Because { code: "refund_failed", what: "the refund failed" };
-pub(super) const REVERSED_BY_PROVIDER: Because =
+/// A reversal that could not be called off, with its call and its transfer.
+pub(super) type Kept = (reversal::Model, call::Model, transfer::Model);
+
+const REFUND_FAILED: Because<'_> = Because { code: "refund_failed", what: "the refund failed" };
+pub(super) const REVERSED_BY_PROVIDER: Because<'_> =
     Because { code: "reversed_by_provider", what: "the provider had reversed the transfer together with the refund" };
-pub(super) const NEVER_CAPTURED: Because =
+pub(super) const NEVER_CAPTURED: Because<'_> =
     Because { code: "never_captured", what: "the refund released money that was never captured" };
-const SUPERSEDED: Because = Because { code: "superseded", what: "the refund was reported otherwise" };
+const SUPERSEDED: Because<'_> = Because { code: "superseded", what: "the refund was reported otherwise" };
 
 /// What became of the reversals of such a claim.
 #[derive(Debug, Default)]
@@ -70,7 +73,7 @@ pub(super) fn fail(book: &mut Book, claim: claim::Model, word: &str, actor: &str
 pub(super) fn nothing_to_reverse(
     book: &mut Book,
     claim: claim::Model,
-    because: &Because,
+    because: &Because<'_>,
     reason: &str,
     actor: &str,
 ) -> Result<Withdrawn, LedgerError> {
@@ -111,7 +114,7 @@ fn is_beyond_recall(row: &reversal::Model, call: &call::Model) -> bool {
     call.requested_at.is_some() || matches!(row.status, ReversalStatus::Reversed | ReversalStatus::Closed)
 }
 
-fn set_result(book: &mut Book, id: Uuid, reason: String, outcome: &Withdrawn) {
+pub(super) fn set_result(book: &mut Book, id: Uuid, reason: String, outcome: &Withdrawn) {
     if let Some(row) = book.claims.get(id).cloned() {
         let status_reason = Some(format!("{reason}; {} reversals were called off", outcome.called_off));
         book.keep_claim(claim::Model { status_reason, ..row });
@@ -121,8 +124,26 @@ fn set_result(book: &mut Book, id: Uuid, reason: String, outcome: &Withdrawn) {
     }
 }
 
+fn call_off(
+    book: &mut Book,
+    claim: &claim::Model,
+    because: &Because<'_>,
+    actor: &str,
+) -> Result<Withdrawn, LedgerError> {
+    let (called_off, kept) = cancel(book, claim, because, actor)?;
+    let of = called_off + kept.len();
+    let attention = (!kept.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &kept));
+    Ok(Withdrawn { called_off, attention })
+}
+
 /// Calls off what Stripe has not been asked for: what is pending, and what failed permanently before it could be asked for.
-fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &str) -> Result<Withdrawn, LedgerError> {
+/// Returns how many that were, and the others.
+pub(super) fn cancel(
+    book: &mut Book,
+    claim: &claim::Model,
+    because: &Because<'_>,
+    actor: &str,
+) -> Result<(usize, Vec<Kept>), LedgerError> {
     let mut rows = Vec::new();
     for row in book.reversals.all().filter(|row| row.claim_id == claim.id) {
         let call = book.call(row.id)?;
@@ -131,7 +152,7 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
             rows.push(row.clone());
         }
     }
-    let (of, mut called_off, mut stay) = (rows.len(), 0, Vec::new());
+    let (mut called_off, mut kept) = (0, Vec::new());
     for row in rows {
         let mut call = book.call(row.id)?;
         let note = Note::new(actor, format!("{} ({})", because.what, claim.reference));
@@ -141,7 +162,7 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
             let parent = book.transfer(row.transfer_id)?;
             let note = Note::new(actor, because.what);
             book.settle_transfer(parent.id, parent.amount_reversed, &note)?;
-            stay.push((row, call, parent));
+            kept.push((row, call, parent));
             continue;
         }
         let message = format!("called off before Stripe was asked: {} ({})", because.what, claim.reference);
@@ -156,8 +177,7 @@ fn call_off(book: &mut Book, claim: &claim::Model, because: &Because, actor: &st
         book.settle_transfer(row.transfer_id, amount_reversed, &note)?;
         called_off += 1;
     }
-    let attention = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &stay));
-    Ok(Withdrawn { called_off, attention })
+    Ok((called_off, kept))
 }
 
 /// Says anew what an operator must do about a claim that takes nothing, after one of its reversals has ended. All its

@@ -6,11 +6,11 @@ use sea_orm::{
     Statement,
 };
 
-use super::claims::needs_attention;
 use super::totals::is_owed;
+use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{claim, outbox, reversal};
-use crate::ledger::status::{ClaimStatus, ReversalStatus};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::status::ReversalStatus;
+use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 /// The database behind the ledger.
 #[derive(Clone, Debug)]
@@ -32,16 +32,16 @@ pub struct Backlog {
     pub oldest_unpublished: Option<DateTime<Utc>>,
     /// Reversals that are `permanently_failed` and still owed.
     pub reversals_given_up: u64,
-    /// Refunds that took nothing, because their payment is not registered or contradicts them.
-    pub refunds_unmatched: u64,
-    /// Refunds that an operator has to look at.
-    pub refunds_needing_attention: u64,
-    /// The provider's ids of the oldest of them, at most [`Self::SHOWN`].
-    pub refunds_shown: Vec<String>,
+    /// Refunds and disputes that take nothing before something else happens.
+    pub waiting: Vec<WaitingClaims>,
+    /// Refunds and disputes that an operator must do something about.
+    pub attention: Vec<WaitingClaims>,
+    /// The oldest of those, at most [`Self::SHOWN`], with the provider's id.
+    pub attention_shown: Vec<(ClaimKind, String)>,
 }
 
 impl Backlog {
-    /// How many refunds are named.
+    /// How many claims are named.
     pub const SHOWN: u64 = 3;
 }
 
@@ -72,17 +72,15 @@ impl Ledger {
         let given_up = reversal::Entity::find()
             .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
             .filter(is_owed());
-        let unmatched = claim::Entity::find()
-            .filter(claim::Column::Status.is_in([ClaimStatus::Unmatched, ClaimStatus::Conflicting]));
-        let attention = claim::Entity::find().filter(needs_attention());
-        let shown = attention.clone().order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
+        let attention = claim::Entity::find().filter(waiting::needs_attention());
+        let shown = attention.order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
         Ok(Backlog {
             unpublished: unpublished.count(&self.store.db).await?,
             oldest_unpublished: oldest.map(|job| job.created_at),
             reversals_given_up: given_up.count(&self.store.db).await?,
-            refunds_unmatched: unmatched.count(&self.store.db).await?,
-            refunds_needing_attention: attention.count(&self.store.db).await?,
-            refunds_shown: shown.into_iter().map(|refund| refund.reference).collect(),
+            waiting: waiting::waiting(&self.store.db).await?,
+            attention: waiting::attention(&self.store.db).await?,
+            attention_shown: shown.into_iter().map(|claim| (claim.kind, claim.reference)).collect(),
         })
     }
 }

@@ -1,17 +1,41 @@
-//! Reversals and transfers a page at a time, newest first, for the API and the command line.
+//! Claims, reversals and transfers a page at a time, newest first, for the API and the command line.
 //!
 //! Ids are UUIDv7, so that their order is the order of creation, and the last id of a page is the cursor to the next.
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use uuid::Uuid;
 
-use super::one::{reversal_views, transfer_views};
-use super::{ReversalView, TransferView};
-use crate::ledger::schema::{reversal, transfer};
-use crate::ledger::status::{ReversalStatus, TransferStatus};
-use crate::ledger::{Ledger, LedgerError};
+use super::one::{claim_views, reversal_views, transfer_views};
+use super::{RefundView, ReversalView, TransferView};
+use crate::ledger::schema::{claim, reversal, transfer};
+use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
+use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 impl Ledger {
+    /// At most `limit` claims of this kind with their reversals, newest first, older than `after`; only those with `status`,
+    /// if one is given.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn list_claims(
+        &self,
+        kind: ClaimKind,
+        status: Option<ClaimStatus>,
+        after: Option<Uuid>,
+        limit: u64,
+    ) -> Result<Vec<RefundView>, LedgerError> {
+        use claim::Column as C;
+        let rows = claim::Entity::find()
+            .filter(C::Kind.eq(kind))
+            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
+            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
+            .order_by_desc(C::Id)
+            .limit(limit)
+            .all(&self.store.db)
+            .await?;
+        Ok(claim_views(&self.store.db, rows).await?)
+    }
+
     /// At most `limit` reversals, newest first, older than `after`; only those with `status`, if one is given.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Read models: what the API, the command line and `reconcile` show. Nothing here writes, apart from remarks in the history.
 
 mod backlog;
-mod claims;
 mod failed;
 mod lists;
 mod one;
@@ -10,11 +9,12 @@ mod remarks;
 mod totals;
 mod trace;
 mod views;
+mod waiting;
 
 pub use backlog::{Backlog, DatabaseFacts};
-pub use claims::{ClaimAttention, ClaimCount};
 pub use failed::{FailedCall, FailedFilter};
 pub use one::TransferToProbe;
 pub use totals::{Amounts, Totals};
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
-pub use views::{NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};
+pub use views::{DisputeView, NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};
+pub use waiting::WaitingClaims;

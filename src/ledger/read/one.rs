@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::{PaymentView, RefundView, ReversalView, TransferView};
@@ -88,30 +88,34 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
+        self.claim(ClaimKind::Refund, id).await
+    }
+
+    /// The claim of this kind with this id: Clawback's or the provider's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn claim(&self, kind: ClaimKind, id: &str) -> Result<Option<RefundView>, LedgerError> {
         let mut is_it = Condition::any().add(claim::Column::Reference.eq(id));
         if let Ok(id) = id.parse::<Uuid>() {
             is_it = is_it.add(claim::Column::Id.eq(id));
         }
-        let Some(row) = claim::Entity::find()
-            .filter(claim::Column::Kind.eq(ClaimKind::Refund))
-            .filter(is_it)
-            .order_by_asc(claim::Column::Id)
-            .one(&self.store.db)
-            .await?
-        else {
-            return Ok(None);
-        };
-        Ok(Some(refund_view(&self.store.db, row).await?))
+        let found = claim::Entity::find().filter(claim::Column::Kind.eq(kind)).filter(is_it);
+        let found = found.order_by_asc(claim::Column::Id).limit(1).all(&self.store.db).await?;
+        Ok(claim_views(&self.store.db, found).await?.pop())
     }
 }
 
-pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: claim::Model) -> Result<RefundView, DbErr> {
-    let reversals = reversal::Entity::find()
-        .filter(reversal::Column::ClaimId.eq(row.id))
-        .order_by_asc(reversal::Column::Id)
-        .all(db)
-        .await?;
-    Ok(RefundView {
+/// The views of `rows`, in their order.
+pub(super) async fn claim_views<C: ConnectionTrait>(db: &C, rows: Vec<claim::Model>) -> Result<Vec<RefundView>, DbErr> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut found = rowset::select::<_, reversal::Model>(db, "claim_id IN {ids}", &ids, &[]).await?;
+    found.sort_by_key(|row| row.id);
+    let mut reversals: HashMap<Uuid, Vec<ReversalView>> = HashMap::new();
+    for view in reversal_views(db, found).await? {
+        reversals.entry(view.refund_id).or_default().push(view);
+    }
+    let view = |row: claim::Model| RefundView {
         id: row.id,
         attention: attention_of(&row, now()),
         source: row.source,
@@ -124,8 +128,11 @@ pub(super) async fn refund_view<C: ConnectionTrait>(db: &C, row: claim::Model) -
         status_reason: row.status_reason,
         created_at: row.created_at,
         failed_at: row.failed_at,
-        reversals: reversal_views(db, reversals).await?,
-    })
+        acknowledged_at: row.acknowledged_at,
+        stage: row.stage,
+        reversals: reversals.remove(&row.id).unwrap_or_default(),
+    };
+    Ok(rows.into_iter().map(view).collect())
 }
 
 pub(super) async fn payment<C: ConnectionTrait>(db: &C, payment_ref: &str) -> Result<Option<PaymentView>, DbErr> {

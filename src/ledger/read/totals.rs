@@ -1,6 +1,6 @@
 //! What is owed, waits, is given up and is back, in numbers: the read model of `/metrics`. Changes nothing.
 //!
-//! Asked for at every scrape, in four statements side by side. Amounts are added up as floating point, which is what
+//! Asked for at every scrape, in six statements side by side. Amounts are added up as floating point, which is what
 //! Prometheus stores: exact up to 2^53 minor units.
 
 use std::collections::BTreeMap;
@@ -13,11 +13,11 @@ use sea_orm::{
     QuerySelect, RelationDef,
 };
 
-use super::claims::needs_attention;
+use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{call, claim, outbox, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::time::now;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 /// The ledger in numbers. Every status is there, also with 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +32,14 @@ pub struct Totals {
     pub transfers: BTreeMap<String, u64>,
     /// Refunds by status.
     pub refunds: BTreeMap<String, u64>,
+    /// Disputes by status.
+    pub disputes: BTreeMap<String, u64>,
+    /// Refunds and disputes that take nothing before something else happens, and that no operator has acknowledged.
+    pub waiting: Vec<WaitingClaims>,
     /// Refunds that an operator has to do something about.
     pub refunds_needing_attention: u64,
+    /// Disputes that an operator has to do something about.
+    pub disputes_needing_attention: u64,
     /// Committed jobs that the broker has not confirmed yet.
     pub unpublished: u64,
     /// When the oldest of them was committed.
@@ -60,20 +66,33 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn totals(&self) -> Result<Totals, LedgerError> {
         let db = &self.store.db;
-        let (reversals, transfers, refunds, jobs) =
-            tokio::try_join!(reversals(db), transfers(db), refunds(db), unpublished(db))?;
+        let (reversals, transfers, claims, waiting, attention, jobs) = tokio::try_join!(
+            reversals(db),
+            transfers(db),
+            claims(db),
+            waiting::waiting(db),
+            waiting::attention(db),
+            unpublished(db)
+        )?;
+        let needing_attention = |kind| attention.iter().filter(|of| of.kind == kind).map(|of| count(of.number)).sum();
         let mut totals = Totals {
             reversals: zeros::<ReversalStatus>(),
             amounts: BTreeMap::new(),
             oldest_open: None,
             transfers: zeros::<TransferStatus>(),
             refunds: zeros::<ClaimStatus>(),
-            refunds_needing_attention: refunds.iter().map(|group| count(group.needing_attention)).sum(),
+            disputes: zeros::<ClaimStatus>(),
+            waiting,
+            refunds_needing_attention: needing_attention(ClaimKind::Refund),
+            disputes_needing_attention: needing_attention(ClaimKind::Dispute),
             unpublished: jobs.as_ref().map_or(0, |jobs| count(jobs.number)),
             oldest_unpublished: jobs.and_then(|jobs| jobs.oldest),
         };
         totals.transfers.extend(transfers.iter().map(|(status, number)| (status.to_string(), count(*number))));
-        totals.refunds.extend(refunds.iter().map(|group| (group.status.to_string(), count(group.number))));
+        for (kind, status, number) in claims {
+            let of_kind = if kind == ClaimKind::Dispute { &mut totals.disputes } else { &mut totals.refunds };
+            of_kind.insert(status.to_string(), count(number));
+        }
         for group in &reversals {
             group.add_to(&mut totals);
         }
@@ -163,22 +182,15 @@ async fn transfers(db: &DatabaseConnection) -> Result<Vec<(TransferStatus, i64)>
         .await
 }
 
-#[derive(FromQueryResult)]
-struct RefundGroup {
-    status: ClaimStatus,
-    number: i64,
-    needing_attention: i64,
-}
-
-async fn refunds(db: &DatabaseConnection) -> Result<Vec<RefundGroup>, DbErr> {
+async fn claims(db: &DatabaseConnection) -> Result<Vec<(ClaimKind, ClaimStatus, i64)>, DbErr> {
     use claim::Column as C;
     claim::Entity::find()
         .select_only()
-        .column(C::Status)
+        .columns([C::Kind, C::Status])
         .column_as(C::Id.count(), "number")
-        .expr_as(Expr::case(needs_attention(), 1).finally(0).sum(), "needing_attention")
+        .group_by(C::Kind)
         .group_by(C::Status)
-        .into_model()
+        .into_tuple()
         .all(db)
         .await
 }

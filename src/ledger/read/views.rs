@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::ledger::Source;
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
+use crate::ledger::{DisputeStage, Source};
 
 /// A succeeded refund, reported directly instead of by webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -189,8 +189,71 @@ pub struct RefundView {
     pub failed_at: Option<DateTime<Utc>>,
     /// What an operator must do about it.
     pub attention: Option<String>,
+    /// When an operator recorded that nothing more needs to be done about it.
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    /// How far a dispute is at its provider.
+    #[serde(skip)]
+    pub stage: Option<DisputeStage>,
     /// One for each transfer that it takes money back from.
     pub reversals: Vec<ReversalView>,
+}
+
+/// A reported dispute and its reversals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DisputeView {
+    /// Clawback's id.
+    pub id: Uuid,
+    /// The provider that reported it.
+    pub source: Source,
+    /// The provider's id (`du_…`).
+    #[schema(examples("du_1"))]
+    pub dispute_ref: String,
+    /// The provider's id of the payment.
+    #[schema(examples("pi_1"))]
+    pub payment_ref: String,
+    /// Minor units.
+    #[schema(examples(9_000))]
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    #[schema(examples("eur"))]
+    pub currency: String,
+    /// How far it is at its provider.
+    pub stage: Option<DisputeStage>,
+    /// Its status.
+    pub status: ClaimStatus,
+    /// The reason for the status, where it needs one.
+    pub status_reason: Option<String>,
+    /// When it was first reported.
+    pub created_at: DateTime<Utc>,
+    /// When its provider reported that it is over. It then takes nothing back.
+    pub failed_at: Option<DateTime<Utc>>,
+    /// What an operator must do about it.
+    pub attention: Option<String>,
+    /// When an operator recorded that nothing more needs to be done about it.
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    /// One for each transfer that it takes money back from.
+    pub reversals: Vec<ReversalView>,
+}
+
+impl From<RefundView> for DisputeView {
+    fn from(claim: RefundView) -> Self {
+        Self {
+            id: claim.id,
+            source: claim.source,
+            dispute_ref: claim.refund_ref,
+            payment_ref: claim.payment_ref,
+            amount: claim.amount,
+            currency: claim.currency,
+            stage: claim.stage,
+            status: claim.status,
+            status_reason: claim.status_reason,
+            created_at: claim.created_at,
+            failed_at: claim.failed_at,
+            attention: claim.attention,
+            acknowledged_at: claim.acknowledged_at,
+            reversals: claim.reversals,
+        }
+    }
 }
 
 impl ReversalView {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawback::app::{App, Patience, Role};
 use clawback::config::Config;
-use clawback::ledger::{ClaimPolicy, Ledger, LedgerOptions, NewPayment, NewTransfer};
+use clawback::ledger::{ClaimPolicy, DisputePolicy, Ledger, LedgerOptions, NewPayment, NewTransfer};
 use futures_util::FutureExt;
 use serde_json::Value;
 use stripe_sim::Sim;
@@ -25,7 +25,12 @@ const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
     reversal_grace: Duration::from_secs(1),
     creation_grace: Duration::from_secs(1),
     max_connections: 20,
-    claims: ClaimPolicy { refunds_since: None, reverse_on_pending: false, discovery: false },
+    claims: ClaimPolicy {
+        refunds_since: None,
+        reverse_on_pending: false,
+        discovery: false,
+        disputes: DisputePolicy::Off,
+    },
 };
 
 /// A running Clawback.

@@ -76,6 +76,15 @@ impl Vhost {
         got.as_array().unwrap().is_empty()
     }
 
+    /// Waits until a queue has exactly so many messages.
+    pub(crate) async fn has(&self, queue: &str, number: i64) {
+        eventually(&format!("{queue} has {number} messages"), || async {
+            let found = self.queues().await.into_iter().find(|it| it["name"] == queue)?;
+            (found["messages"].as_i64() == Some(number)).then_some(())
+        })
+        .await;
+    }
+
     /// Publishes a message as it was taken, properties and headers included: what "Move messages" does.
     pub(crate) async fn put(&self, queue: &str, message: &Value) {
         let body = json!({

@@ -284,7 +284,13 @@ fn a_transfer_is_looked_up_unless_clawback_has_created_it() {
 fn an_object_that_was_read_is_what_an_event_with_it_would_be() {
     let EventContent::Refunds(read) = content_of(&refund()).unwrap() else { panic!("no refund") };
     assert_eq!(read, [only_refund(&event("refund.created", &refund()))]);
-    assert!(matches!(content_of(&json!({"object": "dispute"})), Ok(EventContent::Irrelevant { .. })));
+    assert!(matches!(content_of(&json!({"object": "customer"})), Ok(EventContent::Irrelevant { .. })));
+    let dispute = json!({
+        "id": "du_1", "object": "dispute", "amount": 4000, "currency": "eur", "status": "lost", "charge": "ch_1",
+    });
+    let EventContent::Dispute(read) = content_of(&dispute).unwrap() else { panic!("no dispute") };
+    assert_eq!(parsed(&event("charge.dispute.closed", &dispute)).content, EventContent::Dispute(read));
+    assert!(content_of(&json!({"object": "dispute", "id": "du_1"})).is_err());
     assert_eq!(
         content_of(&refund_with("amount", json!(0))).unwrap_err(),
         "refund.amount must be a positive integer in minor units (got 0)"

@@ -9,7 +9,7 @@ use crate::ledger::lookups::Subject;
 use crate::ledger::schema::{call, claim, history, lookup, outbox, payment, webhook_event};
 use crate::ledger::status::{CallKind, CallState, ClaimStatus, TransferStatus};
 use crate::ledger::time::now;
-use crate::ledger::{ReversalView, Source, TransferView};
+use crate::ledger::{ClaimKind, ReversalView, Source, TransferView};
 
 /// What happened, and how things stand now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ pub struct Trace {
 pub struct TraceEvent {
     /// When (UTC).
     pub at: DateTime<Utc>,
-    /// To what: `webhook`, `payment`, `refund`, `transfer`, `reversal` or `lookup`.
+    /// To what: `webhook`, `payment`, `refund`, `dispute`, `transfer`, `reversal` or `lookup`.
     pub entity: String,
     /// Clawback's id of it; of a webhook, that of its row in the inbox.
     pub entity_id: Uuid,
@@ -69,6 +69,8 @@ pub struct TracedPayment {
 pub struct TracedRefund {
     /// Clawback's id.
     pub id: Uuid,
+    /// A refund, or a dispute, whose id is in `refund_ref` too.
+    pub kind: ClaimKind,
     /// Who reported it.
     pub source: Source,
     /// The provider's id.
@@ -215,6 +217,7 @@ impl From<claim::Model> for TracedRefund {
         Self {
             id: row.id,
             attention: attention_of(&row, now()),
+            kind: row.kind,
             source: row.source,
             refund_ref: row.reference,
             payment_ref: row.payment_ref,

@@ -1,0 +1,113 @@
+//! How far a dispute is at its provider, and which stage takes money back. Pure.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::{Deserialize, Serialize};
+use strum::Display;
+use utoipa::ToSchema;
+
+use crate::ledger::status::ClaimStatus;
+
+/// How far a dispute is. Events come in any order: the furthest stage that was reported counts.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Display,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+    ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum DisputeStage {
+    /// A bank asks (`warning_…`). No money has moved.
+    Inquiry,
+    /// Open. The platform may still have the money.
+    Open,
+    /// The platform's money was withdrawn. The platform may get it back.
+    Withdrawn,
+    /// The buyer keeps the money.
+    Lost,
+    /// A refund settled it, and that refund is a claim of its own.
+    Settled,
+    /// The platform keeps the money, or has it back.
+    Won,
+}
+
+/// Which disputes reverse transfers (`DISPUTE_POLICY`).
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq)]
+#[strum(serialize_all = "lowercase")]
+pub enum DisputePolicy {
+    /// None; an operator may accept each.
+    #[default]
+    Off,
+    /// Those that were lost.
+    Lost,
+    /// Those whose funds were withdrawn.
+    Withdrawn,
+}
+
+/// The state of one dispute, as its provider reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisputeEvent {
+    /// The provider's id of the dispute (`du_…`, `dp_…`).
+    pub dispute_ref: String,
+    /// The provider's id of the payment (`pi_…`, or the charge where there is no payment intent).
+    pub payment_ref: String,
+    /// The charge (`ch_…`), which a marketplace may have registered instead of the payment.
+    pub charge_ref: Option<String>,
+    /// How much is disputed, in minor units; more than zero, and perhaps less than the payment.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// How far it is.
+    pub stage: DisputeStage,
+    /// When its provider opened it.
+    pub created: Option<DateTime<Utc>>,
+}
+
+impl DisputeEvent {
+    /// The names under which the payment may be registered.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+    }
+}
+
+impl DisputeStage {
+    /// Whether nothing is taken for it any more, whatever the policy.
+    pub(super) fn is_over(self) -> bool {
+        self >= Self::Settled
+    }
+
+    /// What that means for a claim that nothing was taken for yet, with the reason. [`ClaimStatus::Unmatched`]: it takes.
+    pub(super) fn untaken(self, policy: DisputePolicy) -> (ClaimStatus, String) {
+        let unless = match (self, policy) {
+            (Self::Settled | Self::Won, _) => return (ClaimStatus::Failed, self.ending()),
+            (Self::Inquiry, _) => {
+                return (ClaimStatus::NothingToReverse, "an inquiry: no money has moved".to_owned());
+            }
+            (Self::Lost, DisputePolicy::Lost) | (Self::Withdrawn | Self::Lost, DisputePolicy::Withdrawn) => {
+                return (ClaimStatus::Unmatched, "no payment of its reference is registered yet".to_owned());
+            }
+            (_, DisputePolicy::Off) => "until an operator accepts it",
+            (_, DisputePolicy::Lost) => "unless it is lost, or an operator accepts it",
+            (_, DisputePolicy::Withdrawn) => "unless its funds are withdrawn, or an operator accepts it",
+        };
+        let state = if self == Self::Withdrawn { "open, its funds withdrawn".to_owned() } else { self.to_string() };
+        (ClaimStatus::Held, format!("the dispute is {state}; DISPUTE_POLICY is {policy}: takes nothing {unless}"))
+    }
+
+    /// Why nothing is taken for a dispute that is over.
+    pub(super) fn ending(self) -> String {
+        let how = if self == Self::Settled { "settled by a refund" } else { "won, or its funds were reinstated" };
+        format!("the dispute was {how}")
+    }
+}

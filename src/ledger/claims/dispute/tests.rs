@@ -1,0 +1,268 @@
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::ledger::claims::Received;
+use crate::ledger::db::Change;
+use crate::ledger::events::{EventContent, Receipt, RefundEvent, RefundProgress, WebhookEvent};
+use crate::ledger::schema::{payment, transfer};
+use crate::ledger::status::{ReversalStatus, TransferStatus};
+
+const POLICIES: [DisputePolicy; 3] = [DisputePolicy::Off, DisputePolicy::Lost, DisputePolicy::Withdrawn];
+
+/// A payment of 100.00 of which two sellers got 60.00 and 30.00.
+fn paid() -> Book {
+    let mut book = Book::empty(&["pi_1", "ch_1"]);
+    let (now, note, payment_id) = (book.now, Note::new("test", "registered"), Uuid::now_v7());
+    let (payment_ref, currency) = ("pi_1".to_owned(), "eur".to_owned());
+    let row = payment::Model {
+        id: payment_id,
+        payment_ref,
+        amount: 10_000,
+        currency,
+        found_at_stripe: false,
+        created_at: now,
+    };
+    book.add_payment(row, &note);
+    for (position, amount) in [(0, 6_000), (1, 3_000)] {
+        let row = transfer::Model {
+            reversed_before: 0,
+            withheld: 0,
+            refund_application_fee: false,
+            id: Uuid::now_v7(),
+            payment_id,
+            position,
+            seller_id: format!("s{position}"),
+            stripe_transfer_id: Some(format!("tr_{position}")),
+            destination: "acct_1".to_owned(),
+            amount,
+            amount_reversed: 0,
+            currency: "eur".to_owned(),
+            status: TransferStatus::Completed,
+            created_by_us: false,
+            created_at: now,
+            updated_at: now,
+        };
+        book.add_transfer(row, &note);
+    }
+    book
+}
+
+fn dispute(stage: DisputeStage, amount: i64) -> EventContent {
+    EventContent::Dispute(DisputeEvent {
+        dispute_ref: "du_1".into(),
+        payment_ref: "pi_1".into(),
+        charge_ref: Some("ch_1".into()),
+        amount,
+        currency: "eur".into(),
+        stage,
+        created: None,
+    })
+}
+
+fn refund(n: usize, amount: i64) -> EventContent {
+    EventContent::Refunds(vec![RefundEvent {
+        refund_ref: format!("re_{n}"),
+        payment_ref: "pi_1".into(),
+        charge_ref: Some("ch_1".into()),
+        amount,
+        currency: "eur".into(),
+        created: None,
+        updated: None,
+        account: String::new(),
+        progress: RefundProgress::Succeeded,
+        charge: None,
+        provider_reversal: None,
+        shares: None,
+    }])
+}
+
+fn receive(book: &mut Book, policy: DisputePolicy, content: &EventContent) -> Receipt {
+    let event = WebhookEvent {
+        source: Source::Stripe,
+        event_id: Uuid::now_v7().to_string(),
+        event_type: "a test's".into(),
+        object_id: None,
+        content: content.clone(),
+    };
+    book.policy.disputes = policy;
+    Received { event, traceparent: None }.apply(book).unwrap()
+}
+
+/// The dispute's status, stage and reason, and what each transfer is asked for in all.
+type End = (String, [i64; 2]);
+
+fn end(book: &Book) -> End {
+    let claim = find(book, Source::Stripe, "du_1").unwrap();
+    let reason = claim.status_reason.filter(|_| claim.status != ClaimStatus::Matched);
+    let asked = |position| {
+        let id = book.transfers.all().find(|row| row.position == position).unwrap().id;
+        let rows = book.reversals_of(id).into_iter().filter(|row| row.status != ReversalStatus::CalledOff);
+        rows.map(|row| row.amount).sum()
+    };
+    let text = format!("{} {:?} {reason:?} {:?}", claim.status, claim.stage, claim.attention);
+    // How many were called off depends on whether any had been made.
+    (
+        text.replace("; 2 reversals were called off", "").replace("; 0 reversals were called off", ""),
+        [asked(0), asked(1)],
+    )
+}
+
+fn permutations(events: &[EventContent]) -> Vec<Vec<EventContent>> {
+    if events.is_empty() {
+        return vec![Vec::new()];
+    }
+    let rest = |first: usize| [&events[..first], &events[first + 1..]].concat();
+    let with_first = |first: usize| {
+        permutations(&rest(first)).into_iter().map(move |rest| [vec![events[first].clone()], rest].concat())
+    };
+    (0..events.len()).flat_map(with_first).collect()
+}
+
+/// All ends of these events, in every order, each once and each also repeated behind all others.
+fn ends(policy: DisputePolicy, events: &[EventContent]) -> BTreeSet<End> {
+    let mut ends = BTreeSet::new();
+    for order in permutations(events) {
+        let mut book = paid();
+        for event in &order {
+            receive(&mut book, policy, event);
+            for transfer in book.transfers.all() {
+                let rows = book.reversals_of(transfer.id).into_iter();
+                let asked: i64 = rows.filter(|row| row.status != ReversalStatus::CalledOff).map(|row| row.amount).sum();
+                assert!(asked <= transfer.amount, "{asked} of {} in {order:?}", transfer.amount);
+            }
+        }
+        ends.insert(end(&book));
+        for event in &order {
+            receive(&mut book, policy, event);
+        }
+        ends.insert(end(&book));
+    }
+    ends
+}
+
+#[test]
+fn in_every_order_and_repeated_the_events_of_a_dispute_have_the_same_end() {
+    use DisputeStage::{Inquiry, Lost, Open, Settled, Withdrawn, Won};
+    let nothing = [0, 0];
+    for (stages, amount, taken_if) in [
+        (&[Open, Withdrawn, Open, Lost][..], 10_000, &[DisputePolicy::Lost, DisputePolicy::Withdrawn][..]),
+        (&[Open, Withdrawn, Withdrawn, Lost], 5_000, &[DisputePolicy::Lost, DisputePolicy::Withdrawn]),
+        (&[Open, Withdrawn, Withdrawn], 5_000, &[DisputePolicy::Withdrawn]),
+        (&[Inquiry, Inquiry, Open, Withdrawn], 10_000, &[DisputePolicy::Withdrawn]),
+        (&[Open, Withdrawn, Won, Won], 10_000, &[]),
+        (&[Open, Withdrawn, Lost, Won], 10_000, &[]),
+        (&[Inquiry, Open, Withdrawn, Settled], 10_000, &[]),
+        (&[Inquiry, Inquiry, Inquiry], 10_000, &[]),
+    ] {
+        for policy in POLICIES {
+            let events: Vec<EventContent> = stages.iter().map(|stage| dispute(*stage, amount)).collect();
+            let ends = ends(policy, &events);
+            assert_eq!(ends.len(), 1, "{policy} {stages:?}: {ends:?}");
+            let (end, asked) = ends.into_iter().next().unwrap();
+            let share = amount * 6 / 10;
+            let expected = if taken_if.contains(&policy) { [share, share / 2] } else { nothing };
+            assert_eq!(asked, expected, "{policy} {stages:?}: {end}");
+            assert_eq!(end.starts_with("matched"), asked != nothing, "{policy} {stages:?}: {end}");
+        }
+    }
+}
+
+#[test]
+fn refunds_and_a_dispute_of_one_payment_share_one_cap_in_every_order() {
+    use DisputeStage::{Lost, Open, Withdrawn, Won};
+    for (refunds, amount, total) in [
+        (&[10_000][..], 10_000, [6_000, 3_000]),
+        (&[4_000, 6_000], 10_000, [6_000, 3_000]),
+        (&[5_000], 3_000, [4_800, 2_400]),
+        (&[2_000, 5_000], 6_000, [6_000, 3_000]),
+    ] {
+        for policy in [DisputePolicy::Lost, DisputePolicy::Withdrawn] {
+            let disputed = [dispute(Open, amount), dispute(Withdrawn, amount), dispute(Lost, amount)];
+            let refunds = refunds.iter().enumerate().map(|(n, amount)| refund(n, *amount));
+            let events: Vec<EventContent> = disputed.into_iter().chain(refunds).collect();
+            let totals: BTreeSet<[i64; 2]> = ends(policy, &events).into_iter().map(|(_, asked)| asked).collect();
+            assert_eq!(totals, BTreeSet::from([total]), "{policy}");
+        }
+    }
+    // What a dispute that was won had left no room for is taken after all.
+    for policy in POLICIES {
+        let events = [dispute(Withdrawn, 10_000), dispute(Lost, 10_000), dispute(Won, 10_000), refund(1, 10_000)];
+        let totals: BTreeSet<[i64; 2]> = ends(policy, &events).into_iter().map(|(_, asked)| asked).collect();
+        assert_eq!(totals, BTreeSet::from([[6_000, 3_000]]), "{policy}");
+    }
+}
+
+#[test]
+fn what_was_taken_for_a_dispute_that_is_won_is_to_be_paid_back_as_far_as_no_refund_needs_it() {
+    let reverse_all = |book: &mut Book| {
+        let ids: Vec<Uuid> = book.reversals.all().map(|row| row.id).collect();
+        for id in ids {
+            let call = book.call(id).unwrap();
+            book.put_call(crate::ledger::Call { requested_at: Some(book.now), ..call });
+            let event = crate::ledger::status::ReversalEvent::Succeeded;
+            book.move_reversal(id, event, &Note::new("test", "done"), |row| {
+                row.stripe_reversal_id = Some(format!("trr_{}", row.amount));
+            })
+            .unwrap();
+        }
+    };
+    let won = dispute(DisputeStage::Won, 10_000);
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 10_000));
+    reverse_all(&mut book);
+    let Receipt::Failed { called_off: 0, attention: Some(attention) } = receive(&mut book, DisputePolicy::Lost, &won)
+    else {
+        unreachable!("it is over")
+    };
+    for words in ["6000 eur for transfer tr_0 (seller s0)", "3000 eur for transfer tr_1 (seller s1)", "trr_6000"] {
+        assert!(attention.contains(words), "{words}: {attention}");
+    }
+
+    // A refund of half the payment keeps half of it; one of all keeps everything.
+    for (amount, expected) in [(5_000, Some("3000 eur for transfer tr_0 (seller s0)")), (10_000, None)] {
+        let mut book = paid();
+        receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 10_000));
+        receive(&mut book, DisputePolicy::Lost, &refund(1, amount));
+        reverse_all(&mut book);
+        receive(&mut book, DisputePolicy::Lost, &won);
+        let attention = find(&book, Source::Stripe, "du_1").unwrap().attention;
+        assert_eq!(attention.is_some(), expected.is_some(), "{attention:?}");
+        assert!(attention.unwrap_or_default().contains(expected.unwrap_or_default()));
+    }
+}
+
+#[test]
+fn a_dispute_from_before_the_ledger_was_in_use_is_held_whatever_the_policy() {
+    let mut book = paid();
+    book.policy.refunds_since = Some(book.now);
+    let before = Some(book.now - chrono::TimeDelta::seconds(1));
+    for (stage, status) in [
+        (DisputeStage::Withdrawn, ClaimStatus::Held),
+        (DisputeStage::Lost, ClaimStatus::Held),
+        (DisputeStage::Won, ClaimStatus::Failed),
+    ] {
+        let EventContent::Dispute(event) = dispute(stage, 10_000) else { unreachable!("it is a dispute") };
+        let old = EventContent::Dispute(DisputeEvent { created: before, ..event });
+        receive(&mut book, DisputePolicy::Withdrawn, &old);
+        let claim = find(&book, Source::Stripe, "du_1").unwrap();
+        assert_eq!((claim.status, claim.stage), (status, Some(stage)));
+        if status == ClaimStatus::Held {
+            assert!(claim.status_reason.unwrap().contains("REFUNDS_SINCE"));
+        }
+    }
+    assert_eq!(book.reversals.all().count(), 0);
+}
+
+#[test]
+fn a_contradictory_amount_needs_attention_once() {
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Open, 10_000));
+    for _ in 0..2 {
+        receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 9_000));
+    }
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    let attention = claim.attention.unwrap();
+    assert_eq!((claim.amount, attention.matches("9000 eur").count()), (10_000, 1), "{attention}");
+}

@@ -1,0 +1,93 @@
+//! Parked messages that have nothing more to say: their call was replayed since, or is done. They are dropped when seen, at
+//! whichever door the replay was requested.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use queues::{ParkedJob, Verdict};
+
+use super::{JobTarget, Operator, Parked};
+use crate::ledger::{Call, CallState};
+
+/// The broker counts the time of its own parking in whole seconds.
+const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
+
+/// Whether `job` was parked for something that is over. A message that was parked although its call is open (its job was cut
+/// off again and again) is not.
+pub(super) fn is_superseded(job: &ParkedJob, call: &Call) -> bool {
+    match call.state {
+        CallState::Done | CallState::CalledOff => true,
+        CallState::Open | CallState::Waiting => {
+            job.parked_at.is_some_and(|at| at + PARKING_CLOCK_TOLERANCE < call.updated_at)
+        }
+        CallState::Failed => false,
+    }
+}
+
+/// What a message is about, and when it was parked.
+type About = (Option<JobTarget>, Option<DateTime<Utc>>);
+
+/// Of several messages about one call that failed permanently, all but the one that was parked last.
+fn older_twins(found: &[About]) -> Vec<usize> {
+    let mut newest: HashMap<JobTarget, (Option<DateTime<Utc>>, usize)> = HashMap::new();
+    for (index, (subject, at)) in found.iter().enumerate() {
+        let Some(subject) = subject else { continue };
+        let best = newest.entry(*subject).or_insert((*at, index));
+        *best = (*best).max((*at, index));
+    }
+    let is_older = |(index, (subject, _)): (usize, &About)| {
+        let (_, best) = newest.get(&(*subject)?)?;
+        (*best != index).then_some(index)
+    };
+    found.iter().enumerate().filter_map(is_older).collect()
+}
+
+impl Operator {
+    /// Drops what is superseded, and returns the rest.
+    pub(super) async fn without_superseded(&self, found: Vec<(Parked, bool)>) -> Vec<Parked> {
+        let (mut over, mut left) = (Vec::new(), Vec::new());
+        for (parked, is_superseded) in found {
+            if is_superseded { &mut over } else { &mut left }.push(parked);
+        }
+        let about: Vec<About> = left.iter().map(|parked| (parked.subject, parked.job.parked_at)).collect();
+        for index in older_twins(&about).into_iter().rev() {
+            over.push(left.remove(index));
+        }
+        for topology in &self.topologies {
+            let queue = topology.parked_queue();
+            let ids: Vec<_> =
+                over.iter().filter(|parked| parked.queue == queue).map(|parked| key(&parked.job)).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let judge = async |job: &ParkedJob| match ids.contains(&key(job)) {
+                true => Verdict::Discard { reason: "its call has moved on".to_owned() },
+                false => Verdict::Keep,
+            };
+            if let Err(error) = self.parking(topology).judge(&queues::Selection::all(), Duration::ZERO, judge).await {
+                tracing::warn!(queue, %error, "superseded messages stay parked; they do no harm");
+            }
+        }
+        left
+    }
+}
+
+fn key(job: &ParkedJob) -> (String, Option<DateTime<Utc>>) {
+    (job.id.clone(), job.parked_at)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_messages_about_one_failed_call_the_last_one_stays() {
+        let about = |n| Some(JobTarget { kind: crate::ledger::CallKind::Reverse, id: uuid::Uuid::from_u128(n) });
+        let at = |seconds| Some(DateTime::from_timestamp(seconds, 0).unwrap());
+        let found =
+            [(about(1), at(10)), (about(2), at(5)), (about(1), at(20)), (about(1), None), (None, at(1)), (None, at(2))];
+        assert_eq!(older_twins(&found), [0, 3]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Lists of refunds, and what operators decide about them, at every door.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, both_databases, redacted, refund_event, two_sellers};
+
+both_databases! {
+    refunds_are_listed_by_status_and_by_pages,
+    a_conflict_of_currencies_is_accepted_after_a_correction,
+    a_conflict_is_acknowledged_and_counts_no_more_until_there_is_news,
+    a_held_refund_takes_once_it_is_accepted,
+    what_needs_no_decision_is_refused_and_changes_nothing,
+    the_commands_show_what_the_api_shows,
+}
+
+async fn refunds_are_listed_by_status_and_by_pages(app: TestApp) {
+    for n in 1..=3 {
+        app.post_webhook(&refund_event(&format!("evt_{n}"), &format!("re_{n}"), "pi_9", 100).to_string()).await;
+    }
+    app.refund_of(10_000, 4).await;
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    assert_eq!(refs(&list(&app, "").await), ["re_4", "re_3", "re_2", "re_1"]);
+    assert_eq!(refs(&list(&app, "?status=matched").await), ["re_4"]);
+    let first = list(&app, "?status=unmatched&limit=2").await;
+    assert_eq!(refs(&first), ["re_3", "re_2"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let last = list(&app, &format!("?status=unmatched&limit=2&cursor={cursor}")).await;
+    assert_eq!((refs(&last), &last["next_cursor"]), (vec!["re_1".to_owned()], &Value::Null));
+    for (query, detail) in [
+        ("?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed"),
+        ("?limit=201", "limit must be an integer from 1 to 200"),
+        ("?kind=refund", "unknown parameter \"kind\""),
+    ] {
+        for path in ["refunds", "disputes"] {
+            let (status, problem) = get(&app, &format!("/v1/{path}{query}")).await;
+            assert_eq!(status, 400, "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+        }
+    }
+    assert_eq!(get(&app, "/v1/disputes").await, (200, json!({"disputes": [], "next_cursor": null})));
+    assert_eq!(get(&app, "/v1/disputes/re_1").await.0, 404);
+}
+
+async fn a_conflict_of_currencies_is_accepted_after_a_correction(app: TestApp) {
+    in_another_currency(&app).await;
+    let (status, problem) = act(&app, "re_1", "accept").await;
+    assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("still conflicts: the refund is in usd"), "{problem}");
+    assert_eq!(app.db.count("history WHERE actor = 'ada'").await, 0);
+    app.db.execute("UPDATE payments SET currency = 'usd'").await;
+    let (status, accepted) = act(&app, "re_1", "accept").await;
+    assert_eq!((status, &accepted["status"]), (200, &json!("matched")), "{accepted}");
+    app.transfer_becomes(0, "reversed").await;
+    assert_eq!(app.db.count("history WHERE actor = 'ada' AND reason = 'accepted: corrected'").await, 1);
+}
+
+async fn a_conflict_is_acknowledged_and_counts_no_more_until_there_is_news(app: TestApp) {
+    in_another_currency(&app).await;
+    let warned = check(&app, "conflicting refunds").await;
+    assert_eq!(warned["status"], "warning");
+    assert!(warned["message"].as_str().unwrap().starts_with("1 (10000 usd; the oldest "), "{warned}");
+    assert!(warned["remedy"].as_str().unwrap().contains("clawback refunds list --status conflicting"), "{warned}");
+    let (status, acknowledged) = act(&app, "re_1", "acknowledge").await;
+    assert_eq!((status, &acknowledged["status"]), (200, &json!("conflicting")), "{acknowledged}");
+    assert!(acknowledged["acknowledged_at"].is_string(), "{acknowledged}");
+    assert_eq!(check(&app, "conflicting refunds").await["status"], "ok");
+    let metrics = app.http.get(format!("{}/metrics", app.base_url)).bearer_auth(&app.read_token).send().await.unwrap();
+    assert!(!metrics.text().await.unwrap().contains("clawback_waiting_claim_amount_minor_units{"));
+    let (status, problem) = act(&app, "re_1", "acknowledge").await;
+    assert_eq!(
+        (status, &problem["detail"].as_str().unwrap().contains("needs no attention")),
+        (409, &true),
+        "{problem}"
+    );
+    // Its failure is news.
+    let mut failed = refund_event("evt_2", "re_1", "pi_1", 10_000);
+    failed["data"]["object"]["status"] = json!("failed");
+    app.post_webhook(&failed.to_string()).await;
+    let now = app.refund_view("re_1").await;
+    assert_eq!((&now["status"], &now["acknowledged_at"]), (&json!("failed"), &Value::Null), "{now}");
+}
+
+async fn a_held_refund_takes_once_it_is_accepted(app: TestApp) {
+    app.refund_of(10_000, 1).await;
+    app.db.execute("UPDATE claims SET status = 'held', status_reason = 'older than this ledger'").await;
+    let warned = check(&app, "held refunds").await;
+    assert!(warned["remedy"].as_str().unwrap().contains("clawback refunds accept ID"), "{warned}");
+    let (status, accepted) = act(&app, "re_1", "accept").await;
+    assert_eq!((status, &accepted["status"]), (200, &json!("unmatched")), "{accepted}");
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+}
+
+async fn what_needs_no_decision_is_refused_and_changes_nothing(app: TestApp) {
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let rows = app.db.count("history").await;
+    for verb in ["accept", "acknowledge"] {
+        let (status, problem) = act(&app, "re_1", verb).await;
+        assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")), "{problem}");
+        assert_eq!(act(&app, "re_2", verb).await.0, 404);
+    }
+    // One id of two providers: Clawback's own id says which.
+    app.post_hyperswitch(&crate::support::hyperswitch_event("evt_h", "re_1", "pi_h", 100).to_string()).await;
+    let error = app.ledger().acknowledge_claim("re_1", clawback::ledger::Note::new("ada", "x")).await.unwrap_err();
+    assert!(error.to_string().contains("names several claims"), "{error}");
+    assert_eq!(app.db.count("history").await, rows + 1, "the new refund's alone");
+}
+
+async fn the_commands_show_what_the_api_shows(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    assert_eq!(app.cli(&["refunds", "list"]).await.table(), "No refunds.\n");
+    assert_eq!(app.cli(&["disputes", "list"]).await.table(), "No disputes.\n");
+    in_another_currency(&app).await;
+    app.refund_of(4_000, 2).await;
+    let run = app.cli(&["refunds", "list", "--format", "json"]).await;
+    assert_eq!(run.json()["refunds"], list(&app, "").await["refunds"]);
+    let age = |text: &str| regex_free_age(text);
+    insta::assert_snapshot!("refunds_list", age(&redacted(app.cli(&["refunds", "list"]).await.table())));
+    insta::assert_snapshot!("refunds_show", redacted(app.cli(&["refunds", "show", "re_2"]).await.table()));
+    let shown = app.cli(&["refunds", "show", "re_1", "--format", "json"]).await.json();
+    assert_eq!(shown, app.refund_view("re_1").await);
+    let run = app.cli(&["refunds", "acknowledge", "re_1", "--reason", "settled at Stripe"]).await;
+    assert!(run.table().starts_with("Acknowledged.\n"), "{run:?}");
+    let run = app.cli(&["refunds", "show", "re_9"]).await;
+    assert_eq!((run.code, run.stderr.contains("no refund has the id \"re_9\"")), (1, true), "{run:?}");
+    let run = app.cli(&["refunds", "list", "--status", "lost"]).await;
+    assert_eq!((run.code, run.stderr.contains("allowed: unmatched, held, matched")), (2, true), "{run:?}");
+}
+
+/// The age column as `AGE`.
+fn regex_free_age(text: &str) -> String {
+    let line = |line: &str| match line.rsplit_once(' ') {
+        Some((rest, age)) if age.ends_with('s') && age.trim_end_matches('s').parse::<u32>().is_ok() => {
+            format!("{} AGE\n", rest.trim_end())
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+/// A refund in US dollars of a payment in euros.
+async fn in_another_currency(app: &TestApp) {
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    let mut event = refund_event("evt_1", "re_1", "pi_1", 10_000);
+    event["data"]["object"]["currency"] = json!("usd");
+    assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+    assert_eq!(app.refund_view("re_1").await["status"], "conflicting");
+}
+
+async fn check(app: &TestApp, name: &str) -> Value {
+    let doctor = app.cli(&["doctor", "--format", "json"]).await.json();
+    let found = doctor["checks"].as_array().unwrap().iter().find(|finding| finding["check"] == name).cloned();
+    found.unwrap_or_else(|| panic!("no check {name:?} in {doctor}"))
+}
+
+fn refs(page: &Value) -> Vec<String> {
+    page["refunds"].as_array().unwrap().iter().map(|row| row["refund_ref"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn list(app: &TestApp, query: &str) -> Value {
+    let (status, page) = get(app, &format!("/v1/refunds{query}")).await;
+    assert_eq!(status, 200, "{page}");
+    page
+}
+
+async fn get(app: &TestApp, path: &str) -> (u16, Value) {
+    let request = app.http.get(format!("{}{path}", app.base_url)).bearer_auth(&app.read_token);
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn act(app: &TestApp, id: &str, verb: &str) -> (u16, Value) {
+    let request = app.http.post(format!("{}/v1/refunds/{id}/{verb}", app.base_url)).bearer_auth(&app.api_token);
+    let response = request.json(&json!({"operator": "ada", "reason": "corrected"})).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
