@@ -155,7 +155,7 @@ async fn a_filter_selects_and_a_dry_run_changes_nothing(mut app: TestApp) {
     let one = app.cli(&one).await;
     assert!(one.table().contains("1 replayed, 0 skipped."), "{one:?}");
     eventually("the first is reversed", || async {
-        (app.db.count("reversals WHERE status = 'reversed'").await == 1).then_some(())
+        (app.db.count("reversals WHERE status = 'reversed'").await == 2).then_some(())
     })
     .await;
     assert_eq!(parked(&app, 1).await, list[1..]);

@@ -132,6 +132,7 @@ async fn what_was_given_up_and_done_all_the_same_is_recorded_by_fix(mut app: Tes
 
 async fn what_stripe_is_not_done_with_is_not_recorded(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.stripe_answers().await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
     app.refund(10_000).await;
     app.transfer_becomes(0, "permanently_failed").await;
