@@ -150,7 +150,10 @@ fn table(out: &mut impl Write, kind: ClaimKind, found: &[RefundView], limit: u64
         let age = age((now() - claim.created_at).num_seconds());
         writeln!(out, "{short:<28} {:<18} {amount:>19} {currency} {age:>6}", status.to_string())?;
         let acknowledged = if claim.acknowledged_at.is_some() { "; acknowledged" } else { "" };
-        let why = claim.status_reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+        // What to do about a conflict repeats its reason.
+        let is_told = |why: &&String| claim.attention.as_ref().is_some_and(|to_do| to_do.contains(why.as_str()));
+        let why = claim.status_reason.as_ref().filter(|why| !is_told(why));
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         let to_do = claim.attention.as_ref().map(|to_do| format!("; to do: {to_do}")).unwrap_or_default();
         let more = format!("{kind} {refund_ref} of payment {}{why}{acknowledged}{to_do}", claim.payment_ref);
         wrap(out, "  ", "  ", &plain(&more))?;

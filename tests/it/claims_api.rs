@@ -41,7 +41,9 @@ async fn refunds_are_listed_by_status_and_by_pages(app: TestApp) {
     assert_eq!(get(&app, "/v1/disputes/re_1").await.0, 404);
 }
 
-async fn a_conflict_of_currencies_is_accepted_after_a_correction(app: TestApp) {
+async fn a_conflict_of_currencies_is_accepted_after_a_correction(mut app: TestApp) {
+    // Before the sweeper comes upon it.
+    app.restart_with(&[("REVERSAL_CHECK_INTERVAL", "1h")]).await;
     in_another_currency(&app).await;
     let (status, problem) = act(&app, "re_1", "accept").await;
     assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")), "{problem}");
@@ -75,6 +77,7 @@ async fn a_conflict_is_acknowledged_and_counts_no_more_until_there_is_news(app: 
     // Its failure is news.
     let mut failed = refund_event("evt_2", "re_1", "pi_1", 10_000);
     failed["data"]["object"]["status"] = json!("failed");
+    failed["data"]["object"]["currency"] = json!("usd");
     app.post_webhook(&failed.to_string()).await;
     let now = app.refund_view("re_1").await;
     assert_eq!((&now["status"], &now["acknowledged_at"]), (&json!("failed"), &Value::Null), "{now}");

@@ -119,11 +119,13 @@ async fn transfers_from_the_charge_are_found_and_taken_back(app: TestApp) {
 async fn a_refund_that_is_reported_over_the_api_finds_its_payment_too(app: TestApp) {
     let app = on(app).await;
     app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
-    let refund = json!({"refund_ref": "re_1", "payment_ref": "ch_d", "amount": 5_000, "currency": "eur"});
+    let refund =
+        json!({"source": "stripe", "refund_ref": "re_1", "payment_ref": "ch_d", "amount": 5_000, "currency": "eur"});
     assert_eq!(app.report(&refund).await.status(), 201);
     has_given(&app, "tr_a", 3_000).await;
     // An id that is no id of Stripe's can't be asked about.
-    let other = json!({"refund_ref": "re_2", "payment_ref": "order-1", "amount": 5_000, "currency": "eur"});
+    let other =
+        json!({"source": "stripe", "refund_ref": "re_2", "payment_ref": "order-1", "amount": 5_000, "currency": "eur"});
     assert_eq!(app.report(&other).await.status(), 201);
     assert_eq!(app.db.count("lookups").await, 1);
 }
@@ -146,7 +148,7 @@ async fn a_claim_that_knows_the_charge_alone_meets_the_one_that_knows_the_paymen
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
     for (refund_ref, payment_ref) in [("re_1", "pi_d"), ("re_2", "ch_d")] {
-        let refund = json!({"refund_ref": refund_ref, "payment_ref": payment_ref, "amount": 1_000, "currency": "eur"});
+        let refund = json!({"source": "stripe", "refund_ref": refund_ref, "payment_ref": payment_ref, "amount": 1_000, "currency": "eur"});
         assert_eq!(app.report(&refund).await.status(), 201);
     }
     assert_eq!(app.db.count("lookups").await, 2);
@@ -228,7 +230,8 @@ async fn a_registration_under_the_other_name_wins_and_a_difference_needs_attenti
     let mut app = on(app).await;
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
-    let refund = json!({"refund_ref": "re_1", "payment_ref": "pi_d", "amount": 10_000, "currency": "eur"});
+    let refund =
+        json!({"source": "stripe", "refund_ref": "re_1", "payment_ref": "pi_d", "amount": 10_000, "currency": "eur"});
     assert_eq!(app.report(&refund).await.status(), 201);
     let mine = json!({"payment_ref": "ch_d", "amount": 10_000, "currency": "eur", "transfers": [
         {"seller_id": "mine", "stripe_transfer_id": "tr_a", "destination": "acct_7", "amount": 6_000, "currency": "eur"}]});

@@ -18,7 +18,7 @@ both_databases! {
     snapshot_and_thin_events_of_one_refund_count_once,
     every_shape_of_events_takes_the_same_back,
     events_of_connected_accounts_and_of_the_other_mode_take_nothing_and_are_counted,
-    a_thin_event_of_a_dispute_is_read_and_recorded,
+    a_thin_event_of_a_dispute_is_read_and_taken_in,
     many_refunds_of_one_charge_are_read_page_by_page,
     a_list_that_lags_is_read_again,
     a_worker_that_is_killed_while_it_reads_leaves_the_look_up_to_the_next,
@@ -171,13 +171,14 @@ async fn events_of_connected_accounts_and_of_the_other_mode_take_nothing_and_are
     assert_eq!(app.db.count("claims").await, 1);
 }
 
-async fn a_thin_event_of_a_dispute_is_read_and_recorded(app: TestApp) {
+async fn a_thin_event_of_a_dispute_is_read_and_taken_in(app: TestApp) {
     paid(&app).await;
     app.sim.dispute(NewDispute::of("ch_1"));
     let outcomes = tell(&app, &Endpoint { thin: true, ..endpoint(&app) }).await;
     assert!(outcomes.iter().all(|outcome| outcome["outcome"] == "looking_up"), "{outcomes:?}");
     assert_eq!(looked_up(&app).await, ["done"]);
     assert_eq!(app.db.count("lookups WHERE subject = 'dispute' AND result IS NOT NULL").await, 1);
+    assert_eq!(app.db.count("claims WHERE kind = 'dispute' AND status = 'held' AND stage = 'withdrawn'").await, 1);
 }
 
 async fn many_refunds_of_one_charge_are_read_page_by_page(app: TestApp) {

@@ -192,7 +192,7 @@ pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) 
     let transfers = book.transfers_of(payment.id);
     let is_other = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.id != claim.id;
     let others: Vec<&claim::Model> = book.claims.all().filter(is_other).collect();
-    let shares = shares(book, &transfers, &others, claim.id);
+    let shares = shares(book, &transfers, &others, Some(claim.id));
     let mut asks = match &claim.shares {
         None => allocate(payment.amount, by_ratio_so_far(&others).saturating_add(claim.amount), &shares),
         Some(named) => resolve(&read_shares(named)?, &transfers, &shares)?,
@@ -303,13 +303,13 @@ fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
     })
 }
 
-/// What each transfer has been asked for by claims other than `id`, unless it is not owed any more. What a refund that failed
+/// What each transfer has been asked for by claims other than `except`, unless it is not owed any more. What a refund that failed
 /// has taken all the same counts as taken by ratio: the next refund does not take it again.
-fn shares(book: &Book, transfers: &[transfer::Model], others: &[&claim::Model], id: Uuid) -> Vec<Share> {
+fn shares(book: &Book, transfers: &[transfer::Model], claims: &[&claim::Model], except: Option<Uuid>) -> Vec<Share> {
     let by_name: HashSet<Uuid> =
-        others.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
+        claims.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
     let mut totals: HashMap<Uuid, (i64, i64)> = HashMap::new();
-    for row in book.reversals.all().filter(|row| row.claim_id != id && book.is_asked(row)) {
+    for row in book.reversals.all().filter(|row| Some(row.claim_id) != except && book.is_asked(row)) {
         let (ratio, name) = totals.entry(row.transfer_id).or_default();
         *if by_name.contains(&row.claim_id) { name } else { ratio } += row.amount + row.amount_closed;
     }
@@ -337,7 +337,7 @@ pub(super) fn take_shortfall(
         return Ok(Vec::new()); // They had room beside it.
     }
     let transfers = book.transfers_of(payment.id);
-    let missing = allocate(payment.amount, refunded, &shares(book, &transfers, &earlier, gone.id));
+    let missing = allocate(payment.amount, refunded, &shares(book, &transfers, &earlier, None));
     let mut left = Vec::new();
     for (transfer, ask) in transfers.iter().zip(missing).filter(|(_, ask)| *ask > 0) {
         let has_row = |claim: &claim::Model| book.live_reversal_of(claim.id, transfer.id).is_some();
@@ -358,7 +358,7 @@ pub(super) fn take_shortfall(
 pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64> {
     let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
     let transfers = book.transfers_of(payment.id);
-    let asked = shares(book, &transfers, &earlier, Uuid::nil());
+    let asked = shares(book, &transfers, &earlier, None);
     let fresh: Vec<Share> = asked.iter().map(|share| Share { by_ratio: 0, ..share.clone() }).collect();
     let targets = allocate(payment.amount, by_ratio_so_far(&earlier), &fresh);
     let each = transfers.iter().zip(asked).zip(targets);
