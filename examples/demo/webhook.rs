@@ -16,6 +16,7 @@ pub(crate) fn refund(refund_ref: &str, payment_ref: &str, amount: i64) -> Value 
             "object": "refund",
             "amount": amount,
             "currency": "eur",
+            "created": chrono::Utc::now().timestamp(),
             "charge": "ch_demo",
             "payment_intent": payment_ref,
             "status": "succeeded",
