@@ -186,6 +186,7 @@ async fn a_part_is_taken_over_http(app: TestApp) {
 /// The reversals of both transfers fail, since Stripe is away, and their messages are lost.
 async fn both_have_failed(app: &mut TestApp) {
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    app.stripe_answers().await;
     for transfer in ["tr_1", "tr_2"] {
         app.sim.fault(transfer, Fault::UnavailableHtml, 1_000);
     }
@@ -227,7 +228,8 @@ async fn rows_are_replayed_in_bulk_without_their_messages(mut app: TestApp) {
 
 async fn creations_are_retried_in_bulk_by_seller(mut app: TestApp) {
     app.restart_with(&[("TRANSFER_RETRY_MAX_RETRIES", "0"), ("TRANSFER_RETRY_CHECK_INTERVAL", "1h")]).await;
-    app.sim.fault(stripe_sim::Target::Any, Fault::UnavailableHtml, 1_000);
+    let message = "The account may not receive transfers yet.".to_owned();
+    app.sim.fault(stripe_sim::Target::Any, Fault::Refused { status: 400, code: None, message }, 1_000);
     assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
     app.transfer_becomes(0, "permanently_failed").await;
     app.transfer_becomes(1, "permanently_failed").await;
