@@ -326,8 +326,9 @@ impl Caller {
             // Fully reversed, and nobody to be seen who did it: the list lags.
             (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, report).await,
             (Otherwise::Fail, _) => {
+                // Stripe has saved the refusal: the key never executes any more, so a replay may ask for less under another.
                 let why = failure(report.code.as_deref().unwrap_or("more_than_left"), &report.message);
-                self.fail(&task, why, report.request_id).await
+                self.report_failure(&task, TryOutcome::Ended(why), report.request_id).await
             }
         }
     }
