@@ -197,7 +197,8 @@ async fn a_message_that_a_replay_over_http_left_is_dropped_when_it_is_seen(mut a
     let old = parked(&app, 1).await[0].clone();
     // It fails again, and its new job is parked as well: one row, one message.
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0"), ("REVERSAL_CHECK_INTERVAL", "1h")]).await;
-    app.sim.fault("tr_1", Fault::UnavailableHtml, 1_000);
+    let message = "The account was closed.".to_owned();
+    app.sim.fault("tr_1", Fault::Refused { status: 400, code: None, message }, 1_000);
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await; // The broker counts parking in seconds.
     let replay = app.http.post(format!("{}/v1/reversals/{reversal}/replay", app.base_url)).bearer_auth(&app.api_token);
     let replay = replay.json(&json!({"operator": "ada", "reason": "try again"})).send().await.unwrap();

@@ -150,20 +150,26 @@ fn still_held(book: &mut Book, next: claim::Model, event: &RefundEvent, by: By<'
 fn revive(book: &mut Book, next: claim::Model, event: &RefundEvent, by: By<'_>) -> Result<Taken, LedgerError> {
     let note = Note::new(by.actor, "succeeded at its provider after it had failed there");
     let attention = next.attention.as_deref().map(attention::of_revived);
-    let next = claim::Model { failed_at: None, attention, ..next };
+    let next = claim::Model { failed_at: None, attention: None, ..next };
     let next = book.move_claim(next, ClaimStatus::Unmatched, &note, |row| {
         row.status_reason = Some(note.reason.clone());
         (row.payment_id, row.matched_at) = (None, None);
     });
-    match book.policy.holds(next.provider_created_at, &event.progress) {
+    let id = next.id;
+    let taken = match book.policy.holds(next.provider_created_at, &event.progress) {
         Some(reason) => {
             book.move_claim(next, ClaimStatus::Held, &Note::new(by.actor, &reason), |row| {
                 row.status_reason = Some(reason.clone());
             });
-            Ok(Taken::Held(reason))
+            Taken::Held(reason)
         }
-        None => Ok(bring_together(book, &next, by)?.into()),
+        None => bring_together(book, &next, by)?.into(),
+    };
+    // Afterwards: a match takes away what was to be done before.
+    if let Some(attention) = attention {
+        attention::add(book, id, &attention);
     }
+    Ok(taken)
 }
 
 /// The provider has reversed a transfer together with the refund.

@@ -129,11 +129,8 @@ pub(in crate::ledger) fn owe_earlier(
         // Read anew: the claim before has changed their statuses.
         let mut transfers = book.transfers_of(payment.id);
         transfers.retain(|row| added.contains(&row.id));
-        let asks = allocate(
-            payment.amount,
-            refunded,
-            &shares(book, &transfers, &earlier.iter().collect::<Vec<_>>(), Uuid::nil()),
-        );
+        let asks =
+            allocate(payment.amount, refunded, &shares(book, &transfers, &earlier.iter().collect::<Vec<_>>(), None));
         for (transfer, ask) in transfers.iter().zip(asks).filter(|(_, ask)| *ask > 0) {
             owe(book, transfer, claim, ask, None, By { actor, event: None, traceparent })?;
         }
