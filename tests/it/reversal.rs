@@ -280,6 +280,7 @@ async fn a_wrong_api_key_uses_up_no_retries(mut app: TestApp) {
 
 async fn a_parked_message_that_is_moved_back_is_a_replay(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.stripe_answers().await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
     app.refund(10_000).await;
     app.transfer_becomes(0, "permanently_failed").await;
