@@ -255,7 +255,7 @@ fn redacted(app: &TestApp, run: &Finished) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-async fn events_that_no_endpoint_is_told_of_are_named(app: TestApp) {
+async fn events_that_no_endpoint_is_told_of_are_named(mut app: TestApp) {
     let told_of = |events: &[&str]| {
         let enabled_events = events.iter().map(|event| (*event).to_owned()).collect();
         app.sim.add_endpoint(Endpoint {
@@ -269,7 +269,12 @@ async fn events_that_no_endpoint_is_told_of_are_named(app: TestApp) {
     assert_eq!(found["status"], "warning", "{found}");
     // Without discovery nobody needs `transfer.created`.
     assert!(found["message"].as_str().unwrap().ends_with("is told of refund.updated, charge.refunded"), "{found}");
-    told_of(&["refund.updated", "charge.refunded"]);
+    told_of(&["refund.updated", "charge.refunded", "charge.dispute.closed"]);
     let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
     assert_eq!(found["status"], "ok", "{found}");
+    // Nor disputes, before they take anything.
+    app.restart_with(&[("DISPUTE_POLICY", "lost")]).await;
+    let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
+    let missing = "is told of charge.dispute.funds_withdrawn, charge.dispute.funds_reinstated";
+    assert!(found["message"].as_str().unwrap().ends_with(missing), "{found}");
 }

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 
 use super::PATIENCE;
 use super::finding::Finding;
-use crate::config::{AppEnv, Config};
+use crate::config::{AppEnv, Config, DisputePolicy};
 use crate::stripe::{Client, Meaning, Report, WebhookEndpoint};
 
 const CHECK: &str = "Stripe";
@@ -13,6 +13,9 @@ const CHECK: &str = "Stripe";
 const EVENTS: [&str; 4] = ["refund.created", "refund.updated", "refund.failed", "charge.refunded"];
 /// What it learns of transfers from, for payments that nobody registers.
 const DISCOVERY_EVENTS: [&str; 1] = ["transfer.created"];
+/// What it learns of disputes from, where they take anything.
+const DISPUTE_EVENTS: [&str; 3] =
+    ["charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated", "charge.dispute.closed"];
 /// How far a webhook's signature may be from now.
 const SIGNATURES: TimeDelta = TimeDelta::seconds(300);
 
@@ -55,7 +58,9 @@ async fn webhooks(client: &Client, config: &Config) -> Option<Finding> {
     let is_told = |event: &&str| {
         ours.iter().any(|endpoint| endpoint.enabled_events.iter().any(|enabled| enabled == "*" || enabled == event))
     };
+    let disputes_take = config.claims.dispute_policy != DisputePolicy::Off;
     let needed = EVENTS.into_iter().chain(DISCOVERY_EVENTS.into_iter().filter(|_| config.stripe.discovery));
+    let needed = needed.chain(DISPUTE_EVENTS.into_iter().filter(|_| disputes_take));
     let missing: Vec<&str> = needed.filter(|event| !is_told(event)).collect();
     Some(match missing.is_empty() {
         true => Finding::ok(CHECK, format!("{} endpoints, told of every event that is needed", ours.len())),
