@@ -172,6 +172,7 @@ async fn a_filter_selects_and_a_dry_run_changes_nothing(mut app: TestApp) {
 /// As after a death between the ledger's commit and the message's move.
 async fn a_message_whose_row_moved_on_before_it_was_moved_does_no_harm(mut app: TestApp) {
     let reversals = give_up(&mut app, 2).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await; // The broker counts parking in seconds.
     let note = clawback::ledger::Note::new("ada", "died after the commit");
     app.ledger().replay(CallKind::Reverse, &reversals[0], &note).await.unwrap();
     app.transfer_becomes(0, "reversed").await;
