@@ -29,8 +29,8 @@ const QUEUE: &str = "bench-bare";
 /// Its jobs in the database.
 pub(crate) const TABLE: &str = "bare_jobs";
 /// The defaults of `clawback worker`: REVERSAL_PREFETCH, REVERSAL_CONCURRENCY, and its database pool.
-const PREFETCH: u16 = 192;
-const CONCURRENCY: usize = 64;
+const PREFETCH: u16 = 256;
+const CONCURRENCY: usize = 128;
 const DATABASE_CONNECTIONS: u32 = 20;
 const CONFIRMS: usize = 500;
 

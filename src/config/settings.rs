@@ -123,9 +123,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The longest delay before a retry"),
     row(Reversals, "REVERSAL_BALANCE_DEADLINE", LONG, "30d",
         "How long a reversal waits for the seller's balance, or a creation for the platform's, before its job is parked"),
-    row(Reversals, "REVERSAL_PREFETCH", Kind::Number(1, 2_000), "192",
+    row(Reversals, "REVERSAL_PREFETCH", Kind::Number(1, 2_000), "256",
         "Unacknowledged messages of one consumer"),
-    row(Reversals, "REVERSAL_CONCURRENCY", Kind::Number(1, 2_000), "64",
+    row(Reversals, "REVERSAL_CONCURRENCY", Kind::Number(1, 2_000), "128",
         "Jobs of each kind that run at the same time in one process"),
 
     row(Claims, "REFUNDS_SINCE", Kind::Time, "",

@@ -52,7 +52,7 @@ async fn each_setting_says_where_it_comes_from() {
     };
     assert_eq!(of("REVERSAL_MAX_RETRIES"), setting("REVERSAL_MAX_RETRIES", json!("7"), "file"));
     assert_eq!(of("REVERSAL_PREFETCH"), setting("REVERSAL_PREFETCH", json!("8"), "environment"));
-    assert_eq!(of("REVERSAL_CONCURRENCY"), setting("REVERSAL_CONCURRENCY", json!("64"), "default"), "empty is unset");
+    assert_eq!(of("REVERSAL_CONCURRENCY"), setting("REVERSAL_CONCURRENCY", json!("128"), "default"), "empty is unset");
     assert_eq!(of("API_TOKEN"), setting("API_TOKEN", json!(null), "file"));
     assert!(table.stdout.starts_with(&format!("File: {path} (CLAWBACK_CONFIG)\n")), "{table:?}");
 }

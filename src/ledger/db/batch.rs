@@ -1,10 +1,9 @@
 //! Group commit: what arrives while a transaction runs shares the next one, and each caller gets its own answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DbBackend, DbErr, RuntimeErr};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use sea_orm::{DbErr, RuntimeErr};
+use tokio::sync::{mpsc, oneshot};
 
 use super::Store;
 use crate::ledger::LedgerError;
@@ -12,8 +11,6 @@ use crate::ledger::book::{Book, Reads};
 
 /// Changes in one transaction.
 const LARGEST_BATCH: usize = 256;
-/// Transactions of one kind that run at the same time.
-const LANES: usize = 2;
 /// Changes that wait for a transaction. More callers than that wait for a place.
 const QUEUE: usize = 1_024;
 /// How long a caller waits in all. Payment providers give up soon after.
@@ -49,32 +46,24 @@ impl<C: Change> Clone for Batcher<C> {
 
 impl<C: Change> Batcher<C> {
     pub(in crate::ledger) fn start(store: Store) -> Self {
-        let (queue, waiting) = mpsc::channel::<Waiting<C>>(QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
-        // SQLite has one writer. On PostgreSQL one batch is prepared while another waits for the disk.
-        let lanes = if store.writer.get_database_backend() == DbBackend::Postgres { LANES } else { 1 };
-        for _ in 0..lanes {
-            tokio::spawn(Self::run_lane(store.clone(), Arc::clone(&waiting)));
-        }
-        Self { queue }
-    }
-
-    async fn run_lane(store: Store, waiting: Arc<Mutex<mpsc::Receiver<Waiting<C>>>>) {
-        let mut batch = Vec::with_capacity(LARGEST_BATCH);
-        // One lane waits for changes, the other for its turn to wait.
-        while waiting.lock().await.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
-            let store = store.clone();
-            // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
-            let answers = tokio::spawn(async move { store.apply_all(&changes, true).await }).await;
-            match answers {
-                Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answer)| {
-                    // A caller that left finds out what was committed when it reads the rows.
-                    let _ = caller.send(answer);
-                }),
-                Err(error) => tracing::error!(%error, "a batch of changes was lost"),
+        let (queue, mut waiting) = mpsc::channel::<Waiting<C>>(QUEUE);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(LARGEST_BATCH);
+            while waiting.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
+                let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
+                let store = store.clone();
+                // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
+                let answers = tokio::spawn(async move { store.apply_all(&changes, true).await }).await;
+                match answers {
+                    Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answer)| {
+                        // A caller that left finds out what was committed when it reads the rows.
+                        let _ = caller.send(answer);
+                    }),
+                    Err(error) => tracing::error!(%error, "a batch of changes was lost"),
+                }
             }
-        }
+        });
+        Self { queue }
     }
 
     /// Has `change` committed with others, and returns its own answer.
