@@ -63,6 +63,8 @@ pub struct Ledger {
     store: Store,
     intake: Batcher<Received>,
     reports: Batcher<Report>,
+    /// Apart from the reports: one batch is prepared while the other waits for the disk.
+    authorizations: Batcher<Report>,
     registrations: Batcher<Registration>,
     loader: Loader,
 }
@@ -91,9 +93,10 @@ impl Ledger {
         let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
         let store = Store { db, writer, relay_db, handoff, graces, claims: options.claims, set_up_at };
-        let (intake, reports) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
-        let registrations = Batcher::start(store.clone());
-        Ok(Self { loader: Loader::start(store.clone()), store, intake, reports, registrations })
+        let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
+        let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
+        let loader = Loader::start(store.clone());
+        Ok(Self { loader, store, intake, reports, authorizations, registrations })
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.

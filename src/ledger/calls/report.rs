@@ -72,7 +72,8 @@ impl Ledger {
             Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
             Target::Reversal(_) | Target::Creation(_) => (None, None),
         };
-        self.reports.submit(Report { id, kind, reference, withdrawn_from, version, what, traceparent }).await
+        let batcher = if matches!(what, What::Authorize) { &self.authorizations } else { &self.reports };
+        batcher.submit(Report { id, kind, reference, withdrawn_from, version, what, traceparent }).await
     }
 }
 
