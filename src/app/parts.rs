@@ -13,10 +13,10 @@ use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
-use crate::config::{self, AppEnv, Config};
+use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
-use crate::ledger::{CallKind, ClaimPolicy, DisputePolicy, Ledger, LedgerOptions};
+use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
 use crate::relay::Route;
 use crate::stripe;
 use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
@@ -60,11 +60,7 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
             refunds_since: config.claims.refunds_since,
             reverse_on_pending: config.claims.reverse_on_pending,
             discovery: config.stripe.discovery,
-            disputes: match config.claims.dispute_policy {
-                config::DisputePolicy::Off => DisputePolicy::Off,
-                config::DisputePolicy::Lost => DisputePolicy::Lost,
-                config::DisputePolicy::Withdrawn => DisputePolicy::Withdrawn,
-            },
+            disputes: config.claims.dispute_policy,
         },
     };
     Ledger::connect(url, options).await.context(NO_DATABASE)

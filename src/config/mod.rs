@@ -28,6 +28,7 @@ use self::reader::Reader;
 pub use self::secret_list::{NoSecrets, SecretList};
 pub use self::settings::Part;
 pub use self::unknown::UnknownVariable;
+use crate::ledger::DisputePolicy;
 
 /// Names a TOML file with settings that differ from the defaults.
 const FILE_VARIABLE: &str = "CLAWBACK_CONFIG";
@@ -101,18 +102,6 @@ pub struct ReservedConfig {
     pub inbox_retention: Duration,
     /// `SHUTDOWN_DELAY`: at most 5 min.
     pub shutdown_delay: Duration,
-}
-
-/// Which disputes reverse transfers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
-#[strum(serialize_all = "lowercase")]
-pub enum DisputePolicy {
-    /// None.
-    Off,
-    /// Those that were lost.
-    Lost,
-    /// Those whose funds were withdrawn.
-    Withdrawn,
 }
 
 /// How Stripe is reached.

@@ -14,7 +14,7 @@ use super::LedgerError;
 use super::claims::ClaimPolicy;
 use super::db::rowset::{self, Writes};
 use super::db::{Graces, Store, lock_payments};
-use super::events::Source;
+use super::events::{Source, payment_names};
 use super::history::{self, Note};
 use super::lookups::Subject;
 use super::outbox::{self, OUTBOX_CHANNEL};
@@ -552,17 +552,12 @@ async fn transfers(
 impl claim::Model {
     /// The names under which its payment may be registered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+        payment_names(&self.payment_ref, self.charge_ref.as_deref())
     }
 
     /// Whether it asks nothing of any transfer after all.
     pub(super) fn takes_nothing(&self) -> bool {
         self.status.takes_nothing()
-    }
-
-    /// Whether it takes nothing before something else happens.
-    pub(super) fn takes_nothing_yet(&self) -> bool {
-        matches!(self.status, ClaimStatus::Unmatched | ClaimStatus::Held | ClaimStatus::Conflicting)
     }
 }
 

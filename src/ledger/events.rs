@@ -210,10 +210,15 @@ impl ChargeFacts {
     }
 }
 
+/// The names under which a payment may be registered: its own, and its charge's.
+pub(super) fn payment_names<'a>(payment_ref: &'a str, charge_ref: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    [Some(payment_ref), charge_ref].into_iter().flatten()
+}
+
 impl RefundEvent {
     /// The names under which the payment may be registered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+        payment_names(&self.payment_ref, self.charge_ref.as_deref())
     }
 }
 

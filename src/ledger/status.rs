@@ -168,6 +168,9 @@ pub enum ClaimStatus {
 }
 
 impl ClaimStatus {
+    /// Those of claims that take nothing before something else happens.
+    pub(super) const WAITING: [Self; 3] = [Self::Unmatched, Self::Held, Self::Conflicting];
+
     /// Whether such a claim asks nothing of any transfer after all.
     #[must_use]
     pub fn takes_nothing(self) -> bool {

@@ -4,23 +4,18 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use queues::{ParkedJob, Verdict};
 
 use super::{JobTarget, Operator, Parked};
 use crate::ledger::{Call, CallState};
-
-/// The broker counts the time of its own parking in whole seconds.
-const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// Whether `job` was parked for something that is over. A message that was parked although its call is open (its job was cut
 /// off again and again) is not.
 pub(super) fn is_superseded(job: &ParkedJob, call: &Call) -> bool {
     match call.state {
         CallState::Done | CallState::CalledOff => true,
-        CallState::Open | CallState::Waiting => {
-            job.parked_at.is_some_and(|at| at + PARKING_CLOCK_TOLERANCE < call.updated_at)
-        }
+        CallState::Open | CallState::Waiting => call.has_changed_since(job.parked_at),
         CallState::Failed => false,
     }
 }

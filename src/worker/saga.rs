@@ -34,8 +34,6 @@ const LONGEST_WAIT_FOR_A_TURN: Duration = Duration::from_secs(30);
 const AUTHORIZED_FOR: Duration = Duration::from_secs(3);
 /// Stripe ends what it has accepted within 45 days; a key is used for one day at most.
 const LONGEST_ACCEPTED: TimeDelta = TimeDelta::days(46);
-/// The broker counts the time of its own parking in whole seconds.
-const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// The delays that are not the retry policy's.
 #[derive(Clone, Copy, Debug)]
@@ -547,8 +545,7 @@ fn later(call: &Call, until: DateTime<Utc>, retries: i32) -> Outcome {
 /// Whether the message was parked because of the call's present failure. One that was parked earlier, replayed, and is
 /// delivered again after the worker died between the new failure and its parking, must not count as another replay.
 fn was_parked_for(call: &Call, delivery: &Delivery) -> bool {
-    let after_the_failure = |at: DateTime<Utc>| at + PARKING_CLOCK_TOLERANCE >= call.updated_at;
-    delivery.parked_reason.is_some() && delivery.parked_at.is_none_or(after_the_failure)
+    delivery.parked_reason.is_some() && !call.has_changed_since(delivery.parked_at)
 }
 
 fn failure(code: &str, message: &str) -> Failure {

@@ -8,8 +8,8 @@ use super::finding::Finding;
 use super::in_time;
 use crate::app;
 use crate::cli::claims::age;
-use crate::config::{AppEnv, Config, DisputePolicy};
-use crate::ledger::{Backlog, ClaimKind, ClaimStatus, Ledger, LedgerError, WaitingClaims};
+use crate::config::{AppEnv, Config};
+use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, LedgerError, WaitingClaims};
 
 const CHECK: &str = "database";
 const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts this user";

@@ -5,7 +5,8 @@ use secrecy::ExposeSecret;
 
 use super::PATIENCE;
 use super::finding::Finding;
-use crate::config::{AppEnv, Config, DisputePolicy};
+use crate::config::{AppEnv, Config};
+use crate::ledger::DisputePolicy;
 use crate::stripe::{Client, Meaning, Report, WebhookEndpoint};
 
 const CHECK: &str = "Stripe";

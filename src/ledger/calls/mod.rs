@@ -32,6 +32,8 @@ pub(super) use reversal::done as reversal_done;
 /// Stripe prunes a key once it is 24 h old, and it runs again. A key that may be older than this is not used, and what may
 /// have been asked longer ago is looked for first.
 const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
+/// The broker counts the time of its own parking in whole seconds.
+const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// A call with all that is needed to make it.
 #[derive(Clone, Debug)]
@@ -185,6 +187,12 @@ impl Task {
 }
 
 impl Call {
+    /// Whether it has surely changed since a message about it was parked. `parked_at` is the broker's time of that, if known.
+    #[must_use]
+    pub fn has_changed_since(&self, parked_at: Option<DateTime<Utc>>) -> bool {
+        parked_at.is_some_and(|at| at + PARKING_CLOCK_TOLERANCE < self.updated_at)
+    }
+
     /// Whether its key executes at most once more: Stripe has not forgotten it, did not accept the call, and is not known to
     /// answer it from what it has saved.
     pub(in crate::ledger) fn key_is_usable(&self, now: DateTime<Utc>) -> bool {

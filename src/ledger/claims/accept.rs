@@ -119,7 +119,9 @@ impl Decision {
     }
 
     fn acknowledge(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
-        if claim.acknowledged_at.is_some() || !(claim.attention.is_some() || claim.takes_nothing_yet()) {
+        if claim.acknowledged_at.is_some()
+            || !(claim.attention.is_some() || ClaimStatus::WAITING.contains(&claim.status))
+        {
             return Err(refused(&claim, "it needs no attention"));
         }
         let about = claim.attention.as_ref().map(|attention| format!(" (it said: {attention})")).unwrap_or_default();

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::attention;
 use super::matching::{By, Match, bring_together};
+use super::record;
 use super::taken::Taken;
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
@@ -54,10 +55,12 @@ impl Intake<'_> {
     fn first_report(&self, book: &mut Book, event: &DisputeEvent) -> Result<Taken, LedgerError> {
         let claim = self.unrecorded(book, event);
         let reason = claim.status_reason.clone().unwrap_or_default();
-        let is_taken = claim.status == ClaimStatus::Unmatched;
-        let note = Note::new(self.by.actor, if is_taken { "reported" } else { &reason });
-        book.add_claim(claim.clone(), &note);
-        if is_taken { Ok(bring_together(book, &claim, self.by)?.into()) } else { Ok(untaken(claim.status, reason)) }
+        record::add(book, &claim, self.by.actor);
+        if claim.status == ClaimStatus::Unmatched {
+            Ok(bring_together(book, &claim, self.by)?.into())
+        } else {
+            Ok(untaken(claim.status, reason))
+        }
     }
 
     fn reported_again(

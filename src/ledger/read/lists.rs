@@ -2,7 +2,9 @@
 //!
 //! Ids are UUIDv7, so that their order is the order of creation, and the last id of a page is the cursor to the next.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 use uuid::Uuid;
 
 use super::one::{claim_views, reversal_views, transfer_views};
@@ -25,14 +27,10 @@ impl Ledger {
         limit: u64,
     ) -> Result<Vec<RefundView>, LedgerError> {
         use claim::Column as C;
-        let rows = claim::Entity::find()
+        let found = claim::Entity::find()
             .filter(C::Kind.eq(kind))
-            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
-            .order_by_desc(C::Id)
-            .limit(limit)
-            .all(&self.store.db)
-            .await?;
+            .apply_if(status, |query, status| query.filter(C::Status.eq(status)));
+        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
         Ok(claim_views(&self.store.db, rows).await?)
     }
 
@@ -47,13 +45,8 @@ impl Ledger {
         limit: u64,
     ) -> Result<Vec<ReversalView>, LedgerError> {
         use reversal::Column as C;
-        let rows = reversal::Entity::find()
-            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
-            .order_by_desc(C::Id)
-            .limit(limit)
-            .all(&self.store.db)
-            .await?;
+        let found = reversal::Entity::find().apply_if(status, |query, status| query.filter(C::Status.eq(status)));
+        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
         Ok(reversal_views(&self.store.db, rows).await?)
     }
 
@@ -69,13 +62,8 @@ impl Ledger {
         limit: u64,
     ) -> Result<Vec<TransferView>, LedgerError> {
         use transfer::Column as C;
-        let rows = transfer::Entity::find()
-            .apply_if(status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(after, |query, after| query.filter(C::Id.lt(after)))
-            .order_by_desc(C::Id)
-            .limit(limit)
-            .all(&self.store.db)
-            .await?;
+        let found = transfer::Entity::find().apply_if(status, |query, status| query.filter(C::Status.eq(status)));
+        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
         Ok(transfer_views(&self.store.db, rows).await?)
     }
 
@@ -92,4 +80,16 @@ impl Ledger {
         let found = found.all(&self.store.db).await?;
         Ok(reversal_views(&self.store.db, found).await?.pop())
     }
+}
+
+/// At most `limit` of `found`, newest first, older than `after`.
+async fn page<E: EntityTrait>(
+    db: &DatabaseConnection,
+    found: Select<E>,
+    id: E::Column,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<E::Model>, DbErr> {
+    let older = found.apply_if(after, |query, after| query.filter(id.lt(after)));
+    older.order_by_desc(id).limit(limit).all(db).await
 }

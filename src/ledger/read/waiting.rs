@@ -31,12 +31,15 @@ pub struct WaitingClaims {
     pub oldest: DateTime<Utc>,
 }
 
-pub(super) const WAITING: [ClaimStatus; 3] = [ClaimStatus::Unmatched, ClaimStatus::Held, ClaimStatus::Conflicting];
-
 /// Claims that take nothing before something else happens.
 pub(super) async fn waiting(db: &DatabaseConnection) -> Result<Vec<WaitingClaims>, DbErr> {
     use claim::Column as C;
-    grouped().filter(C::Status.is_in(WAITING)).filter(C::AcknowledgedAt.is_null()).into_model().all(db).await
+    grouped()
+        .filter(C::Status.is_in(ClaimStatus::WAITING))
+        .filter(C::AcknowledgedAt.is_null())
+        .into_model()
+        .all(db)
+        .await
 }
 
 /// Claims about which an operator must do something.

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
-use strum::Display;
+use strum::{Display, EnumString};
 use utoipa::ToSchema;
 
+use crate::ledger::events::payment_names;
 use crate::ledger::status::ClaimStatus;
 
 /// How far a dispute is. Events come in any order: the furthest stage that was reported counts.
@@ -43,7 +44,7 @@ pub enum DisputeStage {
 }
 
 /// Which disputes reverse transfers (`DISPUTE_POLICY`).
-#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Display, EnumString, PartialEq, Eq)]
 #[strum(serialize_all = "lowercase")]
 pub enum DisputePolicy {
     /// None; an operator may accept each.
@@ -77,7 +78,7 @@ pub struct DisputeEvent {
 impl DisputeEvent {
     /// The names under which the payment may be registered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        [Some(self.payment_ref.as_str()), self.charge_ref.as_deref()].into_iter().flatten()
+        payment_names(&self.payment_ref, self.charge_ref.as_deref())
     }
 }
 
