@@ -106,6 +106,7 @@ async fn what_stripe_has_done_is_recorded_by_fix_and_only_by_fix(mut app: TestAp
 
 async fn what_was_given_up_and_done_all_the_same_is_recorded_by_fix(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_MAX_RETRIES", "0")]).await;
+    app.stripe_answers().await;
     app.sim.fault("tr_1", Fault::UnavailableHtml, 1);
     app.refund(10_000).await;
     app.transfer_becomes(0, "permanently_failed").await;
