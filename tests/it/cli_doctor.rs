@@ -175,7 +175,7 @@ async fn a_configuration_that_can_not_be_used_is_a_finding() {
 
 #[tokio::test]
 async fn pending_migrations_are_a_warning_in_development_and_an_error_in_production() {
-    let db = Db::create(Backend::Postgres).await;
+    let db = Db::create_empty(Backend::Postgres).await;
     let away = "amqps://ann:hush@127.0.0.1:1/jobs";
     let given = [("DATABASE_URL", db.url.as_str()), ("AMQP_URL", away), ("STRIPE_API_BASE", "https://127.0.0.1:1")];
     let production = [

@@ -1,12 +1,16 @@
 //! A database of its own for each test, dropped at the end.
 
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
+use clawback::ledger::Ledger;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, JsonValue, Statement,
 };
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::app::LEDGER_OPTIONS;
 use super::required;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,29 +19,42 @@ pub(crate) enum Backend {
     Postgres,
 }
 
-/// An empty database.
+/// A database without rows.
 pub(crate) struct Db {
     pub(crate) url: String,
     pub(crate) backend: Backend,
     name: String,
+    connection: OnceCell<DatabaseConnection>,
 }
 
 impl Db {
+    /// A database without tables on SQLite, and with those of the schema on PostgreSQL, where making them takes long.
     pub(crate) async fn create(backend: Backend) -> Self {
-        let name = format!("clawback_test_{}", Uuid::new_v4().simple());
-        let url = match backend {
-            Backend::Sqlite => {
-                let path = folder().join(format!("{name}.db"));
-                format!("sqlite://{}?mode=rwc", path.display())
-            }
+        match backend {
+            Backend::Sqlite => Self::create_empty(backend).await,
             Backend::Postgres => {
-                admin().await.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-                let mut url = url::Url::parse(&required("DATABASE_URL")).unwrap();
-                url.set_path(&name);
-                url.to_string()
+                let admin = admin().await;
+                Self::create_from(&admin, &template(&admin).await).await
             }
-        };
-        Self { url, backend, name }
+        }
+    }
+
+    /// A database without tables.
+    pub(crate) async fn create_empty(backend: Backend) -> Self {
+        match backend {
+            Backend::Sqlite => {
+                let name = new_name();
+                let url = format!("sqlite://{}?mode=rwc", folder().join(format!("{name}.db")).display());
+                Self { url, backend, name, connection: OnceCell::new() }
+            }
+            Backend::Postgres => Self::create_from(&admin().await, "template1").await,
+        }
+    }
+
+    async fn create_from(admin: &DatabaseConnection, template: &str) -> Self {
+        let name = new_name();
+        admin.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+        Self { url: url_of(&name), backend: Backend::Postgres, name, connection: OnceCell::new() }
     }
 
     /// One connection of the test's own, beside the application's.
@@ -55,25 +72,22 @@ impl Db {
         }
     }
 
+    /// The connection that the test's own questions share.
+    async fn shared(&self) -> &DatabaseConnection {
+        self.connection.get_or_init(|| self.connect()).await
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
-        let connection = self.connect().await;
-        connection.execute_unprepared(sql).await.unwrap();
-        connection.close().await.unwrap();
+        self.shared().await.execute_unprepared(sql).await.unwrap();
     }
 
     /// The rows of a query, as JSON objects.
     pub(crate) async fn query(&self, sql: &str) -> Vec<JsonValue> {
-        let connection = self.connect().await;
-        let rows = rows(&connection, sql).await;
-        connection.close().await.unwrap();
-        rows
+        rows(self.shared().await, sql).await
     }
 
     pub(crate) async fn count(&self, from: &str) -> i64 {
-        let connection = self.connect().await;
-        let found = count(&connection, from).await;
-        connection.close().await.unwrap();
-        found
+        count(self.shared().await, from).await
     }
 
     pub(crate) async fn drop_it(&self) {
@@ -109,8 +123,38 @@ pub(crate) async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
     row.unwrap().unwrap().try_get("", "n").unwrap()
 }
 
+fn new_name() -> String {
+    format!("clawback_test_{}", Uuid::new_v4().simple())
+}
+
+/// PostgreSQL's URL of the database `name`.
+fn url_of(name: &str) -> String {
+    let mut url = url::Url::parse(&required("DATABASE_URL")).unwrap();
+    url.set_path(name);
+    url.to_string()
+}
+
+/// The database that others are copied from: one for each build of the tests, made by the first that needs it.
+async fn template(admin: &DatabaseConnection) -> String {
+    let built = std::env::current_exe().and_then(|program| program.metadata()?.modified()).unwrap();
+    let name = format!("clawback_template_{}", built.duration_since(UNIX_EPOCH).unwrap().as_nanos());
+    admin.execute_unprepared("SELECT pg_advisory_lock(1)").await.unwrap();
+    if count(admin, &format!("pg_database WHERE datname = '{name}'")).await == 0 {
+        let making = Db::create_from(admin, "template1").await;
+        let ledger = Ledger::connect(&making.url, LEDGER_OPTIONS).await.unwrap();
+        ledger.migrate_up().await.unwrap();
+        ledger.close().await.unwrap();
+        admin.execute_unprepared(&format!("ALTER DATABASE {} RENAME TO {name}", making.name)).await.unwrap();
+    }
+    admin.execute_unprepared("SELECT pg_advisory_unlock(1)").await.unwrap();
+    name
+}
+
+/// One connection, so that it can hold a lock.
 async fn admin() -> DatabaseConnection {
-    let connection = Database::connect(required("DATABASE_URL")).await.expect("DATABASE_URL can't be reached");
+    let mut options = ConnectOptions::new(required("DATABASE_URL"));
+    options.max_connections(1).sqlx_logging(false);
+    let connection = Database::connect(options).await.expect("DATABASE_URL can't be reached");
     assert_eq!(connection.get_database_backend(), DbBackend::Postgres, "DATABASE_URL must be PostgreSQL's");
     connection
 }
