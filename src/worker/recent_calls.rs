@@ -96,8 +96,8 @@ impl RecentCalls {
         if *meaning == Meaning::NotSent {
             return Verdict::default();
         }
-        if let Some(why) = self.is_refused(meaning) {
-            return Verdict { unusable: Some(why), spared: false };
+        if let Some(verdict) = self.is_refused(meaning) {
+            return verdict;
         }
         let failed = matches!(meaning, Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError);
         let same_words = self.refused_in_a_row.add(job, report, at);
@@ -126,16 +126,26 @@ impl RecentCalls {
     }
 
     /// What is wrong for every job, by what the answer itself says.
-    fn is_refused(&mut self, meaning: &Meaning) -> Option<&'static str> {
-        match meaning {
-            Meaning::Denied => return Some("Stripe refuses the API key (check STRIPE_API_KEY)"),
-            Meaning::TlsFailed => return Some("Stripe's TLS certificate can't be verified (check STRIPE_API_BASE)"),
-            Meaning::NoSuchTransfer | Meaning::NoSuchAccount => self.unknown_in_a_row += 1,
-            _ => self.unknown_in_a_row = 0,
-        }
-        (self.unknown_in_a_row >= BURST).then_some(
-            "Stripe knows none of the transfers or accounts (check that STRIPE_API_KEY is of this account and mode)",
-        )
+    fn is_refused(&mut self, meaning: &Meaning) -> Option<Verdict> {
+        let (why, spared) = match meaning {
+            Meaning::Denied => ("Stripe refuses the API key (check STRIPE_API_KEY)", false),
+            Meaning::TlsFailed => ("Stripe's TLS certificate can't be verified (check STRIPE_API_BASE)", false),
+            Meaning::NoSuchTransfer | Meaning::NoSuchAccount => {
+                self.unknown_in_a_row += 1;
+                if self.unknown_in_a_row < BURST {
+                    return None;
+                }
+                // Those that were on their way meanwhile are hardly to blame.
+                const WHY: &str = "Stripe knows none of the transfers or accounts (check that STRIPE_API_KEY is of this \
+                                   account and mode)";
+                (WHY, true)
+            }
+            _ => {
+                self.unknown_in_a_row = 0;
+                return None;
+            }
+        };
+        Some(Verdict { unusable: Some(why), spared })
     }
 
     fn most_have_failed(&self) -> bool {
@@ -264,6 +274,14 @@ mod tests {
         calls.push(Meaning::AlreadyReversed);
         calls.extend(vec![Meaning::NoSuchTransfer; BURST]);
         assert_eq!(turn_off(calls).iter().position(|off| *off), Some(2 * BURST - 1));
+    }
+
+    #[test]
+    fn a_job_is_spared_when_those_before_it_were_unknown_too() {
+        let (mut recent, now) = (RecentCalls::default(), Instant::now());
+        let mut unknown = || off(recent.add(JOB_A, &report(Meaning::NoSuchTransfer), now));
+        assert!((1..BURST).all(|_| unknown() == (false, false)));
+        assert_eq!([unknown(), unknown()], [(true, true); 2]);
     }
 
     #[test]

@@ -184,7 +184,7 @@ async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut
     stripe_is(&app, "ok").await;
     app.until_none_is_open().await;
     let given_up = app.db.count("reversals WHERE status = 'permanently_failed'").await;
-    assert!((10..OPEN / 2).contains(&given_up), "{given_up} given up, more than the burst and what was in flight");
+    assert!((1..10).contains(&given_up), "{given_up} failed for good: the breaker opens at the tenth, which is spared");
 }
 
 /// Waits until the readiness says that of Stripe, and returns all that it says of it.
