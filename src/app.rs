@@ -3,6 +3,7 @@
 //! `main` and the integration tests build it. It decides nothing about refunds.
 
 mod parts;
+mod server;
 
 use std::future::{Future, pending};
 use std::net::SocketAddr;
@@ -24,7 +25,9 @@ use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
-pub use parts::{broker, connect_ledger, create_ledger, retry_policy, topologies, transfer_retry_policy};
+pub use parts::{
+    broker, connect_ledger, create_ledger, retry_policy, stripe_client, topologies, transfer_retry_policy,
+};
 use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
@@ -68,6 +71,8 @@ pub struct App {
     http: Option<(TcpListener, Router)>,
     workers: Option<Workers>,
     recorder: Option<Recorder>,
+    /// Told to stop.
+    leaving: CancellationToken,
 }
 
 /// The consumers of jobs, and what watches them: all share one limiter and one circuit breaker.
@@ -98,7 +103,7 @@ impl App {
     /// As [`Self::build`].
     pub async fn build_with(config: &Config, role: Role, patience: Patience) -> Result<Self> {
         let ledger = open_ledger(config, role).await?;
-        check_queues(config, &topologies(config)?).await?;
+        check_queues(config, role).await?;
 
         let address = match role {
             Role::All | Role::Serve => Some(config.http_addr),
@@ -106,7 +111,8 @@ impl App {
         };
         // Before the parts are made: their counters are bound then.
         let recorder = address.map(|_| Recorder::installed()).transpose()?;
-        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None, recorder };
+        let leaving = CancellationToken::new();
+        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None, recorder, leaving };
         if role != Role::Serve {
             app.workers = workers(config, &app.ledger, patience)?;
         }
@@ -122,7 +128,12 @@ impl App {
             let routes = routes(config)?;
             let interval = config.reversal.check_interval;
             let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
-            let sweeper = Sweeper::new(app.ledger.clone(), interval, config.transfer_retry.check_interval);
+            let sweeper = Sweeper::new(
+                app.ledger.clone(),
+                interval,
+                config.transfer_retry.check_interval,
+                config.inbox_retention,
+            );
             app.relay = Some((relay, sweeper));
             app.publisher = Some(publisher);
         }
@@ -141,9 +152,12 @@ impl App {
             ledger: self.ledger.clone(),
             tokens: Tokens::new(config.api_token.as_ref(), config.api_read_token.as_ref()),
             broker: self.publisher.as_ref().map(Publisher::state),
+            consumers: workers.map(|workers| workers.consumers.iter().map(Worker::state).collect()).unwrap_or_default(),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
             recorder,
+            leaving: self.leaving.clone(),
+            database: Arc::default(),
         }
     }
 
@@ -160,12 +174,14 @@ impl App {
     }
 
     /// Runs until `stop` resolves, then stops taking work, finishes what is in flight within a deadline, gives the rest
-    /// back, and closes the connections.
+    /// back, and closes the connections. Webhooks and API are served as long after that as `stop` says, while the readiness
+    /// fails: balancers learn of it before the address is closed.
     ///
     /// # Errors
     /// When a part ends by itself: the others are stopped then, too.
-    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let stopping = CancellationToken::new();
+    pub async fn run_until(self, stop: impl Future<Output = Duration> + Send + 'static) -> Result<()> {
+        let (stopping, leaving) = (CancellationToken::new(), self.leaving);
+        let serves_webhooks = self.relay.is_some();
         let mut parts: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
         if let Some((relay, sweeper)) = self.relay {
             let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
@@ -190,26 +206,38 @@ impl App {
             });
         }
         if let Some((listener, router)) = self.http {
-            parts.spawn(serve_http(listener, router, stopping.clone()));
+            let stop = stopping.clone();
+            parts.spawn(async move {
+                server::serve(listener, router, stop, DRAIN).await;
+                ("HTTP server", Ok(()))
+            });
         }
         if let Some(Workers { consumers, breaker, stripe, probe_every, .. }) = self.workers {
-            let (stop, ledger) = (stopping.clone(), self.ledger.clone());
+            let (stop, ledger) = (leaving.clone(), self.ledger.clone());
             let controls = consumers.iter().map(Worker::control).collect();
             parts.spawn(async move {
                 breaker.run(controls, stripe, ledger, probe_every, stop).await;
                 ("circuit breaker", Ok(()))
             });
             for consumer in consumers {
-                let stop = stopping.clone().cancelled_owned();
+                let stop = leaving.clone().cancelled_owned();
                 parts.spawn(async move { ("worker", consumer.run(stop).await.map_err(Into::into)) });
             }
         }
 
         let failed = tokio::select! {
-            () = stop => None,
+            delay = stop => {
+                leaving.cancel();
+                if serves_webhooks && !delay.is_zero() {
+                    tracing::info!(?delay, "stopping: not ready any more, and serving for a while yet");
+                    tokio::time::sleep(delay).await;
+                }
+                None
+            }
             ended = ended(&mut parts) => Some(ended),
         };
         tracing::info!("stopping: finishing what is in flight");
+        leaving.cancel();
         stopping.cancel();
         let drained = tokio::time::timeout(DRAIN + Duration::from_secs(5), async {
             let mut first_error = None;
@@ -249,19 +277,4 @@ async fn ended(parts: &mut JoinSet<(&'static str, Result<()>)>) -> (&'static str
 
 fn outcome_of(part: Result<(&'static str, Result<()>), JoinError>) -> (&'static str, Result<()>) {
     part.unwrap_or_else(|panicked| ("program", Err(panicked.into())))
-}
-
-async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) -> (&'static str, Result<()>) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    // A client that keeps its connection open must not keep the program from stopping.
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    let result = tokio::select! {
-        result = server => result.map_err(Into::into),
-        () = deadline => Ok(()),
-    };
-    ("HTTP server", result)
 }

@@ -38,6 +38,7 @@ async fn main() -> Result<()> {
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run_until(async {
         let _ = stopped.await;
+        Duration::ZERO
     }));
 
     println!("{}", story::opening(&api));

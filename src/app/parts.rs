@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
@@ -20,9 +20,6 @@ use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
 use crate::relay::Route;
 use crate::stripe;
 use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
-
-/// Connections to the database of one process. Batches need few.
-const MAX_CONNECTIONS: u32 = 20;
 
 /// No more jobs run at a time than Stripe takes calls in so many seconds.
 const SECONDS_OF_TURNS: usize = 8;
@@ -55,7 +52,7 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
     let options = LedgerOptions {
         reversal_grace: config.reversal.check_interval,
         creation_grace: config.transfer_retry.check_interval,
-        max_connections: MAX_CONNECTIONS,
+        max_connections: config.database_max_connections,
         claims: ClaimPolicy {
             refunds_since: config.claims.refunds_since,
             reverse_on_pending: config.claims.reverse_on_pending,
@@ -111,6 +108,14 @@ pub fn broker(config: &Config, name: &str) -> Result<Broker> {
     Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")
 }
 
+/// The client of Stripe that `config` describes, with this key.
+///
+/// # Errors
+/// When the base, the key or the proxy can't be used.
+pub fn stripe_client(config: &Config, api_key: SecretString) -> Result<stripe::Client, stripe::ClientError> {
+    stripe::Client::new(config.stripe.api_base.clone(), api_key, config.stripe.proxy.as_ref())
+}
+
 /// How reversals and look-ups are retried.
 #[must_use]
 pub fn retry_policy(config: &Config) -> RetryPolicy {
@@ -146,12 +151,17 @@ pub(super) fn routes(config: &Config) -> Result<Vec<Route>> {
     CallKind::all().map(|kind| Ok(Route { kind: kind.job(), topology: topology(config, kind)? })).collect()
 }
 
-/// Declares the queues. One that is there already and differs stops the start; an unreachable broker does not.
-pub(super) async fn check_queues(config: &Config, topologies: &[Topology]) -> Result<()> {
-    match broker(config, "clawback start")?.declare_all(topologies).await {
+/// Declares the queues. Without them a worker does not start, unless the broker can't be reached yet; what takes webhooks
+/// starts in any case, and the relay declares them again.
+pub(super) async fn check_queues(config: &Config, role: Role) -> Result<()> {
+    match broker(config, "clawback start")?.declare_all(&topologies(config)?).await {
         Ok(()) => Ok(()),
         Err(error @ BrokerError::Unreachable { .. }) => {
             tracing::warn!(%error, "the broker can't be reached yet; going on, jobs wait in the outbox");
+            Ok(())
+        }
+        Err(error) if role != Role::Worker => {
+            tracing::error!(%error, "the queues on the broker can't be used; taking webhooks, whose jobs wait in the outbox");
             Ok(())
         }
         Err(error) => Err(error).context("the queues on the broker can't be used"),
@@ -194,7 +204,7 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         }
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
-    let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+    let stripe = stripe_client(config, api_key)?;
     let breaker = Arc::new(CircuitBreaker::new());
     let caller = Caller {
         ledger: ledger.clone(),

@@ -20,6 +20,7 @@ mod trace;
 mod transfers;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -167,5 +168,6 @@ async fn run(config: &Config, role: Role) -> Result<()> {
         Some(addr) => tracing::info!(%addr, ?role, "clawback is up"),
         None => tracing::info!(?role, "clawback is up"),
     }
-    app.run_until(stop).await
+    let delay = config.shutdown_delay;
+    app.run_until(async move { if stop.await == signals::Stop::Terminate { delay } else { Duration::ZERO } }).await
 }

@@ -13,11 +13,11 @@ use self::progress::Progress;
 use self::report::Report;
 use super::output::Format;
 use super::terminal::output;
+use crate::app;
 use crate::config::Config;
 use crate::ledger::now;
 use crate::reconcile::{Counts, Walk};
 use crate::worker::Limiter;
-use crate::{app, stripe};
 
 /// The exit code when something differs.
 const DIFFERENCES: u8 = 3;
@@ -58,7 +58,7 @@ impl Reconcile {
         let Some(api_key) = config.stripe.api_key.clone() else {
             bail!("STRIPE_API_KEY is missing: reconcile asks Stripe with it");
         };
-        let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+        let stripe = app::stripe_client(config, api_key)?;
         let ledger = app::connect_ledger(config).await?;
         let pending = ledger.pending_migrations().await?;
         if pending > 0 {

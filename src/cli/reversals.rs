@@ -11,9 +11,9 @@ use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
 use super::rows::Rows;
 use super::terminal::{plain, print, time};
+use crate::app;
 use crate::config::Config;
 use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
-use crate::stripe;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -208,7 +208,7 @@ async fn left_at_stripe(config: &Config, ledger: &Ledger, reversal: &ReversalVie
     let Some(id) = transfer.and_then(|transfer| transfer.stripe_transfer_id) else {
         bail!("the transfer of reversal {} does not exist at Stripe", reversal.id);
     };
-    let stripe = stripe::Client::new(config.stripe.api_base.clone(), api_key)?;
+    let stripe = app::stripe_client(config, api_key)?;
     let found = stripe.get_transfer(&id).await;
     let found =
         found.map_err(|report| anyhow::anyhow!("Stripe did not say what is left of {id}: {}", report.message))?;

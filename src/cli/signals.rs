@@ -5,14 +5,23 @@ use std::future::Future;
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What a process was told to stop by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Ctrl-C: somebody waits at a terminal.
+    Interrupt,
+    /// SIGTERM: an orchestrator.
+    Terminate,
+}
+
 /// Resolves at the first Ctrl-C or SIGTERM from now on.
-pub(super) fn stop() -> Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn stop() -> Result<impl Future<Output = Stop> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = interrupt.recv() => Stop::Interrupt,
+            _ = terminate.recv() => Stop::Terminate,
         }
     })
 }

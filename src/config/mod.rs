@@ -68,6 +68,12 @@ pub struct Config {
     pub otlp_endpoint: Option<Url>,
     /// Which refunds and disputes take money back.
     pub claims: ClaimsConfig,
+    /// `DATABASE_MAX_CONNECTIONS`: of one process; at least 5.
+    pub database_max_connections: u32,
+    /// `INBOX_RETENTION`: at least 1 s.
+    pub inbox_retention: Duration,
+    /// `SHUTDOWN_DELAY`: at most 5 min.
+    pub shutdown_delay: Duration,
     /// Settings that have no effect yet.
     pub reserved: ReservedConfig,
     /// Variables that may be misspelt settings.
@@ -88,20 +94,12 @@ pub struct ClaimsConfig {
 /// Settings that are checked and shown, and that nothing obeys yet.
 #[derive(Clone, Debug)]
 pub struct ReservedConfig {
-    /// `STRIPE_PROXY`: `http:` or `https:`; secret, since it may hold a password.
-    pub stripe_proxy: Option<SecretString>,
     /// `UI_ENABLED`.
     pub ui_enabled: bool,
     /// `EVENTS_URL`: `https:` or `http:`; secret, since it may hold a password or a token.
     pub events_url: Option<SecretString>,
     /// `EVENTS_SECRET`: the first one signs.
     pub events_secret: Option<SecretList>,
-    /// `DATABASE_MAX_CONNECTIONS`: of one process; at least 1.
-    pub database_max_connections: u32,
-    /// `INBOX_RETENTION`: at least 1 s.
-    pub inbox_retention: Duration,
-    /// `SHUTDOWN_DELAY`: at most 5 min.
-    pub shutdown_delay: Duration,
 }
 
 /// How Stripe is reached.
@@ -111,6 +109,8 @@ pub struct StripeConfig {
     pub api_key: Option<SecretString>,
     /// `STRIPE_API_BASE`: `https`, or `http` outside production; without credentials, query and fragment.
     pub api_base: Url,
+    /// `STRIPE_PROXY`: `http:` or `https:`; secret, since it may hold a password.
+    pub proxy: Option<SecretString>,
     /// `STRIPE_MAX_RPS`: the ceiling in requests per second, of one worker; at least 1.
     pub max_rps: u32,
     /// `STRIPE_WEBHOOK_SECRET`. Without it `POST /webhooks/stripe` answers 404.
@@ -253,6 +253,7 @@ impl Config {
             stripe: StripeConfig {
                 api_key: reader.secret("STRIPE_API_KEY"),
                 api_base: reader.require("STRIPE_API_BASE")?,
+                proxy: reader.secret("STRIPE_PROXY"),
                 max_rps: reader.require("STRIPE_MAX_RPS")?,
                 webhook_secret: reader.get("STRIPE_WEBHOOK_SECRET"),
                 discovery: reader.require::<String>("STRIPE_DISCOVERY")? == "on",
@@ -287,14 +288,13 @@ impl Config {
                 reverse_on_pending: reader.require::<String>("REVERSE_ON_PENDING")? == "insufficient_funds",
                 dispute_policy: reader.require("DISPUTE_POLICY")?,
             },
+            database_max_connections: reader.require("DATABASE_MAX_CONNECTIONS")?,
+            inbox_retention: reader.duration("INBOX_RETENTION")?,
+            shutdown_delay: reader.duration("SHUTDOWN_DELAY")?,
             reserved: ReservedConfig {
-                stripe_proxy: reader.secret("STRIPE_PROXY"),
                 ui_enabled: reader.require("UI_ENABLED")?,
                 events_url: reader.secret("EVENTS_URL"),
                 events_secret: reader.get("EVENTS_SECRET"),
-                database_max_connections: reader.require("DATABASE_MAX_CONNECTIONS")?,
-                inbox_retention: reader.duration("INBOX_RETENTION")?,
-                shutdown_delay: reader.duration("SHUTDOWN_DELAY")?,
             },
             unknown_variables,
         })

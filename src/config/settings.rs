@@ -82,6 +82,8 @@ const LONG: Kind = Kind::Duration(SECOND, Duration::from_secs(365 * 24 * 60 * 60
 pub(super) const SETTINGS: &[Setting] = &[
     row(Connections, "DATABASE_URL", Kind::SecretUrl(&["sqlite", "postgres", "postgresql"]), "sqlite://clawback.db?mode=rwc",
         "The ledger: sqlite://FILE?mode=rwc, or postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require"),
+    row(Connections, "DATABASE_MAX_CONNECTIONS", Kind::Number(5, 1_000), "20",
+        "The most connections to the database of one process: three for the relay, the others for changes and for reading"),
     row(Connections, "AMQP_URL", Kind::SecretUrl(&["amqp", "amqps"]), "amqp://guest:guest@127.0.0.1:5672/%2f",
         "The broker: amqp://USER:PASSWORD@HOST:5672/VHOST, or amqps:// for TLS; the vhost / is written %2f"),
     row(Connections, "HTTP_ADDR", Kind::Address, "127.0.0.1:8080",
@@ -94,6 +96,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .needed_by(Part::Worker),
     row(Stripe, "STRIPE_API_BASE", Kind::Url(&["https", "http"]), "https://api.stripe.com",
         "Where Stripe's API is; only tests and the simulator change it"),
+    row(Stripe, "STRIPE_PROXY", Kind::SecretUrl(&["http", "https"]), "",
+        "The HTTP proxy to Stripe, like http://USER:PASSWORD@proxy:3128; unset: none, whatever HTTPS_PROXY says"),
     row(Stripe, "STRIPE_MAX_RPS", Kind::Number(1, 10_000), "20",
         "The most requests per second of one worker; Stripe allows an account 100 in live mode, 25 in a sandbox"),
     row(Stripe, "STRIPE_WEBHOOK_SECRET", Kind::Secrets, "",
@@ -156,21 +160,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         "What is logged: a level, or directives like info,clawback=debug"),
     row(Process, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Url(&["http", "https"]), "",
         "Base URL of an OpenTelemetry collector, like http://127.0.0.1:4318, for traces over HTTP (protobuf)"),
+    row(Process, "INBOX_RETENTION", LONG, "90d",
+        "How long received webhooks are kept; their claims, debts and history stay"),
+    row(Process, "SHUTDOWN_DELAY", Kind::Duration(Duration::ZERO, Duration::from_secs(300)), "5s",
+        "How long HTTP is served after SIGTERM while the readiness already fails; Ctrl-C stops at once"),
 
-    row(Reserved, "STRIPE_PROXY", Kind::SecretUrl(&["http", "https"]), "",
-        "The HTTP proxy to Stripe"),
     row(Reserved, "UI_ENABLED", BOOLEAN, "true",
         "Whether the pages under /ui/ are served"),
     row(Reserved, "EVENTS_URL", Kind::SecretUrl(&["https", "http"]), "",
         "Where outgoing events are posted"),
     row(Reserved, "EVENTS_SECRET", Kind::Secrets, "",
         "Secrets for outgoing events (Standard Webhooks), comma-separated; the first one signs"),
-    row(Reserved, "DATABASE_MAX_CONNECTIONS", Kind::Number(1, 1_000), "20",
-        "The most database connections of one process"),
-    row(Reserved, "INBOX_RETENTION", LONG, "90d",
-        "How long received webhooks are kept"),
-    row(Reserved, "SHUTDOWN_DELAY", Kind::Duration(Duration::ZERO, Duration::from_secs(300)), "5s",
-        "How long a stopping process still serves requests while its readiness already fails"),
 ];
 
 const fn row(group: Group, name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {

@@ -27,11 +27,13 @@ fn secrets() -> Vec<&'static str> {
 /// For each setting a value that differs from the default, what becomes of it in `Debug`, and a value it can't have.
 const VALUES: &[(&str, &str, &str, &str)] = &[
     ("DATABASE_URL", "postgres://u:hush@db/clawback", "", "mysql://u:hush@db/clawback"),
+    ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "4"),
     ("AMQP_URL", "amqps://u:hush@broker/v", "", "http://u:hush@broker"),
     ("HTTP_ADDR", "[::1]:9", "http_addr: [::1]:9,", "localhost"),
     ("WORKER_HTTP_ADDR", "[::1]:10", "worker_http_addr: Some([::1]:10)", "9090"),
     ("STRIPE_API_KEY", "sk_live_hush", "api_key: Some(", "sk_live_hush,sk_live_2"),
     ("STRIPE_API_BASE", "http://127.0.0.1:12111", "12111", "api.stripe.com"),
+    ("STRIPE_PROXY", "http://u:hush@proxy:3128", "proxy: Some(", "proxy:3128"),
     ("STRIPE_MAX_RPS", "7", "max_rps: 7", "10001"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_hush,whsec_hush2", "webhook_secret: Some(", "whsec hush"),
     ("STRIPE_DISCOVERY", "off", "discovery: false", "true"),
@@ -59,13 +61,11 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LOG_FORMAT", "json", "log_format: Json", "JSON"),
     ("RUST_LOG", "debug,clawback=trace", "debug,clawback=trace", "info,clawback=loud"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318", "4318", "127.0.0.1:4318"),
-    ("STRIPE_PROXY", "http://u:hush@proxy:3128", "stripe_proxy: Some(", "proxy:3128"),
+    ("INBOX_RETENTION", "30d", "inbox_retention: 2592000s", "0s"),
+    ("SHUTDOWN_DELAY", "0s", "shutdown_delay: 0ns", "6m"),
     ("UI_ENABLED", "false", "ui_enabled: false", "off"),
     ("EVENTS_URL", "https://u:hush@example.com/in?token=hush", "events_url: Some(", "ftp://u:hush@x"),
     ("EVENTS_SECRET", "whsec_hush", "events_secret: Some(", "hush hush"),
-    ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "0"),
-    ("INBOX_RETENTION", "30d", "inbox_retention: 2592000s", "0s"),
-    ("SHUTDOWN_DELAY", "0s", "shutdown_delay: 0ns", "6m"),
 ];
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Ready means that a webhook can be committed now. That needs no broker: the outbox keeps jobs until it is back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +16,8 @@ use super::ApiState;
 use crate::ledger::{Ledger, LedgerError};
 use crate::worker::CircuitState;
 
+/// How long the database is not asked again.
+const FRESH: Duration = Duration::from_secs(1);
 /// Below the usual timeouts of orchestrators.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
 
@@ -51,10 +53,13 @@ pub(crate) async fn live() -> Json<Liveness> {
     security(()),
 )]
 pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
-    let (database, migrations) = check_database(&state.ledger).await;
+    let (database, migrations) = look_at_database(&state).await;
     let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
+    let consumers = state.consumers.iter().map(|consumer| check_broker(&consumer.borrow()));
+    let consumers = consumers.reduce(|worst, part| if worst.status == Status::Ok { part } else { worst });
     let stripe = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
-    let readiness = Readiness::of(Parts { database, migrations, broker, stripe });
+    let stopping = state.leaving.is_cancelled().then(|| Part::unavailable("told to stop, and about to"));
+    let readiness = Readiness::of(Parts { database, migrations, broker, consumers, stripe, stopping });
     let status = match readiness.status {
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Status::Ok | Status::Degraded => StatusCode::OK,
@@ -89,14 +94,22 @@ pub(crate) struct Parts {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     broker: Option<Part>,
+    /// The connections of the consumers of jobs. Absent without a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    consumers: Option<Part>,
     /// The circuit breaker. Absent without a worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stripe: Option<Part>,
+    /// There once the process was told to stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    stopping: Option<Part>,
 }
 
 /// The state of one part.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Part {
     /// Its status.
     status: Status,
@@ -121,11 +134,12 @@ pub(crate) enum Status {
 
 impl Readiness {
     fn of(parts: Parts) -> Self {
-        let needed = [&parts.database, &parts.migrations];
-        let status = if needed.iter().any(|part| part.status != Status::Ok) {
+        let needed = [Some(&parts.database), Some(&parts.migrations), parts.stopping.as_ref()];
+        let status = if needed.into_iter().flatten().any(|part| part.status != Status::Ok) {
             Status::Unavailable
         } else {
-            let waits = [&parts.broker, &parts.stripe].into_iter().flatten().any(|part| part.status != Status::Ok);
+            let may_wait = [&parts.broker, &parts.consumers, &parts.stripe];
+            let waits = may_wait.into_iter().flatten().any(|part| part.status != Status::Ok);
             if waits { Status::Degraded } else { Status::Ok }
         };
         Self { status, parts }
@@ -143,6 +157,22 @@ impl Part {
 
     fn degraded(reason: impl Into<String>) -> Self {
         Self { status: Status::Degraded, reason: Some(reason.into()) }
+    }
+}
+
+/// What a look at the database found, and when.
+#[derive(Clone, Debug)]
+pub struct Look {
+    at: Instant,
+    found: (Part, Part),
+}
+
+/// The route is open to everyone: whoever asks, the database is asked by one, and once a second.
+async fn look_at_database(state: &ApiState) -> (Part, Part) {
+    let mut last = state.database.lock().await;
+    match &*last {
+        Some(look) if look.at.elapsed() < FRESH => look.found.clone(),
+        _ => last.insert(Look { found: check_database(&state.ledger).await, at: Instant::now() }).found.clone(),
     }
 }
 
@@ -213,7 +243,9 @@ mod tests {
 
     fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
         let broker = broker.as_ref().map(check_broker);
-        let parts = Parts { database: Part::ok(), migrations: migrations(pending), broker, stripe: None };
+        let (consumers, stripe, stopping) = (None, None, None);
+        let parts =
+            Parts { database: Part::ok(), migrations: migrations(pending), broker, consumers, stripe, stopping };
         serde_json::to_value(Readiness::of(parts)).unwrap()
     }
 

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
 use crate::telemetry::Recorder;
@@ -48,12 +49,18 @@ pub struct ApiState {
     pub tokens: Tokens,
     /// The outbox's connection; `None` in a process that does not publish.
     pub broker: Option<watch::Receiver<queues::ConnectionState>>,
+    /// The connections of its consumers of jobs.
+    pub consumers: Vec<watch::Receiver<queues::ConnectionState>>,
     /// The circuit breaker; `None` in a process without a worker.
     pub stripe: Option<watch::Receiver<CircuitState>>,
     /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
     /// This process's counters.
     pub recorder: Recorder,
+    /// Cancelled when the process was told to stop.
+    pub leaving: CancellationToken,
+    /// What the last look at the database found.
+    pub database: Arc<Mutex<Option<health::Look>>>,
 }
 
 /// `/v1/…` and `/metrics` behind bearer tokens, and `/health/…` without.

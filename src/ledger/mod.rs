@@ -76,7 +76,7 @@ pub struct LedgerOptions {
     pub reversal_grace: Duration,
     /// The same for transfers to create.
     pub creation_grace: Duration,
-    /// The most connections to the database.
+    /// The most connections to the database, at least 5: 3 for the relay, the others for changes and for reading.
     pub max_connections: u32,
     /// Which claims are held.
     pub claims: ClaimPolicy,
@@ -90,7 +90,8 @@ impl Ledger {
     pub async fn connect(url: &str, options: LedgerOptions) -> Result<Self, LedgerError> {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
-        let (writer, relay_db) = (db::connect_writer(url, &db).await?, db::connect_relay(url).await?);
+        let writer = db::connect_writer(url, &db, options.max_connections).await?;
+        let relay_db = db::connect_relay(url).await?;
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
         let store = Store { db, writer, relay_db, handoff, graces, claims: options.claims, set_up_at };
         let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
@@ -131,12 +132,12 @@ impl Ledger {
         Ok(db::pending_migrations(&self.store.db).await?)
     }
 
-    /// Whether the database answers.
+    /// Whether the database takes changes.
     ///
     /// # Errors
-    /// [`LedgerError::Database`] when it does not.
+    /// [`LedgerError::Database`] when it does not answer, or is read-only.
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        Ok(self.store.db.ping().await?)
+        Ok(self.store.ping().await?)
     }
 
     /// Closes the connections.

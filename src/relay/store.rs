@@ -86,13 +86,18 @@ pub(super) async fn next_free(db: &DatabaseConnection) -> Result<Option<DateTime
     Ok(next.flatten())
 }
 
-/// Deletes a batch of rows that were published long ago, and returns how many.
-pub(super) async fn prune(db: &DatabaseConnection) -> Result<u64, DbErr> {
-    let old = Query::select()
-        .column(Column::Id)
-        .from(Entity)
-        .and_where(Column::PublishedAt.lt(now() - TimeDelta::days(KEEP_DAYS)))
-        .limit(PRUNE_BATCH)
-        .to_owned();
-    Ok(Entity::delete_many().filter(Column::Id.in_subquery(old)).exec(db).await?.rows_affected)
+/// Deletes the rows that were published long ago, a batch at a time.
+pub(super) async fn prune(db: &DatabaseConnection) -> Result<(), DbErr> {
+    loop {
+        let old = Query::select()
+            .column(Column::Id)
+            .from(Entity)
+            .and_where(Column::PublishedAt.lt(now() - TimeDelta::days(KEEP_DAYS)))
+            .limit(PRUNE_BATCH)
+            .to_owned();
+        let deleted = Entity::delete_many().filter(Column::Id.in_subquery(old)).exec(db).await?.rows_affected;
+        if deleted < PRUNE_BATCH {
+            return Ok(());
+        }
+    }
 }

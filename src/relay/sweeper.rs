@@ -1,5 +1,6 @@
 //! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, match
-//! again what was left unmatched, and prunes the outbox. The broker's losses end here.
+//! again what was left unmatched, and deletes what nobody will ask for: published jobs and old webhooks. The broker's losses
+//! end here.
 
 use std::time::Duration;
 
@@ -17,13 +18,20 @@ pub struct Sweeper {
     ledger: Ledger,
     reversals_every: Duration,
     creations_every: Duration,
+    inbox_retention: Duration,
 }
 
 impl Sweeper {
-    /// A sweeper that looks for lost reversals and look-ups, and for lost creations of transfers, at these intervals.
+    /// A sweeper that looks for lost reversals and look-ups, and for lost creations of transfers, at these intervals, and
+    /// deletes webhooks that are older than `inbox_retention`.
     #[must_use]
-    pub fn new(ledger: Ledger, reversals_every: Duration, creations_every: Duration) -> Self {
-        Self { ledger, reversals_every, creations_every }
+    pub fn new(
+        ledger: Ledger,
+        reversals_every: Duration,
+        creations_every: Duration,
+        inbox_retention: Duration,
+    ) -> Self {
+        Self { ledger, reversals_every, creations_every, inbox_retention }
     }
 
     /// Runs until `stop`.
@@ -32,6 +40,7 @@ impl Sweeper {
             self.repeat(CallKind::Reverse, self.reversals_every, &stop),
             self.repeat(CallKind::LookUp, self.reversals_every, &stop),
             self.repeat(CallKind::Create, self.creations_every, &stop),
+            self.prune(&stop),
         );
     }
 
@@ -49,6 +58,28 @@ impl Sweeper {
         }
     }
 
+    /// Whatever becomes of the sweeps: without it the disk fills.
+    async fn prune(&self, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(self.reversals_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = store::prune(self.ledger.relay_db()).await {
+                tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
+            }
+            match self.ledger.forget_webhooks(self.inbox_retention).await {
+                Ok(0) => {}
+                Ok(webhooks) => tracing::info!(webhooks, "old webhooks deleted"),
+                Err(error) => {
+                    tracing::warn!(%error, "old webhooks were not deleted; trying again at the next interval")
+                }
+            }
+        }
+    }
+
     async fn sweep(&self, kind: CallKind) -> Result<(), LedgerError> {
         loop {
             let swept = self.ledger.sweep(kind, BATCH).await?;
@@ -61,7 +92,6 @@ impl Sweeper {
         }
         if kind == CallKind::Reverse {
             self.rematch().await?;
-            store::prune(self.ledger.relay_db()).await?;
         }
         Ok(())
     }

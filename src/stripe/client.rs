@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, RequestBuilder, redirect, retry};
+use reqwest::{Body, Proxy, RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +57,9 @@ pub enum ClientError {
     /// The key does not fit into a header.
     #[error("the Stripe API key {0}")]
     ApiKey(&'static str),
+    /// The proxy's URL can't be used.
+    #[error("STRIPE_PROXY can't be used: {0}")]
+    Proxy(#[source] reqwest::Error),
     /// TLS could not be set up.
     #[error("the HTTP client can't be set up (are the system's CA certificates installed?): {0}")]
     Setup(#[source] reqwest::Error),
@@ -65,21 +68,26 @@ pub enum ClientError {
 impl Client {
     /// A client for the API at `base` (`https://api.stripe.com`, or a simulator's address).
     ///
-    /// TLS is verified against the system's certificates. Proxies named in the environment are not used.
+    /// TLS is verified against the system's certificates. All goes through `proxy` (`http://USER:PASSWORD@HOST:PORT`), if there
+    /// is one; proxies named in the environment are not used.
     ///
     /// # Errors
     /// [`ClientError`] when the base is not http(s) or carries credentials, a query or a fragment, when the key is
-    /// empty or has characters that no header may carry, or when the system has no CA certificates.
-    pub fn new(base: Url, api_key: SecretString) -> Result<Client, ClientError> {
+    /// empty or has characters that no header may carry, when the proxy's URL can't be used, or when the system has no CA
+    /// certificates.
+    pub fn new(base: Url, api_key: SecretString, proxy: Option<&SecretString>) -> Result<Client, ClientError> {
         check_base(&base)?;
         // An error only says that the process has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let proxy = proxy.map(|url| Proxy::all(url.expose_secret())).transpose();
+        let proxy = proxy.map_err(|error| ClientError::Proxy(error.without_url()))?;
+        let http = reqwest::Client::builder().no_proxy();
+        let http = proxy.into_iter().fold(http, reqwest::ClientBuilder::proxy);
+        let http = http
             .default_headers(default_headers(&api_key)?)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
-            .no_proxy()
             .referer(false)
             .pool_max_idle_per_host(POOL_MAX_IDLE)
             .user_agent(concat!("clawback/", env!("CARGO_PKG_VERSION")))

@@ -375,7 +375,17 @@ async fn without_any_token_configured_the_api_is_not_there(app: TestApp) {
 /// An API without tokens, publisher, and worker.
 fn state(ledger: Ledger) -> ApiState {
     let recorder = Recorder::installed().unwrap();
-    ApiState { ledger, tokens: Tokens::new(None, None), broker: None, stripe: None, limiter: None, recorder }
+    ApiState {
+        ledger,
+        tokens: Tokens::new(None, None),
+        broker: None,
+        consumers: Vec::new(),
+        stripe: None,
+        limiter: None,
+        recorder,
+        leaving: Default::default(),
+        database: Default::default(),
+    }
 }
 
 /// Serves the API alone; the server ends with the test's runtime.

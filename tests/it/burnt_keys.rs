@@ -217,7 +217,7 @@ async fn until_done(worker: &Caller, id: Uuid) {
 }
 
 fn stripe(base: &str) -> Client {
-    Client::new(base.parse().unwrap(), secrecy::SecretString::from("sk_test_of_the_tests")).unwrap()
+    Client::new(base.parse().unwrap(), secrecy::SecretString::from("sk_test_of_the_tests"), None).unwrap()
 }
 
 fn command(task: &Task) -> Command {

@@ -13,6 +13,7 @@ mod support;
 mod amendments;
 mod api;
 mod architecture;
+mod availability;
 mod broker_outage;
 mod burnt_keys;
 mod charge_facts;

@@ -94,7 +94,7 @@ async fn a_turn_that_is_far_away_is_not_waited_for_and_costs_no_retry(mut app: T
 /// A worker whose second call comes eight seconds after its first.
 fn slow_worker(app: &TestApp) -> Caller {
     let key = secrecy::SecretString::from("sk_test_of_the_tests");
-    let stripe = Client::new(app.sim.base_url().parse().unwrap(), key).unwrap();
+    let stripe = Client::new(app.sim.base_url().parse().unwrap(), key, None).unwrap();
     let limiter = Limiter::new(1);
     limiter.halve(None);
     Caller {

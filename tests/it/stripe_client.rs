@@ -21,7 +21,7 @@ const API_KEY: &str = "sk_test_thesecretpart";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn client_of(base: &str) -> Client {
-    Client::new(base.parse().unwrap(), SecretString::from(API_KEY)).unwrap()
+    Client::new(base.parse().unwrap(), SecretString::from(API_KEY), None).unwrap()
 }
 
 /// A simulator with the transfer `tr_1` of 9,000, and a client of it.
@@ -430,7 +430,7 @@ async fn the_key_shows_up_nowhere() {
 
 #[tokio::test]
 async fn a_base_or_a_key_that_cannot_work_is_refused_by_name_and_shows_no_secret() {
-    let new = |base: &str, key: &str| Client::new(base.parse().unwrap(), SecretString::from(key)).unwrap_err();
+    let new = |base: &str, key: &str| Client::new(base.parse().unwrap(), SecretString::from(key), None).unwrap_err();
     for (base, problem) in [
         ("ftp://api.stripe.com", "is not an http(s) URL"),
         ("mailto:someone@example.com", "is not an http(s) URL"),

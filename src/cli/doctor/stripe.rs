@@ -3,8 +3,11 @@
 use chrono::{TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
+use url::Url;
+
 use super::PATIENCE;
 use super::finding::Finding;
+use crate::app;
 use crate::config::{AppEnv, Config};
 use crate::ledger::DisputePolicy;
 use crate::stripe::{Client, Meaning, Report, WebhookEndpoint};
@@ -27,9 +30,17 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     };
     let mode = mode(key.expose_secret(), config);
     let base = config.stripe.api_base.as_str().trim_end_matches('/');
-    let client = match Client::new(config.stripe.api_base.clone(), key) {
+    let base = match config.stripe.proxy.as_ref().and_then(|proxy| Url::parse(proxy.expose_secret()).ok()) {
+        Some(proxy) => {
+            format!("{base}, through the proxy {},", proxy.authority().rsplit('@').next().unwrap_or_default())
+        }
+        None => base.to_owned(),
+    };
+    let client = match app::stripe_client(config, key) {
         Ok(client) => client.with_timeout(PATIENCE),
-        Err(error) => return vec![mode, Finding::error(CHECK, error.to_string(), "check STRIPE_API_BASE")],
+        Err(error) => {
+            return vec![mode, Finding::error(CHECK, error.to_string(), "check STRIPE_API_BASE and STRIPE_PROXY")];
+        }
     };
     let asked = Utc::now();
     match client.ping().await {
@@ -39,7 +50,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
             let webhooks = webhooks(&client, config).await;
             [mode, answered].into_iter().chain(clock).chain(webhooks).collect()
         }
-        Err(report) => vec![mode, failed(base, &report)],
+        Err(report) => vec![mode, failed(&base, &report)],
     }
 }
 
@@ -113,7 +124,7 @@ fn failed(base: &str, report: &Report) -> Finding {
         Meaning::Unreached => Finding::error(
             CHECK,
             message,
-            "check the network and STRIPE_API_BASE; until then jobs wait and are retried",
+            "check the network, STRIPE_API_BASE, and whether egress needs STRIPE_PROXY; until then jobs wait and are retried",
         ),
         Meaning::RateLimited | Meaning::Locked | Meaning::Unavailable | Meaning::ServerError => {
             Finding::warning(CHECK, message, "try again; the worker slows down or waits automatically")

@@ -93,7 +93,7 @@ impl Import {
         let accept = Accept { missing: self.create_missing, excess: self.allow_excess };
         let mut source = tokio::select! {
             source = Source::open(self.file, self.input, accept) => source?,
-            () = &mut stop => bail!("interrupted before anything was registered"),
+            _ = &mut stop => bail!("interrupted before anything was registered"),
         };
         let mut report = Report::start(self.format, self.dry_run, source.size);
         let result = loop {
@@ -101,7 +101,7 @@ impl Import {
             // A set in flight is not interrupted: what the report calls done is exactly what is registered.
             let read = tokio::select! {
                 biased;
-                () = &mut stop => break Ok(false),
+                _ = &mut stop => break Ok(false),
                 read = source.items.recv_many(&mut set, SET) => read,
             };
             if read == 0 {

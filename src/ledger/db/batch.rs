@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::DbErr;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Store;
+use super::{Store, is_read_only, sqlx_error};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
 
@@ -53,7 +53,15 @@ impl<C: Change> Batcher<C> {
                 let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
                 let store = store.clone();
                 // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
-                let answers = tokio::spawn(async move { store.apply_all(&changes, true).await }).await;
+                let answers = tokio::spawn(async move {
+                    let answers = store.apply_all(&changes, true).await;
+                    let read_only = |answer: &Result<_, _>| matches!(answer, Err(LedgerError::Database(error)) if is_read_only(error));
+                    if answers.iter().any(read_only) {
+                        store.drop_idle_connections().await;
+                    }
+                    answers
+                });
+                let answers = answers.await;
                 match answers {
                     Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answer)| {
                         // A caller that left finds out what was committed when it reads the rows.
@@ -178,9 +186,6 @@ fn conflicts(error: &LedgerError) -> bool {
 const CONFLICTS: [&str; 7] = ["23505", "23514", "40P01", "40001", "1555", "2067", "275"];
 
 fn is_conflict(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
-        return false;
-    };
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = sqlx_error(error).and_then(|error| error.as_database_error()).and_then(|error| error.code());
     code.is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
 }

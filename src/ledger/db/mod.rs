@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use clawback_migrations::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -28,11 +28,22 @@ use super::status::CallKind;
 /// The relay publishes one batch at a time, and listens.
 const RELAY_CONNECTIONS: u32 = 3;
 /// Batches and what looks rows up for them: few transactions at a time, whatever waits for them.
-const WRITER_CONNECTIONS: u32 = 8;
+const MOST_WRITER_CONNECTIONS: u32 = 8;
+/// A connection that lay idle for so long is tried out before it is used.
+const IDLE: Duration = Duration::from_secs(1);
 /// PostgreSQL keeps the plan of a prepared statement. One made while a table is empty reads the whole table for ever after,
 /// unless told that every statement goes by an index.
 const BY_INDEX: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// What hangs ends by itself: nobody waits for a lock, a statement, or a process that was suspended or cut off, without end.
+const LIMITS: [(&str, &str); 6] = [
+    ("lock_timeout", "10s"),
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
 /// Who waits for a lock must then see what its holder committed, whatever the database's default is.
 const READ_COMMITTED: (&str, &str) = ("default_transaction_isolation", "read committed");
 /// Serializes migrations that several processes start at once. Any number that nothing else uses.
@@ -71,7 +82,41 @@ impl Graces {
 
 impl Store {
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
+        // A connection that broke since it was used last says so here, and the pool drops it.
+        for _ in 0..MOST_WRITER_CONNECTIONS {
+            match begin(&self.writer).await {
+                Err(error) if is_broken(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
         Ok(begin(&self.writer).await?)
+    }
+
+    /// Whether changes can be made now.
+    pub(super) async fn ping(&self) -> Result<(), DbErr> {
+        if self.writer.get_database_backend() != DbBackend::Postgres {
+            return self.db.ping().await;
+        }
+        let sql = "SELECT current_setting('transaction_read_only') AS read_only";
+        let row = self.writer.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+        match row.map(|row| row.try_get::<String>("", "read_only")).transpose()?.as_deref() {
+            Some("on") => {
+                self.drop_idle_connections().await;
+                Err(DbErr::Custom("the database is read-only".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A session that began on a database that takes no changes stays so, whatever the database is by now.
+    pub(super) async fn drop_idle_connections(&self) {
+        if self.writer.get_database_backend() == DbBackend::Postgres {
+            for pool in [&self.writer, &self.relay_db].map(DatabaseConnection::get_postgres_connection_pool) {
+                while let Some(connection) = pool.try_acquire() {
+                    let _ = connection.close().await;
+                }
+            }
+        }
     }
 
     /// The settings about claims, their default included.
@@ -96,25 +141,39 @@ impl Store {
 /// # Errors
 /// When the database can't be reached. The error's text does not contain the password.
 pub(super) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
-    Database::connect(options(url, max_connections)).await
+    let mut options = options(url, max_connections.saturating_sub(RELAY_CONNECTIONS + writers(max_connections)).max(1));
+    options.map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS));
+    Database::connect(options).await
 }
 
 /// Connects for changes, on demand: `db`, to the same database, is not for them.
-pub(super) async fn connect_writer(url: &str, db: &DatabaseConnection) -> Result<DatabaseConnection, DbErr> {
+pub(super) async fn connect_writer(
+    url: &str,
+    db: &DatabaseConnection,
+    max_connections: u32,
+) -> Result<DatabaseConnection, DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(db.clone());
     }
-    let mut options = options(url, WRITER_CONNECTIONS);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| postgres.options(BY_INDEX).options([READ_COMMITTED]));
+    let mut options = options(url, writers(max_connections));
+    options
+        .connect_lazy(true)
+        .test_before_acquire_if_idle_for(IDLE)
+        .map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS).options(BY_INDEX).options([READ_COMMITTED]));
     Database::connect(options).await
+}
+
+/// How many of `max_connections` are for changes.
+fn writers(max_connections: u32) -> u32 {
+    (max_connections.saturating_sub(RELAY_CONNECTIONS) / 2).clamp(1, MOST_WRITER_CONNECTIONS)
 }
 
 /// Connects for the relay, on demand. On PostgreSQL its commits do not wait for the disk: that a job is claimed or published is
 /// found out again after a power cut, by publishing it once more.
 pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(url, RELAY_CONNECTIONS);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
-        postgres.options(BY_INDEX).options([("synchronous_commit", "off"), READ_COMMITTED])
+    options.connect_lazy(true).test_before_acquire_if_idle_for(IDLE).map_sqlx_postgres_opts(|postgres| {
+        postgres.options(LIMITS).options(BY_INDEX).options([("synchronous_commit", "off"), READ_COMMITTED])
     });
     Database::connect(options).await
 }
@@ -180,6 +239,35 @@ pub(super) async fn lock_payments(
     Ok(())
 }
 
+/// SQLSTATE of PostgreSQL: `admin_shutdown`, `crash_shutdown`, `idle_in_transaction_session_timeout`.
+const ENDED: [&str; 3] = ["57P01", "57P02", "25P03"];
+/// SQLSTATE of PostgreSQL: `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
+/// Whether the connection is lost. What was begun on it may have happened or not.
+fn is_broken(error: &DbErr) -> bool {
+    match sqlx_error(error) {
+        Some(SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::Protocol(_)) => true,
+        Some(SqlxError::Database(error)) => error.code().is_some_and(|code| ENDED.contains(&code.as_ref())),
+        _ => false,
+    }
+}
+
+/// Whether the database takes no changes.
+pub(super) fn is_read_only(error: &DbErr) -> bool {
+    matches!(sqlx_error(error), Some(SqlxError::Database(error)) if error.code().as_deref() == Some(READ_ONLY))
+}
+
+/// What the database's driver said.
+fn sqlx_error(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
 /// Applies all pending migrations, and returns how many there were. Safe to run from several processes at once.
 pub(crate) async fn migrate_up(db: &DatabaseConnection) -> Result<usize, DbErr> {
     if pending_migrations(db).await? == 0 {
@@ -202,8 +290,11 @@ pub(crate) async fn migrate_down(db: &DatabaseConnection, steps: u32) -> Result<
 async fn begin_migration(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let txn = begin(db).await?;
     if txn.get_database_backend() == DbBackend::Postgres {
+        // Another process may be migrating, and an index takes its time; but nobody shall queue behind a table that is in use.
+        txn.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
         let lock = "SELECT pg_advisory_xact_lock($1)";
         txn.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [MIGRATION_LOCK.into()])).await?;
+        txn.execute_unprepared("SET LOCAL lock_timeout = '10s'").await?;
     }
     Ok(txn)
 }

@@ -21,7 +21,7 @@ pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
 
 /// The options of a ledger that a test opens itself.
-const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
+pub(super) const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
     reversal_grace: Duration::from_secs(1),
     creation_grace: Duration::from_secs(1),
     max_connections: 20,
@@ -59,6 +59,7 @@ impl Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async move {
             let _ = stopped.await;
+            Duration::ZERO
         }));
         Self { stop, task }
     }
@@ -342,6 +343,7 @@ fn settings(database_url: &str, amqp_url: &str, stripe: &str) -> Vec<(String, St
         ("STRIPE_API_BASE", stripe),
         ("STRIPE_MAX_RPS", "1000"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests"),
+        ("SHUTDOWN_DELAY", "0s"),
         // Tests of discovery turn it on; in the others only a registration makes a payment known.
         ("STRIPE_DISCOVERY", "off"),
         ("HYPERSWITCH_WEBHOOK_SECRET", HYPERSWITCH_KEY),
