@@ -78,6 +78,7 @@ fn passes_by_itself(meaning: &Meaning) -> bool {
         | Meaning::KeyInUse => true,
         Meaning::TlsFailed
         | Meaning::Denied
+        | Meaning::Forbidden
         | Meaning::NoSuchTransfer
         | Meaning::NoSuchAccount
         | Meaning::Rejected
@@ -95,7 +96,7 @@ fn passes_by_itself(meaning: &Meaning) -> bool {
 
 fn failed(transfer_id: &str, report: Report) -> ReconcileError {
     let advice = match report.meaning {
-        Meaning::Denied => "; check STRIPE_API_KEY",
+        Meaning::Denied | Meaning::Forbidden => "; check STRIPE_API_KEY, and whether the account is still connected",
         Meaning::TlsFailed => "; check STRIPE_API_BASE",
         Meaning::RateLimited => "; others use up the rate limit, so lower STRIPE_MAX_RPS or run it at a quieter time",
         _ => "; run it again later",

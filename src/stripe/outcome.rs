@@ -213,8 +213,8 @@ fn classify_refusal(status: u16, error: &StripeError, asked: Asked<'_>) -> Meani
         | "platform_api_key_expired"
         | "livemode_mismatch"
         | "more_permissions_required"
-        | "secret_key_required"
-        | "account_invalid" => return Meaning::Denied,
+        | "secret_key_required" => return Meaning::Denied,
+        "account_invalid" => return Meaning::Forbidden,
         _ => {}
     }
     if error.kind == "idempotency_error" {
@@ -228,7 +228,7 @@ fn classify_refusal(status: u16, error: &StripeError, asked: Asked<'_>) -> Meani
         return Meaning::BalanceInsufficient;
     }
     match status {
-        403 => Meaning::Denied,
+        403 => Meaning::Forbidden,
         // Stripe says "a similar object exists in live mode, but a test mode key was used": the key is wrong, not the
         // id.
         404 if message.contains("a similar object exists in") => Meaning::Denied,

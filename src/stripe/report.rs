@@ -91,6 +91,9 @@ pub enum Meaning {
     /// The API key is refused: wrong, expired, short of a permission, or of the other mode. Leads to a pause of the
     /// whole worker, and an alert; burns no job's retries.
     Denied,
+    /// Stripe lets the key do nothing with this object: its account may be closed or disconnected, or the key restricted. One
+    /// account's is retried and then leads to `permanently_failed`; several accounts' pause the worker.
+    Forbidden,
     /// Any other refusal. Leads to `permanently_failed`.
     Rejected,
 }
@@ -120,6 +123,7 @@ impl Meaning {
             Self::NoSuchAccount => "no_such_account",
             Self::KeyMisused => "key_misused",
             Self::Denied => "denied",
+            Self::Forbidden => "forbidden",
             Self::Rejected => "rejected",
         }
     }
@@ -138,6 +142,7 @@ impl Meaning {
             | Self::ServerError
             | Self::Unavailable
             | Self::Denied
+            | Self::Forbidden
             | Self::BalanceInsufficient
             | Self::AlreadyReversed => self.label(),
             _ => "rejected",

@@ -134,12 +134,12 @@ impl CircuitBreaker {
         self.recent().answers(Instant::now())
     }
 
-    /// Learns what a call of `job` met, and opens if Stripe can't be used. Returns whether the job is spared: it was let
-    /// through to try Stripe out, and its failure uses up no retry.
-    pub fn note(&self, job: Uuid, report: &Report) -> bool {
+    /// Learns what a call of `job` about `account` met, and opens if Stripe can't be used. Returns whether the job is spared:
+    /// it is hardly to blame, and its failure uses up no retry.
+    pub fn note(&self, job: Uuid, account: &str, report: &Report) -> bool {
         let (verdict, on_trial) = {
             let mut recent = self.recent();
-            (recent.add(job, report, Instant::now()), recent.rounds() > 0)
+            (recent.add(job, account, report, Instant::now()), recent.rounds() > 0)
         };
         match verdict.unusable {
             Some(why) => self.open(format!("{why}: {}", report.message)),

@@ -67,7 +67,7 @@ pub(super) fn decide(report: &Report) -> Decision {
         _ if report.replayed => wait(Remainder::Burnt, WaitFor::NewKey),
         Meaning::NotSent => Decision::ReadAgain,
         Meaning::Unreadable | Meaning::ServerError => retry(Remainder::Unknown),
-        Meaning::Unreached | Meaning::Unavailable => retry(Remainder::SameKey),
+        Meaning::Unreached | Meaning::Unavailable | Meaning::Forbidden => retry(Remainder::SameKey),
         Meaning::KeyInUse | Meaning::Locked => wait(Remainder::SameKey, WaitFor::OtherRequest),
         Meaning::RateLimited => wait(Remainder::SameKey, WaitFor::Rate),
         Meaning::TlsFailed | Meaning::Denied => wait(Remainder::SameKey, WaitFor::Operator),
@@ -118,6 +118,7 @@ mod tests {
             // The same call under the same key is safe.
             (Meaning::Unreached, retry(A::SameKey)),
             (Meaning::Unavailable, retry(A::SameKey)),
+            (Meaning::Forbidden, retry(A::SameKey)),
             (Meaning::NotSent, Decision::ReadAgain),
             // The job is not to blame.
             (Meaning::KeyInUse, wait(A::SameKey, WaitFor::OtherRequest)),

@@ -23,9 +23,12 @@ const JOBS: usize = 2;
 /// So many unknown transfers, or accounts, in a row look like the wrong account or mode; so many jobs that are refused in the
 /// same words in a row, like a setting of the platform's account.
 const BURST: usize = 10;
+/// Calls about so many accounts that are forbidden, and none that went well in between, look like a key that may do nothing.
+const ACCOUNTS: usize = 2;
 /// A job that fails alone in so many trials is not spared in the next.
 const SPARED_ALONE: u32 = 3;
 
+const FORBIDDEN: &str = "Stripe forbids calls about several accounts (check the permissions of STRIPE_API_KEY)";
 const SAME_WORDS: &str = "Stripe refuses the calls of many jobs in the same words (a setting of the account?)";
 
 /// What a call says of Stripe.
@@ -43,6 +46,8 @@ pub(super) struct RecentCalls {
     calls: VecDeque<Call>,
     unknown_in_a_row: usize,
     refused_in_a_row: Refusals,
+    /// The accounts whose calls were forbidden since one went well.
+    forbidden: HashMap<String, Instant>,
     /// When Stripe last answered a call, whatever it said.
     answered: Option<Instant>,
     /// From when Stripe answered a probe until it answers a call.
@@ -90,8 +95,8 @@ impl RecentCalls {
         self.answered.is_some_and(|at| now.saturating_duration_since(at) <= RECENT)
     }
 
-    /// Adds what a call of `job` met at `at`.
-    pub(super) fn add(&mut self, job: Uuid, report: &Report, at: Instant) -> Verdict {
+    /// Adds what a call of `job` about `account` met at `at`.
+    pub(super) fn add(&mut self, job: Uuid, account: &str, report: &Report, at: Instant) -> Verdict {
         let meaning = &report.meaning;
         if *meaning == Meaning::NotSent {
             return Verdict::default();
@@ -100,19 +105,28 @@ impl RecentCalls {
             return verdict;
         }
         let failed = matches!(meaning, Meaning::Unreached | Meaning::Unavailable | Meaning::ServerError);
-        let same_words = self.refused_in_a_row.add(job, report, at);
+        let forbidden = self.is_forbidden(account, meaning, at);
+        let answered = !failed && !matches!(meaning, Meaning::RateLimited | Meaning::Forbidden);
+        let for_all = match self.refused_in_a_row.add(job, report, at) {
+            true => Some(SAME_WORDS),
+            false => forbidden.then_some(FORBIDDEN),
+        };
         if let Some(trial) = &mut self.trial {
-            if (failed || same_words) && trial.fails_with(job) {
-                let why = if failed { "Stripe answers reads, but calls fail still" } else { SAME_WORDS };
-                return Verdict { unusable: Some(why), spared: true };
+            let why = match meaning {
+                Meaning::Forbidden => Some(FORBIDDEN),
+                _ if failed => Some("Stripe answers reads, but calls fail still"),
+                _ => for_all,
+            };
+            if why.is_some() && trial.fails_with(job) {
+                return Verdict { unusable: why, spared: true };
             }
-            if !failed && *meaning != Meaning::RateLimited {
+            if answered {
                 self.trial = None;
             }
-        } else if same_words {
-            return Verdict { unusable: Some(SAME_WORDS), spared: true };
+        } else if for_all.is_some() {
+            return Verdict { unusable: for_all, spared: true };
         }
-        if !failed && *meaning != Meaning::RateLimited {
+        if answered {
             self.answered = Some(at);
         }
         self.calls.push_back(Call { at, job, failed });
@@ -146,6 +160,22 @@ impl RecentCalls {
             }
         };
         Some(Verdict { unusable: Some(why), spared })
+    }
+
+    /// Whether calls about several accounts are forbidden, with this one.
+    fn is_forbidden(&mut self, account: &str, meaning: &Meaning, at: Instant) -> bool {
+        match meaning {
+            Meaning::Forbidden => {
+                self.forbidden.retain(|_, then| at.saturating_duration_since(*then) <= RECENT);
+                self.forbidden.insert(account.to_owned(), at);
+                self.forbidden.len() >= ACCOUNTS
+            }
+            Meaning::Reversed { .. } | Meaning::Created { .. } | Meaning::Pending { .. } => {
+                self.forbidden.clear();
+                false
+            }
+            _ => false,
+        }
     }
 
     fn most_have_failed(&self) -> bool {
@@ -201,6 +231,7 @@ mod tests {
 
     const JOB_A: Uuid = Uuid::from_u128(1);
     const JOB_B: Uuid = Uuid::from_u128(2);
+    const ACCOUNT: &str = "acct_1";
 
     /// Which of the calls, a second apart and of two jobs by turns, turn the switch off.
     fn turn_off(meanings: impl IntoIterator<Item = Meaning>) -> Vec<bool> {
@@ -210,7 +241,7 @@ mod tests {
         calls
             .zip(jobs)
             .map(|((second, meaning), job)| {
-                recent.add(job, &report(meaning), start + Duration::from_secs(second)).unusable.is_some()
+                recent.add(job, ACCOUNT, &report(meaning), start + Duration::from_secs(second)).unusable.is_some()
             })
             .collect()
     }
@@ -250,7 +281,7 @@ mod tests {
     fn a_single_job_that_fails_again_and_again_does_not_turn_off() {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
         for _ in 0..100 {
-            assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (false, false));
+            assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::Unavailable), now)), (false, false));
         }
     }
 
@@ -258,13 +289,14 @@ mod tests {
     fn what_went_well_long_ago_does_not_hide_an_outage_from_a_quiet_worker() {
         let (mut recent, start) = (RecentCalls::default(), Instant::now());
         for _ in 0..WINDOW {
-            recent.add(JOB_A, &report(Meaning::AlreadyReversed), start);
+            recent.add(JOB_A, ACCOUNT, &report(Meaning::AlreadyReversed), start);
         }
         // Two jobs that are tried again after 1, 2, 4 and 8 minutes.
         let minutes = [0, 1, 3, 7, 15].map(|minute| start + Duration::from_secs(60 * (30 + minute)));
         let calls = minutes.iter().flat_map(|at| [(JOB_A, at), (JOB_B, at)]);
-        let verdicts: Vec<bool> =
-            calls.map(|(job, at)| recent.add(job, &report(Meaning::Unreached), *at).unusable.is_some()).collect();
+        let verdicts: Vec<bool> = calls
+            .map(|(job, at)| recent.add(job, ACCOUNT, &report(Meaning::Unreached), *at).unusable.is_some())
+            .collect();
         assert_eq!(verdicts.iter().position(|off| *off), Some(FIRST_FEW - 1));
     }
 
@@ -277,9 +309,28 @@ mod tests {
     }
 
     #[test]
+    fn one_account_that_is_forbidden_stops_no_other_and_two_do() {
+        let (mut recent, now) = (RecentCalls::default(), Instant::now());
+        let call = |recent: &mut RecentCalls, account, meaning| off(recent.add(JOB_A, account, &report(meaning), now));
+        let reversed = || Meaning::Reversed { reversal_id: "trr_1".into() };
+        for _ in 0..2 * BURST {
+            assert_eq!(call(&mut recent, "acct_1", Meaning::Forbidden), (false, false));
+        }
+        assert!(!recent.answers(now), "while nothing else is answered, its retries are kept");
+        assert_eq!(call(&mut recent, "acct_2", reversed()), (false, false));
+        assert!(recent.answers(now));
+        assert_eq!(call(&mut recent, "acct_1", Meaning::Forbidden), (false, false));
+        assert_eq!(call(&mut recent, "acct_2", Meaning::Forbidden), (true, true));
+        recent.begin_trial();
+        assert_eq!(call(&mut recent, "acct_2", Meaning::Forbidden), (true, true));
+        assert_eq!(call(&mut recent, "acct_2", reversed()), (false, false));
+        assert_eq!(recent.rounds(), 0);
+    }
+
+    #[test]
     fn a_job_is_spared_when_those_before_it_were_unknown_too() {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
-        let mut unknown = || off(recent.add(JOB_A, &report(Meaning::NoSuchTransfer), now));
+        let mut unknown = || off(recent.add(JOB_A, ACCOUNT, &report(Meaning::NoSuchTransfer), now));
         assert!((1..BURST).all(|_| unknown() == (false, false)));
         assert_eq!([unknown(), unknown()], [(true, true); 2]);
     }
@@ -291,16 +342,20 @@ mod tests {
             recent.begin_trial();
             assert_eq!(recent.rounds(), round);
             for job in [JOB_A, JOB_B] {
-                assert_eq!(off(recent.add(job, &report(Meaning::Unavailable), now)), (true, true), "round {round}");
+                assert_eq!(
+                    off(recent.add(job, ACCOUNT, &report(Meaning::Unavailable), now)),
+                    (true, true),
+                    "round {round}"
+                );
             }
         }
-        assert_eq!(off(recent.add(JOB_A, &report(Meaning::ServerError), now)), (true, true));
+        assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::ServerError), now)), (true, true));
         // 429 says nothing of the calls that are let through.
-        assert_eq!(off(recent.add(JOB_A, &report(Meaning::RateLimited), now)), (false, false));
-        assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unreached), now)), (true, true));
-        assert_eq!(off(recent.add(JOB_A, &report(Meaning::AlreadyReversed), now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::RateLimited), now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::Unreached), now)), (true, true));
+        assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::AlreadyReversed), now)), (false, false));
         assert_eq!(recent.rounds(), 0);
-        assert_eq!(off(recent.add(JOB_B, &report(Meaning::Unavailable), now)), (false, false));
+        assert_eq!(off(recent.add(JOB_B, ACCOUNT, &report(Meaning::Unavailable), now)), (false, false));
     }
 
     #[test]
@@ -308,10 +363,10 @@ mod tests {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
         for _ in 0..SPARED_ALONE {
             recent.begin_trial();
-            assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (true, true));
+            assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::Unavailable), now)), (true, true));
         }
         recent.begin_trial();
-        assert_eq!(off(recent.add(JOB_A, &report(Meaning::Unavailable), now)), (false, false));
+        assert_eq!(off(recent.add(JOB_A, ACCOUNT, &report(Meaning::Unavailable), now)), (false, false));
     }
 
     #[test]
@@ -321,16 +376,16 @@ mod tests {
             |n: usize| refusal(Meaning::Rejected, &format!("Transfer tr_{n} can't be reversed: {n}00 is wrong"));
         let job = |n: usize| Uuid::from_u128(n as u128);
         for n in 1..BURST {
-            assert_eq!(off(recent.add(job(n), &refused(n), now)), (false, false), "{n}");
+            assert_eq!(off(recent.add(job(n), ACCOUNT, &refused(n), now)), (false, false), "{n}");
         }
         // One job alone, however often, is its own fault.
-        assert_eq!(off(recent.add(job(1), &refused(1), now)), (false, false));
-        assert_eq!(off(recent.add(job(BURST), &refused(BURST), now)), (true, true));
+        assert_eq!(off(recent.add(job(1), ACCOUNT, &refused(1), now)), (false, false));
+        assert_eq!(off(recent.add(job(BURST), ACCOUNT, &refused(BURST), now)), (true, true));
         recent.begin_trial();
-        assert_eq!(off(recent.add(job(20), &refused(20), now)), (true, true));
+        assert_eq!(off(recent.add(job(20), ACCOUNT, &refused(20), now)), (true, true));
         recent.begin_trial();
-        assert_eq!(off(recent.add(job(21), &report(Meaning::AlreadyReversed), now)), (false, false));
-        assert_eq!(off(recent.add(job(22), &refused(22), now)), (false, false));
+        assert_eq!(off(recent.add(job(21), ACCOUNT, &report(Meaning::AlreadyReversed), now)), (false, false));
+        assert_eq!(off(recent.add(job(22), ACCOUNT, &refused(22), now)), (false, false));
     }
 
     #[test]
@@ -339,17 +394,17 @@ mod tests {
         for n in 0..200_usize {
             let words = ["The account is closed", "The amount is too small"][n / (BURST - 1) % 2];
             let report = refusal(Meaning::Rejected, words);
-            assert_eq!(off(recent.add(Uuid::from_u128(n as u128), &report, now)), (false, false), "{n}");
+            assert_eq!(off(recent.add(Uuid::from_u128(n as u128), ACCOUNT, &report, now)), (false, false), "{n}");
         }
     }
 
     #[test]
     fn stripe_answers_as_long_as_a_call_was_answered_lately() {
         let (mut recent, start) = (RecentCalls::default(), Instant::now());
-        recent.add(JOB_A, &report(Meaning::Unavailable), start);
-        recent.add(JOB_A, &report(Meaning::RateLimited), start);
+        recent.add(JOB_A, ACCOUNT, &report(Meaning::Unavailable), start);
+        recent.add(JOB_A, ACCOUNT, &report(Meaning::RateLimited), start);
         assert!(!recent.answers(start));
-        recent.add(JOB_B, &report(Meaning::BalanceInsufficient), start);
+        recent.add(JOB_B, ACCOUNT, &report(Meaning::BalanceInsufficient), start);
         assert!(recent.answers(start + RECENT));
         assert!(!recent.answers(start + RECENT + Duration::from_secs(1)));
     }

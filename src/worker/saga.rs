@@ -292,7 +292,12 @@ impl Caller {
 
     /// Learns from what a call met how fast, and whether, to go on calling, and decides what the job does.
     fn judge(&self, task: &Task, report: &Report) -> Decision {
-        let spared = self.breaker.note(task.call.id, report);
+        let account = match &task.target {
+            Target::Reversal(target) => &target.destination,
+            Target::Creation(target) => &target.destination,
+            Target::LookUp(target) => &target.reference,
+        };
+        let spared = self.breaker.note(task.call.id, account, report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
             Meaning::Unreached | Meaning::TlsFailed | Meaning::NotSent => {}

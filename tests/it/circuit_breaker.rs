@@ -14,6 +14,7 @@ both_databases! {
     a_lone_job_has_its_retries_again_while_nobody_succeeds,
     a_refusal_of_every_job_in_the_same_words_parks_only_the_first,
     a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
+    one_sellers_forbidden_account_stops_no_other_seller,
 }
 
 async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestApp) {
@@ -185,6 +186,29 @@ async fn a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers(mut
     app.until_none_is_open().await;
     let given_up = app.db.count("reversals WHERE status = 'permanently_failed'").await;
     assert!((1..10).contains(&given_up), "{given_up} failed for good: the breaker opens at the tenth, which is spared");
+}
+
+async fn one_sellers_forbidden_account_stops_no_other_seller(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_MAX_RETRIES", "2")]).await;
+    let forbidden = |code: &str| Fault::Refused {
+        status: 403,
+        code: Some(code.into()),
+        message: "The provided key does not have access to account 'acct_1' (or that account does not exist).".into(),
+    };
+    app.sim.fault("tr_1", forbidden("account_invalid"), u32::MAX);
+    app.refund(1_000).await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    // The others' debts go on meanwhile, so there is somebody to compare it with.
+    for n in 2..20 {
+        app.refund_of(100, n).await;
+        app.transfer_becomes(1, "partially_reversed").await;
+        if app.db.count("reversals WHERE status = 'permanently_failed'").await > 0 {
+            break;
+        }
+    }
+    let failed = app.transfer_becomes(0, "permanently_failed").await["reversals"][0].clone();
+    assert_eq!((&failed["failure_code"], &failed["retry_count"]), (&"account_invalid".into(), &2.into()), "{failed}");
+    assert_eq!(stripe_is(&app, "ok").await["status"], "ok");
 }
 
 /// Waits until the readiness says that of Stripe, and returns all that it says of it.

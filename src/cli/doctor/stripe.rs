@@ -108,7 +108,7 @@ fn failed(base: &str, report: &Report) -> Finding {
     let status = report.http_status.map(|status| format!(" ({status})")).unwrap_or_default();
     let message = format!("{base}{status}: {}", report.message);
     match &report.meaning {
-        Meaning::Denied if report.http_status == Some(403) => {
+        Meaning::Forbidden | Meaning::Denied if report.http_status == Some(403) => {
             let remedy = "give the restricted key permission to read transfers, charges, payment intents, refunds and disputes, and to write \
                  transfers and reversals";
             Finding::error(CHECK, message, remedy)
