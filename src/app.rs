@@ -79,6 +79,8 @@ pub struct App {
 #[derive(Debug)]
 struct Workers {
     consumers: Vec<Worker>,
+    /// Apart from the others: the breaker does not pause it.
+    notifications: Option<Worker>,
     breaker: Arc<CircuitBreaker>,
     limiter: Arc<Limiter>,
     stripe: stripe::Client,
@@ -152,7 +154,9 @@ impl App {
             ledger: self.ledger.clone(),
             tokens: Tokens::new(config.api_token.as_ref(), config.api_read_token.as_ref()),
             broker: self.publisher.as_ref().map(Publisher::state),
-            consumers: workers.map(|workers| workers.consumers.iter().map(Worker::state).collect()).unwrap_or_default(),
+            consumers: workers
+                .map(|workers| workers.consumers.iter().chain(&workers.notifications).map(Worker::state).collect())
+                .unwrap_or_default(),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
             recorder,
@@ -212,14 +216,14 @@ impl App {
                 ("HTTP server", Ok(()))
             });
         }
-        if let Some(Workers { consumers, breaker, stripe, probe_every, .. }) = self.workers {
+        if let Some(Workers { consumers, notifications, breaker, stripe, probe_every, .. }) = self.workers {
             let (stop, ledger) = (leaving.clone(), self.ledger.clone());
             let controls = consumers.iter().map(Worker::control).collect();
             parts.spawn(async move {
                 breaker.run(controls, stripe, ledger, probe_every, stop).await;
                 ("circuit breaker", Ok(()))
             });
-            for consumer in consumers {
+            for consumer in consumers.into_iter().chain(notifications) {
                 let stop = leaving.clone().cancelled_owned();
                 parts.spawn(async move { ("worker", consumer.run(stop).await.map_err(Into::into)) });
             }

@@ -112,7 +112,7 @@ const UP: &[&str] = &[
     // What Stripe must do, and how far that is. A call has the id of the row that it is for.
     "CREATE TABLE calls (
         id uuid PRIMARY KEY,
-        kind text NOT NULL CHECK (kind IN ('reverse', 'create', 'look_up')),
+        kind text NOT NULL CHECK (kind IN ('reverse', 'create', 'look_up', 'notify')),
         version bigint NOT NULL CHECK (version > 0),
         state text NOT NULL CHECK (state IN ('waiting', 'open', 'done', 'failed', 'called_off')),
         attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
@@ -146,6 +146,13 @@ const UP: &[&str] = &[
         updated_at timestamptz NOT NULL,
         UNIQUE (reference, subject)
     )",
+    // What another system is told: `body` as it is posted.
+    "CREATE TABLE notifications (
+        id uuid PRIMARY KEY,
+        topic text NOT NULL,
+        body text NOT NULL,
+        created_at timestamptz NOT NULL
+    )",
     "CREATE TABLE webhook_events (
         id uuid PRIMARY KEY,
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
@@ -177,7 +184,7 @@ const UP: &[&str] = &[
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
     "CREATE TABLE history (
         id uuid PRIMARY KEY,
-        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup')),
+        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup', 'event')),
         entity_id uuid NOT NULL,
         from_status text,
         to_status text NOT NULL,
@@ -194,6 +201,7 @@ const DOWN: &[&str] = &[
     "DROP TABLE history",
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
+    "DROP TABLE notifications",
     "DROP TABLE lookups",
     "DROP TABLE calls",
     "DROP TABLE reversals",

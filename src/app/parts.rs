@@ -19,8 +19,12 @@ use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
 use crate::relay::Route;
 use crate::stripe;
-use crate::worker::{self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
+use crate::worker::{
+    self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, OneByOne, ReverseTransfer, Timing,
+};
 
+/// Retries of one notification before its job is parked.
+const NOTIFY_RETRIES: u32 = 30;
 /// No more jobs run at a time than Stripe takes calls in so many seconds.
 const SECONDS_OF_TURNS: usize = 8;
 
@@ -59,6 +63,7 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
             discovery: config.stripe.discovery,
             disputes: config.claims.dispute_policy,
         },
+        notifies: config.events_url.is_some(),
     };
     Ledger::connect(url, options).await.context(NO_DATABASE)
 }
@@ -130,17 +135,24 @@ pub fn transfer_retry_policy(config: &Config) -> RetryPolicy {
     RetryPolicy::new(retry.backoff_base, retry.backoff_max, retry.max_retries)
 }
 
+/// The kinds of calls that are made. Nobody is told anything without `EVENTS_URL`.
+fn kinds(config: &Config) -> impl Iterator<Item = CallKind> {
+    CallKind::all().filter(|kind| *kind != CallKind::Notify || config.events_url.is_some())
+}
+
 /// The queues of every kind of job.
 ///
 /// # Errors
 /// When a delay is one that no queue can have.
 pub fn topologies(config: &Config) -> Result<Vec<Topology>> {
-    CallKind::all().map(|kind| topology(config, kind)).collect()
+    kinds(config).map(|kind| topology(config, kind)).collect()
 }
 
 fn topology(config: &Config, kind: CallKind) -> Result<Topology> {
     let (policy, settings) = match kind {
-        CallKind::Reverse | CallKind::LookUp => (retry_policy(config), "REVERSAL_BACKOFF_BASE and _MAX"),
+        CallKind::Reverse | CallKind::LookUp | CallKind::Notify => {
+            (retry_policy(config), "REVERSAL_BACKOFF_BASE and _MAX")
+        }
         CallKind::Create => (transfer_retry_policy(config), "TRANSFER_RETRY_BACKOFF_BASE and _MAX"),
     };
     worker::topology(kind, &policy).with_context(|| format!("{settings} can't be used"))
@@ -148,7 +160,7 @@ fn topology(config: &Config, kind: CallKind) -> Result<Topology> {
 
 /// Where the relay sends each kind of job.
 pub(super) fn routes(config: &Config) -> Result<Vec<Route>> {
-    CallKind::all().map(|kind| Ok(Route { kind: kind.job(), topology: topology(config, kind)? })).collect()
+    kinds(config).map(|kind| Ok(Route { kind: kind.job(), topology: topology(config, kind)? })).collect()
 }
 
 /// Declares the queues. Without them a worker does not start, unless the broker can't be reached yet; what takes webhooks
@@ -189,6 +201,15 @@ pub(super) fn watching_server(api: ApiState) -> Router {
     http::complete(http::watching_routes(api))
 }
 
+/// Who tells another system what happens, if one is to be told.
+fn notifier(config: &Config) -> Result<Option<Notifier>> {
+    let Some(url) = &config.events_url else { return Ok(None) };
+    let Some(secrets) = &config.events_secret else {
+        bail!("EVENTS_SECRET is missing: the events that EVENTS_URL is told are signed with it");
+    };
+    Ok(Some(Notifier::new(url, secrets.first())?))
+}
+
 /// The consumers that this process is to run, and what watches them; none when all are switched off.
 pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> Result<Option<Workers>> {
     let (reversals, creations) = (config.reversal.worker_enabled, config.transfer_retry.enabled);
@@ -215,6 +236,7 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         policy: retry_policy(config),
         timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
         parse: webhooks::stripe::content_of,
+        notifier: notifier(config)?,
     };
     // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
     let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
@@ -226,17 +248,24 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
             .drain_timeout(DRAIN))
     };
     let limiter = Arc::clone(&caller.limiter);
-    let mut consumers = Vec::new();
+    let (mut consumers, mut notifications) = (Vec::new(), None);
     if reversals {
         let worker = consumer(CallKind::Reverse, caller.policy)?;
         consumers.push(worker.register::<ReverseTransfer, _>(caller.clone()));
         let worker = consumer(CallKind::LookUp, caller.policy)?;
         consumers.push(worker.register::<LookUp, _>(caller.clone()));
     }
+    if caller.notifier.is_some() {
+        // It must tell that Stripe can't be used. The default delays add up to a day.
+        let policy = RetryPolicy::new(config.reversal.backoff_base, config.reversal.backoff_max, NOTIFY_RETRIES);
+        let worker = consumer(CallKind::Notify, policy)?;
+        let caller = Caller { policy, breaker: Arc::new(CircuitBreaker::new()), ..caller.clone() };
+        notifications = Some(worker.register::<Notify, _>(caller));
+    }
     if creations {
         let policy = transfer_retry_policy(config);
         let worker = consumer(CallKind::Create, policy)?;
         consumers.push(worker.register::<CreateTransfer, _>(Caller { policy, ..caller }));
     }
-    Ok(Some(Workers { consumers, breaker, limiter, stripe, probe_every: patience.probe_every }))
+    Ok(Some(Workers { consumers, notifications, breaker, limiter, stripe, probe_every: patience.probe_every }))
 }

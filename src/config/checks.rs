@@ -106,10 +106,11 @@ fn plaintext(reader: &mut Reader) {
     if reader.get("ALLOW_PLAINTEXT") == Some(true) {
         return;
     }
-    let checks: [(&str, &str, IsPlain); 3] = [
+    let checks: [(&str, &str, IsPlain); 4] = [
         ("DATABASE_URL", "must have sslmode=require, verify-ca or verify-full", postgres_is_plain),
         ("AMQP_URL", "must be amqps://…", |url| url.scheme() == "amqp" && is_remote(url.host_str())),
         ("STRIPE_API_BASE", "must be https://…", |url| url.scheme() == "http" && is_remote(url.host_str())),
+        ("EVENTS_URL", "must be https://…", |url| url.scheme() == "http" && is_remote(url.host_str())),
     ];
     for (name, wanted, is_plain) in checks {
         if reader.url(name).is_some_and(|url| is_plain(&url)) {

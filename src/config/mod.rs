@@ -68,6 +68,10 @@ pub struct Config {
     pub otlp_endpoint: Option<Url>,
     /// Which refunds and disputes take money back.
     pub claims: ClaimsConfig,
+    /// `EVENTS_URL`: `https:` or `http:`; secret, since it may hold a password or a token.
+    pub events_url: Option<SecretString>,
+    /// `EVENTS_SECRET`: the first one signs.
+    pub events_secret: Option<SecretList>,
     /// `DATABASE_MAX_CONNECTIONS`: of one process; at least 5.
     pub database_max_connections: u32,
     /// `INBOX_RETENTION`: at least 1 s.
@@ -96,10 +100,6 @@ pub struct ClaimsConfig {
 pub struct ReservedConfig {
     /// `UI_ENABLED`.
     pub ui_enabled: bool,
-    /// `EVENTS_URL`: `https:` or `http:`; secret, since it may hold a password or a token.
-    pub events_url: Option<SecretString>,
-    /// `EVENTS_SECRET`: the first one signs.
-    pub events_secret: Option<SecretList>,
 }
 
 /// How Stripe is reached.
@@ -288,14 +288,12 @@ impl Config {
                 reverse_on_pending: reader.require::<String>("REVERSE_ON_PENDING")? == "insufficient_funds",
                 dispute_policy: reader.require("DISPUTE_POLICY")?,
             },
+            events_url: reader.secret("EVENTS_URL"),
+            events_secret: reader.get("EVENTS_SECRET"),
             database_max_connections: reader.require("DATABASE_MAX_CONNECTIONS")?,
             inbox_retention: reader.duration("INBOX_RETENTION")?,
             shutdown_delay: reader.duration("SHUTDOWN_DELAY")?,
-            reserved: ReservedConfig {
-                ui_enabled: reader.require("UI_ENABLED")?,
-                events_url: reader.secret("EVENTS_URL"),
-                events_secret: reader.get("EVENTS_SECRET"),
-            },
+            reserved: ReservedConfig { ui_enabled: reader.require("UI_ENABLED")? },
             unknown_variables,
         })
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use self::Group::{Api, Claims, Connections, Creations, Process, Reserved, Reversals, Stripe};
+use self::Group::{Api, Claims, Connections, Creations, Events, Process, Reserved, Reversals, Stripe};
 use super::SecretList;
 
 /// One setting.
@@ -63,6 +63,7 @@ pub(super) enum Group {
     Reversals,
     Claims,
     Creations,
+    Events,
     Process,
     /// Parsed and shown, but nothing obeys these settings yet.
     Reserved,
@@ -150,6 +151,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Creations, "TRANSFER_RETRY_BACKOFF_MAX", RETRY_DELAY, "1h",
         "The longest delay before a retry"),
 
+    row(Events, "EVENTS_URL", Kind::SecretUrl(&["https", "http"]), "",
+        "Where events are posted, like https://shop.example/clawback; unset: nothing is told"),
+    row(Events, "EVENTS_SECRET", Kind::Secrets, "",
+        "Secrets of these events (whsec_ and base64, as Standard Webhooks has them), comma-separated; the first one signs"),
+
     row(Process, "APP_ENV", Kind::Choice(&["development", "production"]), "development",
         "production refuses SQLite, test secrets, short tokens, guest credentials, missing secrets and unencrypted connections"),
     row(Process, "ALLOW_PLAINTEXT", BOOLEAN, "false",
@@ -167,10 +173,6 @@ pub(super) const SETTINGS: &[Setting] = &[
 
     row(Reserved, "UI_ENABLED", BOOLEAN, "true",
         "Whether the pages under /ui/ are served"),
-    row(Reserved, "EVENTS_URL", Kind::SecretUrl(&["https", "http"]), "",
-        "Where outgoing events are posted"),
-    row(Reserved, "EVENTS_SECRET", Kind::Secrets, "",
-        "Secrets for outgoing events (Standard Webhooks), comma-separated; the first one signs"),
 ];
 
 const fn row(group: Group, name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
@@ -245,6 +247,7 @@ impl Group {
             Claims => "Which refunds and disputes take money back",
             Creations => "Creating transfers that were registered without a Stripe id",
             Process => "The process",
+            Events => "Events for another system",
             Reserved => "Reserved: parsed and checked, but without any effect yet",
         }
     }

@@ -56,6 +56,8 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("TRANSFER_RETRY_CHECK_INTERVAL", "3s", "check_interval: 3s", "0s"),
     ("TRANSFER_RETRY_BACKOFF_BASE", "4s", "backoff_base: 4s", "soon"),
     ("TRANSFER_RETRY_BACKOFF_MAX", "3h", "backoff_max: 10800s", "8d"),
+    ("EVENTS_URL", "https://u:hush@example.com/in?token=hush", "events_url: Some(", "ftp://u:hush@x"),
+    ("EVENTS_SECRET", "whsec_hush", "events_secret: Some(", "hush hush"),
     ("APP_ENV", "production", "app_env: Production", "Production"),
     ("ALLOW_PLAINTEXT", "true", "allow_plaintext: true", "yes"),
     ("LOG_FORMAT", "json", "log_format: Json", "JSON"),
@@ -64,8 +66,6 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("INBOX_RETENTION", "30d", "inbox_retention: 2592000s", "0s"),
     ("SHUTDOWN_DELAY", "0s", "shutdown_delay: 0ns", "6m"),
     ("UI_ENABLED", "false", "ui_enabled: false", "off"),
-    ("EVENTS_URL", "https://u:hush@example.com/in?token=hush", "events_url: Some(", "ftp://u:hush@x"),
-    ("EVENTS_SECRET", "whsec_hush", "events_secret: Some(", "hush hush"),
 ];
 
 #[test]

@@ -17,11 +17,13 @@ use super::db::{Graces, Store, lock_payments};
 use super::events::{Source, payment_names};
 use super::history::{self, Note};
 use super::lookups::Subject;
+use super::notifications;
 use super::outbox::{self, OUTBOX_CHANNEL};
 use super::schema::{
-    call, claim, history as history_table, lookup, outbox as outbox_table, payment, reversal, transfer, webhook_event,
+    call, claim, history as history_table, lookup, notification, outbox as outbox_table, payment, reversal, transfer,
+    webhook_event,
 };
-use super::status::{CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
+use super::status::{CallKind, CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::now;
 
 /// Which rows a change looks at.
@@ -40,6 +42,8 @@ pub(super) struct Reads {
     /// Look-ups by what they are about, and by id, each with its call. `names` brings those of payments.
     pub(super) lookups: BTreeSet<(Subject, String)>,
     pub(super) lookup_ids: BTreeSet<Uuid>,
+    /// The calls of notifications.
+    pub(super) notifications: BTreeSet<Uuid>,
 }
 
 /// The rows of one table: as they were loaded, and as they are now.
@@ -78,6 +82,12 @@ impl<M: Clone + PartialEq> Table<M> {
         self.loaded.keys().filter(|id| !self.rows.contains_key(id)).copied().collect()
     }
 
+    /// What is new or has changed, with the row as it was loaded.
+    pub(super) fn moved(&self) -> impl Iterator<Item = (Option<&M>, &M)> {
+        let pairs = self.rows.iter().map(|(id, row)| (self.loaded.get(id), row));
+        pairs.filter(|(old, new)| old.is_none_or(|old| old != *new))
+    }
+
     fn changed(&self) -> Vec<(&M, &M)> {
         let pairs = self.rows.iter().filter_map(|(id, row)| Some((self.loaded.get(id)?, row)));
         pairs.filter(|(old, new)| old != new).collect()
@@ -100,6 +110,8 @@ pub(super) struct Book {
     pub(super) lookups: Table<lookup::Model>,
     known_events: HashSet<(Source, String)>,
     locked_names: BTreeSet<String>,
+    notifies: bool,
+    notifications: Vec<notification::Model>,
     events: Vec<webhook_event::Model>,
     history: Vec<history_table::Model>,
     jobs: Vec<outbox_table::Model>,
@@ -128,7 +140,8 @@ impl Book {
         let lookup_refs = reads.lookups.iter().map(|(_, reference)| reference.as_str()).chain(looked_for);
         let lookups = lookups(txn, &reads.lookup_ids, &lookup_refs.collect::<Vec<_>>()).await?;
         let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
-        let ids: Vec<Uuid> = transfers.iter().map(|row| row.id).chain(lookups.iter().map(|row| row.id)).collect();
+        let ids = transfers.iter().map(|row| row.id).chain(lookups.iter().map(|row| row.id));
+        let ids: Vec<Uuid> = ids.chain(reads.notifications).collect();
         if !ids.is_empty() {
             let of_transfers = "transfer_id IN {ids}";
             let owed =
@@ -155,6 +168,8 @@ impl Book {
             lookups: Table::of(lookups, |row| row.id),
             known_events,
             locked_names: names,
+            notifies: store.notifies,
+            notifications: Vec::new(),
             events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
@@ -178,6 +193,8 @@ impl Book {
             lookups: Table::default(),
             known_events: HashSet::new(),
             locked_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            notifies: false,
+            notifications: Vec::new(),
             events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
@@ -362,17 +379,25 @@ impl Book {
         self.lookups.rows.insert(row.id, row);
     }
 
-    /// Records that a look-up's call has changed since `before`.
-    pub(super) fn lookup_moved(&mut self, before: &call::Model, note: &Note) {
+    /// Records that a call whose state is the status of what it is for has changed since `before`.
+    pub(super) fn call_moved(&mut self, before: &call::Model, note: &Note) {
         let to = self.calls.get(before.id).map_or(before.state, |call| call.state);
-        self.record("lookup", before.id, Some(before.state.to_string()), to, note);
+        self.record(before.kind.entity(), before.id, Some(before.state.to_string()), to, note);
     }
 
-    /// Puts a look-up's call, whose state is the look-up's status.
-    pub(super) fn move_lookup(&mut self, call: call::Model, note: &Note) {
+    /// Puts a call whose state is the status of what it is for.
+    pub(super) fn move_call(&mut self, call: call::Model, note: &Note) {
         let from = self.calls.get(call.id).map(|known| known.state.to_string());
-        self.record("lookup", call.id, from, call.state, note);
+        self.record(call.kind.entity(), call.id, from, call.state, note);
         self.put_call(call);
+    }
+
+    /// Adds a notification, with its call and its job.
+    pub(super) fn notify(&mut self, row: notification::Model) {
+        let call = call::Model::new(row.id, CallKind::Notify, CallState::Open, self.now, self.graces);
+        self.enqueue(&call, None);
+        self.put_call(call);
+        self.notifications.push(row);
     }
 
     /// Puts a job for the call into the outbox.
@@ -453,11 +478,15 @@ impl Book {
         txn: &DatabaseTransaction,
         lease: Option<DateTime<Utc>>,
     ) -> Result<Vec<outbox_table::Model>, LedgerError> {
+        if self.notifies {
+            notifications::announce(&mut self);
+        }
         for job in self.jobs.iter_mut().filter(|_| lease.is_some()) {
             (job.claimed_until, job.attempts) = (lease, 1);
         }
         let mut writes = Writes::new(txn);
         writes.insert(&self.events)?;
+        writes.insert(&self.notifications)?;
         write_table(&mut writes, &self.payments, payment::Column::PaymentRef)?;
         write_table(&mut writes, &self.lookups, lookup::Column::Subject)?;
         // First: what takes their place may have the same Stripe id.
@@ -563,13 +592,7 @@ impl claim::Model {
 
 impl call::Model {
     /// A call that was not made yet.
-    pub(super) fn new(
-        id: Uuid,
-        kind: super::status::CallKind,
-        state: CallState,
-        now: DateTime<Utc>,
-        graces: Graces,
-    ) -> Self {
+    pub(super) fn new(id: Uuid, kind: CallKind, state: CallState, now: DateTime<Utc>, graces: Graces) -> Self {
         Self {
             id,
             kind,

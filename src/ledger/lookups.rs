@@ -115,7 +115,7 @@ pub(super) fn ask(book: &mut Book, question: Question<'_>) {
     }
     let call = call.replayed(book.now, book.graces.of(CallKind::LookUp));
     book.enqueue(&call, traceparent);
-    book.move_lookup(call, &Note::new(ACTOR, format!("Stripe will be asked again: {subject} {reference}")));
+    book.move_call(call, &Note::new(ACTOR, format!("Stripe will be asked again: {subject} {reference}")));
 }
 
 /// Who the history names.
@@ -127,7 +127,7 @@ pub(super) fn call_off(book: &mut Book, payment_ref: &str, actor: &str) {
     let Some(id) = book.lookups.all().find(is_it).map(|row| row.id) else { return };
     let Some(call) = book.calls.get(id).filter(|call| call.state == CallState::Open) else { return };
     let call = call.moved_to(CallState::CalledOff, book.now);
-    book.move_lookup(call, &Note::new(actor, "the payment was registered meanwhile"));
+    book.move_call(call, &Note::new(actor, "the payment was registered meanwhile"));
 }
 
 /// The claims under any of these names that wait for their payment.

@@ -9,9 +9,11 @@ mod claims;
 mod db;
 mod error;
 mod events;
+mod forget;
 mod history;
 pub(crate) mod input;
 mod lookups;
+mod notifications;
 mod outbox;
 mod payments;
 mod read;
@@ -30,8 +32,8 @@ use db::{Batcher, Graces, Store};
 use payments::Registration;
 
 pub use calls::{
-    Call, CreationTarget, Failure, LookUpTarget, NextStep, Postponement, Remainder, Retries, ReversalTarget, Target,
-    Task, TryOutcome,
+    Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, Remainder, Retries,
+    ReversalTarget, Target, Task, TryOutcome,
 };
 pub use claims::{ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported};
 pub(crate) use db::rowset::{id_set, in_ids};
@@ -45,7 +47,7 @@ pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Found, FoundPayment, Subject};
 pub(crate) use outbox::Handoff;
-pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, OUTBOX_CHANNEL, REVERSE_TRANSFER};
+pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
     Amounts, Backlog, DatabaseFacts, DisputeView, FailedCall, FailedFilter, NewRefund, NewShare, PaymentView,
@@ -80,6 +82,8 @@ pub struct LedgerOptions {
     pub max_connections: u32,
     /// Which claims are held.
     pub claims: ClaimPolicy,
+    /// Whether another system is told what happens.
+    pub notifies: bool,
 }
 
 impl Ledger {
@@ -93,7 +97,16 @@ impl Ledger {
         let writer = db::connect_writer(url, &db, options.max_connections).await?;
         let relay_db = db::connect_relay(url).await?;
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
-        let store = Store { db, writer, relay_db, handoff, graces, claims: options.claims, set_up_at };
+        let store = Store {
+            db,
+            writer,
+            relay_db,
+            handoff,
+            graces,
+            claims: options.claims,
+            notifies: options.notifies,
+            set_up_at,
+        };
         let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let loader = Loader::start(store.clone());

@@ -22,13 +22,17 @@ pub const CREATE_TRANSFER: &str = "create_transfer";
 /// The kind of the job that reads something at Stripe. Part of what is stored and sent: it never changes.
 pub const LOOK_UP: &str = "look_up";
 
+/// The kind of the job that tells another system what has happened. Part of what is stored and sent: it never changes.
+pub const NOTIFY: &str = "notify";
+
 /// The PostgreSQL channel on which a commit with new jobs is announced to relays in other processes.
 pub const OUTBOX_CHANNEL: &str = "clawback_outbox";
 
 /// Makes one call to Stripe. The row says which, so a duplicate or a late job is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallJob {
-    /// The id of the call: also that of the reversal, the transfer to create, or the look-up.
+    /// The id of the call: also that of the reversal, the transfer to create, the look-up, or the
+    /// notification.
     pub call_id: Uuid,
 }
 

@@ -285,6 +285,28 @@ pub(super) mod webhook_event {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// What another system is told.
+pub(super) mod notification {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "notifications")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub topic: String,
+        pub body: String,
+        pub created_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// What happened, in order. Append-only: the database refuses anything else.
 pub(super) mod history {
     use chrono::{DateTime, Utc};

@@ -192,6 +192,8 @@ pub enum CallKind {
     Create,
     /// Read what an event left out, or what a payment's transfers are.
     LookUp,
+    /// Tell another system what has happened.
+    Notify,
 }
 
 /// How far a call is.

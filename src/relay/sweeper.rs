@@ -39,6 +39,7 @@ impl Sweeper {
         tokio::join!(
             self.repeat(CallKind::Reverse, self.reversals_every, &stop),
             self.repeat(CallKind::LookUp, self.reversals_every, &stop),
+            self.repeat(CallKind::Notify, self.reversals_every, &stop),
             self.repeat(CallKind::Create, self.creations_every, &stop),
             self.prune(&stop),
         );
@@ -70,9 +71,9 @@ impl Sweeper {
             if let Err(error) = store::prune(self.ledger.relay_db()).await {
                 tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
             }
-            match self.ledger.forget_webhooks(self.inbox_retention).await {
+            match self.ledger.forget(self.inbox_retention).await {
                 Ok(0) => {}
-                Ok(webhooks) => tracing::info!(webhooks, "old webhooks deleted"),
+                Ok(rows) => tracing::info!(rows, "old webhooks and notifications deleted"),
                 Err(error) => {
                     tracing::warn!(%error, "old webhooks were not deleted; trying again at the next interval")
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queues::WorkerControl;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -207,6 +208,41 @@ impl CircuitBreaker {
         probe_every: Duration,
         stop: CancellationToken,
     ) {
+        tokio::select! {
+            () = self.tell_changes(&ledger) => {}
+            () = self.pause_while_open(&workers, &stripe, &ledger, probe_every, &stop) => {}
+        }
+    }
+
+    /// Tells another system of the beginning and the end of each outage: no row of the ledger says when Stripe can't be used.
+    async fn tell_changes(&self, ledger: &Ledger) {
+        let (mut state, mut told) = (self.state(), None);
+        while state.changed().await.is_ok() {
+            let now = state.borrow_and_update().clone();
+            let (topic, outage) = match (now, told.take()) {
+                (CircuitState::Open(outage), None) => ("breaker.opened", outage),
+                (CircuitState::Closed, Some(outage)) => ("breaker.closed", outage),
+                (_, before) => {
+                    told = before;
+                    continue;
+                }
+            };
+            match ledger.tell(topic, json!({"since": outage.since, "reason": outage.reason})).await {
+                Ok(()) if topic == "breaker.opened" => told = Some(outage),
+                Ok(()) => {}
+                Err(error) => tracing::warn!(topic, %error, "not told"),
+            }
+        }
+    }
+
+    async fn pause_while_open(
+        &self,
+        workers: &[WorkerControl],
+        stripe: &stripe::Client,
+        ledger: &Ledger,
+        probe_every: Duration,
+        stop: &CancellationToken,
+    ) {
         let mut state = self.state();
         loop {
             tokio::select! {
@@ -219,7 +255,7 @@ impl CircuitBreaker {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(self.pause(probe_every)) => {}
                 }
-                if probe(&stripe, &ledger).await {
+                if probe(stripe, ledger).await {
                     self.half_open();
                 }
             }

@@ -5,6 +5,7 @@ mod create;
 mod decision;
 mod discovery;
 mod limiter;
+mod notifier;
 mod one_by_one;
 mod recent_calls;
 mod reverse;
@@ -16,10 +17,11 @@ use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
 pub use limiter::Limiter;
+pub use notifier::{Notifier, NotifierError};
 pub use one_by_one::OneByOne;
 pub use saga::{Caller, Parse, Timing};
 
-use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, REVERSE_TRANSFER};
+use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, NOTIFY, REVERSE_TRANSFER};
 
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
@@ -39,6 +41,11 @@ pub struct CreateTransfer(pub CallJob);
 #[serde(transparent)]
 pub struct LookUp(pub CallJob);
 
+/// The job that tells another system what has happened.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Notify(pub CallJob);
+
 impl Job for ReverseTransfer {
     const KIND: &'static str = REVERSE_TRANSFER;
 }
@@ -49,6 +56,10 @@ impl Job for CreateTransfer {
 
 impl Job for LookUp {
     const KIND: &'static str = LOOK_UP;
+}
+
+impl Job for Notify {
+    const KIND: &'static str = NOTIFY;
 }
 
 impl Handler<ReverseTransfer> for Caller {
@@ -65,6 +76,12 @@ impl Handler<CreateTransfer> for Caller {
 
 impl Handler<LookUp> for Caller {
     async fn handle(&self, LookUp(job): LookUp, delivery: Delivery) -> Outcome {
+        self.run(job.call_id, &delivery).await
+    }
+}
+
+impl Handler<Notify> for Caller {
+    async fn handle(&self, Notify(job): Notify, delivery: Delivery) -> Outcome {
         self.run(job.call_id, &delivery).await
     }
 }

@@ -5,6 +5,7 @@
 //! Stripe's list. The row decides; the message only says which row.
 
 mod look_up;
+mod notify;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
 use super::sight::{Seen, Sight};
-use super::{CircuitBreaker, Limiter, OneByOne, create, reverse};
+use super::{CircuitBreaker, Limiter, Notifier, OneByOne, create, reverse};
 use crate::ledger::{
     Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
     Target, Task, TryOutcome, after, now,
@@ -63,6 +64,8 @@ pub struct Caller {
     pub timing: Timing,
     /// Reads a refund or a dispute as an event with it would be read.
     pub parse: Parse,
+    /// Tells another system what happens, if one is to be told.
+    pub notifier: Option<Notifier>,
 }
 
 /// What an object of Stripe's means for the ledger, or what is wrong with it.
@@ -133,7 +136,7 @@ impl Caller {
         };
         let transfer = match &task.target {
             Target::Reversal(target) => target.transfer_id,
-            Target::Creation(_) | Target::LookUp(_) => id,
+            Target::Creation(_) | Target::LookUp(_) | Target::Notification(_) => id,
         };
         let Some(_alone) = self.transfers.enter(transfer, LONGEST_WAIT_FOR_A_TURN).await else {
             return Ok(self.not_now("another call about the same transfer is on its way".to_owned()));
@@ -154,6 +157,7 @@ impl Caller {
             task = match (task.next_step(after(now(), early)), &task.target) {
                 // Reading changes nothing at Stripe: there is nothing to authorize.
                 (NextStep::Look | NextStep::Make, Target::LookUp(target)) => self.look_up(&task, target).await?,
+                (NextStep::Look | NextStep::Make, Target::Notification(target)) => self.notify(&task, target).await?,
                 (NextStep::Nothing, _) => return Ok(Outcome::Done),
                 (NextStep::Park { reason }, _) => return Ok(Outcome::Park { reason }),
                 (NextStep::Wait { until }, _) => return Ok(later(&task.call, until, retries)),
@@ -183,6 +187,7 @@ impl Caller {
             Target::Reversal(target) => stripe.reverse_transfer(&reverse::command(&task.call, target)).await,
             Target::Creation(target) => stripe.create_transfer(&create::command(&task.call, target)).await,
             Target::LookUp(target) => return self.look_up(&task, target).await,
+            Target::Notification(target) => return self.notify(&task, target).await,
         };
         self.follow(task, report).await
     }
@@ -262,8 +267,10 @@ impl Caller {
             Target::Creation(target) => {
                 create::look(&self.stripe, &task.call, &create::command(&task.call, target)).await
             }
-            // It leaves nothing at Stripe.
-            Target::LookUp(_) => Ok(Sight { seen: None, foreign: None, complete: true, request_id: None }),
+            // They leave nothing at Stripe.
+            Target::LookUp(_) | Target::Notification(_) => {
+                Ok(Sight { seen: None, foreign: None, complete: true, request_id: None })
+            }
         };
         if sight.is_ok() {
             self.limiter.raise();
@@ -296,6 +303,7 @@ impl Caller {
             Target::Reversal(target) => &target.destination,
             Target::Creation(target) => &target.destination,
             Target::LookUp(target) => &target.reference,
+            Target::Notification(target) => &target.topic,
         };
         let spared = self.breaker.note(task.call.id, account, report);
         match report.meaning {
@@ -363,6 +371,7 @@ impl Caller {
             }
             Target::Creation(_) => "Stripe has created it".to_owned(),
             Target::LookUp(_) => "Stripe was read".to_owned(),
+            Target::Notification(_) => "told".to_owned(),
         };
         let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
         let done = match self.report(task, outcome, &reason, request_id.clone()).await {
@@ -396,6 +405,7 @@ impl Caller {
                 "transfer created"
             ),
             Target::LookUp(target) => tracing::info!(reference = target.reference, "looked up"),
+            Target::Notification(target) => tracing::debug!(topic = target.topic, "told"),
         }
         Ok(done)
     }

@@ -160,9 +160,6 @@ async fn no_more_connections_than_allowed_are_made() {
         app.until_none_is_open().await;
         let made = app.db.count(&format!("pg_stat_activity WHERE application_name = '{name}'")).await;
         assert!((2..=5).contains(&made), "{made} connections");
-        let sessions =
-            "pg_stat_activity WHERE application_name = 'clawback of the test' AND state = 'idle in transaction'";
-        assert_eq!(app.db.count(sessions).await, 0);
     })
     .await;
 }

@@ -191,6 +191,7 @@ async fn one_open_reversal(app: &mut TestApp) -> (Task, Caller) {
     let id: Uuid = app.payment("pi_1").await["transfers"][0]["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
     let worker = Caller {
         parse: clawback::http::webhooks::stripe::content_of,
+        notifier: None,
         ledger: app.ledger().clone(),
         stripe: stripe(&app.sim.base_url()),
         limiter: Arc::new(Limiter::new(1_000)),

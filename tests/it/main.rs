@@ -37,6 +37,7 @@ mod ingress;
 mod lookups;
 mod lost_ledger;
 mod metrics;
+mod notifications;
 mod openapi;
 mod overtaken;
 mod parked;

@@ -106,6 +106,7 @@ fn slow_worker(app: &TestApp) -> Caller {
         policy: RetryPolicy::new(Duration::from_millis(100), Duration::from_millis(800), 5),
         timing: Timing { balance_deadline: Duration::from_secs(3600), settling: Duration::from_millis(200) },
         parse: clawback::http::webhooks::stripe::content_of,
+        notifier: None,
     }
 }
 

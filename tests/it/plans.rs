@@ -42,7 +42,8 @@ fn id(row: &Value) -> Uuid {
 async fn connect(db: &Db) -> Ledger {
     let grace = Duration::from_secs(60);
     let claims = ClaimPolicy::default();
-    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 2, claims };
+    let options =
+        LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 2, claims, notifies: false };
     Ledger::connect(&db.url, options).await.unwrap()
 }
 

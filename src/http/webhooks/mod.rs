@@ -262,6 +262,7 @@ mod tests {
             creation_grace: second,
             max_connections: 1,
             claims: ClaimPolicy::default(),
+            notifies: false,
         };
         let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
         let endpoint = Endpoint { ledger, secrets: "whsec".into(), livemode: None, refused: Arc::default() };

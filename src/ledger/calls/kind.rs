@@ -2,7 +2,7 @@
 
 use sea_orm::Iterable;
 
-use crate::ledger::outbox::{CREATE_TRANSFER, LOOK_UP, REVERSE_TRANSFER};
+use crate::ledger::outbox::{CREATE_TRANSFER, LOOK_UP, NOTIFY, REVERSE_TRANSFER};
 use crate::ledger::status::CallKind;
 
 impl CallKind {
@@ -18,6 +18,7 @@ impl CallKind {
             Self::Reverse => REVERSE_TRANSFER,
             Self::Create => CREATE_TRANSFER,
             Self::LookUp => LOOK_UP,
+            Self::Notify => NOTIFY,
         }
     }
 
@@ -34,16 +35,18 @@ impl CallKind {
             Self::Reverse => "reversals",
             Self::Create => "transfers",
             Self::LookUp => "lookups",
+            Self::Notify => "events",
         }
     }
 
-    /// What such a call is for: `reversal`, `transfer` or `lookup`.
+    /// What such a call is for: `reversal`, `transfer`, `lookup` or `event`.
     #[must_use]
     pub fn entity(self) -> &'static str {
         match self {
             Self::Reverse => "reversal",
             Self::Create => "transfer",
             Self::LookUp => "lookup",
+            Self::Notify => "event",
         }
     }
 }

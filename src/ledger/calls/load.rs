@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Call, CreationTarget, LookUpTarget, ReversalTarget, Target, Task};
+use super::{Call, CreationTarget, LookUpTarget, NotificationTarget, ReversalTarget, Target, Task};
 use crate::ledger::db::{Store, rowset};
 use crate::ledger::status::{CallKind, ClaimStatus};
 use crate::ledger::{Ledger, LedgerError};
@@ -64,13 +64,14 @@ const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, 
         t.stripe_transfer_id, t.destination, t.refund_application_fee, t.amount AS transfer_amount,
         t.currency AS transfer_currency, t.withheld, r.amount AS reversal_amount, cl.source,
         cl.reference AS claim_ref, cl.status AS claim_status, cl.provider_created_at, l.subject,
-        l.reference AS lookup_ref, CURRENT_TIMESTAMP AS read_at
+        l.reference AS lookup_ref, n.topic, n.body, CURRENT_TIMESTAMP AS read_at
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
     LEFT JOIN seller_transfers t ON t.id = COALESCE(r.transfer_id, c.id)
     LEFT JOIN payments p ON p.id = t.payment_id
     LEFT JOIN lookups l ON l.id = c.id
+    LEFT JOIN notifications n ON n.id = c.id
     WHERE c.id IN {ids}";
 
 impl Store {
@@ -109,6 +110,10 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
         CallKind::LookUp => Target::LookUp(LookUpTarget {
             subject: row.try_get("", "subject")?,
             reference: row.try_get("", "lookup_ref")?,
+        }),
+        CallKind::Notify => Target::Notification(NotificationTarget {
+            topic: row.try_get("", "topic")?,
+            body: row.try_get("", "body")?,
         }),
     };
     Ok(Task { call, target, read_at: row.try_get("", "read_at")? })

@@ -19,7 +19,7 @@ use crate::ledger::input::sentences;
 use crate::ledger::lookups::{Found, FoundPayment, Subject, waiting};
 use crate::ledger::payments::{STRIPE, register_found};
 use crate::ledger::schema::{claim, lookup};
-use crate::ledger::status::{CallState, ClaimStatus};
+use crate::ledger::status::ClaimStatus;
 
 /// The rows that an outcome of the look-up `id`, about `reference`, looks at.
 pub(super) fn reads(id: Uuid, reference: &str, outcome: Option<&TryOutcome>, reads: &mut Reads) {
@@ -65,11 +65,11 @@ pub(super) fn follow(
             why.message.clone()
         }
         TryOutcome::Later(_) | TryOutcome::NewGeneration | TryOutcome::CalledOff(_) | TryOutcome::Done { .. } => {
-            book.lookup_moved(before, note);
+            book.call_moved(before, note);
             return Ok(());
         }
     };
-    book.lookup_moved(before, &note.because(format!("{}: {result}", note.reason)));
+    book.call_moved(before, &note.because(format!("{}: {result}", note.reason)));
     book.keep_lookup(lookup::Model { result: Some(result), updated_at: book.now, ..row });
     Ok(())
 }
@@ -131,13 +131,4 @@ fn attend(book: &mut Book, names: &[String], problem: &str) -> String {
         book.keep_claim(claim::Model { attention: Some(problem.to_owned()), ..claim });
     }
     problem.to_owned()
-}
-
-/// Errors unless the look-up failed permanently.
-pub(super) fn refuse_replay(book: &Book, id: Uuid) -> Result<(), LedgerError> {
-    let state = book.call(id)?.state;
-    if state == CallState::Failed {
-        return Ok(());
-    }
-    Err(LedgerError::Conflict(format!("look-up {id} is {state}; only a failed one can be replayed")))
 }

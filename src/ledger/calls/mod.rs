@@ -55,6 +55,17 @@ pub enum Target {
     Creation(CreationTarget),
     /// To read something.
     LookUp(LookUpTarget),
+    /// To tell another system something.
+    Notification(NotificationTarget),
+}
+
+/// A notification, as the worker needs it.
+#[derive(Clone, Debug)]
+pub struct NotificationTarget {
+    /// What it tells of, like `reversal.reversed`.
+    pub topic: String,
+    /// JSON, as it is posted.
+    pub body: String,
 }
 
 /// A look-up, as the worker needs it.
@@ -166,7 +177,7 @@ impl Task {
     pub fn is_owed(&self) -> bool {
         match &self.target {
             Target::Reversal(target) => target.claim_stands,
-            Target::Creation(_) | Target::LookUp(_) => true,
+            Target::Creation(_) | Target::LookUp(_) | Target::Notification(_) => true,
         }
     }
 
@@ -180,8 +191,8 @@ impl Task {
                     target.claim_created_at.is_none_or(|at| at < self.read_at - TRUSTED_KEY_AGE)
                 }
                 Target::Creation(_) => true,
-                // Reading twice does no harm.
-                Target::LookUp(_) => false,
+                // Reading or telling twice does no harm.
+                Target::LookUp(_) | Target::Notification(_) => false,
             }
     }
 }
@@ -208,6 +219,7 @@ impl Target {
             Self::Reversal(it) => (&it.payment_ref, it.stripe_transfer_id.as_deref(), it.amount, &it.currency),
             Self::Creation(it) => (&it.payment_ref, None, it.amount, &it.currency),
             Self::LookUp(it) => (&it.reference, None, 0, ""),
+            Self::Notification(_) => ("", None, 0, ""),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Call, lookup, reversal};
+use super::{Call, reversal};
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::{Change, rowset};
 use crate::ledger::history::Note;
@@ -94,6 +94,8 @@ impl Ledger {
                 let found = rowset::select::<_, lookups::Model>(db, "reference IN {texts}", &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }
+            // Known by Clawback's id alone.
+            CallKind::Notify => None,
         };
         found.ok_or_else(|| LedgerError::NotFound { entity: kind.entity(), id: id.to_owned() })
     }
@@ -106,6 +108,7 @@ impl Change for Replay {
         match self.kind {
             CallKind::Reverse | CallKind::Create => reads.calls.insert(self.id),
             CallKind::LookUp => reads.lookup_ids.insert(self.id),
+            CallKind::Notify => reads.notifications.insert(self.id),
         };
     }
 
@@ -119,7 +122,7 @@ impl Change for Replay {
         match self.kind {
             CallKind::Reverse => refuse_reversal(book, self.id)?,
             CallKind::Create => refuse_creation(book, self.id)?,
-            CallKind::LookUp => lookup::refuse_replay(book, self.id)?,
+            CallKind::LookUp | CallKind::Notify => refuse_unless_failed(book, self.kind, self.id)?,
         }
         let call = book.call(self.id)?.replayed(book.now, book.graces.of(self.kind));
         match self.kind {
@@ -132,7 +135,7 @@ impl Change for Replay {
                 })?;
             }
             CallKind::Create => book.move_transfer(self.id, TransferEvent::CreationReplayed, &self.note, |_| {})?,
-            CallKind::LookUp => book.move_lookup(call.clone(), &self.note),
+            CallKind::LookUp | CallKind::Notify => book.move_call(call.clone(), &self.note),
         }
         if self.held.is_none() {
             book.enqueue(&call, self.traceparent.as_deref());
@@ -156,6 +159,15 @@ impl Replay {
             format!("{amount} of {} {} are taken, {rest} were settled elsewhere: {reason}", row.amount, row.currency);
         Ok((rest, if rest > 0 { self.note.because(said) } else { self.note.clone() }))
     }
+}
+
+/// Errors unless the call, whose state is the status of what it is for, failed permanently.
+fn refuse_unless_failed(book: &Book, kind: CallKind, id: Uuid) -> Result<(), LedgerError> {
+    let state = book.call(id)?.state;
+    if state == CallState::Failed {
+        return Ok(());
+    }
+    Err(LedgerError::Conflict(format!("{} {id} is {state}; only a failed one can be replayed", kind.entity())))
 }
 
 /// Errors unless the reversal failed permanently and is still owed.

@@ -70,7 +70,7 @@ impl Ledger {
         let (reference, withdrawn_from) = match &task.target {
             Target::LookUp(target) => (Some(target.reference.clone()), None),
             Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
-            Target::Reversal(_) | Target::Creation(_) => (None, None),
+            Target::Reversal(_) | Target::Creation(_) | Target::Notification(_) => (None, None),
         };
         let batcher = if matches!(what, What::Authorize) { &self.authorizations } else { &self.reports };
         batcher.submit(Report { id, kind, reference, withdrawn_from, version, what, traceparent }).await
@@ -88,6 +88,10 @@ impl Change for Report {
             };
             return lookup::reads(self.id, reference, outcome, reads);
         }
+        if self.kind == CallKind::Notify {
+            reads.notifications.insert(self.id);
+            return;
+        }
         reads.calls.insert(self.id);
         reads.names.extend(self.withdrawn_from.clone());
         if let (CallKind::Create, What::Outcome(TryOutcome::Done { stripe_id, .. }, _)) = (self.kind, &self.what) {
@@ -102,6 +106,7 @@ impl Change for Report {
                 match call.kind {
                     CallKind::Reverse => reversal::done(book, &call, stripe_id, *externally, note)?,
                     CallKind::Create => creation::done(book, &call, stripe_id, note, self.traceparent.as_deref())?,
+                    CallKind::Notify => book.put_call(call.moved_to(CallState::Done, book.now)),
                     // It is done with what it found.
                     CallKind::LookUp => return Err(self.stale()),
                 }
@@ -127,6 +132,7 @@ impl Change for Report {
             CallKind::Reverse => reversal::follow(book, &call, outcome, note)?,
             CallKind::Create => creation::follow(book, &call, outcome, note)?,
             CallKind::LookUp => lookup::follow(book, &call, outcome, note, self.traceparent.as_deref())?,
+            CallKind::Notify => book.call_moved(&call, note),
         }
         self.review(book);
         book.call(self.id)

@@ -71,7 +71,7 @@ impl Ledger {
             let status = match kind {
                 CallKind::Reverse => ReversalStatus::Pending.to_string(),
                 CallKind::Create => statuses.get(id).cloned().unwrap_or_default(),
-                CallKind::LookUp => CallState::Open.to_string(),
+                CallKind::LookUp | CallKind::Notify => CallState::Open.to_string(),
             };
             history::row(kind.entity().to_owned(), *id, Some(status.clone()), status, &note, at)
         };

@@ -1,10 +1,5 @@
 //! Takes in what the providers report by webhook: the event, the claim, its reversals and their jobs in one transaction.
 
-use std::time::Duration;
-
-use chrono::TimeDelta;
-use sea_orm::sea_query::Query;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::again;
@@ -18,13 +13,11 @@ use crate::ledger::events::{EventContent, Receipt, RefundEvent, RefundProgress, 
 use crate::ledger::lookups::{Question, Subject, ask};
 use crate::ledger::schema::{claim, webhook_event};
 use crate::ledger::status::ClaimStatus;
-use crate::ledger::{Ledger, LedgerError, now};
+use crate::ledger::{Ledger, LedgerError};
 use crate::trace_context;
 
 /// Who the history names for what a webhook brought about.
 const ACTOR: &str = "ingress";
-/// Webhooks that are deleted in one statement.
-const FORGET_BATCH: u64 = 1_000;
 
 /// A verified webhook on its way into the ledger.
 #[derive(Debug)]
@@ -45,34 +38,6 @@ impl Ledger {
         let receipt = self.intake.submit(Received { event, traceparent: trace_context::current() }).await?;
         tracing::info!(event_id, event_type, outcome = %receipt, "webhook received");
         Ok(receipt)
-    }
-
-    /// Deletes the webhooks that came longer ago than `retention`, a batch at a time, and returns how many. Claims, debts and
-    /// history stay, so one that is told again after that changes nothing either.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`]; what was deleted stays deleted.
-    pub async fn forget_webhooks(&self, retention: Duration) -> Result<u64, LedgerError> {
-        let age = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
-        let Some(before) = now().checked_sub_signed(age) else { return Ok(0) };
-        // Their ids begin with the time.
-        let millis = u64::try_from(before.timestamp_millis()).unwrap_or_default();
-        let first_kept = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
-        let mut forgotten = 0;
-        loop {
-            let old = Query::select()
-                .column(webhook_event::Column::Id)
-                .from(webhook_event::Entity)
-                .and_where(webhook_event::Column::Id.lt(first_kept))
-                .limit(FORGET_BATCH)
-                .to_owned();
-            let old = webhook_event::Entity::delete_many().filter(webhook_event::Column::Id.in_subquery(old));
-            let deleted = old.exec(&self.store.relay_db).await?.rows_affected;
-            forgotten += deleted;
-            if deleted < FORGET_BATCH {
-                return Ok(forgotten);
-            }
-        }
     }
 }
 

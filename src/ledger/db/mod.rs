@@ -60,6 +60,8 @@ pub(super) struct Store {
     pub(super) handoff: Arc<Handoff>,
     pub(super) graces: Graces,
     pub(super) claims: ClaimPolicy,
+    /// Whether another system is told what happens.
+    pub(super) notifies: bool,
     /// Read once.
     pub(super) set_up_at: Arc<OnceCell<DateTime<Utc>>>,
 }
@@ -74,7 +76,7 @@ pub(super) struct Graces {
 impl Graces {
     pub(super) fn of(&self, kind: CallKind) -> Duration {
         match kind {
-            CallKind::Reverse | CallKind::LookUp => self.reverse,
+            CallKind::Reverse | CallKind::LookUp | CallKind::Notify => self.reverse,
             CallKind::Create => self.create,
         }
     }

@@ -50,8 +50,8 @@ impl Ledger {
             transfers.apply_if(seller.as_deref(), |query, id| query.filter(transfer::Column::SellerId.eq(id)));
         let db = &self.store.db;
         Ok(match kind {
-            // A look-up is of no seller and of no amount. It is replayed from its parked message.
-            CallKind::LookUp => Vec::new(),
+            // Of no seller and of no amount. They are replayed from their parked messages.
+            CallKind::LookUp | CallKind::Notify => Vec::new(),
             CallKind::Create => {
                 let created = of_seller.filter(transfer::Column::Id.in_subquery(failed));
                 created.into_model().all(db).await?

@@ -30,7 +30,7 @@ impl Ledger {
             .filter_map(|call| {
                 let status = match call.kind {
                     CallKind::Reverse | CallKind::Create => statuses.remove(&call.id)?,
-                    CallKind::LookUp => call.state.to_string(),
+                    CallKind::LookUp | CallKind::Notify => call.state.to_string(),
                 };
                 Some((call.id, (status, call)))
             })

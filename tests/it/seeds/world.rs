@@ -13,7 +13,9 @@ use clawback::ledger::{
     CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent,
 };
 use clawback::stripe::Client;
-use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, OneByOne, ReverseTransfer, Timing};
+use clawback::worker::{
+    Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notify, OneByOne, ReverseTransfer, Timing,
+};
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -333,7 +335,8 @@ impl World {
 async fn connect(url: &str) -> Ledger {
     let grace = Duration::from_millis(1);
     let claims = ClaimPolicy::default();
-    let options = LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4, claims };
+    let options =
+        LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4, claims, notifies: false };
     Ledger::connect(url, options).await.unwrap()
 }
 
@@ -347,6 +350,7 @@ async fn handle(worker: &Caller, message: Message, mut polls: usize) -> Option<O
             CallKind::Reverse => worker.handle(ReverseTransfer(message.job), delivery).await,
             CallKind::Create => worker.handle(CreateTransfer(message.job), delivery).await,
             CallKind::LookUp => worker.handle(LookUp(message.job), delivery).await,
+            CallKind::Notify => worker.handle(Notify(message.job), delivery).await,
         }
     });
     poll_fn(|context| {
@@ -367,5 +371,5 @@ fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
     let parse = clawback::http::webhooks::stripe::content_of;
     let transfers = OneByOne::default();
-    Caller { ledger: ledger.clone(), stripe, limiter, breaker, transfers, policy, timing, parse }
+    Caller { ledger: ledger.clone(), stripe, limiter, breaker, transfers, policy, timing, parse, notifier: None }
 }

@@ -31,6 +31,7 @@ pub(super) const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
         discovery: false,
         disputes: DisputePolicy::Off,
     },
+    notifies: false,
 };
 
 /// A running Clawback.
