@@ -22,6 +22,9 @@ use url::{Host, Url};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lost peer is detected within twice this time.
 const HEARTBEAT_SECONDS: u16 = 30;
+/// RabbitMQ's own. Said beforehand, lapin makes its two buffers (32 frames each) from memory that the system gives when it is
+/// used; else it grows them on connecting and fills them, which takes 8 MiB a connection.
+const FRAME_MAX: u32 = 131_072;
 
 /// Parses the URL. No error text quotes it: it may hold a password.
 pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
@@ -37,6 +40,7 @@ pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
         uri.authority.host = address.to_string();
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
     uri.query.connection_timeout.get_or_insert(u64::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
     Ok(uri)
 }
