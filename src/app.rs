@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::http::{ApiState, Tokens};
 use crate::ledger::Ledger;
+use crate::operator::work_on_operations;
 use crate::relay::{Relay, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
@@ -202,6 +203,11 @@ impl App {
                 })
             });
         }
+        let (stop_operations, ledger) = (stopping.clone(), self.ledger.clone());
+        parts.spawn(async move {
+            work_on_operations(ledger, stop_operations).await;
+            ("operations", Ok(()))
+        });
         if let Some(recorder) = self.recorder {
             let stop = stopping.clone();
             parts.spawn(async move {

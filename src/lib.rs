@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod ledger;
+pub mod lines;
 pub mod operator;
 pub mod reconcile;
 mod reference;

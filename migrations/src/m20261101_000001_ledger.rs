@@ -39,6 +39,7 @@ const UP: &[&str] = &[
         CHECK (status <> 'reversed' OR amount_reversed = amount)
     )",
     "CREATE INDEX seller_transfers_by_status ON seller_transfers (status, id)",
+    "CREATE INDEX seller_transfers_by_seller ON seller_transfers (seller_id, id)",
     // `reference` is the provider's id. A charge's id is kept beside the payment's: a marketplace may have registered either.
     // `account` is the provider's account where references are unique only within one (Hyperswitch's merchant), else empty.
     // `shares` is JSON, what the claim asks of each transfer; null means by ratio. `signed_at` and `signed_shares` are the
@@ -99,6 +100,7 @@ const UP: &[&str] = &[
         status text NOT NULL CHECK (status IN ('pending', 'reversed', 'permanently_failed', 'called_off', 'closed')),
         stripe_reversal_id text,
         externally_reversed boolean NOT NULL DEFAULT FALSE,
+        balance_transaction text,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
         CHECK ((status = 'reversed') = (stripe_reversal_id IS NOT NULL))
@@ -107,6 +109,8 @@ const UP: &[&str] = &[
     "CREATE INDEX reversals_by_claim ON reversals (claim_id)",
     "CREATE INDEX reversals_by_transfer ON reversals (transfer_id)",
     "CREATE INDEX reversals_by_status ON reversals (status, id)",
+    "CREATE INDEX reversals_by_change ON reversals (updated_at, id)",
+    "CREATE INDEX reversals_closed_in_part ON reversals (transfer_id) WHERE amount_closed > 0",
     // A reversal that another program made may settle two of our rows; one that we made settles exactly one.
     "CREATE UNIQUE INDEX reversals_by_stripe_reversal ON reversals (stripe_reversal_id) WHERE NOT externally_reversed",
     // What Stripe must do, and how far that is. A call has the id of the row that it is for.
@@ -134,6 +138,7 @@ const UP: &[&str] = &[
         CHECK (state = 'open' OR next_attempt_at IS NULL)
     )",
     "CREATE INDEX calls_to_sweep ON calls (sweep_after) WHERE state = 'open'",
+    "CREATE INDEX calls_failed ON calls (kind, id) WHERE state = 'failed'",
     "CREATE INDEX calls_by_accepted_id ON calls (accepted_id) WHERE accepted_id IS NOT NULL",
     // What Stripe is asked about, once for each subject; asking again opens its call again.
     "CREATE TABLE lookups (
@@ -153,6 +158,46 @@ const UP: &[&str] = &[
         body text NOT NULL,
         created_at timestamptz NOT NULL
     )",
+    // An operator's action on many rows: previewed, and then worked on the set that was previewed. Until `lease_until` it is one
+    // process's.
+    "CREATE TABLE operations (
+        id uuid PRIMARY KEY,
+        action text NOT NULL CHECK (action IN ('replay_reversals', 'retry_transfers', 'close_reversals', 'accept_claims',
+            'acknowledge_claims')),
+        filter text NOT NULL,
+        state text NOT NULL CHECK (state IN ('previewed', 'running', 'done', 'aborted')),
+        items integer NOT NULL CHECK (items >= 0),
+        matching bigint NOT NULL,
+        checked integer NOT NULL,
+        refusals text NOT NULL,
+        oldest timestamptz,
+        operator text,
+        reason text,
+        spread_seconds integer NOT NULL DEFAULT 0 CHECK (spread_seconds >= 0),
+        cap integer CHECK (cap > 0),
+        created_at timestamptz NOT NULL,
+        started_at timestamptz,
+        finished_at timestamptz,
+        lease_owner uuid,
+        lease_until timestamptz,
+        CHECK (state <> 'running' OR (operator IS NOT NULL AND reason IS NOT NULL AND started_at IS NOT NULL))
+    )",
+    "CREATE INDEX operations_running ON operations (id) WHERE state = 'running'",
+    // The rows that it is about, in the order in which they are worked on.
+    "CREATE TABLE operation_items (
+        id uuid PRIMARY KEY,
+        operation_id uuid NOT NULL REFERENCES operations (id),
+        position integer NOT NULL CHECK (position >= 0),
+        target_id uuid NOT NULL,
+        amount bigint NOT NULL,
+        currency text NOT NULL CHECK (length(currency) = 3),
+        state text NOT NULL CHECK (state IN ('pending', 'done', 'refused')),
+        problem text,
+        done_at timestamptz,
+        UNIQUE (operation_id, position),
+        UNIQUE (operation_id, target_id)
+    )",
+    "CREATE INDEX operation_items_pending ON operation_items (operation_id, position) WHERE state = 'pending'",
     "CREATE TABLE webhook_events (
         id uuid PRIMARY KEY,
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
@@ -184,7 +229,8 @@ const UP: &[&str] = &[
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
     "CREATE TABLE history (
         id uuid PRIMARY KEY,
-        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup', 'event')),
+        entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup',
+            'event', 'operation')),
         entity_id uuid NOT NULL,
         from_status text,
         to_status text NOT NULL,
@@ -194,6 +240,9 @@ const UP: &[&str] = &[
         stripe_request_id text
     )",
     "CREATE INDEX history_by_entity ON history (entity_id, id)",
+    // What people did: few rows among many.
+    "CREATE INDEX history_by_person ON history (actor, id)
+        WHERE actor NOT IN ('api', 'import', 'ingress', 'reconcile', 'stripe', 'sweeper', 'worker')",
     "CREATE INDEX history_by_request ON history (stripe_request_id) WHERE stripe_request_id IS NOT NULL",
 ];
 
@@ -202,6 +251,8 @@ const DOWN: &[&str] = &[
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
     "DROP TABLE notifications",
+    "DROP TABLE operation_items",
+    "DROP TABLE operations",
     "DROP TABLE lookups",
     "DROP TABLE calls",
     "DROP TABLE reversals",

@@ -4,7 +4,11 @@ mod claims;
 mod completions;
 mod config;
 mod doctor;
+mod export;
+mod groups;
+mod history;
 mod migrate;
+mod operations;
 mod operator;
 mod output;
 mod parked;
@@ -13,7 +17,9 @@ mod queues;
 mod reconcile;
 mod reversals;
 mod rows;
+mod sellers;
 mod signals;
+mod summary;
 mod terminal;
 mod topology;
 mod trace;
@@ -49,6 +55,8 @@ const NEEDS_ATTENTION: u8 = 3;
                   clawback queues verify          do the queues exist, and who consumes them\n  \
                   clawback trace re_3Qx4          what happened to this refund\n  \
                   clawback refunds list --status unmatched  refunds whose payment is unknown
+  \
+                  clawback summary                what is at risk, and what was taken back
   \
                   clawback parked list            which jobs failed permanently, and why\n  \
                   clawback reconcile --since 24h  do the ledger and Stripe agree\n  \
@@ -88,6 +96,18 @@ enum Command {
     /// Disputes, as providers reported them
     #[command(subcommand)]
     Disputes(claims::Claims),
+    /// Replay, close, accept or acknowledge many rows at a time, after a preview
+    #[command(subcommand)]
+    Operations(operations::Operations),
+    /// What each seller was paid, and what it owes
+    #[command(subcommand)]
+    Sellers(sellers::Sellers),
+    /// The ledger in figures: what is at risk, what was taken back, how fast
+    Summary(summary::ShowSummary),
+    /// Who did what, when and why
+    History(history::History),
+    /// Reversals for the books, as CSV or JSON lines
+    Export(export::Export),
     /// The messages of jobs that failed permanently
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -122,6 +142,11 @@ impl Cli {
             Command::Reversals(command) => return command.execute(&ready()?.config).await,
             Command::Refunds(command) => command.execute(&ready()?.config, ClaimKind::Refund).await?,
             Command::Disputes(command) => command.execute(&ready()?.config, ClaimKind::Dispute).await?,
+            Command::Operations(command) => return command.execute(&ready()?.config).await,
+            Command::Sellers(command) => command.execute(&ready()?.config).await?,
+            Command::Summary(command) => command.execute(&ready()?.config).await?,
+            Command::History(command) => command.execute(&ready()?.config).await?,
+            Command::Export(command) => command.execute(&ready()?.config).await?,
             Command::Parked(command) => return command.execute(&ready()?.config).await,
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use sea_orm::{ActiveEnum, Iterable};
+use sea_orm::Iterable;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -129,10 +129,10 @@ pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     one_line(text, REASON_MAX_CHARS)
 }
 
-/// A status by its name.
-pub(super) fn parse_status<S: ActiveEnum<Value = String> + Iterable + Display>(text: &str) -> Result<S, String> {
-    S::try_from_value(&text.to_owned()).map_err(|_| {
-        let allowed: Vec<String> = S::iter().map(|status| status.to_string()).collect();
+/// A status, or another word of a list, by its name.
+pub(super) fn parse_status<T: Iterable + Display>(text: &str) -> Result<T, String> {
+    T::iter().find(|one| one.to_string() == text).ok_or_else(|| {
+        let allowed: Vec<String> = T::iter().map(|one| one.to_string()).collect();
         format!("allowed: {}", allowed.join(", "))
     })
 }

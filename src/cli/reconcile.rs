@@ -6,7 +6,7 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 
 use self::progress::Progress;
@@ -15,7 +15,7 @@ use super::output::Format;
 use super::terminal::output;
 use crate::app;
 use crate::config::Config;
-use crate::ledger::now;
+use crate::ledger::{now, parse_time};
 use crate::reconcile::{Counts, Walk};
 use crate::worker::Limiter;
 
@@ -91,14 +91,7 @@ impl Reconcile {
 /// A duration before now, the beginning of a day (UTC), or a time.
 pub(super) fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
     let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
-    let day = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
-    let ago = |ago| Utc::now().checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?);
-    let since = DateTime::parse_from_rfc3339(text)
-        .map(|time| time.to_utc())
-        .ok()
-        .or_else(|| text.parse::<NaiveDate>().ok().map(day))
-        .or_else(|| humantime::parse_duration(text).ok().and_then(ago))
-        .ok_or(allowed)?;
+    let since = parse_time(text).ok_or(allowed)?;
     if since > now() {
         return Err(format!("{since} lies in the future; {allowed}"));
     }

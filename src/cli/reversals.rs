@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::groups::Groups;
 use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
 use super::rows::Rows;
@@ -23,6 +24,8 @@ use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
 pub(super) enum Reversals {
     /// List reversals, newest first
     List(List),
+    /// Show what failed permanently, by cause
+    Groups(Groups),
     /// Show one reversal
     Show(Show),
     /// Replay reversals that failed permanently; Stripe is asked first whether they have happened
@@ -153,6 +156,7 @@ impl Reversals {
                     Format::Json => json(&mut out, &json!({"reversals": found}))?,
                 }
             }
+            Self::Groups(groups) => groups.show(&ledger, CallKind::Reverse, &mut out).await?,
             Self::Show(Show { id, output }) => {
                 let found = find(&ledger, &id).await?;
                 match output.format {

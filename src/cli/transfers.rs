@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::groups::Groups;
 use super::operator::{self, Output, Who, parse_reason, parse_status};
 use super::output::{Format, json, more, wrap};
 use super::reversals::rows as reversal_rows;
@@ -23,6 +24,8 @@ use crate::ledger::{CallKind, Ledger, TransferStatus, TransferView};
 pub(super) enum Transfers {
     /// List transfers, newest first
     List(List),
+    /// Show what failed permanently, by cause
+    Groups(Groups),
     /// Show one transfer with its reversals
     Show(Show),
     /// Retry creations of transfers that failed permanently; Stripe is asked first whether they exist
@@ -104,6 +107,7 @@ impl Transfers {
                     Format::Json => json(&mut out, &json!({"transfers": found}))?,
                 }
             }
+            Self::Groups(groups) => groups.show(&ledger, CallKind::Create, &mut out).await?,
             Self::Show(Show { id, output }) => {
                 let found = find(&ledger, &id).await?;
                 match output.format {

@@ -72,7 +72,7 @@ pub struct Config {
     pub events_url: Option<SecretString>,
     /// `EVENTS_SECRET`: the first one signs.
     pub events_secret: Option<SecretList>,
-    /// `DATABASE_MAX_CONNECTIONS`: of one process; at least 5.
+    /// `DATABASE_MAX_CONNECTIONS`: of one process; at least 6.
     pub database_max_connections: u32,
     /// `INBOX_RETENTION`: at least 1 s.
     pub inbox_retention: Duration,

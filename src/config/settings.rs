@@ -83,7 +83,7 @@ const LONG: Kind = Kind::Duration(SECOND, Duration::from_secs(365 * 24 * 60 * 60
 pub(super) const SETTINGS: &[Setting] = &[
     row(Connections, "DATABASE_URL", Kind::SecretUrl(&["sqlite", "postgres", "postgresql"]), "sqlite://clawback.db?mode=rwc",
         "The ledger: sqlite://FILE?mode=rwc, or postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require"),
-    row(Connections, "DATABASE_MAX_CONNECTIONS", Kind::Number(5, 1_000), "20",
+    row(Connections, "DATABASE_MAX_CONNECTIONS", Kind::Number(6, 1_000), "20",
         "The most connections to the database of one process: three for the relay, the others for changes and for reading"),
     row(Connections, "AMQP_URL", Kind::SecretUrl(&["amqp", "amqps"]), "amqp://guest:guest@127.0.0.1:5672/%2f",
         "The broker: amqp://USER:PASSWORD@HOST:5672/VHOST, or amqps:// for TLS; the vhost / is written %2f"),

@@ -27,7 +27,7 @@ fn secrets() -> Vec<&'static str> {
 /// For each setting a value that differs from the default, what becomes of it in `Debug`, and a value it can't have.
 const VALUES: &[(&str, &str, &str, &str)] = &[
     ("DATABASE_URL", "postgres://u:hush@db/clawback", "", "mysql://u:hush@db/clawback"),
-    ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "4"),
+    ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "5"),
     ("AMQP_URL", "amqps://u:hush@broker/v", "", "http://u:hush@broker"),
     ("HTTP_ADDR", "[::1]:9", "http_addr: [::1]:9,", "localhost"),
     ("WORKER_HTTP_ADDR", "[::1]:10", "worker_http_addr: Some([::1]:10)", "9090"),

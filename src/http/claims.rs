@@ -1,10 +1,9 @@
 //! What the routes about refunds and those about disputes share.
 
-use sea_orm::Iterable;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::extract::{Parameter, parameter};
+use super::extract::parameter;
 use super::operator::OperatorRequest;
 use super::page::{Cursor, Limit};
 use super::problem::Problem;
@@ -21,16 +20,6 @@ pub(crate) struct ListQuery {
     limit: Option<Limit>,
     #[serde(default, deserialize_with = "parameter")]
     cursor: Option<Cursor>,
-}
-
-impl Parameter for ClaimStatus {
-    fn must() -> String {
-        format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::iter().find(|status| status.to_string() == text)
-    }
 }
 
 /// What an operator decides about a claim.

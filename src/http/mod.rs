@@ -3,12 +3,15 @@
 mod auth;
 pub(crate) mod claims;
 pub(crate) mod disputes;
+pub(crate) mod export;
 mod extract;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod json;
 mod limits;
 pub(crate) mod metrics;
 pub mod openapi;
+pub(crate) mod operations;
 mod operator;
 mod page;
 pub(crate) mod payments;
@@ -17,6 +20,9 @@ pub(crate) mod refunds;
 mod request_id;
 pub(crate) mod reversals;
 mod sampled;
+pub(crate) mod sellers;
+mod stream;
+pub(crate) mod summary;
 pub(crate) mod transfers;
 pub mod webhooks;
 
@@ -69,6 +75,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/payments", post(payments::register))
         .route("/v1/payments/{payment_ref}", get(payments::show).put(payments::correct))
         .route("/v1/payments/{payment_ref}/transfers", post(payments::add_transfers))
+        .route("/v1/transfers/groups", get(transfers::groups))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
         .route("/v1/refunds", get(refunds::list).post(refunds::report))
@@ -80,9 +87,20 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/disputes/{id}/accept", post(disputes::accept))
         .route("/v1/disputes/{id}/acknowledge", post(disputes::acknowledge))
         .route("/v1/reversals", get(reversals::list))
+        .route("/v1/reversals/groups", get(reversals::groups))
         .route("/v1/reversals/{id}", get(reversals::show))
         .route("/v1/reversals/{id}/replay", post(reversals::replay))
         .route("/v1/reversals/{id}/close", post(reversals::close))
+        .route("/v1/sellers", get(sellers::list))
+        .route("/v1/sellers/{id}", get(sellers::show))
+        .route("/v1/summary", get(summary::show))
+        .route("/v1/history", get(history::list))
+        .route("/v1/export", get(export::show))
+        .route("/v1/operations", get(operations::list).post(operations::preview))
+        .route("/v1/operations/{id}", get(operations::show))
+        .route("/v1/operations/{id}/items", get(operations::items))
+        .route("/v1/operations/{id}/start", post(operations::start))
+        .route("/v1/operations/{id}/abort", post(operations::abort))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route_layer(middleware::from_fn_with_state(state.tokens.clone(), auth::require));
     v1.with_state(state.clone()).merge(watching_routes(state))

@@ -18,7 +18,11 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::problem::{Kind, ProblemBody, Row};
-use super::{disputes, health, metrics, payments, refunds, reversals, transfers, webhooks};
+use super::{
+    disputes, export, health, history, metrics, operations, payments, refunds, reversals, sellers, summary, transfers,
+    webhooks,
+};
+use crate::ledger::{HistoryEntity, HistoryKind, SellerDebt};
 
 const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -39,6 +43,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         payments::show,
         payments::correct,
         payments::add_transfers,
+        transfers::groups,
         transfers::show,
         transfers::retry,
         refunds::report,
@@ -51,9 +56,21 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         disputes::accept,
         disputes::acknowledge,
         reversals::list,
+        reversals::groups,
         reversals::show,
         reversals::replay,
         reversals::close,
+        operations::preview,
+        operations::list,
+        operations::show,
+        operations::items,
+        operations::start,
+        operations::abort,
+        sellers::list,
+        sellers::show,
+        summary::show,
+        history::list,
+        export::show,
         webhooks::receive_stripe,
         webhooks::receive_hyperswitch,
         health::live,
@@ -67,10 +84,13 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         (name = "refunds", description = "What providers reported."),
         (name = "disputes", description = "What buyers dispute, as providers report it."),
         (name = "reversals", description = "What is taken back."),
+        (name = "operations", description = "An operator's action on many rows."),
+        (name = "sellers", description = "What each seller was paid and owes."),
+        (name = "overview", description = "The ledger in figures, its history, and rows for the books."),
         (name = "webhooks", description = "For payment providers: signed, without a token, without a rate limit."),
         (name = "health", description = "For orchestrators and Prometheus."),
     ),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, HistoryEntity, HistoryKind, SellerDebt)),
     modifiers(&Tokens, &Problems),
 )]
 struct Document;

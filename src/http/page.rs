@@ -1,8 +1,11 @@
 //! What all lists share: their limits, and the cursor to the next page.
 
+use chrono::{DateTime, Utc};
+use sea_orm::Iterable;
 use uuid::Uuid;
 
 use super::extract::Parameter;
+use crate::ledger::{ClaimStatus, HistoryEntity, HistoryKind, ItemState, ReversalStatus, SellerDebt, parse_time};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -14,6 +17,22 @@ pub(super) struct Limit(u64);
 /// The last id of the previous page.
 #[derive(Debug)]
 pub(super) struct Cursor(pub(super) Uuid);
+
+/// The last name of the previous page.
+#[derive(Debug)]
+pub(super) struct TextCursor(pub(super) String);
+
+/// The last position of the previous page.
+#[derive(Debug)]
+pub(super) struct Position(pub(super) i32);
+
+/// A time, or the beginning of a day.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time(pub(super) DateTime<Utc>);
+
+/// A text to compare with.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
 
 impl Default for Limit {
     fn default() -> Self {
@@ -27,8 +46,12 @@ impl Limit {
         self.0.saturating_add(1)
     }
 
+    pub(super) fn rows(&self) -> u64 {
+        self.0
+    }
+
     /// The page out of these rows, and the cursor to the next one.
-    pub(super) fn cut<T>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> Uuid) -> (Vec<T>, Option<Uuid>) {
+    pub(super) fn cut<T, C>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
         let wanted = usize::try_from(self.0).unwrap_or(usize::MAX);
         let there_is_more = rows.len() > wanted;
         rows.truncate(wanted);
@@ -56,3 +79,61 @@ impl Parameter for Cursor {
         text.parse().ok().map(Self)
     }
 }
+
+impl Parameter for TextCursor {
+    fn must() -> String {
+        Cursor::must()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Text::parse(text).map(|Text(text)| Self(text))
+    }
+}
+
+impl Parameter for Position {
+    fn must() -> String {
+        Cursor::must()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|position| *position >= 0).map(Self)
+    }
+}
+
+impl Parameter for Time {
+    fn must() -> String {
+        "a time like 2026-11-01T09:30:00Z, a date like 2026-11-01, or a duration before now like 24h".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        parse_time(text).map(Self)
+    }
+}
+
+impl Parameter for Text {
+    fn must() -> String {
+        "1 to 255 bytes without control characters".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let good = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
+        good.then(|| Self(text.to_owned()))
+    }
+}
+
+/// Reads a value of an enum by its name.
+macro_rules! parameters {
+    ($($name:ty),* $(,)?) => {
+        $(impl Parameter for $name {
+            fn must() -> String {
+                format!("one of {}", Self::iter().map(|one| one.to_string()).collect::<Vec<_>>().join(", "))
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                Self::iter().find(|one| one.to_string() == text)
+            }
+        })*
+    };
+}
+
+parameters! { ClaimStatus, HistoryEntity, HistoryKind, ItemState, ReversalStatus, SellerDebt }

@@ -3,17 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sea_orm::Iterable;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{self, Id, Input, Parameter, Query, parameter};
+use super::extract::{self, Id, Input, Query, parameter};
 use super::operator::{self, OperatorRequest};
 use super::page::{Cursor, Limit};
 use super::problem::Problem;
 use super::{ApiState, unknown};
-use crate::ledger::{CallKind, FieldProblem, ReversalStatus, ReversalView};
+use crate::ledger::{CallKind, FailureGroups, FieldProblem, ReversalStatus, ReversalView};
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -25,16 +24,6 @@ pub(crate) struct ListQuery {
     limit: Option<Limit>,
     #[serde(default, deserialize_with = "parameter")]
     cursor: Option<Cursor>,
-}
-
-impl Parameter for ReversalStatus {
-    fn must() -> String {
-        format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::iter().find(|status| status.to_string() == text)
-    }
 }
 
 /// Reversals, newest first.
@@ -74,6 +63,21 @@ pub(crate) async fn list(
     let found = state.ledger.list_reversals(query.status, after, limit.and_one()).await?;
     let (reversals, next_cursor) = limit.cut(found, |reversal| reversal.id);
     Ok(Json(ReversalPage { reversals, next_cursor }))
+}
+
+/// Reversals that failed permanently, by cause
+///
+/// Grouped by the failure's code and its words without ids, amounts and numbers. Only what is still owed.
+#[utoipa::path(
+    get,
+    path = "/v1/reversals/groups",
+    tag = "reversals",
+    operation_id = "groupReversals",
+    responses((status = 200, description = "The groups, the largest first.", body = FailureGroups)),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<FailureGroups>, Problem> {
+    Ok(Json(FailureGroups::clone(&*state.ledger.failure_groups(CallKind::Reverse).await?)))
 }
 
 /// A reversal

@@ -8,7 +8,7 @@ use super::extract::{self, Id};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
 use super::{ApiState, unknown};
-use crate::ledger::{CallKind, TransferView};
+use crate::ledger::{CallKind, FailureGroups, TransferView};
 
 /// A transfer
 ///
@@ -25,6 +25,21 @@ use crate::ledger::{CallKind, TransferView};
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<TransferView>, Problem> {
     let transfer = state.ledger.transfer(&id).await?;
     transfer.map(Json).ok_or_else(|| unknown("transfer"))
+}
+
+/// Creations that failed permanently, by cause
+///
+/// Grouped by the failure's code and its words without ids, amounts and numbers.
+#[utoipa::path(
+    get,
+    path = "/v1/transfers/groups",
+    tag = "transfers",
+    operation_id = "groupTransfers",
+    responses((status = 200, description = "The groups, the largest first.", body = FailureGroups)),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<FailureGroups>, Problem> {
+    Ok(Json(FailureGroups::clone(&*state.ledger.failure_groups(CallKind::Create).await?)))
 }
 
 /// Retry the creation of a transfer

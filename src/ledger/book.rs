@@ -18,10 +18,11 @@ use super::events::{Source, payment_names};
 use super::history::{self, Note};
 use super::lookups::Subject;
 use super::notifications;
+use super::operations::ItemState;
 use super::outbox::{self, OUTBOX_CHANNEL};
 use super::schema::{
-    call, claim, history as history_table, lookup, notification, outbox as outbox_table, payment, reversal, transfer,
-    webhook_event,
+    call, claim, history as history_table, lookup, notification, operation_item, outbox as outbox_table, payment,
+    reversal, transfer, webhook_event,
 };
 use super::status::{CallKind, CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::now;
@@ -115,6 +116,8 @@ pub(super) struct Book {
     events: Vec<webhook_event::Model>,
     history: Vec<history_table::Model>,
     jobs: Vec<outbox_table::Model>,
+    /// Rows of operations that are done: as they were read, and as they are now.
+    items: Vec<(operation_item::Model, operation_item::Model)>,
     changes: usize,
 }
 
@@ -173,6 +176,7 @@ impl Book {
             events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
+            items: Vec::new(),
             changes: 0,
         })
     }
@@ -198,6 +202,7 @@ impl Book {
             events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
+            items: Vec::new(),
             changes: 0,
         }
     }
@@ -406,6 +411,13 @@ impl Book {
         self.jobs.push(outbox::row(call, traceparent, self.now));
     }
 
+    /// Records that an operation's row is done. Another process that did it first makes the transaction fail.
+    pub(super) fn finish_item(&mut self, item: operation_item::Model) {
+        self.changes += 1;
+        let (state, done_at) = (ItemState::Done, Some(self.now));
+        self.items.push((item.clone(), operation_item::Model { state, done_at, ..item }));
+    }
+
     /// Appends to the history what does not change a status.
     pub(super) fn remark(&mut self, entity: &str, id: Uuid, status: impl ToString, note: &Note) {
         let status = status.to_string();
@@ -495,6 +507,8 @@ impl Book {
         write_table(&mut writes, &self.claims, claim::Column::Status)?;
         write_table(&mut writes, &self.reversals, reversal::Column::Status)?;
         write_table(&mut writes, &self.calls, call::Column::Version)?;
+        let items: Vec<_> = self.items.iter().map(|(before, now)| (before, now)).collect();
+        writes.update(operation_item::Column::State, &items)?;
         writes.insert(&self.history)?;
         writes.insert(&self.jobs)?;
         if !writes.run(txn).await? {

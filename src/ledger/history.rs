@@ -14,18 +14,27 @@ pub struct Note {
     pub reason: String,
     /// Stripe's `Request-Id`, where Stripe was asked.
     pub stripe_request_id: Option<String>,
+    /// Stripe's id of what moved the money (`txn_…`), where Stripe has done something and told it.
+    pub balance_transaction: Option<String>,
 }
 
 impl Note {
     /// A note of what Clawback did by itself.
     pub fn new(actor: &str, reason: impl Into<String>) -> Self {
-        Self { actor: actor.into(), reason: reason.into(), stripe_request_id: None }
+        Self { actor: actor.into(), reason: reason.into(), stripe_request_id: None, balance_transaction: None }
     }
 
     /// The same, with Stripe's `Request-Id`.
     #[must_use]
     pub fn with_request_id(mut self, request_id: Option<String>) -> Self {
         self.stripe_request_id = request_id;
+        self
+    }
+
+    /// The same, with Stripe's id of what moved the money.
+    #[must_use]
+    pub fn with_balance_transaction(mut self, id: Option<String>) -> Self {
+        self.balance_transaction = id;
         self
     }
 

@@ -14,6 +14,7 @@ mod history;
 pub(crate) mod input;
 mod lookups;
 mod notifications;
+mod operations;
 mod outbox;
 mod payments;
 mod read;
@@ -30,6 +31,7 @@ use calls::{Loader, Report};
 use claims::Received;
 use db::{Batcher, Graces, Store};
 use payments::Registration;
+use read::Figures;
 
 pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, Remainder, Retries,
@@ -46,18 +48,25 @@ pub use history::Note;
 pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Found, FoundPayment, Subject};
+pub use operations::{
+    ItemState, ItemView, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress, OperationState, OperationView,
+    Pace, Refusal,
+};
 pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, Backlog, DatabaseFacts, DisputeView, FailedCall, FailedFilter, NewRefund, NewShare, PaymentView,
-    RefundView, ReversalView, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal,
-    TracedTransfer, TransferToProbe, TransferView, WaitingClaims, claim_name,
+    Amounts, AtRisk, Backlog, ByAge, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView, ExportCursor,
+    ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, HistoryEntity, HistoryFilter,
+    HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare, OldestOpen, PaymentView, RefundView, ReversalView,
+    Risk, SellerDebt, SellerMoney, SellerView, Sum, Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup,
+    TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferToProbe, TransferView, Unpaid, WaitingClaims,
+    claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
 };
-pub(crate) use time::{after, in_future, now};
+pub(crate) use time::{after, in_future, now, parse as parse_time};
 
 /// The ledger on its database. Cheap to clone; clones share the connections, the batches and the wake-up.
 #[derive(Clone, Debug)]
@@ -69,6 +78,7 @@ pub struct Ledger {
     authorizations: Batcher<Report>,
     registrations: Batcher<Registration>,
     loader: Loader,
+    figures: Arc<Figures>,
 }
 
 /// How the ledger is set up.
@@ -78,7 +88,7 @@ pub struct LedgerOptions {
     pub reversal_grace: Duration,
     /// The same for transfers to create.
     pub creation_grace: Duration,
-    /// The most connections to the database, at least 5: 3 for the relay, the others for changes and for reading.
+    /// The most connections to the database, at least 6: 3 for the relay, the others for changes and for reading.
     pub max_connections: u32,
     /// Which claims are held.
     pub claims: ClaimPolicy,
@@ -95,11 +105,13 @@ impl Ledger {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
         let writer = db::connect_writer(url, &db, options.max_connections).await?;
+        let reader = db::connect_reader(url, &db, options.max_connections).await?;
         let relay_db = db::connect_relay(url).await?;
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
         let store = Store {
             db,
             writer,
+            reader,
             relay_db,
             handoff,
             graces,
@@ -110,7 +122,7 @@ impl Ledger {
         let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let loader = Loader::start(store.clone());
-        Ok(Self { loader, store, intake, reports, authorizations, registrations })
+        Ok(Self { loader, store, intake, reports, authorizations, registrations, figures: Arc::default() })
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.
@@ -160,6 +172,7 @@ impl Ledger {
     pub async fn close(self) -> Result<(), LedgerError> {
         self.store.relay_db.close().await?;
         self.store.writer.close().await?;
+        self.store.reader.close().await?;
         Ok(self.store.db.close().await?)
     }
 

@@ -155,6 +155,8 @@ pub(super) mod reversal {
         pub status: ReversalStatus,
         pub stripe_reversal_id: Option<String>,
         pub externally_reversed: bool,
+        /// Stripe's id of what moved the money (`txn_…`), where Stripe told it.
+        pub balance_transaction: Option<String>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
     }
@@ -249,6 +251,82 @@ pub(super) mod lookup {
         pub result: Option<String>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// An operator's action on many rows.
+pub(super) mod operation {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    use crate::ledger::operations::{OperationAction, OperationState};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "operations")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub action: OperationAction,
+        /// JSON.
+        pub filter: String,
+        pub state: OperationState,
+        /// How many rows it is about.
+        pub items: i32,
+        /// How many rows matched its filter.
+        pub matching: i64,
+        /// How many rows the preview tried.
+        pub checked: i32,
+        /// JSON: what would have been refused of those.
+        pub refusals: String,
+        pub oldest: Option<DateTime<Utc>>,
+        pub operator: Option<String>,
+        pub reason: Option<String>,
+        pub spread_seconds: i32,
+        pub cap: Option<i32>,
+        pub created_at: DateTime<Utc>,
+        pub started_at: Option<DateTime<Utc>>,
+        pub finished_at: Option<DateTime<Utc>>,
+        /// The process that works on it.
+        pub lease_owner: Option<Uuid>,
+        /// Another one may once this is past.
+        pub lease_until: Option<DateTime<Utc>>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A row that an operation is about.
+pub(super) mod operation_item {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    use crate::ledger::operations::ItemState;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "operation_items")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub operation_id: Uuid,
+        pub position: i32,
+        /// Clawback's id of the reversal, transfer or claim.
+        pub target_id: Uuid,
+        pub amount: i64,
+        pub currency: String,
+        pub state: ItemState,
+        /// Why nothing was changed.
+        pub problem: Option<String>,
+        pub done_at: Option<DateTime<Utc>>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -7,6 +7,7 @@
 //! that gets it finds nothing to do. It never calls Stripe; the worker looks there before it calls again.
 
 pub mod limits;
+mod operations;
 mod parked;
 mod sorting;
 mod subject;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use crate::ledger::{CallKind, Ledger, LedgerError, Note};
 
+pub use operations::work_on_operations;
 pub use parked::{Filter, Parked};
 pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};

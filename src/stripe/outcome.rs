@@ -146,9 +146,12 @@ fn classify_reversal(body: &[u8], asked: &ReverseTransfer) -> (Meaning, String) 
     if let Some(difference) = difference(&reversal, asked) {
         return unreadable(difference);
     }
-    let TransferReversal { id, status, .. } = reversal;
+    let TransferReversal { id, status, balance_transaction, .. } = reversal;
     match status.as_deref() {
-        None | Some("succeeded") => (Meaning::Reversed { reversal_id: id.clone() }, format!("reversed as {id}")),
+        None | Some("succeeded") => {
+            let message = format!("reversed as {id}");
+            (Meaning::Reversed { reversal_id: id, balance_transaction }, message)
+        }
         Some("failed" | "canceled") => {
             let status = status.unwrap_or_default();
             let message = format!("Stripe ended the reversal {id} as {status}");

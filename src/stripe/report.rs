@@ -36,6 +36,8 @@ pub enum Meaning {
     Reversed {
         /// Stripe's id of the reversal, `trr_…`.
         reversal_id: String,
+        /// Stripe's id of what moved the money, `txn_…`.
+        balance_transaction: Option<String>,
     },
     /// The transfer is created. Leads to `completed`, with this id stored.
     Created {

@@ -215,6 +215,9 @@ pub struct TransferReversal {
     /// Only newer API behaviour has it: `pending`, `succeeded`, `failed`, `canceled`. None means done.
     #[serde(default)]
     pub status: Option<String>,
+    /// What moved the money (`txn_…`).
+    #[serde(default, deserialize_with = "optional_id")]
+    pub balance_transaction: Option<String>,
     /// When Stripe created it, in seconds since 1970 UTC.
     #[serde(default)]
     pub created: i64,

@@ -31,7 +31,7 @@ pub(super) async fn look(stripe: &Client, call: &Call, command: &CreateTransfer)
     // The oldest, should there be two.
     let ours = list.items.into_iter().rfind(|transfer| transfer.name() == Some(&command.name));
     let seen = ours.map(|ours| match ours.difference(command) {
-        None => Seen::Done { id: ours.id },
+        None => Seen::Done { id: ours.id, balance_transaction: None },
         Some(message) => Seen::Mismatch { code: "transfer_mismatch", message },
     });
     Ok(Sight { seen, foreign: None, complete: true, request_id: list.request_id })

@@ -8,8 +8,8 @@ use crate::stripe::{Meaning, Report};
 /// What to do next about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It is done, and this is Stripe's id of it.
-    Succeed { id: String },
+    /// It is done, and these are Stripe's ids of it and of what moved the money.
+    Succeed { id: String, balance_transaction: Option<String> },
     /// It fails permanently, with this code of ours where Stripe gave none.
     Fail { code: &'static str },
     /// Stripe has ended what it had accepted: it fails permanently, and a replay may ask anew.
@@ -57,9 +57,10 @@ pub(super) fn decide(report: &Report) -> Decision {
     let retry = |remainder| Decision::Retry { remainder };
     let wait = |remainder, reason| Decision::Wait { remainder, reason };
     match &report.meaning {
-        Meaning::Reversed { reversal_id: id } | Meaning::Created { transfer_id: id } => {
-            Decision::Succeed { id: id.clone() }
+        Meaning::Reversed { reversal_id: id, balance_transaction } => {
+            Decision::Succeed { id: id.clone(), balance_transaction: balance_transaction.clone() }
         }
+        Meaning::Created { transfer_id: id } => Decision::Succeed { id: id.clone(), balance_transaction: None },
         Meaning::Pending { reversal_id } => wait(Remainder::Accepted { id: reversal_id.clone() }, WaitFor::Stripe),
         Meaning::Ended { .. } => Decision::End { code: "reversal_ended" },
         // Saved for the key, perhaps long before this ledger was restored: what came after it is in Stripe's list.
@@ -107,8 +108,14 @@ mod tests {
         use Remainder as A;
         let reversal_id = || "trr_1".to_owned();
         let rows = [
-            (Meaning::Reversed { reversal_id: reversal_id() }, Decision::Succeed { id: reversal_id() }),
-            (Meaning::Created { transfer_id: "tr_1".into() }, Decision::Succeed { id: "tr_1".into() }),
+            (
+                Meaning::Reversed { reversal_id: reversal_id(), balance_transaction: Some("txn_1".into()) },
+                Decision::Succeed { id: reversal_id(), balance_transaction: Some("txn_1".into()) },
+            ),
+            (
+                Meaning::Created { transfer_id: "tr_1".into() },
+                Decision::Succeed { id: "tr_1".into(), balance_transaction: None },
+            ),
             // Looked at again, never called again.
             (Meaning::Pending { reversal_id: reversal_id() }, wait(A::Accepted { id: reversal_id() }, WaitFor::Stripe)),
             (Meaning::Ended { status: "failed".into() }, Decision::End { code: "reversal_ended" }),
@@ -156,7 +163,10 @@ mod tests {
             assert_eq!(decide(&report(meaning.clone(), true)), expected, "{meaning:?}");
         }
         assert_eq!(decide(&report(Meaning::BalanceInsufficient, true)), wait(burnt, WaitFor::Balance));
-        let done = Decision::Succeed { id: "trr_1".to_owned() };
-        assert_eq!(decide(&report(Meaning::Reversed { reversal_id: "trr_1".into() }, true)), done);
+        let done = Decision::Succeed { id: "trr_1".to_owned(), balance_transaction: None };
+        assert_eq!(
+            decide(&report(Meaning::Reversed { reversal_id: "trr_1".into(), balance_transaction: None }, true)),
+            done
+        );
     }
 }

@@ -312,7 +312,7 @@ mod tests {
     fn one_account_that_is_forbidden_stops_no_other_and_two_do() {
         let (mut recent, now) = (RecentCalls::default(), Instant::now());
         let call = |recent: &mut RecentCalls, account, meaning| off(recent.add(JOB_A, account, &report(meaning), now));
-        let reversed = || Meaning::Reversed { reversal_id: "trr_1".into() };
+        let reversed = || Meaning::Reversed { reversal_id: "trr_1".into(), balance_transaction: None };
         for _ in 0..2 * BURST {
             assert_eq!(call(&mut recent, "acct_1", Meaning::Forbidden), (false, false));
         }

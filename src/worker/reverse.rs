@@ -36,7 +36,9 @@ fn meaning(ours: &TransferReversal, call: &Call, command: &ReverseTransfer) -> O
         return Some(Seen::Mismatch { code: "amount_mismatch", message });
     }
     match ours.status.as_deref() {
-        None | Some("succeeded") => Some(Seen::Done { id: ours.id.clone() }),
+        None | Some("succeeded") => {
+            Some(Seen::Done { id: ours.id.clone(), balance_transaction: ours.balance_transaction.clone() })
+        }
         // Only one that we had waited for. Any other that Stripe has ended was never done, and may be asked for anew.
         Some(ended @ ("failed" | "canceled")) => (call.accepted_id.as_ref() == Some(&ours.id))
             .then(|| Seen::Ended { message: format!("{} has {ended} at Stripe", ours.id) }),

@@ -90,6 +90,16 @@ impl From<LedgerError> for Interrupted {
     }
 }
 
+/// What Stripe has done for a call.
+struct Success {
+    /// Stripe's id of it.
+    id: String,
+    /// Another program asked for it.
+    externally: bool,
+    /// Stripe's id of what moved the money.
+    balance_transaction: Option<String>,
+}
+
 impl Caller {
     /// Does what the call `id` still needs. A duplicate, early or late delivery is harmless.
     pub(super) async fn run(&self, id: Uuid, delivery: &Delivery) -> Outcome {
@@ -281,7 +291,10 @@ impl Caller {
     /// Reports what follows from an answer of Stripe's.
     async fn follow(&self, task: Task, report: Report) -> Result<Task, Interrupted> {
         match self.judge(&task, &report) {
-            Decision::Succeed { id } => self.succeed(&task, &id, false, report.request_id).await,
+            Decision::Succeed { id, balance_transaction } => {
+                let success = Success { id, externally: false, balance_transaction };
+                self.succeed(&task, success, report.request_id).await
+            }
             Decision::Fail { code } => {
                 let why = failure(report.code.as_deref().unwrap_or(code), &report.message);
                 self.fail(&task, why, report.request_id).await
@@ -332,7 +345,8 @@ impl Caller {
         }
         match (otherwise, sight.foreign) {
             (Otherwise::TakeTheForeignOne, Some(foreign)) => {
-                self.succeed(&task, &foreign, true, report.request_id).await
+                let success = Success { id: foreign, externally: true, balance_transaction: None };
+                self.succeed(&task, success, report.request_id).await
             }
             // Fully reversed, and nobody to be seen who did it: the list lags.
             (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, report).await,
@@ -346,7 +360,10 @@ impl Caller {
 
     async fn report_seen(&self, task: &Task, seen: Seen, request_id: Option<String>) -> Result<Task, Interrupted> {
         match seen {
-            Seen::Done { id } => self.succeed(task, &id, false, request_id).await,
+            Seen::Done { id, balance_transaction } => {
+                let success = Success { id, externally: false, balance_transaction };
+                self.succeed(task, success, request_id).await
+            }
             Seen::Mismatch { code, message } => self.fail(task, failure(code, &message), request_id).await,
             Seen::Ended { message } => {
                 let outcome = TryOutcome::Ended(failure("reversal_ended", &message));
@@ -356,13 +373,8 @@ impl Caller {
         }
     }
 
-    async fn succeed(
-        &self,
-        task: &Task,
-        stripe_id: &str,
-        externally: bool,
-        request_id: Option<String>,
-    ) -> Result<Task, Interrupted> {
+    async fn succeed(&self, task: &Task, success: Success, request_id: Option<String>) -> Result<Task, Interrupted> {
+        let Success { id: stripe_id, externally, balance_transaction } = success;
         let reason = match &task.target {
             Target::Reversal(_) => {
                 let by =
@@ -373,9 +385,11 @@ impl Caller {
             Target::LookUp(_) => "Stripe was read".to_owned(),
             Target::Notification(_) => "told".to_owned(),
         };
-        let outcome = TryOutcome::Done { stripe_id: stripe_id.to_owned(), externally };
-        let done = match self.report(task, outcome, &reason, request_id.clone()).await {
-            Err(Interrupted::Ledger(LedgerError::Conflict(problem))) => {
+        let note =
+            Note::new(ACTOR, reason).with_request_id(request_id.clone()).with_balance_transaction(balance_transaction);
+        let outcome = TryOutcome::Done { stripe_id: stripe_id.clone(), externally };
+        let done = match self.ledger.report(task, outcome, note).await {
+            Err(LedgerError::Conflict(problem)) => {
                 return self.fail(task, failure("registered_elsewhere", &problem), request_id).await;
             }
             done => done?,

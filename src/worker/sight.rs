@@ -16,8 +16,8 @@ pub(super) struct Sight {
 /// What Stripe has of ours.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// It is done.
-    Done { id: String },
+    /// It is done, under this id, and by this balance transaction where Stripe shows one.
+    Done { id: String, balance_transaction: Option<String> },
     /// It was done otherwise than asked.
     Mismatch { code: &'static str, message: String },
     /// Stripe ended it without doing it.

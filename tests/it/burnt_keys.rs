@@ -32,7 +32,7 @@ async fn a_worker_that_wakes_up_with_a_key_that_stripe_never_saw_reverses_nothin
 
     // It wakes up at last.
     let late = stripe(&app.sim.base_url()).reverse_transfer(&command(&held_up)).await;
-    let Meaning::Reversed { reversal_id } = late.meaning else { panic!("{late:?}") };
+    let Meaning::Reversed { reversal_id, .. } = late.meaning else { panic!("{late:?}") };
     assert!(late.replayed, "its key was executed already");
     let done = TryOutcome::Done { stripe_id: reversal_id, externally: false };
     app.ledger().report(&held_up, done, Note::new("worker", "late")).await.unwrap();

@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 33] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -38,6 +38,19 @@ async fn every_command_explains_itself() {
         &["parked", "replay"],
         &["parked", "discard"],
         &["trace"],
+        &["reversals", "groups"],
+        &["transfers", "groups"],
+        &["sellers"],
+        &["sellers", "list"],
+        &["sellers", "show"],
+        &["summary"],
+        &["history"],
+        &["export"],
+        &["operations"],
+        &["operations", "list"],
+        &["operations", "show"],
+        &["operations", "preview"],
+        &["operations", "start"],
     ];
     for command in commands {
         let run = clawback(&[command, &["--help"]].concat(), &[]).await;

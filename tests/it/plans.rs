@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use clawback::ledger::{ClaimPolicy, Ledger, LedgerOptions, Note, TryOutcome};
+use clawback::ledger::{
+    CallKind, ClaimKind, ClaimPolicy, ExportFilter, HistoryFilter, Ledger, LedgerOptions, Note, OperationAction,
+    OperationFilter, SellerDebt, TryOutcome,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -19,6 +22,36 @@ async fn no_change_of_the_ledger_reads_a_whole_table_not_even_on_an_empty_databa
         let new = serde_json::from_value(two_sellers("pi_1")).unwrap();
         assert!(ledger.import_payments(vec![new], false).await.unwrap().remove(0).unwrap());
         ledger.receive(refund_webhook("evt_1", "re_1", "pi_1", 10_000)).await.unwrap();
+    })
+    .await;
+    no_scans_while(&db, async |ledger: &Ledger| {
+        for debt in [None, Some(SellerDebt::Open), Some(SellerDebt::WaitingForBalance), Some(SellerDebt::Failed)] {
+            ledger.list_sellers(debt, None, 50).await.unwrap();
+        }
+        ledger.reversals_of_seller("s1", None, 50).await.unwrap();
+        ledger.summary().await.unwrap();
+        for kind in [CallKind::Reverse, CallKind::Create] {
+            ledger.failure_groups(kind).await.unwrap();
+        }
+        for actor in [None, Some("ada".to_owned()), Some("worker".to_owned())] {
+            let filter = HistoryFilter { actor, ..HistoryFilter::default() };
+            ledger.history(&filter, None, 50).await.unwrap();
+        }
+        for action in [OperationAction::ReplayReversals, OperationAction::RetryTransfers, OperationAction::AcceptClaims]
+        {
+            let about_claims = action == OperationAction::AcceptClaims;
+            let filter = OperationFilter {
+                seller: (!about_claims).then(|| "s1".to_owned()),
+                kind: about_claims.then_some(ClaimKind::Refund),
+                ..OperationFilter::default()
+            };
+            let preview = ledger.preview_operation(action, &filter).await.unwrap();
+            ledger.operation_items(preview.id, None, None, 50).await.unwrap();
+        }
+        ledger.list_operations(None, 50).await.unwrap();
+        let to = chrono::Utc::now();
+        let period = ExportFilter { from: to - chrono::TimeDelta::hours(1), to, status: None };
+        assert_eq!(ledger.export(&period, None, 50).await.unwrap().0.len(), 2);
     })
     .await;
     let ids: Vec<Uuid> = db.query("SELECT id FROM reversals").await.iter().map(id).collect();
@@ -65,7 +98,8 @@ async fn scans(db: &Db) -> Vec<Value> {
     })
     .await;
     let tables =
-        "'payments', 'seller_transfers', 'claims', 'reversals', 'calls', 'webhook_events', 'outbox', 'history'";
+        "'payments', 'seller_transfers', 'claims', 'reversals', 'calls', 'webhook_events', 'outbox', 'history', 'operations',
+            'operation_items'";
     let sql = format!("SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ({tables}) ORDER BY relname");
     db.query(&sql).await
 }

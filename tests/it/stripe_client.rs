@@ -57,7 +57,7 @@ fn creation(payment_ref: &str) -> CreateTransfer {
 
 fn reversed_id(report: &Report) -> &str {
     match &report.meaning {
-        Meaning::Reversed { reversal_id } => reversal_id,
+        Meaning::Reversed { reversal_id, .. } => reversal_id,
         other => panic!("not reversed but {other:?}: {report:?}"),
     }
 }

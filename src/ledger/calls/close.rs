@@ -12,7 +12,7 @@ use crate::trace_context;
 
 /// An operator closes one reversal.
 #[derive(Debug)]
-struct Close {
+pub(in crate::ledger) struct Close {
     id: Uuid,
     note: Note,
     traceparent: Option<String>,
@@ -27,8 +27,14 @@ impl Ledger {
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it has not failed permanently; [`LedgerError::Database`].
     pub async fn close_reversal(&self, id: &str, note: &Note) -> Result<Uuid, LedgerError> {
         let id = self.call_id(CallKind::Reverse, id).await?;
-        self.store.apply(&Close { id, note: note.clone(), traceparent: trace_context::current() }).await?;
+        self.store.apply(&Close::of(id, note)).await?;
         Ok(id)
+    }
+}
+
+impl Close {
+    pub(in crate::ledger) fn of(id: Uuid, note: &Note) -> Self {
+        Self { id, note: note.clone(), traceparent: trace_context::current() }
     }
 }
 

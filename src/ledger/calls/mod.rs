@@ -23,9 +23,11 @@ use super::lookups::Subject;
 use super::status::CallState;
 
 pub use super::schema::call::Model as Call;
+pub(super) use close::Close;
 pub(super) use creation::{WITHHELD, give_back, not_created, withhold};
 pub use fold::{Failure, Postponement, Remainder, Retries, TryOutcome};
 pub(super) use load::Loader;
+pub(super) use replay::Replay;
 pub(super) use report::Report;
 pub(super) use reversal::done as reversal_done;
 

@@ -15,7 +15,7 @@ use crate::trace_context;
 
 /// An operator's replay of one call.
 #[derive(Debug)]
-struct Replay {
+pub(in crate::ledger) struct Replay {
     id: Uuid,
     kind: CallKind,
     note: Note,
@@ -146,6 +146,11 @@ impl Change for Replay {
 }
 
 impl Replay {
+    /// Of all that is owed, with a new job.
+    pub(in crate::ledger) fn of(id: Uuid, kind: CallKind, note: &Note) -> Self {
+        Self { id, kind, note: note.clone(), amount: None, held: None, traceparent: trace_context::current() }
+    }
+
     /// How much of the debt is not taken, and what the history says of that.
     fn rest(&self, row: &reversals::Model) -> Result<(i64, Note), LedgerError> {
         let amount = self.amount.unwrap_or(row.amount);

@@ -40,6 +40,7 @@ pub(in crate::ledger) fn done(
     book.move_reversal(row.id, ReversalEvent::Succeeded, note, |row| {
         row.stripe_reversal_id = Some(stripe_id.to_owned());
         row.externally_reversed = externally;
+        row.balance_transaction.clone_from(&note.balance_transaction);
     })?;
     let parent = book.transfer(row.transfer_id)?;
     let amount_reversed = parent.amount_reversed.saturating_add(row.amount).min(parent.amount);

@@ -15,7 +15,7 @@ use crate::trace_context;
 
 /// An operator's decision about one claim.
 #[derive(Debug)]
-struct Decision {
+pub(in crate::ledger) struct Decision {
     id: Uuid,
     source: Source,
     reference: String,
@@ -46,9 +46,7 @@ impl Ledger {
     }
 
     async fn decide(&self, id: &str, is_accepted: bool, note: Note) -> Result<Uuid, LedgerError> {
-        let claim::Model { id, source, reference, .. } = self.named_claim(id).await?;
-        let decision = Decision { id, source, reference, is_accepted, note, traceparent: trace_context::current() };
-        self.store.apply(&decision).await
+        self.store.apply(&Decision::of(&self.named_claim(id).await?, is_accepted, &note)).await
     }
 
     async fn named_claim(&self, id: &str) -> Result<claim::Model, LedgerError> {
@@ -86,6 +84,11 @@ impl Change for Decision {
 }
 
 impl Decision {
+    pub(in crate::ledger) fn of(claim: &claim::Model, is_accepted: bool, note: &Note) -> Self {
+        let claim::Model { id, source, reference, .. } = claim.clone();
+        Self { id, source, reference, is_accepted, note: note.clone(), traceparent: trace_context::current() }
+    }
+
     fn accept(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
         let by = By { actor: &self.note.actor, event: None, traceparent: self.traceparent.as_deref() };
         let why = self.note.because(format!("accepted: {}", self.note.reason));

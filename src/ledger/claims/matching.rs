@@ -283,6 +283,7 @@ fn owe(
         status,
         stripe_reversal_id: None,
         externally_reversed: false,
+        balance_transaction: None,
         created_at: book.now,
         updated_at: book.now,
     };

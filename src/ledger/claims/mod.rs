@@ -18,6 +18,7 @@ mod split;
 mod taken;
 mod withdrawn;
 
+pub(super) use accept::Decision;
 pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
 pub use dispute::{DisputeEvent, DisputePolicy, DisputeStage};
 pub(super) use intake::Received;

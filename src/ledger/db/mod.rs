@@ -27,6 +27,10 @@ use super::status::CallKind;
 
 /// The relay publishes one batch at a time, and listens.
 const RELAY_CONNECTIONS: u32 = 3;
+/// Lists and figures for people: never so many at a time that they slow down what moves money.
+const MOST_READER_CONNECTIONS: u32 = 4;
+/// PostgreSQL gives up on a list or a figure that takes longer.
+const READER_TIME_LIMIT: (&str, &str) = ("statement_timeout", "10s");
 /// Batches and what looks rows up for them: few transactions at a time, whatever waits for them.
 const MOST_WRITER_CONNECTIONS: u32 = 8;
 /// A connection that lay idle for so long is tried out before it is used.
@@ -56,6 +60,8 @@ pub(super) struct Store {
     pub(super) db: DatabaseConnection,
     /// For transactions and for what looks rows up by their keys. On SQLite the same.
     pub(super) writer: DatabaseConnection,
+    /// For lists and figures, each of which has an index. On SQLite the same as `db`.
+    pub(super) reader: DatabaseConnection,
     pub(super) relay_db: DatabaseConnection,
     pub(super) handoff: Arc<Handoff>,
     pub(super) graces: Graces,
@@ -143,9 +149,10 @@ impl Store {
 /// # Errors
 /// When the database can't be reached. The error's text does not contain the password.
 pub(super) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let mut options = options(url, max_connections.saturating_sub(RELAY_CONNECTIONS + writers(max_connections)).max(1));
+    let shares = Shares::of(max_connections);
+    let mut options = options(url, shares.others);
     options.map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS));
-    Database::connect(options).await
+    open(options).await
 }
 
 /// Connects for changes, on demand: `db`, to the same database, is not for them.
@@ -157,17 +164,44 @@ pub(super) async fn connect_writer(
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(db.clone());
     }
-    let mut options = options(url, writers(max_connections));
+    let mut options = options(url, Shares::of(max_connections).writers);
     options
         .connect_lazy(true)
         .test_before_acquire_if_idle_for(IDLE)
         .map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS).options(BY_INDEX).options([READ_COMMITTED]));
-    Database::connect(options).await
+    open(options).await
 }
 
-/// How many of `max_connections` are for changes.
-fn writers(max_connections: u32) -> u32 {
-    (max_connections.saturating_sub(RELAY_CONNECTIONS) / 2).clamp(1, MOST_WRITER_CONNECTIONS)
+/// Connects for lists and figures, on demand.
+pub(super) async fn connect_reader(
+    url: &str,
+    db: &DatabaseConnection,
+    max_connections: u32,
+) -> Result<DatabaseConnection, DbErr> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(db.clone());
+    }
+    let mut options = options(url, Shares::of(max_connections).readers);
+    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
+        postgres.options(LIMITS).options(BY_INDEX).options([READER_TIME_LIMIT, READ_COMMITTED])
+    });
+    open(options).await
+}
+
+/// Who gets how many of the connections, beside the relay.
+struct Shares {
+    writers: u32,
+    readers: u32,
+    others: u32,
+}
+
+impl Shares {
+    fn of(max_connections: u32) -> Self {
+        let left = max_connections.saturating_sub(RELAY_CONNECTIONS);
+        let writers = (left / 2).clamp(1, MOST_WRITER_CONNECTIONS);
+        let readers = (left.saturating_sub(writers) / 2).clamp(1, MOST_READER_CONNECTIONS);
+        Self { writers, readers, others: left.saturating_sub(writers + readers).max(1) }
+    }
 }
 
 /// Connects for the relay, on demand. On PostgreSQL its commits do not wait for the disk: that a job is claimed or published is
@@ -177,7 +211,12 @@ pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr
     options.connect_lazy(true).test_before_acquire_if_idle_for(IDLE).map_sqlx_postgres_opts(|postgres| {
         postgres.options(LIMITS).options(BY_INDEX).options([("synchronous_commit", "off"), READ_COMMITTED])
     });
-    Database::connect(options).await
+    open(options).await
+}
+
+/// On the heap: whoever connects may do so several times over.
+async fn open(options: ConnectOptions) -> Result<DatabaseConnection, DbErr> {
+    Box::pin(Database::connect(options)).await
 }
 
 fn options(url: &str, max_connections: u32) -> ConnectOptions {

@@ -1,19 +1,37 @@
 //! Read models: what the API, the command line and `reconcile` show. Nothing here writes, apart from remarks in the history.
 
 mod backlog;
+mod cached;
+mod export;
 mod failed;
+mod groups;
+mod history;
 mod lists;
 mod one;
+mod query;
 mod reconcile;
 mod remarks;
+mod sellers;
+mod summary;
 mod totals;
 mod trace;
 mod views;
 mod waiting;
 
 pub use backlog::{Backlog, DatabaseFacts};
+pub(super) use cached::Figures;
+pub use export::{ExportCursor, ExportFilter, ExportRow};
 pub use failed::{FailedCall, FailedFilter};
+pub use groups::{CurrencySum, FailureGroup, FailureGroups};
+pub(super) use groups::{group_key, normalized};
+pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
 pub use one::TransferToProbe;
+pub(super) use query::Query;
+pub(super) use sellers::OPEN;
+pub use sellers::{SellerDebt, SellerMoney, SellerView};
+pub use summary::{
+    AtRisk, ByAge, CurrencySummary, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,
+};
 pub use totals::{Amounts, Totals};
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 pub use views::{DisputeView, NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};

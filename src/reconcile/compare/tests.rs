@@ -398,6 +398,7 @@ fn at(id: &str, ours: Option<u128>, amount: i64) -> TransferReversal {
         currency: "eur".to_owned(),
         transfer: TRANSFER.to_owned(),
         status: None,
+        balance_transaction: None,
         created: 0,
         source_refund: None,
         metadata: metadata.into_iter().collect(),

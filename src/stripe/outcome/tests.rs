@@ -64,14 +64,19 @@ const KEY_IN_USE: &str = r#"{"error":{"code":"idempotency_key_in_use","message":
 const BAD_KEY: &str =
     r#"{"error":{"message":"Invalid API Key provided: sk_test_****1234","type":"invalid_request_error"}}"#;
 
+/// What [`reversal`] says.
+fn done() -> Meaning {
+    Meaning::Reversed { reversal_id: "trr_1".to_owned(), balance_transaction: Some("txn_1".to_owned()) }
+}
+
 #[test]
 fn a_success_means_what_its_body_says() {
-    let (reversed, pending) = ("trr_1".to_owned(), "trr_1".to_owned());
+    let (done, pending) = (done(), "trr_1".to_owned());
     let status = |status: &str| reversal(&[("status", status.into())]);
     let rows = [
-        ("no status", reversal(&[]), Meaning::Reversed { reversal_id: reversed.clone() }),
-        ("a null status", reversal(&[("status", ().into())]), Meaning::Reversed { reversal_id: reversed.clone() }),
-        ("succeeded", status("succeeded"), Meaning::Reversed { reversal_id: reversed }),
+        ("no status", reversal(&[]), done.clone()),
+        ("a null status", reversal(&[("status", ().into())]), done.clone()),
+        ("succeeded", status("succeeded"), done),
         ("pending", status("pending"), Meaning::Pending { reversal_id: pending.clone() }),
         ("a status newer than this code", status("queued"), Meaning::Pending { reversal_id: pending }),
         ("failed", status("failed"), Meaning::Ended { status: "failed".to_owned() }),
@@ -258,7 +263,7 @@ fn should_retry_changes_two_meanings_and_no_others() {
         (400, FULLY_REVERSED.to_owned(), true, Meaning::AlreadyReversed),
         (400, OTHER_PARAMETERS.to_owned(), true, Meaning::KeyMisused),
         (401, BAD_KEY.to_owned(), true, Meaning::Denied),
-        (200, reversal(&[]), true, Meaning::Reversed { reversal_id: "trr_1".to_owned() }),
+        (200, reversal(&[]), true, done()),
     ];
     for (status, body, should_retry, expected) in rows {
         let headers = Headers { should_retry: Some(should_retry), ..Headers::default() };

@@ -1,6 +1,6 @@
 //! A notification: posted until it is taken, at least once and under one id.
 
-use super::{Caller, Interrupted, failure};
+use super::{Caller, Interrupted, Success, failure};
 use crate::ledger::{NotificationTarget, Postponement, Remainder, Retries, Task, TryOutcome, after, now};
 
 impl Caller {
@@ -11,7 +11,9 @@ impl Caller {
             None => Err("EVENTS_URL is not set".to_owned()),
         };
         let Err(problem) = posted else {
-            return self.succeed(task, "", false, None).await;
+            return self
+                .succeed(task, Success { id: String::new(), externally: false, balance_transaction: None }, None)
+                .await;
         };
         let why = failure("not_taken", &problem);
         let used = u32::try_from(task.call.attempts).unwrap_or(u32::MAX);

@@ -55,6 +55,22 @@ impl Ledger {
         Ok(Some(self.told(&scope).await?))
     }
 
+    /// Clawback's ids of what hangs together with this id; none if nothing here has it.
+    pub(in crate::ledger::read) async fn related_ids(&self, id: &str) -> Result<Vec<Uuid>, LedgerError> {
+        let our_id = id.parse::<Uuid>().ok();
+        let mut scope = match our_id {
+            Some(id) => self.rows_with_our_id(id).await?,
+            None => self.rows_with_their_id(id).await?,
+        };
+        if scope.is_empty() {
+            // What has a history and no row of its own here.
+            return Ok(our_id.into_iter().collect());
+        }
+        self.widen(&mut scope).await?;
+        let Scope { payments, refunds, transfers, reversals, webhooks: _, lookups } = scope;
+        Ok([payments, refunds, transfers, reversals, lookups].into_iter().flatten().collect())
+    }
+
     async fn rows_with_our_id(&self, id: Uuid) -> Result<Scope, DbErr> {
         let mut scope = Scope::default();
         scope.payments.extend(payment::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));

@@ -1,0 +1,128 @@
+//! `clawback history`: who did what, when and why.
+
+use std::io::{Result as IoResult, Write};
+
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::operator::{self, parse_since, parse_status};
+use super::output::{json, wrap};
+use super::terminal::{output, plain, time};
+use crate::config::Config;
+use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, parse_time};
+use crate::lines::Lines;
+
+/// Rows that are read at a time.
+const PAGE: u64 = 1_000;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "With csv or ndjson all rows that match are printed, one a line, unless --limit says how many.\n\n\
+                        --format json prints {\"history\": […]}; each one is as GET /v1/history shows it.\n\n\
+                        Examples:\n  \
+                        clawback history --actor ada --since 7d\n  \
+                        clawback history --id re_3Qx4\n  \
+                        clawback history --entity reversal --since 2026-11-01 --until 2026-12-01 --format csv\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+pub(super) struct History {
+    /// Only rows about such things: payment, transfer, refund, dispute, reversal, lookup or operation
+    #[arg(long, value_parser = parse_status::<HistoryEntity>)]
+    entity: Option<HistoryEntity>,
+    /// Only what this operator, or this part of Clawback, did
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// Only since then: 24h, 7d, 2026-11-01 or 2026-11-01T09:30:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    since: Option<DateTime<Utc>>,
+    /// Only before then
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    until: Option<DateTime<Utc>>,
+    /// Only changes of a status (change), or only remarks (remark)
+    #[arg(long, value_parser = parse_status::<HistoryKind>)]
+    kind: Option<HistoryKind>,
+    /// Only what hangs together with this: any id that `clawback trace` takes
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// At most so many, the newest first [default: 50; csv and ndjson: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// For people, for programs, or for spreadsheets
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    format: RowFormat,
+}
+
+/// `--format` of what may be very long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RowFormat {
+    /// At most 80 columns wide
+    Table,
+    /// One object, with a stable shape
+    Json,
+    /// A header, and one row a line
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+}
+
+/// For the end of a period: like `--since`, and it may lie ahead.
+pub(super) fn parse_when(text: &str) -> Result<DateTime<Utc>, String> {
+    let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
+    parse_time(text).ok_or_else(|| allowed.to_owned())
+}
+
+impl History {
+    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+        let ledger = operator::ledger(config).await?;
+        let Self { entity, actor, since, until, kind, id, limit, format } = self;
+        let filter = HistoryFilter { entity, actor, since, until, kind, id };
+        let lines = match format {
+            RowFormat::Table | RowFormat::Json => None,
+            RowFormat::Csv => Some(Lines::Csv),
+            RowFormat::Ndjson => Some(Lines::Ndjson),
+        };
+        let mut left = limit.unwrap_or(if lines.is_some() { u64::MAX } else { 50 });
+        let (mut out, mut after, mut shown) = (output(), None, Vec::new());
+        if let Some(lines) = lines {
+            out.write_all(lines.header::<HistoryRow>().as_bytes())?;
+        }
+        loop {
+            let (rows, next) = ledger.history(&filter, after, left.min(PAGE)).await?;
+            left = left.saturating_sub(rows.len() as u64);
+            match lines {
+                Some(lines) => out.write_all(lines.of(&rows)?.as_bytes())?,
+                None => shown.extend(rows),
+            }
+            after = next;
+            if left == 0 || after.is_none() {
+                break;
+            }
+        }
+        match format {
+            RowFormat::Table => table(&mut out, &shown, after.is_some())?,
+            RowFormat::Json => json(&mut out, &json!({"history": shown}))?,
+            RowFormat::Csv | RowFormat::Ndjson => {}
+        }
+        Ok(out.flush()?)
+    }
+}
+
+fn table(out: &mut impl Write, rows: &[HistoryRow], there_is_more: bool) -> IoResult<()> {
+    if rows.is_empty() {
+        return writeln!(out, "Nothing.");
+    }
+    for row in rows {
+        let HistoryRow { entity, entity_id, from_status, to_status, actor, reason, .. } = row;
+        let change = match from_status {
+            Some(from) if from != to_status => format!("{from} → {to_status}"),
+            Some(_) => format!("still {to_status}"),
+            None => to_status.clone(),
+        };
+        writeln!(out, "{}  {entity} {entity_id}", time(row.at))?;
+        let request = row.stripe_request_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+        wrap(out, "  ", "  ", &plain(&format!("{change}, {actor}: {reason}{request}")))?;
+    }
+    if there_is_more { writeln!(out, "The newest {}; more with --limit.", rows.len()) } else { Ok(()) }
+}

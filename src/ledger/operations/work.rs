@@ -1,0 +1,131 @@
+//! Works on started operations, one batch of rows at a time. Called again and again by every process; a lease keeps all but
+//! one of them away from an operation, and the state of each row decides in the end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
+use uuid::Uuid;
+
+use super::{ItemChange, ItemState, OperationState, is_refusal};
+use crate::ledger::db::rowset::Writes;
+use crate::ledger::history::Note;
+use crate::ledger::schema::{operation, operation_item};
+use crate::ledger::time::{after, now};
+use crate::ledger::{Ledger, LedgerError};
+
+/// Rows that are worked on at a time.
+const BATCH: u64 = 50;
+/// Longer than a batch takes. A process that dies leaves the operation to another one after this.
+const LEASE: Duration = Duration::from_secs(30);
+
+impl Ledger {
+    /// Works on a batch of each running operation that no other process works on. `worker` names this process. True when there
+    /// is more to do at once.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`]: what was done is recorded, and the same call goes on.
+    pub async fn work_on_operations(&self, worker: Uuid) -> Result<bool, LedgerError> {
+        let running = operation::Entity::find()
+            .filter(operation::Column::State.eq(OperationState::Running))
+            .order_by_asc(operation::Column::Id)
+            .all(&self.store.writer)
+            .await?;
+        let mut there_is_more = false;
+        for row in running {
+            if self.lease(row.id, worker).await? {
+                there_is_more |= self.work_on(row).await?;
+            }
+        }
+        Ok(there_is_more)
+    }
+
+    /// Takes the lease, or keeps it. False while another process has it, and once the operation has ended.
+    async fn lease(&self, id: Uuid, worker: Uuid) -> Result<bool, LedgerError> {
+        let db = &self.store.writer;
+        let sql = "UPDATE operations SET lease_owner = $1, lease_until = $2 WHERE id = $3 AND state = 'running' AND
+            (lease_owner = $1 OR lease_until IS NULL OR lease_until < $4)";
+        let values = [worker.into(), after(now(), LEASE).into(), id.into(), now().into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+        Ok(db.execute_raw(statement).await?.rows_affected() == 1)
+    }
+
+    async fn work_on(&self, row: operation::Model) -> Result<bool, LedgerError> {
+        let last = row.cap.unwrap_or(i32::MAX).min(row.items);
+        let due = due(&row, last, now());
+        let items = operation_item::Entity::find()
+            .filter(operation_item::Column::OperationId.eq(row.id))
+            .filter(operation_item::Column::State.eq(ItemState::Pending))
+            .filter(operation_item::Column::Position.lt(due))
+            .order_by_asc(operation_item::Column::Position)
+            .limit(BATCH)
+            .all(&self.store.writer)
+            .await?;
+        if items.is_empty() {
+            if due >= last {
+                self.finish(&row).await?;
+            }
+            return Ok(false);
+        }
+        let is_full = items.len() as u64 == BATCH;
+        self.work_off(&row, items).await?;
+        Ok(is_full || due >= last)
+    }
+
+    async fn work_off(&self, row: &operation::Model, items: Vec<operation_item::Model>) -> Result<(), LedgerError> {
+        let note = row.note("");
+        let ids: Vec<Uuid> = items.iter().map(|item| item.target_id).collect();
+        let acts = self.acts(row.action, &ids, &note).await?;
+        let changes: Vec<ItemChange> =
+            acts.into_iter().zip(items).map(|(act, item)| ItemChange { act, item: Some(item) }).collect();
+        let answers = self.store.apply_all(&changes, true).await;
+        let items = changes.into_iter().filter_map(|change| change.item);
+        let (mut refused, mut failed) = (Vec::new(), None);
+        for (item, answer) in items.zip(answers) {
+            match answer {
+                Ok(()) => {}
+                Err(error) if is_refusal(&error) => {
+                    let (state, done_at) = (ItemState::Refused, Some(now()));
+                    let now =
+                        operation_item::Model { state, done_at, problem: Some(error.to_string()), ..item.clone() };
+                    refused.push((item, now));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        for (before, now) in &refused {
+            let txn = self.store.begin().await?;
+            let mut writes = Writes::new(&txn);
+            writes.update(operation_item::Column::State, &[(before, now)])?;
+            // Another process may have done it: then it is not refused.
+            if writes.run(&txn).await? { self.store.commit(txn, Vec::new()).await? } else { txn.rollback().await? }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn finish(&self, row: &operation::Model) -> Result<(), LedgerError> {
+        let (state, finished_at) = (OperationState::Done, Some(now()));
+        let done = operation::Model { state, finished_at, lease_owner: None, lease_until: None, ..row.clone() };
+        match self.move_operation(row, &done, &row.note("all is done: ")).await {
+            // It was aborted, or another process was faster.
+            Err(LedgerError::Conflict(_)) => Ok(()),
+            finished => finished,
+        }
+    }
+}
+
+impl operation::Model {
+    /// What the history says of each row's change.
+    fn note(&self, what: &str) -> Note {
+        let actor = self.operator.as_deref().unwrap_or("operator");
+        Note::new(actor, format!("{what}{} (operation {})", self.reason.as_deref().unwrap_or_default(), self.id))
+    }
+}
+
+/// Rows before this position are due.
+fn due(row: &operation::Model, last: i32, now: DateTime<Utc>) -> i32 {
+    let (Some(started_at), spread @ 1..) = (row.started_at, i64::from(row.spread_seconds) * 1_000) else { return last };
+    let elapsed = (now - started_at).max(TimeDelta::zero()).num_milliseconds();
+    let due = elapsed.saturating_mul(i64::from(last)) / spread + 1;
+    i32::try_from(due).unwrap_or(i32::MAX).min(last)
+}

@@ -1,0 +1,224 @@
+//! Operations: many rows, previewed, started once, worked on by one process at a time, whoever dies.
+
+use clawback::ledger::Note;
+use serde_json::{Value, json};
+
+use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, eventually, refund_event};
+
+both_databases! {
+    an_operation_is_previewed_started_once_and_done_row_by_row,
+    a_spread_and_a_cap_hold_back_what_an_abort_then_leaves,
+    claims_are_acknowledged_and_what_would_be_refused_is_said_before,
+    an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice,
+}
+
+/// That many reversals of `pi_1` over 1.00 EUR each that failed permanently, as if Stripe had been away.
+async fn failed(app: &mut TestApp, sellers: i64) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    let amount = app.many_sellers("pi_1", sellers).await;
+    app.refund_of(amount, 1).await;
+    for sql in [
+        "UPDATE reversals SET status = 'permanently_failed'",
+        "UPDATE seller_transfers SET status = 'permanently_failed'",
+        "UPDATE calls SET state = 'failed', failure_code = 'unavailable', failure_message = 'Stripe answered 503'",
+    ] {
+        app.db.execute(sql).await;
+    }
+}
+
+const REPLAYED: &str =
+    "history WHERE entity = 'reversal' AND from_status = 'permanently_failed' AND to_status = 'pending'";
+
+async fn an_operation_is_previewed_started_once_and_done_row_by_row(mut app: TestApp) {
+    failed(&mut app, 5).await;
+    for (body, field) in [
+        (json!({"action": "replay_reversals", "filter": {}}), "filter"),
+        (json!({"action": "replay_reversals", "filter": {"status": "held"}}), "filter.status"),
+        (json!({"action": "accept_claims", "filter": {"seller": "s1"}}), "filter.seller"),
+        (json!({"action": "replay_reversals", "filter": {"ids": []}}), "filter.ids"),
+        (json!({"action": "replay_reversals", "filter": {"failure": "x"}}), "filter.failure"),
+        (json!({"action": "delete", "filter": {"seller": "s1"}}), "action"),
+    ] {
+        let (status, problem) = post(&app, "", &body).await;
+        assert_eq!((status, &problem["field"]), (422, &json!(field)), "{problem}");
+    }
+    let key = get(&app, "/v1/reversals/groups").await["groups"][0]["key"].clone();
+    let filter =
+        json!({"failure_code": "unavailable", "group": key, "currency": "EUR", "since": "2026-01-01T00:00:00Z"});
+    let (status, preview) = post(&app, "", &json!({"action": "replay_reversals", "filter": filter})).await;
+    assert_eq!(status, 201, "{preview}");
+    for (field, expected) in [
+        ("state", json!("previewed")),
+        ("matching", json!(5)),
+        ("items", json!(5)),
+        ("checked", json!(5)),
+        ("refusals", json!([])),
+        ("progress", json!({"pending": 5, "done": 0, "refused": 0})),
+        ("sums", json!([{"currency": "eur", "count": 5, "amount": 500}])),
+        ("filter", filter.clone()),
+    ] {
+        assert_eq!(preview[field], expected, "{field}");
+    }
+    assert!(preview["oldest"].is_string());
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 5, "a preview changes nothing");
+    assert_eq!(app.db.count(REPLAYED).await, 0);
+
+    // Somebody else settles one of them before the start.
+    let id = preview["id"].as_str().unwrap();
+    let settled = get(&app, &format!("/v1/operations/{id}/items?limit=1")).await["items"][0]["target_id"].clone();
+    app.ledger().close_reversal(settled.as_str().unwrap(), &Note::new("bob", "paid by invoice")).await.unwrap();
+    let start = json!({"operator": "ada", "reason": "Stripe is back"});
+    let path = format!("/{id}/start");
+    let (one, other) = tokio::join!(post(&app, &path, &start), post(&app, &path, &start));
+    let mut statuses = [one.0, other.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 409], "{one:?} {other:?}");
+    let done = ended(&app, id).await;
+    assert_eq!((&done["state"], &done["progress"]), (&json!("done"), &json!({"pending": 0, "done": 4, "refused": 1})));
+    assert_eq!((&done["operator"], &done["reason"]), (&json!("ada"), &json!("Stripe is back")));
+    let refused = get(&app, &format!("/v1/operations/{id}/items?state=refused")).await;
+    assert_eq!((&refused["items"][0]["target_id"], &refused["next_cursor"]), (&settled, &Value::Null));
+    assert!(refused["items"][0]["problem"].as_str().unwrap().contains("is closed; only a permanently_failed one"));
+    let by_ada = format!("{REPLAYED} AND actor = 'ada' AND reason = 'Stripe is back (operation {id})'");
+    assert_eq!((app.db.count(&by_ada).await, app.db.count(REPLAYED).await), (4, 4));
+    assert_eq!(app.db.count("outbox").await, 5 + 4, "each has a job of its own");
+    let steps = get(&app, "/v1/history?entity=operation").await["history"].clone();
+    let steps: Vec<&Value> = steps.as_array().unwrap().iter().map(|row| &row["to_status"]).collect();
+    assert_eq!(steps, ["done", "running"]);
+    assert_eq!((post(&app, &path, &start).await.0, post(&app, &format!("/{id}/abort"), &start).await.0), (409, 409));
+    for unknown in ["none", "00000000-0000-7000-8000-000000000000"] {
+        assert_eq!(post(&app, &format!("/{unknown}/start"), &start).await.0, 404);
+    }
+    let bad = json!({"operator": "ada", "reason": "x", "spread_seconds": -1, "cap": 0});
+    let (status, problem) = post(&app, &path, &bad).await;
+    assert_eq!((status, problem["errors"].as_array().unwrap().len()), (422, 2), "{problem}");
+
+    let listed = get(&app, "/v1/operations").await;
+    assert_eq!((&listed["operations"], &listed["next_cursor"]), (&json!([done]), &Value::Null));
+    let shown = app.cli(&["operations", "show", id, "--format", "json"]).await.json();
+    assert_eq!((&shown["progress"], shown["rows"].as_array().unwrap().len()), (&done["progress"], 5));
+    let table = app.cli(&["operations", "show", id]).await;
+    assert!(table.words().contains("4 done, 1 refused, 0 left") && table.words().contains("is closed;"), "{table:?}");
+    assert!(app.cli(&["operations", "list"]).await.words().contains("replay_reversals done"));
+    // Nothing is left to do.
+    let none = app.cli(&["operations", "preview", "close_reversals", "--seller", "s1", "--format", "json"]).await;
+    assert_eq!(none.code, 3, "{none:?}");
+    let id = none.json()["id"].as_str().unwrap().to_owned();
+    let run = app.cli(&["operations", "start", &id, "--reason", "x", "--yes"]).await;
+    assert!(run.code == 1 && run.stderr.contains("has nothing to do"), "{run:?}");
+    let run = app.cli(&["operations", "preview", "close_reversals"]).await;
+    assert!(run.code == 1 && run.stderr.contains("filter must have at least one of failure_code"), "{run:?}");
+}
+
+async fn a_spread_and_a_cap_hold_back_what_an_abort_then_leaves(mut app: TestApp) {
+    failed(&mut app, 4).await;
+    let run = app
+        .cli(&["operations", "preview", "close_reversals", "--failure-code", "unavailable", "--format", "json"])
+        .await;
+    let id = run.json()["id"].as_str().unwrap().to_owned();
+    let start =
+        |more: &[&'static str]| [&["operations", "start", id.as_str(), "--reason", "written off"], more].concat();
+    let asked = app.cli(&start(&[])).await;
+    assert!(
+        asked.code == 1 && asked.stderr.contains("close_reversals: 4 rows (400 eur in minor units)? Add --yes"),
+        "{asked:?}"
+    );
+    let run = app.cli(&start(&["--spread", "1h", "--cap", "2", "--yes"])).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let path = format!("/v1/operations/{id}");
+    eventually("the first row is done", || async { (get(&app, &path).await["progress"]["done"] == 1).then_some(()) })
+        .await;
+    let now = get(&app, &path).await;
+    assert_eq!((&now["spread_seconds"], &now["cap"], &now["state"]), (&json!(3_600), &json!(2), &json!("running")));
+    assert_eq!(app.cli(&["operations", "abort", &id, "--reason", "the wrong ones"]).await.code, 0);
+    // As if an hour had passed.
+    app.db.execute("UPDATE operations SET started_at = '2020-01-01T00:00:00+00:00'").await;
+    let aborted = get(&app, &path).await;
+    assert_eq!((&aborted["state"], &aborted["progress"]["done"]), (&json!("aborted"), &json!(1)));
+    let run = app
+        .cli(&["operations", "preview", "close_reversals", "--failure-code", "unavailable", "--format", "json"])
+        .await;
+    let rest = run.json()["id"].as_str().unwrap().to_owned();
+    let run = app.cli(&["operations", "start", &rest, "--reason", "written off", "--cap", "2", "--yes"]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(ended(&app, &rest).await["progress"], json!({"pending": 1, "done": 2, "refused": 0}));
+    assert_eq!(app.db.count("reversals WHERE status = 'closed'").await, 3);
+    assert_eq!(get(&app, &path).await["progress"]["done"], 1, "what was aborted stays");
+}
+
+async fn claims_are_acknowledged_and_what_would_be_refused_is_said_before(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    app.many_sellers("pi_1", 1).await;
+    for n in 1..=3 {
+        app.post_webhook(&refund_event(&format!("evt_{n}"), &format!("re_{n}"), "pi_9", 100).to_string()).await;
+    }
+    let mut event = refund_event("evt_4", "re_4", "pi_1", 100);
+    event["data"]["object"]["currency"] = json!("usd");
+    app.post_webhook(&event.to_string()).await;
+    let body = json!({"action": "accept_claims", "filter": {"status": "conflicting"}});
+    let (_, preview) = post(&app, "", &body).await;
+    let refusal = &preview["refusals"][0];
+    assert_eq!((&preview["items"], &refusal["count"]), (&json!(1), &json!(1)), "{preview}");
+    assert!(refusal["reason"].as_str().unwrap().contains("still conflicts"), "{preview}");
+
+    let body = json!({"action": "acknowledge_claims", "filter": {"status": "unmatched", "kind": "refund"}});
+    let (_, preview) = post(&app, "", &body).await;
+    assert_eq!((&preview["items"], &preview["refusals"]), (&json!(3), &json!([])), "{preview}");
+    let id = preview["id"].as_str().unwrap();
+    let (status, _) = post(&app, &format!("/{id}/start"), &json!({"operator": "ada", "reason": "a test shop"})).await;
+    assert_eq!((status, &ended(&app, id).await["progress"]["done"]), (202, &json!(3)));
+    assert_eq!(app.db.count("claims WHERE acknowledged_at IS NOT NULL").await, 3);
+}
+
+async fn an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice(mut app: TestApp) {
+    const ROWS: i64 = 150;
+    failed(&mut app, ROWS).await;
+    let body = json!({"action": "replay_reversals", "filter": {"failure_code": "unavailable"}});
+    let (_, preview) = post(&app, "", &body).await;
+    let id = preview["id"].as_str().unwrap().to_owned();
+    app.stop().await;
+    let settings = app.settings_with(&[("HTTP_ADDR", "127.0.0.1:0")]);
+    let pace = clawback::ledger::Pace { spread_seconds: 5, cap: None };
+    app.ledger().start_operation(id.parse().unwrap(), &Note::new("ada", "Stripe is back"), pace).await.unwrap();
+    let process = Process::start("serve", &settings);
+    let some_are_done = async || {
+        eventually("some rows are done", || async {
+            let done = app.db.count("operation_items WHERE state = 'done'").await;
+            (done >= 10).then_some(done)
+        })
+        .await
+    };
+    assert!(some_are_done().await < ROWS, "it was killed too late");
+    process.kill().await;
+    // Others wait for the end of its lease, and then go on, two at a time.
+    app.db.execute("UPDATE operations SET lease_until = '2020-01-01T00:00:00+00:00'").await;
+    let (one, other) = (Process::start("serve", &settings), Process::start("serve", &settings));
+    eventually("it is done", || async { (app.db.count("operations WHERE state = 'done'").await == 1).then_some(()) })
+        .await;
+    assert_eq!((one.terminate().await, other.terminate().await), (Some(0), Some(0)));
+    assert_eq!(app.db.count("operation_items WHERE state = 'done'").await, ROWS);
+    assert_eq!(app.db.count(REPLAYED).await, ROWS, "each once");
+    assert_eq!(app.db.count("outbox").await, 2 * ROWS);
+    assert_eq!(app.db.count("history WHERE entity = 'operation' AND to_status = 'done'").await, 1);
+}
+
+/// The operation once it has ended.
+async fn ended(app: &TestApp, id: &str) -> Value {
+    eventually("the operation ends", || async {
+        let operation = get(app, &format!("/v1/operations/{id}")).await;
+        operation["finished_at"].is_string().then_some(operation)
+    })
+    .await
+}
+
+async fn get(app: &TestApp, path: &str) -> Value {
+    let response = app.http.get(format!("{}{path}", app.base_url)).bearer_auth(&app.read_token).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    response.json().await.unwrap()
+}
+
+async fn post(app: &TestApp, path: &str, body: &Value) -> (u16, Value) {
+    let request = app.http.post(format!("{}/v1/operations{path}", app.base_url)).bearer_auth(&app.api_token);
+    let response = request.json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
