@@ -27,7 +27,8 @@ use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
 pub use parts::{
-    broker, connect_ledger, create_ledger, retry_policy, stripe_client, topologies, transfer_retry_policy,
+    broker, connect_ledger, create_ledger, left_at_stripe, retry_policy, stripe_client, topologies,
+    transfer_retry_policy,
 };
 use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
 
@@ -160,6 +161,7 @@ impl App {
                 .unwrap_or_default(),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
+            left_at_stripe: left_at_stripe(config),
             recorder,
             leaving: self.leaving.clone(),
             database: Arc::default(),

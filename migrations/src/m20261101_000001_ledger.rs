@@ -16,7 +16,8 @@ const UP: &[&str] = &[
     )",
     // `position` is the transfer's place in its payment, from 0: with `payment_ref` it names a transfer that has no Stripe
     // id yet. A registered transfer without a Stripe id that Clawback does not create can only be a repaired legacy row.
-    // `reversed_before` is what was taken back before the registration; `amount_reversed` contains it.
+    // `reversed_before` is what was taken back before the registration, and by others since, as an operator adopted it: `adopted`
+    // is JSON, Stripe's ids of those reversals with their amounts. `amount_reversed` contains it.
     "CREATE TABLE seller_transfers (
         id uuid PRIMARY KEY,
         payment_id uuid NOT NULL REFERENCES payments (id),
@@ -27,6 +28,7 @@ const UP: &[&str] = &[
         amount bigint NOT NULL CHECK (amount > 0),
         amount_reversed bigint NOT NULL DEFAULT 0 CHECK (amount_reversed >= 0 AND amount_reversed <= amount),
         reversed_before bigint NOT NULL DEFAULT 0 CHECK (reversed_before >= 0 AND reversed_before <= amount_reversed),
+        adopted text,
         withheld bigint NOT NULL DEFAULT 0 CHECK (withheld >= 0 AND withheld <= amount_reversed),
         currency text NOT NULL CHECK (length(currency) = 3),
         status text NOT NULL CHECK (status IN ('pending', 'completed', 'failed', 'permanently_failed',

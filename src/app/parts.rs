@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use futures_util::FutureExt;
 use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +18,7 @@ use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
+use crate::operator::LeftAtStripe;
 use crate::relay::Route;
 use crate::stripe;
 use crate::worker::{
@@ -194,6 +196,21 @@ pub(super) fn server(config: &Config, api: ApiState) -> Router {
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
     http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()))
+}
+
+/// The way to ask Stripe what is left of a transfer; none without a key.
+#[must_use]
+pub fn left_at_stripe(config: &Config) -> Option<LeftAtStripe> {
+    let api_key = config.stripe.api_key.clone()?;
+    let stripe = stripe_client(config, api_key).ok()?;
+    Some(Arc::new(move |transfer: String| {
+        let stripe = stripe.clone();
+        let left = async move {
+            let found = stripe.get_transfer(&transfer).await.map_err(|report| report.message)?;
+            Ok(found.amount - found.amount_reversed)
+        };
+        left.boxed()
+    }))
 }
 
 /// Health and metrics alone.

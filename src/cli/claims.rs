@@ -28,6 +28,8 @@ pub(super) enum Claims {
     Accept(Decide),
     /// Record that nothing more needs to be done about one: it counts no more
     Acknowledge(Decide),
+    /// Take back a report that was a mistake, while Stripe was asked for nothing
+    Withdraw(Withdraw),
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +83,22 @@ pub(super) struct Decide {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For a refund that only a report made (POST /v1/refunds), with a wrong amount, currency, payment or id. What it \
+                        asked is called off, and it counts nowhere. Report it anew, or its provider's own event does. Where \
+                        Stripe was asked already, or the provider has reported it itself, nothing is changed and the error \
+                        says what to do. Your name and the reason go into the history.\n\n\
+                        --format json prints it as `show` does.\n\n\
+                        Example:\n  \
+                        clawback refunds withdraw re_3Qx4 --reason \"reported with 1100 instead of 110\"\n\n\
+                        Exit codes: 0 done, 1 failed, not found or too late, 2 wrong usage."
+)]
+pub(super) struct Withdraw {
+    #[command(flatten)]
+    decide: Decide,
+}
+
 impl Claims {
     pub(super) async fn execute(self, config: &Config, kind: ClaimKind) -> Result<()> {
         let ledger = operator::ledger(config).await?;
@@ -107,6 +125,11 @@ impl Claims {
                 let id = find(&ledger, kind, &id).await?.id.to_string();
                 ledger.acknowledge_claim(&id, who.note(&reason)?).await?;
                 decided(&mut out, output.format, "Acknowledged", kind, find(&ledger, kind, &id).await?)?;
+            }
+            Self::Withdraw(Withdraw { decide: Decide { id, reason, who, output } }) => {
+                let id = find(&ledger, kind, &id).await?.id.to_string();
+                ledger.withdraw_claim(&id, who.note(&reason)?).await?;
+                decided(&mut out, output.format, "Withdrawn", kind, find(&ledger, kind, &id).await?)?;
             }
         }
         Ok(print(&out)?)

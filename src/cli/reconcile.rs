@@ -1,5 +1,6 @@
 //! `clawback reconcile`: compares the ledger with Stripe, shows what differs, and with `--fix` repairs what is safe.
 
+mod adopt;
 mod progress;
 mod report;
 
@@ -7,15 +8,16 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use chrono::{DateTime, Utc};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use self::progress::Progress;
 use self::report::Report;
+use super::operator;
 use super::output::Format;
 use super::terminal::output;
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{now, parse_time};
+use crate::ledger::{Ledger, now, parse_time};
 use crate::reconcile::{Counts, Walk};
 use crate::worker::Limiter;
 
@@ -24,6 +26,7 @@ const DIFFERENCES: u8 = 3;
 
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Every transfer is asked for at Stripe with one or two calls, within STRIPE_MAX_RPS; a full run \
                         over many transfers takes its time. With --since, a transfer that only changed at Stripe is \
                         not looked at.\n\n\
@@ -38,10 +41,13 @@ const DIFFERENCES: u8 = 3;
                         incomplete           Stripe's list lags behind its transfer\n\
                         A reversal that is pending here and not at Stripe is on its way, and no difference.\n\n\
                         --fix touches the ledger alone, never Stripe, and unrecorded reversals alone. It is safe while \
-                        workers run.\n\n\
+                        workers run. `clawback reconcile adopt` records what it leaves alone, one by one or all of \
+                        Clawback's own.\n\n\
                         Exit codes: 0 the two agree (or do so now, with --fix), 1 failed, 2 wrong usage, 3 they differ."
 )]
 pub(super) struct Reconcile {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only transfers on which something happened here since then: 24h, 7d, 2026-11-01 or 2026-11-01T09:30:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     since: Option<DateTime<Utc>>,
@@ -53,20 +59,30 @@ pub(super) struct Reconcile {
     format: Format,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Record in the ledger what Stripe has reversed and the ledger does not know
+    Adopt(adopt::Adopt),
+}
+
+/// A walk through the transfers, at Stripe's pace.
+fn walk(config: &Config, ledger: Ledger, since: Option<DateTime<Utc>>, fix: bool) -> Result<Walk> {
+    let Some(api_key) = config.stripe.api_key.clone() else {
+        bail!("STRIPE_API_KEY is missing: reconcile asks Stripe with it");
+    };
+    let stripe = app::stripe_client(config, api_key)?;
+    Ok(Walk::new(ledger, stripe, Limiter::new(config.stripe.max_rps), since, fix))
+}
+
 impl Reconcile {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
-        let Some(api_key) = config.stripe.api_key.clone() else {
-            bail!("STRIPE_API_KEY is missing: reconcile asks Stripe with it");
-        };
-        let stripe = app::stripe_client(config, api_key)?;
-        let ledger = app::connect_ledger(config).await?;
-        let pending = ledger.pending_migrations().await?;
-        if pending > 0 {
-            bail!("{pending} migrations are pending; run `clawback migrate up` first");
+        let ledger = operator::ledger(config).await?;
+        if let Some(Command::Adopt(command)) = self.command {
+            return command.execute(config, ledger).await;
         }
+        let mut walk = walk(config, ledger.clone(), self.since, self.fix)?;
         let mut progress = Progress::start(&ledger, self.since).await?;
         let mut report = Report::begin(output(), self.format, self.since)?;
-        let mut walk = Walk::new(ledger, stripe, Limiter::new(config.stripe.max_rps), self.since, self.fix);
         let mut counts = Counts::default();
         let result = loop {
             match walk.next_page().await {

@@ -15,6 +15,7 @@ use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
 use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
+use crate::operator::{Part, amount as amount_of};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -91,9 +92,9 @@ pub(super) struct Replay {
     #[command(flatten)]
     rows: Rows,
     /// Take only this much, in minor units, or what is left at Stripe
-    #[arg(long, value_name = "N|left", value_parser = parse_amount,
+    #[arg(long, value_name = "N|left",
         conflicts_with_all = ["all", "failure_code", "seller", "since"])]
-    amount: Option<Amount>,
+    amount: Option<Part>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -125,25 +126,6 @@ pub(super) struct Close {
     output: Output,
 }
 
-/// `--amount`.
-#[derive(Clone, Copy, Debug)]
-enum Amount {
-    /// What Stripe says is left of the transfer.
-    Left,
-    /// Minor units.
-    Of(i64),
-}
-
-fn parse_amount(text: &str) -> Result<Amount, String> {
-    match text {
-        "left" => Ok(Amount::Left),
-        text => match text.parse() {
-            Ok(amount @ 1..) => Ok(Amount::Of(amount)),
-            _ => Err("must be a positive integer in minor units, or left".to_owned()),
-        },
-    }
-}
-
 impl Reversals {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
         let ledger = operator::ledger(config).await?;
@@ -172,8 +154,10 @@ impl Reversals {
                 };
                 let found = find(&ledger, &id).await?;
                 let amount = match amount {
-                    Some(Amount::Left) => Some(left_at_stripe(config, &ledger, &found).await?.min(found.amount)),
-                    Some(Amount::Of(amount)) => Some(amount),
+                    Some(part) => {
+                        let left_at_stripe = app::left_at_stripe(config);
+                        Some(amount_of(&ledger, left_at_stripe.as_ref(), &id, part).await?)
+                    }
                     None => None,
                 };
                 let (id, left) = hands.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
@@ -200,25 +184,6 @@ impl Reversals {
         }
         print(&out)?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// What Stripe says is left of the reversal's transfer, in minor units.
-async fn left_at_stripe(config: &Config, ledger: &Ledger, reversal: &ReversalView) -> Result<i64> {
-    let Some(api_key) = config.stripe.api_key.clone() else {
-        bail!("--amount left asks Stripe what is left: set STRIPE_API_KEY, or name the amount");
-    };
-    let transfer = ledger.transfer(&reversal.transfer_id.to_string()).await?;
-    let Some(id) = transfer.and_then(|transfer| transfer.stripe_transfer_id) else {
-        bail!("the transfer of reversal {} does not exist at Stripe", reversal.id);
-    };
-    let stripe = app::stripe_client(config, api_key)?;
-    let found = stripe.get_transfer(&id).await;
-    let found =
-        found.map_err(|report| anyhow::anyhow!("Stripe did not say what is left of {id}: {}", report.message))?;
-    match found.amount - found.amount_reversed {
-        ..=0 => bail!("nothing is left of {id} at Stripe; `clawback reversals close` records how the debt was settled"),
-        left => Ok(left),
     }
 }
 

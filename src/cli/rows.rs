@@ -86,11 +86,16 @@ fn told(out: &mut Vec<u8>, kind: CallKind, rows: &ReplayedRows) -> std::io::Resu
 
 /// `3 reversals (1000 eur, 250 usd)`.
 fn amounts(kind: CallKind, found: &[FailedCall]) -> String {
-    let mut sums: BTreeMap<&str, i128> = BTreeMap::new();
-    for row in found {
-        *sums.entry(&row.currency).or_default() += i128::from(row.amount);
-    }
-    let sums: Vec<String> = sums.into_iter().map(|(currency, sum)| format!("{sum} {currency}")).collect();
     let plural = if found.len() == 1 { "" } else { "s" };
-    format!("{} {}{plural} ({} in minor units)", found.len(), kind.entity(), sums.join(", "))
+    let sums = sums(found.iter().map(|row| (row.currency.as_str(), row.amount)));
+    format!("{} {}{plural} ({sums} in minor units)", found.len(), kind.entity())
+}
+
+/// `1000 eur, 250 usd`.
+pub(super) fn sums<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> String {
+    let mut sums: BTreeMap<&str, i128> = BTreeMap::new();
+    for (currency, amount) in amounts {
+        *sums.entry(currency).or_default() += i128::from(amount);
+    }
+    sums.into_iter().map(|(currency, sum)| format!("{sum} {currency}")).collect::<Vec<_>>().join(", ")
 }

@@ -27,6 +27,7 @@ pub(crate) struct ListQuery {
 pub(super) enum Decision {
     Accept,
     Acknowledge,
+    Withdraw,
 }
 
 /// A page, and the cursor to the next one.
@@ -56,6 +57,7 @@ pub(super) async fn decide(
     match decision {
         Decision::Accept => state.ledger.accept_claim(&id, body.note()).await?,
         Decision::Acknowledge => state.ledger.acknowledge_claim(&id, body.note()).await?,
+        Decision::Withdraw => state.ledger.withdraw_claim(&id, body.note()).await?,
     };
     show(state, kind, &id).await
 }

@@ -35,6 +35,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
+use crate::operator::LeftAtStripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitState, Limiter};
 
@@ -61,6 +62,8 @@ pub struct ApiState {
     pub stripe: Option<watch::Receiver<CircuitState>>,
     /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
+    /// The way to ask Stripe what is left of a transfer; `None` without a key.
+    pub left_at_stripe: Option<LeftAtStripe>,
     /// This process's counters.
     pub recorder: Recorder,
     /// Cancelled when the process was told to stop.
@@ -82,6 +85,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/refunds/{id}", get(refunds::show))
         .route("/v1/refunds/{id}/accept", post(refunds::accept))
         .route("/v1/refunds/{id}/acknowledge", post(refunds::acknowledge))
+        .route("/v1/refunds/{id}/withdraw", post(refunds::withdraw))
         .route("/v1/disputes", get(disputes::list))
         .route("/v1/disputes/{id}", get(disputes::show))
         .route("/v1/disputes/{id}/accept", post(disputes::accept))

@@ -51,6 +51,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         refunds::show,
         refunds::accept,
         refunds::acknowledge,
+        refunds::withdraw,
         disputes::list,
         disputes::show,
         disputes::accept,

@@ -142,3 +142,29 @@ pub(crate) async fn acknowledge(
     let decided = claims::decide(&state, ClaimKind::Refund, &id, Decision::Acknowledge, &body).await?;
     Ok(Json(decided))
 }
+
+/// Withdraw a refund
+///
+/// Takes back a report (`POST /v1/refunds`) that was a mistake, while only the report is known and Stripe was asked for nothing.
+/// What it asked is called off. The provider's own word, or another report of the same id, records the refund anew.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds/{id}/withdraw",
+    tag = "refunds",
+    operation_id = "withdrawRefund",
+    params(("id" = String, Path, description = "Clawback's id, or the provider's (`re_…`).")),
+    request_body(content = OperatorRequest),
+    responses(
+        (status = 200, description = "It takes nothing.", body = RefundView),
+        (status = 409, description = "Its provider has reported it, Stripe was asked for it, or it takes nothing already."),
+    ),
+    security(("operate" = [])),
+)]
+pub(crate) async fn withdraw(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    extract::Json(body): extract::Json<OperatorRequest>,
+) -> Result<Json<RefundView>, Problem> {
+    let decided = claims::decide(&state, ClaimKind::Refund, &id, Decision::Withdraw, &body).await?;
+    Ok(Json(decided))
+}

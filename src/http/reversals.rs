@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::page::{Cursor, Limit};
 use super::problem::Problem;
 use super::{ApiState, unknown};
 use crate::ledger::{CallKind, FailureGroups, FieldProblem, ReversalStatus, ReversalView};
+use crate::operator::{Part, amount as amount_of};
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -108,20 +110,32 @@ pub(crate) struct ReplayRequest {
     /// For later readers of the history, on one line.
     #[schema(max_length = 500, pattern = "\\S")]
     reason: String,
-    /// Take only this much, in minor units, and record the rest of the debt as settled elsewhere. Absent: take all of it.
+    /// Take only this much, in minor units, or `"left"`: what Stripe says is left of the transfer. The rest of the debt is recorded
+    /// as settled elsewhere. Absent: take all of it.
     #[serde(default)]
-    #[schema(minimum = 1, examples(600))]
-    amount: Option<i64>,
+    #[schema(examples(600, "left"))]
+    amount: Option<Value>,
 }
 
 impl Input for ReplayRequest {
     fn problems(&self) -> Vec<FieldProblem> {
         let mut problems = operator::problems_of(&self.operator, &self.reason);
-        if let Some(amount @ ..1) = self.amount {
-            let must = format!("must be a positive integer in minor units (got {amount})");
-            problems.push(FieldProblem::new("amount", must));
+        if let Some(Err(problem)) = self.part() {
+            problems.push(FieldProblem::new("amount", problem));
         }
         problems
+    }
+}
+
+impl ReplayRequest {
+    fn part(&self) -> Option<Result<Part, String>> {
+        let amount = self.amount.as_ref()?;
+        let part = match amount {
+            Value::Number(number) => number.to_string().parse(),
+            Value::String(word) if word == "left" => Ok(Part::Left),
+            _ => "".parse(),
+        };
+        Some(part.map_err(|must: String| format!("{must} (got {amount})")))
     }
 }
 
@@ -149,8 +163,11 @@ pub(crate) async fn replay(
     extract::Json(body): extract::Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
     let note = operator::note(&body.operator, &body.reason);
-    let id = match body.amount {
-        Some(amount) => state.ledger.replay_part(&id, amount, &note).await?,
+    let id = match body.part().and_then(Result::ok) {
+        Some(part) => {
+            let amount = amount_of(&state.ledger, state.left_at_stripe.as_ref(), &id, part).await?;
+            state.ledger.replay_part(&id, amount, &note).await?
+        }
         None => state.ledger.replay(CallKind::Reverse, &id, &note).await?,
     };
     let replayed = state.ledger.reversal(&id.to_string()).await?;

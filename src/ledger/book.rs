@@ -342,6 +342,12 @@ impl Book {
         Ok(())
     }
 
+    /// Changes a reversal whose status stays.
+    pub(super) fn keep_reversal(&mut self, row: reversal::Model, note: &Note) {
+        self.remark("reversal", row.id, row.status, note);
+        self.reversals.rows.insert(row.id, reversal::Model { updated_at: self.now, ..row });
+    }
+
     /// Gives a claim the status `to`, with `also` in the same row, and returns it.
     pub(super) fn move_claim(
         &mut self,

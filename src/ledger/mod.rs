@@ -37,7 +37,7 @@ pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, Remainder, Retries,
     ReversalTarget, Target, Task, TryOutcome,
 };
-pub use claims::{ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported};
+pub use claims::{Adopted, ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported, UnknownReversal};
 pub(crate) use db::rowset::{id_set, in_ids};
 pub use error::LedgerError;
 pub use events::{

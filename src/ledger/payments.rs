@@ -220,6 +220,7 @@ impl Registration {
             amount: new.amount,
             amount_reversed: new.amount_reversed,
             reversed_before: new.amount_reversed,
+            adopted: None,
             withheld: 0,
             currency: new.currency.clone(),
             status: match new.amount_reversed {

@@ -49,8 +49,10 @@ pub(super) mod transfer {
         pub amount: i64,
         /// What claims have taken: back from the seller, or from what was to be created.
         pub amount_reversed: i64,
-        /// Of it, what was taken back before the transfer was registered.
+        /// Of it, what was taken back before the transfer was registered, and what others took since and an operator adopted.
         pub reversed_before: i64,
+        /// JSON: Stripe's ids of the reversals that were adopted into `reversed_before`, with their amounts.
+        pub adopted: Option<String>,
         /// The part of `amount_reversed` that was never transferred: claims came before Stripe was asked to create it.
         pub withheld: i64,
         pub currency: String,

@@ -9,6 +9,7 @@
 pub mod limits;
 mod operations;
 mod parked;
+mod part;
 mod sorting;
 mod subject;
 mod superseded;
@@ -22,6 +23,7 @@ use crate::ledger::{CallKind, Ledger, LedgerError, Note};
 
 pub use operations::work_on_operations;
 pub use parked::{Filter, Parked};
+pub use part::{LeftAtStripe, Part, amount};
 pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};
 

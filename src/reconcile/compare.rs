@@ -50,7 +50,7 @@ pub fn compare(ours: &TransferView, theirs: Option<&AtStripe>, expected_refunds:
     if !same_currency(&ours.currency, &theirs.transfer.currency) {
         return found; // No amount on it can be compared.
     }
-    for row in &ours.reversals {
+    for row in comparing.latest() {
         comparing.reversal(row, &mut found);
     }
     found.differences.extend(comparing.orphans());
@@ -89,6 +89,13 @@ impl<'a> Comparing<'a> {
             found.push(Difference::of(ours, Kind::Incomplete, detail).with_amounts(None, Some(theirs.amount_reversed)));
         }
         found
+    }
+
+    /// Each claim's latest reversal: those before it were called off.
+    fn latest(&self) -> impl Iterator<Item = &'a ReversalView> {
+        let rows = &self.ours.reversals;
+        let is_latest = |(at, row): &(usize, &ReversalView)| !rows[at + 1..].iter().any(|it| it.claim() == row.claim());
+        rows.iter().enumerate().filter(is_latest).map(|(_, row)| row)
     }
 
     fn reversal(&self, row: &ReversalView, found: &mut Comparison) {
@@ -196,7 +203,7 @@ impl<'a> Comparing<'a> {
             }
             let detail = format!("the ledger has no reversal of this transfer for claim {claim}");
             let orphan = Difference::of(self.ours, Kind::Orphan, detail).with_amounts(None, Some(reversal.amount));
-            Some(Difference { stripe_reversal_id: Some(reversal.id.clone()), ..orphan })
+            Some(orphan.about(reversal))
         })
     }
 
@@ -205,7 +212,10 @@ impl<'a> Comparing<'a> {
         let rows = || self.ours.reversals.iter().filter(|row| row.status == ReversalStatus::Reversed);
         let names = |row: &ReversalView, it: &TransferReversal| row.stripe_reversal_id.as_ref() == Some(&it.id);
         let is_ours = |it: &TransferReversal| rows().any(|row| !row.externally_reversed && names(row, it));
-        let is_named = |it: &TransferReversal| rows().any(|row| row.externally_reversed && names(row, it));
+        let is_named = |it: &TransferReversal| {
+            let is_adopted = self.ours.adopted_reversals.contains(&it.id);
+            is_adopted || rows().any(|row| row.externally_reversed && names(row, it))
+        };
         let mut foreign: Vec<_> = self.counting().filter(|it| it.claim().is_none() && !is_ours(it)).collect();
         foreign.sort_by_key(|it| !is_named(it));
         // A row whose reversal is not there at all is reported as missing already.
@@ -227,7 +237,7 @@ impl<'a> Comparing<'a> {
             let detail = if used > 0 { format!("{by}; {used} of it is for reversals of ours") } else { by };
             let external = Difference::of(self.ours, Kind::ExternallyReversed, detail)
                 .with_amounts((used > 0).then_some(used), Some(it.amount));
-            found.push(Difference { stripe_reversal_id: Some(it.id.clone()), ..external });
+            found.push(external.about(it));
         }
         if open > 0 && self.is_complete() {
             let there = wanted - open;
@@ -245,12 +255,10 @@ impl<'a> Comparing<'a> {
         at_stripe: Option<&TransferReversal>,
         detail: impl Into<String>,
     ) -> Difference {
-        Difference {
-            reversal_id: Some(row.id),
-            refund_id: Some(row.refund_id),
-            stripe_reversal_id: at_stripe.map(|it| it.id.clone()),
-            ..Difference::of(self.ours, kind, detail).with_amounts(Some(row.amount), at_stripe.map(|it| it.amount))
-        }
+        let found =
+            Difference::of(self.ours, kind, detail).with_amounts(Some(row.amount), at_stripe.map(|it| it.amount));
+        let found = at_stripe.map_or(found.clone(), |it| found.about(it));
+        Difference { reversal_id: Some(row.id), refund_id: Some(row.refund_id), ..found }
     }
 
     /// Stripe's reversals that take money, oldest first.

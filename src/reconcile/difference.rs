@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::ledger::TransferView;
+use crate::stripe::TransferReversal;
 
 /// Something that the ledger and Stripe don't agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +25,8 @@ pub struct Difference {
     pub refund_id: Option<Uuid>,
     /// Stripe's id of the reversal, `trr_…`, where one is concerned.
     pub stripe_reversal_id: Option<String>,
+    /// The claim that the metadata of Stripe's reversal names; none where another program made it.
+    pub claim: Option<String>,
     /// ISO 4217, lower case: the transfer's, as the ledger has it.
     pub currency: String,
     /// Minor units according to the ledger; none for what it does not know.
@@ -34,6 +37,9 @@ pub struct Difference {
     pub detail: String,
     /// Whether the ledger can be made to agree, and whether it was.
     pub repair: Repair,
+    /// What Stripe has, where a reversal is concerned.
+    #[serde(skip)]
+    pub at_stripe: Option<TransferReversal>,
 }
 
 impl Difference {
@@ -46,11 +52,23 @@ impl Difference {
             reversal_id: None,
             refund_id: None,
             stripe_reversal_id: None,
+            claim: None,
             currency: transfer.currency.clone(),
             amount_in_ledger: None,
             amount_at_stripe: None,
             detail: detail.into(),
             repair: Repair::ByHand,
+            at_stripe: None,
+        }
+    }
+
+    /// The same, about this reversal of Stripe's.
+    pub(super) fn about(self, reversal: &TransferReversal) -> Self {
+        Self {
+            stripe_reversal_id: Some(reversal.id.clone()),
+            claim: reversal.claim().map(ToOwned::to_owned),
+            at_stripe: Some(reversal.clone()),
+            ..self
         }
     }
 
@@ -112,13 +130,14 @@ impl Kind {
             }
             Self::ExternallyReversed => {
                 "Somebody took it back in Stripe's dashboard or by another program. Not touched: a later refund's \
-                 reversal counts on it by itself, once nothing is left on the transfer. If it was a mistake, make a \
-                 new transfer to the seller."
+                 reversal counts on it by itself, once nothing is left on the transfer. `clawback reconcile adopt ID` \
+                 records it, so that refunds count with what is left. If it was a mistake, make a new transfer to the \
+                 seller."
             }
             Self::Orphan => {
                 "Another database uses this Stripe account, or this one was restored from an older backup. Not \
-                 touched: the refund that it belongs to is not known here. After a restore stop the workers first: a \
-                 refund that is delivered again would be taken back a second time."
+                 touched: its refund is not known here, or asks nothing of this transfer. Have the refund's provider \
+                 report it again, then `clawback reconcile adopt --all` records it."
             }
             Self::UnknownTransfer => {
                 "Not touched: nothing can be compared. Check the registered transfer id, and that STRIPE_API_KEY is of \

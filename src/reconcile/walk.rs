@@ -33,6 +33,8 @@ pub struct Walk {
     ledger: Ledger,
     reader: Reader,
     since: Option<DateTime<Utc>>,
+    /// Only this transfer.
+    only: Option<Uuid>,
     fix: bool,
     after: Option<Uuid>,
     any_known: bool,
@@ -94,7 +96,22 @@ impl Walk {
         since: Option<DateTime<Utc>>,
         fix: bool,
     ) -> Self {
-        Self { ledger, reader: Reader::new(stripe, limiter), since, fix, after: None, any_known: false, unknown: 0 }
+        Self {
+            ledger,
+            reader: Reader::new(stripe, limiter),
+            since,
+            only: None,
+            fix,
+            after: None,
+            any_known: false,
+            unknown: 0,
+        }
+    }
+
+    /// The same, about this transfer alone.
+    #[must_use]
+    pub fn only(self, transfer_id: Uuid) -> Self {
+        Self { only: Some(transfer_id), ..self }
     }
 
     /// Compares the next page of transfers; none after the last.
@@ -102,7 +119,11 @@ impl Walk {
     /// # Errors
     /// [`ReconcileError`]; what was repaired on this page stays repaired, and the page may be asked for again.
     pub async fn next_page(&mut self) -> Result<Option<Page>, ReconcileError> {
-        let transfers = self.ledger.transfers_to_reconcile(self.since, self.after, PAGE).await?;
+        let transfers = match self.only {
+            Some(_) if self.after.is_some() => Vec::new(),
+            Some(id) => self.ledger.transfer(&id.to_string()).await?.into_iter().collect(),
+            None => self.ledger.transfers_to_reconcile(self.since, self.after, PAGE).await?,
+        };
         let Some(last) = transfers.last().map(|transfer| transfer.id) else { return Ok(None) };
         let mut page = Page::default();
         let looked = self.look_at(transfers).await?;

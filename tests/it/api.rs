@@ -382,6 +382,7 @@ fn state(ledger: Ledger) -> ApiState {
         consumers: Vec::new(),
         stripe: None,
         limiter: None,
+        left_at_stripe: None,
         recorder,
         leaving: Default::default(),
         database: Default::default(),

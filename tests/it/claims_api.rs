@@ -10,6 +10,8 @@ both_databases! {
     a_conflict_is_acknowledged_and_counts_no_more_until_there_is_news,
     a_held_refund_takes_once_it_is_accepted,
     what_needs_no_decision_is_refused_and_changes_nothing,
+    a_mistaken_report_is_withdrawn_and_made_anew_by_the_provider_or_a_better_report,
+    a_report_is_not_withdrawn_once_stripe_was_asked,
     the_commands_show_what_the_api_shows,
 }
 
@@ -110,6 +112,70 @@ async fn what_needs_no_decision_is_refused_and_changes_nothing(app: TestApp) {
     let error = app.ledger().acknowledge_claim("re_1", clawback::ledger::Note::new("ada", "x")).await.unwrap_err();
     assert!(error.to_string().contains("names several claims"), "{error}");
     assert_eq!(app.db.count("history").await, rows + 1, "the new refund's alone");
+}
+
+async fn a_mistaken_report_is_withdrawn_and_made_anew_by_the_provider_or_a_better_report(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    assert_eq!(app.report(&report("re_1", "pi_1", 5_000, "eur")).await.status(), 201);
+    let (status, withdrawn) = act(&app, "re_1", "withdraw").await;
+    assert_eq!((status, &withdrawn["status"], &withdrawn["failed_at"]), (200, &json!("failed"), &Value::Null));
+    assert_eq!(withdrawn["status_reason"], "withdrawn by ada: corrected; 2 reversals were called off");
+    assert_eq!(app.transfer_becomes(0, "completed").await["reversals"][0]["failure_code"], "withdrawn");
+    assert_eq!(app.db.count("history WHERE actor = 'ada' AND reason = 'withdrawn: corrected'").await, 1);
+    let (status, problem) = act(&app, "re_1", "withdraw").await;
+    assert_eq!((status, says(&problem, "is withdrawn already")), (409, true), "{problem}");
+
+    // The provider's own word makes it anew, with its own amount, and can't be withdrawn.
+    let answer: Value =
+        app.post_webhook(&refund_event("evt_1", "re_1", "pi_1", 500).to_string()).await.json().await.unwrap();
+    assert_eq!(answer["outcome"], "accepted", "{answer}");
+    let anew = app.refund_view("re_1").await;
+    assert_eq!((&anew["id"], &anew["amount"], &anew["status"]), (&withdrawn["id"], &json!(500), &json!("matched")));
+    let (status, problem) = act(&app, "re_1", "withdraw").await;
+    assert_eq!((status, says(&problem, "its provider has reported it itself")), (409, true), "{problem}");
+
+    // So does a better report, and the provider's word that the refund failed.
+    assert_eq!(app.report(&report("re_2", "pi_2", 100, "usd")).await.status(), 201);
+    assert_eq!(app.report(&report("re_2", "pi_2", 100, "eur")).await.status(), 409, "it is known otherwise");
+    let run = app.cli(&["refunds", "withdraw", "re_2", "--reason", "not in dollars"]).await;
+    assert!(run.table().starts_with("Withdrawn.\n"), "{run:?}");
+    assert_eq!(app.report(&report("re_2", "pi_1", 100, "eur")).await.status(), 201);
+    let anew = app.refund_view("re_2").await;
+    assert_eq!(
+        (&anew["status"], &anew["currency"], &anew["payment_ref"]),
+        (&json!("matched"), &json!("eur"), &json!("pi_1"))
+    );
+    assert_eq!(act(&app, "re_2", "withdraw").await.0, 200);
+    for (event, status) in [("evt_2", "failed"), ("evt_3", "succeeded")] {
+        let mut event = refund_event(event, "re_2", "pi_1", 100);
+        event["data"]["object"]["status"] = json!(status);
+        assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+    }
+    let failed = app.refund_view("re_2").await;
+    assert_eq!((&failed["status"], failed["failed_at"].is_string()), (&json!("failed"), true), "{failed}");
+    let live = "reversals WHERE status <> 'called_off'";
+    assert_eq!(app.db.count(live).await, 2, "those of the one refund that stands");
+}
+
+async fn a_report_is_not_withdrawn_once_stripe_was_asked(app: TestApp) {
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    assert_eq!(app.report(&report("re_1", "pi_1", 10_000, "eur")).await.status(), 201);
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let (rows, before) = (app.db.count("history").await, app.refund_view("re_1").await);
+    let (status, problem) = act(&app, "re_1", "withdraw").await;
+    assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")), "{problem}");
+    assert!(says(&problem, "Stripe was asked for it: 6000 eur were taken back from transfer tr_1"), "{problem}");
+    assert_eq!((app.db.count("history").await, app.refund_view("re_1").await), (rows, before));
+}
+
+fn report(refund_ref: &str, payment_ref: &str, amount: i64, currency: &str) -> Value {
+    json!({"source": "stripe", "refund_ref": refund_ref, "payment_ref": payment_ref, "amount": amount, "currency": currency})
+}
+
+fn says(problem: &Value, words: &str) -> bool {
+    problem["detail"].as_str().unwrap().contains(words)
 }
 
 async fn the_commands_show_what_the_api_shows(mut app: TestApp) {

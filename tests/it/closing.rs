@@ -164,7 +164,7 @@ async fn a_part_is_taken_over_http(app: TestApp) {
     let id = less_is_left(&app).await;
     let path = format!("/v1/reversals/{id}/replay");
     let with = |amount: Value| json!({"operator": "ada", "reason": "the rest is settled", "amount": amount});
-    for bad in [json!(0), json!(6_001), json!("left")] {
+    for bad in [json!(0), json!(6_001), json!(1.5), json!("rest"), json!(true)] {
         let (status, problem) = post(&app, &path, &with(bad.clone())).await;
         assert_eq!(
             (status, &problem["field"]),
@@ -172,15 +172,20 @@ async fn a_part_is_taken_over_http(app: TestApp) {
             "{bad}: {problem}"
         );
     }
-    let (status, pending) = post(&app, &path, &with(json!(100))).await;
+    let (status, pending) = post(&app, &path, &with(json!("left"))).await;
     assert_eq!(
         (status, &pending["amount"], &pending["amount_closed"]),
-        (StatusCode::ACCEPTED, &json!(100), &json!(5_900))
+        (StatusCode::ACCEPTED, &json!(600), &json!(5_400))
     );
     app.reversal_when(0, "it is reversed", |it| it["status"] == "reversed").await;
-    assert_eq!(app.reversed_at_stripe("tr_1"), 5_500);
+    assert_eq!(app.reversed_at_stripe("tr_1"), 6_000);
     // What was settled elsewhere is not asked for again.
-    assert_eq!(app.payment("pi_1").await["transfers"][0]["amount_reversed"], 100);
+    assert_eq!(app.payment("pi_1").await["transfers"][0]["amount_reversed"], 600);
+    let (status, problem) = post(&app, &path, &with(json!("left"))).await;
+    assert_eq!(
+        (status, problem["detail"].as_str().unwrap().contains("nothing is left of tr_1")),
+        (StatusCode::CONFLICT, true)
+    );
 }
 
 /// The reversals of both transfers fail, since Stripe is away, and their messages are lost.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stripe_sim::{DisputeStatus, Endpoint, NewDispute, NewPayment, Webhook};
 
-use crate::support::{TestApp, both_databases, eventually, two_sellers};
+use crate::support::{TestApp, both_databases, clawback, eventually, two_sellers};
 
 both_databases! {
     a_lost_dispute_takes_what_its_sellers_got_and_a_refund_takes_no_more,
@@ -88,6 +88,14 @@ async fn with_the_policy_off_a_dispute_is_held_until_an_operator_accepts_it(app:
     assert_eq!(finding["status"], "warning");
     assert!(finding["remedy"].as_str().unwrap().contains("clawback disputes list --status held"), "{finding}");
     assert_eq!(app.cli(&["doctor", "--strict"]).await.code, 3);
+    // A policy that would take it comes too late for it.
+    let lost = app.settings_with(&[("DISPUTE_POLICY", "lost")]);
+    let doctor = clawback(&["doctor", "--strict"], &lost).await;
+    assert_eq!(
+        (doctor.code, doctor.words().contains("some came before DISPUTE_POLICY took such")),
+        (3, true),
+        "{doctor:?}"
+    );
 
     let accepted = app.cli(&["disputes", "accept", "du_1", "--reason", "the seller agreed"]).await;
     assert!(accepted.table().starts_with("Accepted.\n"), "{accepted:?}");

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod adopt;
 mod amendments;
 mod api;
 mod architecture;
@@ -50,6 +51,7 @@ mod refund_failures;
 mod refunds_by_charge;
 mod relay;
 mod requests;
+mod restore;
 mod reversal;
 mod reversals_api;
 mod schema;

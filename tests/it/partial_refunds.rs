@@ -19,6 +19,7 @@ both_databases! {
     shares_that_come_while_the_refund_waits_for_its_payment_count,
     a_matched_refund_is_shared_out_otherwise_until_stripe_is_asked,
     what_the_refunds_metadata_names_is_not_overruled_by_a_report,
+    a_refund_that_the_platform_bears_takes_nothing_in_whatever_order_that_is_said,
     a_report_is_the_same_refund_as_its_webhook,
     a_report_that_contradicts_what_is_known_is_refused,
     a_report_that_does_not_fit_is_refused_by_its_field_and_not_recorded,
@@ -273,6 +274,40 @@ async fn what_the_refunds_metadata_names_is_not_overruled_by_a_report(app: TestA
     let live = "reversals WHERE status = 'pending' AND amount = 70";
     assert_eq!(app.db.count(live).await, 2);
     assert_eq!(app.db.count("reversals WHERE status = 'called_off' AND amount = 60").await, 1);
+}
+
+async fn a_refund_that_the_platform_bears_takes_nothing_in_whatever_order_that_is_said(app: TestApp) {
+    let mut app = without_worker(app).await;
+    let nothing = || Some(json!([{"transfer_id": "tr_1", "amount": 0}]));
+    let webhook = |n: usize| with_metadata(n, 1_000, json!({}));
+    let in_metadata = |n: usize| with_metadata(n, 1_000, json!({"clawback_tr_1": "0"}));
+    // Before the payment is registered: announced, and known from the webhook first.
+    assert_eq!(app.report(&report(1, 1_000, nothing())).await.status(), StatusCode::CREATED);
+    post(&app, &webhook(1)).await;
+    post(&app, &webhook(2)).await;
+    assert_eq!(app.report(&report(2, 1_000, nothing())).await.status(), StatusCode::OK);
+    post(&app, &in_metadata(3)).await;
+    app.register(two_sellers("pi_1")).await;
+    // And after.
+    assert_eq!(app.report(&report(4, 1_000, nothing())).await.status(), StatusCode::CREATED);
+    assert_eq!(post(&app, &webhook(4)).await["outcome"], "duplicate");
+    assert_eq!(post(&app, &webhook(5)).await["reversals"], 2);
+    assert_eq!(app.report(&report(5, 1_000, nothing())).await.status(), StatusCode::OK);
+    assert_eq!(post(&app, &in_metadata(6)).await["reversals"], 0);
+    for n in 1..=6 {
+        let refund = app.refund_view(&format!("re_{n}")).await;
+        assert_eq!((&refund["status"], &refund["attention"]), (&json!("matched"), &Value::Null), "{refund}");
+    }
+    assert_eq!(app.db.count("reversals WHERE status <> 'called_off'").await, 0);
+    // What is said later, by the provider's own list, takes nothing either.
+    let mut later = refund_event("evt_later", "re_4", "pi_1", 1_000);
+    later["type"] = json!("refund.updated");
+    post(&app, &later.to_string()).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.refund_of(3_000, 8).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (1_800, 900), "that of re_8 alone");
 }
 
 async fn a_report_is_the_same_refund_as_its_webhook(app: TestApp) {

@@ -326,12 +326,12 @@ async fn it_never_calls_faster_than_the_limit(mut app: TestApp) {
     assert!(took >= chrono::TimeDelta::milliseconds(69 * 25 - 200), "{took}");
 }
 
-async fn reconcile(app: &TestApp, arguments: &[&str]) -> Finished {
+pub(crate) async fn reconcile(app: &TestApp, arguments: &[&str]) -> Finished {
     app.cli(&[&["reconcile"], arguments].concat()).await
 }
 
 /// Registers a payment that was paid out in full, `each` to every transfer.
-async fn register(app: &TestApp, payment_ref: &str, transfers: &[&str], each: i64) {
+pub(crate) async fn register(app: &TestApp, payment_ref: &str, transfers: &[&str], each: i64) {
     let count = i64::try_from(transfers.len()).unwrap();
     let transfers: Vec<_> = transfers
         .iter()
@@ -347,7 +347,7 @@ async fn register(app: &TestApp, payment_ref: &str, transfers: &[&str], each: i6
 }
 
 /// Has Stripe reverse for a claim, past our worker. Returns Stripe's id.
-async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, claim: &str) -> String {
+pub(crate) async fn reverse_at_stripe(app: &TestApp, transfer: &str, amount: i64, claim: &str) -> String {
     let answer = app
         .http
         .post(format!("{}/v1/transfers/{transfer}/reversals", app.sim.base_url()))

@@ -19,6 +19,8 @@ use crate::support::{
 const BUT_FOR_JOBS: &str = "history WHERE actor <> 'sweeper'";
 
 both_databases! {
+    what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator,
+    what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_stripe_has_not_done_it,
     what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
     what_stripe_has_done_stays_and_the_operator_is_told_what_to_do,
     of_what_stripe_was_asked_for_and_what_not_each_goes_its_way,
@@ -308,6 +310,41 @@ async fn what_was_called_off_is_asked_for_by_the_next_refund_and_what_was_taken_
 }
 
 /// Registers a payment with one transfer that Clawback creates, with nobody who does so yet.
+async fn what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_stripe_has_not_done_it(app: TestApp) {
+    let mut app = without_worker(app).await;
+    app.refund(5_000).await;
+    stripe_is_asked(&app, reversal_id(&app, 0, 0).await).await;
+    fails(&app, 1, 5_000).await;
+    app.refund_of(5_000, 2).await;
+    assert_eq!(app.db.count("reversals WHERE status = 'pending' AND amount = 3000").await, 1, "that of the failed one");
+    with_worker(&mut app).await;
+    for index in [0, 1] {
+        app.transfer_becomes(index, "partially_reversed").await;
+    }
+    let failed = app.refund_view("re_1").await;
+    assert_eq!((&failed["status"], &failed["attention"]), (&json!("failed"), &Value::Null), "{failed}");
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (3_000, 1_500), "once, for re_2");
+    let claims: Vec<_> =
+        app.sim.ledger().reversals("tr_1").iter().map(|it| it.metadata["clawback_claim"].clone()).collect();
+    assert_eq!(claims, ["stripe:re_2"]);
+}
+
+async fn what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator(app: TestApp) {
+    let mut app = without_worker(app).await;
+    app.refund(5_000).await;
+    stripe_is_asked(&app, reversal_id(&app, 0, 0).await).await;
+    fails(&app, 1, 5_000).await;
+    app.refund_of(8_000, 2).await;
+    with_worker(&mut app).await;
+    let needs = || async {
+        let failed = app.refund_view("re_1").await;
+        failed["attention"].as_str().is_some_and(|it| it.starts_with("3000 eur of transfer tr_1 counted")).then_some(())
+    };
+    eventually("what was not taken is named", needs).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!(app.reversed_at_stripe("tr_1"), 1_800);
+}
+
 async fn to_be_created(mut app: TestApp) -> TestApp {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
     let mut payment = two_sellers("pi_1");

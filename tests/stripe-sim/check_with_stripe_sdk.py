@@ -1,13 +1,17 @@
 """Checks with Stripe's own SDK that the simulator looks like Stripe: objects, lists, idempotency, error classes.
 
-Run by check_with_stripe_sdk with the simulator's base URL. Each check is independent and makes its own transfer.
+Run by check_with_stripe_sdk with the simulator's base URL. Each check is independent and makes its own transfer. Whatever the
+simulator answers in any of them must also have exactly the fields, of the types, that the SDK declares for its object.
 """
 
+import copy
 import json
 import sys
+import typing
 import urllib.request
 
 import stripe
+from stripe._object_classes import get_object_class
 
 BASE = sys.argv[1]
 KEY = "sk_test_sdk"
@@ -19,6 +23,81 @@ def sim(path, body, method="POST"):
     request = urllib.request.Request(f"{BASE}/_sim/{path}", data, {"content-type": "application/json"}, method=method)
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
+
+
+def fits(value, kind, path):
+    """Fails unless the value is of the type that the SDK declares."""
+    of, args = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, typing.ForwardRef):
+        kind = getattr(stripe, kind.__forward_arg__)
+    if kind is typing.Any:
+        return
+    if of is typing.Union:
+        failures = []
+        for one in args:
+            try:
+                return fits(value, one, path)
+            except AssertionError as failure:
+                failures.append(str(failure))
+        # That of the object itself says more than that it is no id and not null.
+        raise AssertionError(max(failures, key=lambda failure: (" has " in failure, len(failure.split()[0]))))
+    if of is typing.Literal:
+        assert value in args, f"{path} is {value!r} and not one of {args}"
+    elif kind in (int, str, bool, float, type(None)):
+        assert type(value) is kind, f"{path} is {value!r} and not {kind.__name__}"
+    elif of is list:
+        assert isinstance(value, list), f"{path} is {value!r} and no list"
+        for at, one in enumerate(value):
+            fits(one, args[0], f"{path}[{at}]")
+    elif of is dict or getattr(of, "__name__", "") == "UntypedStripeObject":
+        assert isinstance(value, dict), f"{path} is {value!r} and no object"
+        for name, one in value.items():
+            fits(one, args[-1], f"{path}.{name}")
+    else:
+        assert isinstance(value, dict), f"{path} is {value!r} and no object"
+        shape(value, of or kind, path)
+
+
+def shape(value, kind=None, path=""):
+    """Fails unless the object has all fields that the SDK declares as never null, no other than it declares, and each as
+    declared."""
+    kind = kind or get_object_class("V1", value["object"])
+    path = path or value.get("object", kind.__name__)
+    if kind in (stripe.BalanceTransaction, stripe.Account) and set(value) == {"id", "object"}:
+        return  # Expanded; the simulator keeps no more of it.
+    if kind is stripe.ListObject:
+        assert set(value) - {"total_count"} == {"object", "data", "has_more", "url"}, f"{path} has {sorted(value)}"
+        for at, one in enumerate(value["data"]):
+            shape(one, None, f"{path}.data[{at}]")
+        return
+    declared = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith("stripe.") and base is not stripe.StripeObject:
+            declared.update(base.__dict__.get("__annotations__", {}))
+    declared = {name: of for name, of in declared.items() if typing.get_origin(of) is not typing.ClassVar and name[0] != "_"}
+    assert set(value) <= set(declared), f"{path} has fields that the SDK does not know: {set(value) - set(declared)}"
+    for name, of in declared.items():
+        if name in value:
+            fits(value[name], of, f"{path}.{name}")
+        else:
+            assert type(None) in typing.get_args(of), f"{path} has no {name}, which is never null"
+
+
+class Checked(stripe.RequestsClient):
+    """The SDK's own client; what is answered must have the SDK's shape."""
+
+    answers = 0
+
+    def request(self, method, url, headers, post_data=None):
+        body, status, answered = super().request(method, url, headers, post_data)
+        try:
+            value = json.loads(body) if 200 <= status < 300 else None
+        except ValueError:
+            value = None  # A fault.
+        if value is not None:
+            shape(value)
+            Checked.answers += 1
+        return body, status, answered
 
 
 def fault(transfer, kind, **fields):
@@ -225,6 +304,11 @@ def check_separate_charges_and_transfers():
     listed = stripe.Transfer.list(transfer_group="order_sdk", limit=2)
     assert [of.amount for of in listed.auto_paging_iter()] == [30, 20, 10], listed
     assert [of.id for of in stripe.Charge.list(transfer_group="order_sdk").data] == [charge_id]
+    from_charge = new_transfer(amount=40, source_transaction=charge_id)
+    again = stripe.Transfer.retrieve(from_charge.id, expand=["source_transaction"])
+    assert (again.source_transaction.id, again.transfer_group) == (charge_id, "order_sdk"), again
+    error = raises(stripe.InvalidRequestError, lambda: new_transfer(amount=10_001, source_transaction=charge_id))
+    assert (error.http_status, error.param) == (400, "amount"), error
 
 
 def check_refunds():
@@ -314,17 +398,82 @@ def check_account_and_balance():
     assert stripe.Account.retrieve().object == "account"
 
 
+def check_a_wrong_shape_is_noticed():
+    charge_id = pay(destination="acct_2", application_fee_amount=1_000)["id"]
+    refund_id = sim("refunds", {"charge": charge_id, "amount": 10})["id"]
+    charge = stripe.Charge.retrieve(charge_id, expand=["refunds", "transfer"]).to_dict()
+    refund = stripe.Refund.retrieve(refund_id).to_dict()
+    for what, value, wrong in [
+        ("a field is unknown", charge, lambda of: of.update(amount_back=1)),
+        ("a field is missing", charge, lambda of: of.pop("amount_captured")),
+        ("text for a number", charge, lambda of: of.update(amount="10000")),
+        ("a number for a flag", charge, lambda of: of.update(captured=1)),
+        ("null where there is always a value", charge, lambda of: of.update(created=None)),
+        ("another object", charge, lambda of: of["transfer"].update(object="charge")),
+        ("an object of an object", charge, lambda of: of["transfer"].update(amount=None)),
+        ("an object of a list", charge, lambda of: of["refunds"]["data"][0].update(amount=None)),
+        ("a list without its end", charge, lambda of: of["refunds"].pop("has_more")),
+        ("metadata that is no text", refund, lambda of: of.update(metadata={"n": 1})),
+        ("a nested field", refund, lambda of: of["destination_details"]["card"].update(reference=7)),
+    ]:
+        shape(value)
+        value = copy.deepcopy(value)
+        wrong(value)
+        try:
+            shape(value)
+        except AssertionError:
+            continue
+        raise AssertionError(f"it is not noticed: {what}")
+
+
+def check_events_have_the_shapes_of_their_objects():
+    charge_id = pay(destination="acct_2")["id"]
+    refund_id = sim("refunds", {"charge": charge_id, "reverse_transfer": True})["id"]
+    dispute_id = sim("disputes", {"charge": pay()["id"]})["id"]
+    sim(f"disputes/{dispute_id}/status", {"status": "lost"})
+    events = [json.loads(of["body"]) for of in sim("webhooks", {"secret": "whsec_sdk"})]
+    for event in events:
+        shape(event)
+        shape(event["data"]["object"])
+    kinds = {event["type"] for event in events}
+    expected = {"refund.created", "charge.refunded", "transfer.created", "charge.dispute.created", "charge.dispute.closed"}
+    assert expected <= kinds, kinds
+    expanded = [json.loads(of["body"]) for of in sim("webhooks", {"secret": "whsec_sdk", "expanded": True})]
+    of_refund = next(of for of in expanded if of["data"]["object"]["id"] == refund_id)
+    shape(of_refund["data"]["object"])
+    assert of_refund["data"]["object"]["charge"]["id"] == charge_id, of_refund
+
+
+def check_thin_events_name_what_can_be_fetched():
+    refund_id = sim("refunds", {"charge": pay()["id"]})["id"]
+    client = stripe.StripeClient(KEY, base_addresses={"api": BASE}, http_client=Checked(), max_network_retries=0)
+    thin = [of for of in sim("webhooks", {"secret": "whsec_sdk", "thin": True}) if refund_id in of["body"]]
+    notification = client.parse_event_notification(thin[0]["body"], thin[0]["signature"], "whsec_sdk")
+    assert (notification.type, notification.livemode) == ("v1.refund.created", False), notification
+    related = notification.related_object
+    assert (related.id, related.type, related.url) == (refund_id, "refund", f"/v1/refunds/{refund_id}"), related
+    fetched = notification.fetch_related_object()
+    assert (fetched.id, fetched.object) == (refund_id, "refund"), fetched
+    try:
+        client.parse_event_notification(thin[0]["body"], thin[0]["signature"], "whsec_other")
+        raise AssertionError("another secret is taken")
+    except stripe.SignatureVerificationError:
+        pass
+
+
 def main():
     # The SDK's version is chosen by this: it reads the shapes of the API version that Clawback names in its requests.
     assert stripe.api_version == "2026-08-26.dahlia", stripe.api_version
     stripe.api_base = BASE
     stripe.api_key = KEY
     stripe.max_network_retries = 0
+    stripe.default_http_client = Checked()
     checks = [check for name, check in globals().items() if name.startswith("check_")]
     assert len(checks) >= 16, "the checks were not found"
     for check in checks:
         check()
         print(f"ok  {check.__name__.removeprefix('check_').replace('_', ' ')}")
+    assert Checked.answers > 60, f"only {Checked.answers} answers were checked for their shapes"
     print(f"the simulator looks like Stripe to its SDK {stripe.VERSION} (API {stripe.api_version})")
 
 

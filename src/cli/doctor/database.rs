@@ -113,7 +113,7 @@ fn claims(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Vec<Finding
         if found.is_empty() {
             return (kind == ClaimKind::Refund).then(|| Finding::ok(&check, "none"));
         }
-        let (why, remedy) = advice(kind, status, config);
+        let (why, remedy) = advice(kind, status, config, backlog.held_though_taken > 0);
         let message = format!("{} took nothing back: {why}", sums(&found, now));
         Some(match remedy {
             Some(remedy) => {
@@ -132,7 +132,7 @@ fn claims(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Vec<Finding
 }
 
 /// Why they wait, and what to do about it, if anything.
-fn advice(kind: ClaimKind, status: ClaimStatus, config: &Config) -> (&'static str, Option<String>) {
+fn advice(kind: ClaimKind, status: ClaimStatus, config: &Config, though_taken: bool) -> (&'static str, Option<String>) {
     match (status, kind, config.claims.dispute_policy) {
         (ClaimStatus::Unmatched, ..) => (
             "their payment is not registered",
@@ -144,6 +144,10 @@ fn advice(kind: ClaimKind, status: ClaimStatus, config: &Config) -> (&'static st
                 "take with `clawback disputes accept ID`, or `acknowledge ID`; DISPUTE_POLICY decides about later ones"
                     .to_owned(),
             ),
+        ),
+        (ClaimStatus::Held, ClaimKind::Dispute, _) if though_taken => (
+            "some came before DISPUTE_POLICY took such, or are older than REFUNDS_SINCE",
+            Some("take with `clawback disputes accept ID`, or `acknowledge ID`".to_owned()),
         ),
         (ClaimStatus::Held, ClaimKind::Dispute, _) => ("they are not decided yet, or wait for an operator", None),
         (ClaimStatus::Held, ..) => (
@@ -200,6 +204,7 @@ mod tests {
             oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
             reversals_given_up: 0,
             waiting: Vec::new(),
+            held_though_taken: 0,
             attention: Vec::new(),
             attention_shown: Vec::new(),
         };

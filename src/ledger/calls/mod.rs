@@ -29,7 +29,7 @@ pub use fold::{Failure, Postponement, Remainder, Retries, TryOutcome};
 pub(super) use load::Loader;
 pub(super) use replay::Replay;
 pub(super) use report::Report;
-pub(super) use reversal::done as reversal_done;
+pub(super) use reversal::{await_reversal, done as reversal_done};
 
 /// Stripe prunes a key once it is 24 h old, and it runs again. A key that may be older than this is not used, and what may
 /// have been asked longer ago is looked for first.

@@ -11,6 +11,9 @@ use crate::ledger::status::{CallKind, CallState};
 use crate::ledger::{Ledger, LedgerError};
 use crate::trace_context;
 
+/// Who the history names for what follows from a report.
+const ACTOR: &str = "worker";
+
 /// One worker's report about one call.
 #[derive(Debug)]
 pub(in crate::ledger) struct Report {
@@ -110,7 +113,7 @@ impl Change for Report {
                     // It is done with what it found.
                     CallKind::LookUp => return Err(self.stale()),
                 }
-                self.review(book);
+                self.review(book)?;
                 return book.call(self.id);
             }
             _ if call.version != self.version || call.state != CallState::Open => return Err(self.stale()),
@@ -134,7 +137,7 @@ impl Change for Report {
             CallKind::LookUp => lookup::follow(book, &call, outcome, note, self.traceparent.as_deref())?,
             CallKind::Notify => book.call_moved(&call, note),
         }
-        self.review(book);
+        self.review(book)?;
         book.call(self.id)
     }
 }
@@ -146,10 +149,11 @@ fn is_owed(book: &Book, call: &Call) -> bool {
 }
 
 impl Report {
-    fn review(&self, book: &mut Book) {
+    fn review(&self, book: &mut Book) -> Result<(), LedgerError> {
         let claim = book.reversals.get(self.id).map(|row| row.claim_id);
-        if let (Some(claim), true) = (claim, self.withdrawn_from.is_some()) {
-            claims::review(book, claim);
+        match (claim, &self.withdrawn_from) {
+            (Some(claim), Some(_)) => claims::review(book, claim, ACTOR, self.traceparent.as_deref()),
+            _ => Ok(()),
         }
     }
 

@@ -94,13 +94,17 @@ pub(super) fn reopen(
     also: impl FnOnce(&mut reversal::Model),
 ) -> Result<(), LedgerError> {
     book.move_reversal(row.id, ReversalEvent::Replayed, note, also)?;
-    let event = match book.transfer(row.transfer_id)?.status {
-        // Another reversal of it is on its way already.
+    await_reversal(book, row.transfer_id, note)
+}
+
+/// Makes a transfer `reversal_pending`, unless another reversal of it is on its way already.
+pub(in crate::ledger) fn await_reversal(book: &mut Book, transfer_id: Uuid, note: &Note) -> Result<(), LedgerError> {
+    let event = match book.transfer(transfer_id)?.status {
         TransferStatus::ReversalPending => return Ok(()),
         TransferStatus::Completed | TransferStatus::PartiallyReversed => TransferEvent::RefundArrived,
         _ => TransferEvent::ReversalReplayed,
     };
-    book.move_transfer(row.transfer_id, event, note, |_| {})
+    book.move_transfer(transfer_id, event, note, |_| {})
 }
 
 /// After a failure of the transfer is gone: opens what was recorded as failed only because of it, which Stripe was never

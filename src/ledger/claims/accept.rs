@@ -1,9 +1,10 @@
-//! What operators decide about claims: a held one takes after all, a corrected one is tried again, and one that needs nothing
-//! more is acknowledged.
+//! What operators decide about claims: a held one takes after all, a corrected one is tried again, one that needs nothing more is
+//! acknowledged, and a report that was a mistake is withdrawn.
 
 use uuid::Uuid;
 
 use super::matching::{By, bring_together, payment_of, plan};
+use super::withdrawn;
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::db::{Change, rowset};
 use crate::ledger::events::Source;
@@ -19,9 +20,17 @@ pub(in crate::ledger) struct Decision {
     id: Uuid,
     source: Source,
     reference: String,
-    is_accepted: bool,
+    what: What,
     note: Note,
     traceparent: Option<String>,
+}
+
+/// What an operator decides.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) enum What {
+    Accept,
+    Acknowledge,
+    Withdraw,
 }
 
 impl Ledger {
@@ -32,7 +41,7 @@ impl Ledger {
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it is neither held nor conflicting, does not fit still, or
     /// `id` names several claims; [`LedgerError::Database`].
     pub async fn accept_claim(&self, id: &str, note: Note) -> Result<Uuid, LedgerError> {
-        self.decide(id, true, note).await
+        self.decide(id, What::Accept, note).await
     }
 
     /// Records that nothing more needs to be done about a claim: it counts nowhere as needing attention, until there is news.
@@ -42,11 +51,21 @@ impl Ledger {
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it needs nothing, or `id` names several claims;
     /// [`LedgerError::Database`].
     pub async fn acknowledge_claim(&self, id: &str, note: Note) -> Result<Uuid, LedgerError> {
-        self.decide(id, false, note).await
+        self.decide(id, What::Acknowledge, note).await
     }
 
-    async fn decide(&self, id: &str, is_accepted: bool, note: Note) -> Result<Uuid, LedgerError> {
-        self.store.apply(&Decision::of(&self.named_claim(id).await?, is_accepted, &note)).await
+    /// Takes back a refund that was reported by mistake: what it asks is called off, and it counts nowhere. Its provider's own
+    /// word, or another report, makes it anew. `id` is Clawback's or the provider's. Returns Clawback's.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when its provider has reported it, Stripe was asked for it, it takes
+    /// nothing already, or `id` names several claims; [`LedgerError::Database`].
+    pub async fn withdraw_claim(&self, id: &str, note: Note) -> Result<Uuid, LedgerError> {
+        self.decide(id, What::Withdraw, note).await
+    }
+
+    async fn decide(&self, id: &str, what: What, note: Note) -> Result<Uuid, LedgerError> {
+        self.store.apply(&Decision::of(&self.named_claim(id).await?, what, &note)).await
     }
 
     async fn named_claim(&self, id: &str) -> Result<claim::Model, LedgerError> {
@@ -74,19 +93,19 @@ impl Change for Decision {
         let claim = book.claims.get(self.id).cloned().filter(|claim| book.holds(claim.names()));
         // Named, and no longer there or renamed since: read again.
         let claim = claim.ok_or(LedgerError::Retry)?;
-        if self.is_accepted {
-            self.accept(book, claim)?
-        } else {
-            self.acknowledge(book, claim)?
+        match self.what {
+            What::Accept => self.accept(book, claim)?,
+            What::Acknowledge => self.acknowledge(book, claim)?,
+            What::Withdraw => self.withdraw(book, claim)?,
         }
         Ok(self.id)
     }
 }
 
 impl Decision {
-    pub(in crate::ledger) fn of(claim: &claim::Model, is_accepted: bool, note: &Note) -> Self {
+    pub(in crate::ledger) fn of(claim: &claim::Model, what: What, note: &Note) -> Self {
         let claim::Model { id, source, reference, .. } = claim.clone();
-        Self { id, source, reference, is_accepted, note: note.clone(), traceparent: trace_context::current() }
+        Self { id, source, reference, what, note: note.clone(), traceparent: trace_context::current() }
     }
 
     fn accept(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
@@ -132,6 +151,21 @@ impl Decision {
         book.remark(&claim.kind.to_string(), claim.id, claim.status, &why);
         book.keep_claim(claim::Model { acknowledged_at: Some(book.now), ..claim });
         Ok(())
+    }
+}
+
+impl Decision {
+    fn withdraw(&self, book: &mut Book, claim: claim::Model) -> Result<(), LedgerError> {
+        if claim.signed_at.is_some() {
+            let why = "its provider has reported it itself, which can't be withdrawn. If no seller owes for it, report it with \
+                 shares of 0 (POST /v1/refunds) before Stripe is asked, or acknowledge it";
+            return Err(refused(&claim, why));
+        }
+        if claim.status == ClaimStatus::Failed {
+            let why = if claim.is_withdrawn() { "it is withdrawn already" } else { "it takes nothing" };
+            return Err(refused(&claim, why));
+        }
+        withdrawn::withdraw(book, claim, &self.note)
     }
 }
 

@@ -61,6 +61,21 @@ pub(super) fn not_called_off(
     )
 }
 
+/// Why a report can't be withdrawn any more.
+pub(super) fn asked_before_it_was_withdrawn(
+    claim: &claim::Model,
+    kept: &[(reversal::Model, call::Model, transfer::Model)],
+) -> String {
+    let each: Vec<String> = kept.iter().map(|(row, call, parent)| about(row, call, parent)).collect();
+    format!(
+        "{} {} can't be withdrawn any more, since Stripe was asked for it: {} (amounts in minor units). Pay back with a new \
+         transfer what was taken, close what failed permanently (`clawback reversals close`), then acknowledge",
+        claim.kind,
+        claim.reference,
+        each.join("; ")
+    )
+}
+
 /// What was added to what `not_called_off` said.
 pub(super) fn after_advice(attention: &str) -> Option<String> {
     let (_, added) = attention.split_once(ADVICE)?;
@@ -69,12 +84,12 @@ pub(super) fn after_advice(attention: &str) -> Option<String> {
 }
 
 /// What later refunds counted as taken, though it was called off in the end.
-pub(super) fn counted_meanwhile(row: &reversal::Model, parent: &transfer::Model) -> String {
+pub(super) fn counted_meanwhile(row: &reversal::Model, left: i64, parent: &transfer::Model) -> String {
     let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
     format!(
-        "{} {} of transfer {transfer} counted for refunds that came meanwhile, and were not taken (reversal {}): the payment's \
+        "{left} {} of transfer {transfer} counted for refunds that came meanwhile, and were not taken (reversal {}): the payment's \
          next refund by ratio takes them; if none will follow, reverse them at Stripe",
-        row.amount, row.currency, row.id,
+        row.currency, row.id,
     )
 }
 
@@ -137,6 +152,23 @@ pub(super) fn one_of_several(payment: &payment::Model, transfers: &[transfer::Mo
         transfers.len(),
         payment.payment_ref,
         names.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// What an operator has to do about a reversal that was adopted, of a claim that takes nothing.
+pub(super) fn adopted_needlessly(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) -> String {
+    let what = about(row, call, parent);
+    format!("nothing is owed for it, and {what}. That counts towards the payment's next refund by ratio; {ADVICE}")
+}
+
+/// What an operator has to do where Stripe has taken another amount than the claim asks.
+pub(super) fn adopted_with_another_amount(asked: i64, taken: i64, parent: &transfer::Model) -> String {
+    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let do_it =
+        if taken < asked { "reverse the rest at Stripe if it is owed" } else { "pay the seller back if it is not" };
+    format!(
+        "Stripe has taken {taken} {} of transfer {transfer} for it, and it asks for {asked}: {do_it}",
+        parent.currency
     )
 }
 

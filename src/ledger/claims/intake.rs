@@ -147,14 +147,16 @@ impl Received {
         }
         let by = By { actor: ACTOR, event: inbox, traceparent: self.traceparent.as_deref() };
         match record::find(book, self.event.source, event) {
-            Some(known) => again::reported_again(book, known, event, by),
-            None => first_report(book, self.event.source, event, by),
+            Some(known) if !known.is_withdrawn() => again::reported_again(book, known, event, by),
+            withdrawn => {
+                let new = record::new_claim(book, self.event.source, event, true);
+                first_report(book, record::anew(withdrawn.as_ref(), new), by)
+            }
         }
     }
 }
 
-fn first_report(book: &mut Book, source: Source, event: &RefundEvent, by: By<'_>) -> Result<Taken, LedgerError> {
-    let claim = record::new_claim(book, source, event, true);
+fn first_report(book: &mut Book, claim: claim::Model, by: By<'_>) -> Result<Taken, LedgerError> {
     record::add(book, &claim, by.actor);
     let reason = claim.status_reason.clone().unwrap_or_default();
     match claim.status {

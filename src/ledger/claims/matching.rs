@@ -352,6 +352,33 @@ pub(super) fn take_shortfall(
     Ok(left)
 }
 
+/// Has a later claim by ratio take what it left to `gone`, which was called off since. Returns how much of that none can take.
+pub(super) fn owe_again(
+    book: &mut Book,
+    payment: &payment::Model,
+    gone: &reversal::Model,
+    by: By<'_>,
+) -> Result<i64, LedgerError> {
+    let of_payment: Vec<claim::Model> =
+        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
+    let all: Vec<&claim::Model> = of_payment.iter().collect();
+    let transfers = book.transfers_of(payment.id);
+    let missing = allocate(payment.amount, by_ratio_so_far(&all), &shares(book, &transfers, &all, None));
+    let Some((transfer, ask)) = transfers.iter().zip(missing).find(|(row, _)| row.id == gone.transfer_id) else {
+        return Ok(0);
+    };
+    let ask = ask.min(gone.amount);
+    let takes = |row: &&claim::Model| {
+        row.shares.is_none()
+            && row.status == ClaimStatus::Matched
+            && book.live_reversal_of(row.id, transfer.id).is_none()
+    };
+    match of_payment.iter().rev().find(takes) {
+        Some(claim) if ask > 0 => owe(book, transfer, claim, ask, None, by).map(|_| 0),
+        _ => Ok(ask),
+    }
+}
+
 /// What each transfer has been asked for by ratio beyond what the payment's claims should take.
 pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64> {
     let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();

@@ -1,6 +1,7 @@
 //! Claims: what gave a buyer money back, from the first report to the reversals that it asks for.
 
 mod accept;
+mod adopt;
 mod again;
 mod attention;
 mod discovery;
@@ -18,7 +19,8 @@ mod split;
 mod taken;
 mod withdrawn;
 
-pub(super) use accept::Decision;
+pub(super) use accept::{Decision, What};
+pub use adopt::{Adopted, UnknownReversal};
 pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
 pub use dispute::{DisputeEvent, DisputePolicy, DisputeStage};
 pub(super) use intake::Received;

@@ -68,6 +68,14 @@ pub(super) fn new_claim(book: &Book, source: Source, event: &RefundEvent, signed
     }
 }
 
+/// The same claim as `withdrawn`, whose report was taken back, as if it were reported for the first time.
+pub(super) fn anew(withdrawn: Option<&claim::Model>, claim: claim::Model) -> claim::Model {
+    match withdrawn {
+        Some(claim::Model { id, created_at, .. }) => claim::Model { id: *id, created_at: *created_at, ..claim },
+        None => claim,
+    }
+}
+
 fn first_status(book: &Book, event: &RefundEvent) -> (ClaimStatus, String, Option<String>) {
     if matches!(event.progress, RefundProgress::Failed(_)) {
         let attention =
@@ -116,6 +124,11 @@ pub(super) fn add(book: &mut Book, claim: &claim::Model, actor: &str) {
 }
 
 impl claim::Model {
+    /// Whether an operator has taken its report back: its provider says nothing of a failure.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.status == ClaimStatus::Failed && self.failed_at.is_none()
+    }
+
     pub(super) fn shares_a_name_with(&self, event: &RefundEvent) -> bool {
         self.names().any(|name| event.names().any(|reported| reported == name))
     }

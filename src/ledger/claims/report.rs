@@ -72,12 +72,19 @@ impl Change for ReportedRefund {
 
     fn apply(&self, book: &mut Book) -> Result<Done, LedgerError> {
         refuse_unless_locked(book, self.source, &self.event)?;
-        if let Some(known) = record::find(book, self.source, &self.event) {
-            let (id, reversals) = (known.id, self.known(book, known)?);
-            return Ok(Done { id, created: false, reversals });
-        }
-        refuse_other_accounts(book, self.source, &self.event)?;
+        let withdrawn = match record::find(book, self.source, &self.event) {
+            Some(known) if !known.is_withdrawn() => {
+                let (id, reversals) = (known.id, self.known(book, known)?);
+                return Ok(Done { id, created: false, reversals });
+            }
+            Some(withdrawn) => Some(withdrawn),
+            None => {
+                refuse_other_accounts(book, self.source, &self.event)?;
+                None
+            }
+        };
         let claim = record::new_claim(book, self.source, &self.event, false);
+        let claim = record::anew(withdrawn.as_ref(), claim);
         self.refuse_unless_fitting(book, &claim)?;
         record::add(book, &claim, ACTOR);
         let waits = claim.names().any(|name| waits_for(book, &claim, name));

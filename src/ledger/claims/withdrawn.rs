@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use super::attention;
+use super::matching::{self, By};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::{Failure, give_back};
@@ -26,6 +27,7 @@ pub(super) const REVERSED_BY_PROVIDER: Because<'_> =
     Because { code: "reversed_by_provider", what: "the provider had reversed the transfer together with the refund" };
 pub(super) const NEVER_CAPTURED: Because<'_> =
     Because { code: "never_captured", what: "the refund released money that was never captured" };
+const WITHDRAWN: Because<'_> = Because { code: "withdrawn", what: "the report of the refund was withdrawn" };
 const SUPERSEDED: Because<'_> = Because { code: "superseded", what: "the refund was reported otherwise" };
 
 /// What became of the reversals of such a claim.
@@ -66,6 +68,25 @@ pub(super) fn fail(book: &mut Book, claim: claim::Model, word: &str, actor: &str
     };
     set_result(book, before.id, reason, &outcome);
     Ok(outcome)
+}
+
+/// Records that an operator has taken back the report of `claim`.
+///
+/// # Errors
+/// [`LedgerError::Conflict`] when Stripe was asked for it: then the book is not to be written.
+pub(super) fn withdraw(book: &mut Book, claim: claim::Model, note: &Note) -> Result<(), LedgerError> {
+    let before = claim.clone();
+    let reason = format!("withdrawn by {}: {}", note.actor, note.reason);
+    book.move_claim(claim, ClaimStatus::Failed, &note.because(format!("withdrawn: {}", note.reason)), |row| {
+        (row.status_reason, row.attention) = (Some(reason.clone()), None);
+        (row.payment_id, row.matched_at) = (None, None);
+    });
+    let (called_off, kept) = cancel(book, &before, &WITHDRAWN, &note.actor)?;
+    if !kept.is_empty() {
+        return Err(LedgerError::Conflict(attention::asked_before_it_was_withdrawn(&before, &kept)));
+    }
+    set_result(book, before.id, reason, &Withdrawn { called_off, attention: None });
+    Ok(())
 }
 
 /// Records that `claim`, whose first report did not say so, takes nothing, for `reason`. What Clawback has taken nevertheless
@@ -180,14 +201,19 @@ pub(super) fn cancel(
     Ok((called_off, kept))
 }
 
-/// Says anew what an operator must do about a claim that takes nothing, after one of its reversals has ended. All its
-/// reversals must be in the book.
-pub(in crate::ledger) fn review(book: &mut Book, claim_id: Uuid) {
-    let Some(claim) = book.takes_nothing(claim_id).cloned() else { return };
+/// After one of the reversals of a claim that takes nothing has ended: has later claims take what they left to it, and says anew
+/// what an operator must do. All its reversals must be in the book.
+pub(in crate::ledger) fn review(
+    book: &mut Book,
+    claim_id: Uuid,
+    actor: &str,
+    traceparent: Option<&str>,
+) -> Result<(), LedgerError> {
+    let Some(claim) = book.takes_nothing(claim_id).cloned() else { return Ok(()) };
     let known = claim.attention.clone().unwrap_or_default();
     let Some(because) = [&REFUND_FAILED, &REVERSED_BY_PROVIDER].into_iter().find(|it| known.starts_with(it.what))
     else {
-        return;
+        return Ok(());
     };
     let rows: Vec<reversal::Model> = book.reversals.all().filter(|row| row.claim_id == claim_id).cloned().collect();
     let stay: Vec<_> = rows
@@ -197,22 +223,30 @@ pub(in crate::ledger) fn review(book: &mut Book, claim_id: Uuid) {
         .collect();
     let called_off = rows.len() - stay.len();
     let now = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay));
-    let counted = rows.iter().filter_map(|row| counted_meanwhile(book, &claim, row));
+    let mut counted = Vec::new();
+    for row in &rows {
+        counted.extend(counted_meanwhile(book, &claim, row, By { actor, event: None, traceparent })?);
+    }
     let attention: Vec<String> = now.into_iter().chain(attention::after_advice(&known)).chain(counted).collect();
     let attention = (!attention.is_empty()).then(|| attention.join(". "));
     if attention != claim.attention {
         book.keep_claim(claim::Model { attention, ..claim });
     }
+    Ok(())
 }
 
-/// What refunds that were matched while Stripe may have done it took for taken, though it was not.
-fn counted_meanwhile(book: &Book, claim: &claim::Model, row: &reversal::Model) -> Option<String> {
-    let asked = book.call(row.id).ok()?.requested_at.filter(|_| row.status == ReversalStatus::CalledOff)?;
-    let later = |other: &claim::Model| {
-        other.status == ClaimStatus::Matched
-            && other.payment_id == claim.payment_id
-            && other.matched_at.is_some_and(|at| at > asked)
-    };
-    let parent = book.transfers.get(row.transfer_id).filter(|_| book.claims.all().any(later))?;
-    Some(attention::counted_meanwhile(row, parent))
+/// What refunds that were matched while Stripe may have done it took for taken, though it was not, as far as none of them can
+/// take it now.
+fn counted_meanwhile(
+    book: &mut Book,
+    claim: &claim::Model,
+    row: &reversal::Model,
+    by: By<'_>,
+) -> Result<Option<String>, LedgerError> {
+    let is_called_off = row.status == ReversalStatus::CalledOff && book.call(row.id)?.requested_at.is_some();
+    let payment = claim.payment_id.and_then(|id| book.payments.get(id).cloned());
+    let Some(payment) = payment.filter(|_| is_called_off) else { return Ok(None) };
+    let left = matching::owe_again(book, &payment, row, by)?;
+    let parent = book.transfer(row.transfer_id)?;
+    Ok((left > 0).then(|| attention::counted_meanwhile(row, left, &parent)))
 }

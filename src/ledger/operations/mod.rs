@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::book::{Book, Reads};
 use super::calls::{Close, Replay};
-use super::claims::Decision;
+use super::claims::{Decision, What};
 use super::db::Change;
 use super::db::rowset::Writes;
 use super::events::ClaimKind;
@@ -299,8 +299,10 @@ impl Act {
             (OperationAction::ReplayReversals, _) => Self::Replay(Replay::of(target, CallKind::Reverse, note)),
             (OperationAction::RetryTransfers, _) => Self::Replay(Replay::of(target, CallKind::Create, note)),
             (OperationAction::CloseReversals, _) => Self::Close(Close::of(target, note)),
-            (OperationAction::AcceptClaims, Some(claim)) => Self::Decide(Decision::of(claim, true, note)),
-            (OperationAction::AcknowledgeClaims, Some(claim)) => Self::Decide(Decision::of(claim, false, note)),
+            (OperationAction::AcceptClaims, Some(claim)) => Self::Decide(Decision::of(claim, What::Accept, note)),
+            (OperationAction::AcknowledgeClaims, Some(claim)) => {
+                Self::Decide(Decision::of(claim, What::Acknowledge, note))
+            }
             (OperationAction::AcceptClaims | OperationAction::AcknowledgeClaims, None) => Self::Missing(target),
         }
     }

@@ -30,13 +30,18 @@ pub(super) fn difference(row: &transfer::Model, new: &NewTransfer) -> Option<Str
         differs("destination", &row.destination)
     } else if (row.amount, &row.currency) != (new.amount, &new.currency) {
         differs("amount", &format!("{} {}", row.amount, row.currency))
-    } else if row.reversed_before != new.amount_reversed {
-        differs("amount_reversed", &row.reversed_before)
+    } else if registered_as_reversed(row) != new.amount_reversed {
+        differs("amount_reversed", &registered_as_reversed(row))
     } else if row.refund_application_fee != new.refund_application_fee {
         differs("refund_application_fee", &row.refund_application_fee)
     } else {
         None
     }
+}
+
+/// Without what an operator has adopted since.
+fn registered_as_reversed(row: &transfer::Model) -> i64 {
+    row.reversed_before - row.adopted().values().sum::<i64>()
 }
 
 /// The error if `new` contradicts `row`.

@@ -9,7 +9,7 @@ use sea_orm::{
 use super::totals::is_owed;
 use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{claim, outbox, reversal};
-use crate::ledger::status::ReversalStatus;
+use crate::ledger::status::{ClaimStatus, ReversalStatus};
 use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 /// The database behind the ledger.
@@ -34,6 +34,9 @@ pub struct Backlog {
     pub reversals_given_up: u64,
     /// Refunds and disputes that take nothing before something else happens.
     pub waiting: Vec<WaitingClaims>,
+    /// Disputes that are held though they have reached a stage at which `DISPUTE_POLICY` takes: they came before that was set, or
+    /// are older than this ledger.
+    pub held_though_taken: u64,
     /// Refunds and disputes that an operator must do something about.
     pub attention: Vec<WaitingClaims>,
     /// The oldest of those, at most [`Self::SHOWN`], with the provider's id.
@@ -74,7 +77,12 @@ impl Ledger {
             .filter(is_owed());
         let attention = claim::Entity::find().filter(waiting::needs_attention());
         let shown = attention.order_by_asc(claim::Column::Id).limit(Backlog::SHOWN).all(&self.store.db).await?;
+        let held_though_taken = claim::Entity::find()
+            .filter(claim::Column::Status.eq(ClaimStatus::Held))
+            .filter(claim::Column::AcknowledgedAt.is_null())
+            .filter(claim::Column::Stage.is_in(self.store.claims.disputes.takes().iter().copied()));
         Ok(Backlog {
+            held_though_taken: held_though_taken.count(&self.store.db).await?,
             unpublished: unpublished.count(&self.store.db).await?,
             oldest_unpublished: oldest.map(|job| job.created_at),
             reversals_given_up: given_up.count(&self.store.db).await?,

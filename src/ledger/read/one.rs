@@ -169,6 +169,7 @@ pub(super) async fn transfer_views<C: ConnectionTrait>(
         let (failure_code, failure_message) = last_failure(call.as_ref());
         TransferView {
             id: row.id,
+            adopted_reversals: row.adopted().into_keys().collect(),
             seller_id: row.seller_id,
             stripe_transfer_id: row.stripe_transfer_id,
             destination: row.destination,

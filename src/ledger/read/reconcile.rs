@@ -13,7 +13,6 @@ use super::TransferView;
 use super::one::transfer_views;
 use crate::ledger::events::Source;
 use crate::ledger::schema::{call, claim, reversal, transfer};
-use crate::ledger::status::ClaimStatus;
 use crate::ledger::{Ledger, LedgerError};
 
 impl Ledger {
@@ -44,7 +43,19 @@ impl Ledger {
         Ok(changed(since).count(&self.store.db).await?)
     }
 
-    /// Which of these refunds of Stripe's (`re_…`) the ledger knows as ones for which Stripe itself reversed the transfer.
+    /// Stripe's id of the transfer of which this reversal (`trr_…`) of another program was adopted.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn adopted_by(&self, stripe_reversal_id: &str) -> Result<Option<String>, LedgerError> {
+        let perhaps = transfer::Entity::find().filter(transfer::Column::Adopted.contains(stripe_reversal_id));
+        let found = perhaps.all(&self.store.db).await?;
+        let found = found.into_iter().find(|row| row.adopted().contains_key(stripe_reversal_id));
+        Ok(found.and_then(|row| row.stripe_transfer_id))
+    }
+
+    /// Which of these refunds of Stripe's (`re_…`) the ledger knows as ones for which Stripe itself reversed the transfer, also
+    /// where they failed later.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -54,7 +65,7 @@ impl Ledger {
             .column(claim::Column::Reference)
             .filter(claim::Column::Source.eq(Source::Stripe))
             .filter(claim::Column::Reference.is_in(refund_refs))
-            .filter(claim::Column::Status.eq(ClaimStatus::NothingToReverse))
+            .filter(claim::Column::ProviderReversal.is_not_null())
             .into_tuple()
             .all(&self.store.db)
             .await?;

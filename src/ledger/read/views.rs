@@ -94,9 +94,11 @@ pub struct TransferView {
     /// Minor units taken back, or withheld.
     #[schema(examples(0))]
     pub amount_reversed: i64,
-    /// Of it, what was taken back before the transfer was registered.
+    /// Of it, what was taken back before the transfer was registered, or by others since, as an operator adopted it.
     #[schema(examples(0))]
     pub reversed_before: i64,
+    /// Stripe's ids of the reversals that were adopted (`clawback reconcile adopt`).
+    pub adopted_reversals: Vec<String>,
     /// Of it, what was never transferred: refunds came before Stripe was asked to create the transfer.
     #[schema(examples(0))]
     pub withheld: i64,

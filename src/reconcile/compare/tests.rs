@@ -62,6 +62,13 @@ fn each_situation_is_called_by_its_name() {
             (0, 0, 0),
         ),
         case(
+            "called off, reported otherwise, and done at Stripe",
+            vec![called_off(1, 300), done(1, 400, "a")],
+            vec![at("a", Some(1), 400)],
+            vec![],
+            (1, 0, 0),
+        ),
+        case(
             "given up, and pending at Stripe",
             vec![given_up(1, 400)],
             vec![status("a", 1, "pending")],
@@ -325,6 +332,7 @@ fn transfer(reversals: Vec<ReversalView>) -> TransferView {
         amount_reversed: reversed.map(|row| row.amount).sum(),
         reversed_before: 0,
         refund_application_fee: false,
+        adopted_reversals: Vec::new(),
         withheld: 0,
         retry_count: 0,
         next_retry_at: None,

@@ -19,6 +19,28 @@ pub(crate) enum Backend {
     Postgres,
 }
 
+/// In an order in which each may be filled.
+const TABLES: [&str; 13] = [
+    "seaql_migrations",
+    "payments",
+    "seller_transfers",
+    "claims",
+    "reversals",
+    "calls",
+    "lookups",
+    "notifications",
+    "operations",
+    "operation_items",
+    "webhook_events",
+    "outbox",
+    "history",
+];
+
+/// What a database had at one moment.
+pub(crate) struct Backup {
+    tables: Vec<String>,
+}
+
 /// A database without rows.
 pub(crate) struct Db {
     pub(crate) url: String,
@@ -88,6 +110,39 @@ impl Db {
 
     pub(crate) async fn count(&self, from: &str) -> i64 {
         count(self.shared().await, from).await
+    }
+
+    /// Every table as of one moment, while others go on writing: what `pg_dump` takes.
+    pub(crate) async fn back_up(&self) -> Backup {
+        let connection = self.connect().await;
+        connection.execute_unprepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.unwrap();
+        let mut tables = Vec::new();
+        for table in TABLES {
+            let sql = format!("SELECT COALESCE(json_agg(t), '[]')::text AS rows FROM {table} t");
+            let row =
+                connection.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().unwrap();
+            tables.push(row.try_get::<String>("", "rows").unwrap());
+        }
+        connection.close().await.unwrap();
+        Backup { tables }
+    }
+
+    /// Drops the database, and makes it again from `backup`.
+    pub(crate) async fn restore(&self, backup: &Backup) {
+        self.drop_it().await;
+        admin().await.execute_unprepared(&format!("CREATE DATABASE {}", self.name)).await.unwrap();
+        let migrated = super::clawback(&["migrate", "up"], &super::settings(&[("DATABASE_URL", &self.url)])).await;
+        assert_eq!(migrated.code, 0, "{migrated:?}");
+        let connection = self.connect().await;
+        connection.execute_unprepared("DELETE FROM seaql_migrations").await.unwrap();
+        for (table, rows) in TABLES.iter().zip(&backup.tables) {
+            let sql = format!("INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)");
+            connection
+                .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [rows.into()]))
+                .await
+                .unwrap();
+        }
+        connection.close().await.unwrap();
     }
 
     pub(crate) async fn drop_it(&self) {

@@ -23,11 +23,13 @@ fn difference(kind: Kind, repair: Repair) -> Difference {
         reversal_id: Some(Uuid::from_u128(2)),
         refund_id: Some(Uuid::from_u128(3)),
         stripe_reversal_id: Some("trr_1MiN3gLkdIwHu7ixNCZvFdgA".to_owned()),
+        claim: Some("stripe:re_1MiN3gLkdIwHu7ixNCZvFdgA".to_owned()),
         currency: "eur".to_owned(),
         amount_in_ledger: Some(99_999_999_999),
         amount_at_stripe: None,
         detail: "the ledger says one thing and Stripe says quite another, which takes more than a line of words".into(),
         repair,
+        at_stripe: None,
     }
 }
 
@@ -77,6 +79,7 @@ fn the_json_has_a_stable_shape_also_after_a_failure() {
             "reversal_id": "00000000-0000-0000-0000-000000000002",
             "refund_id": "00000000-0000-0000-0000-000000000003",
             "stripe_reversal_id": "trr_1MiN3gLkdIwHu7ixNCZvFdgA",
+            "claim": "stripe:re_1MiN3gLkdIwHu7ixNCZvFdgA",
             "currency": "eur",
             "amount_in_ledger": 99_999_999_999_i64,
             "amount_at_stripe": null,

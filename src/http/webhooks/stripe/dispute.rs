@@ -61,14 +61,16 @@ fn stage(event_type: &str, status: &str, moved: &Value) -> DisputeStage {
         (_, "charge_refunded" | "prevented") => DisputeStage::Settled,
         (FUNDS_WITHDRAWN, _) => DisputeStage::Withdrawn,
         (_, status) if status.starts_with("warning_") => DisputeStage::Inquiry,
-        _ if is_withdrawn(moved) => DisputeStage::Withdrawn,
-        _ => DisputeStage::Open,
+        _ => stage_by_money(moved).unwrap_or(DisputeStage::Open),
     }
 }
 
-fn is_withdrawn(moved: &Value) -> bool {
-    let amounts = moved.as_array().into_iter().flatten().filter_map(|one| one["amount"].as_i64());
-    amounts.fold(0_i64, i64::saturating_add) < 0
+/// A thin event says that funds were reinstated only by what has moved. None has: nothing can be said.
+fn stage_by_money(moved: &Value) -> Option<DisputeStage> {
+    let amounts = || moved.as_array().into_iter().flatten().filter_map(|one| one["amount"].as_i64());
+    let was_withdrawn = amounts().any(|amount| amount < 0);
+    let is_withdrawn = amounts().fold(0_i64, i64::saturating_add) < 0;
+    was_withdrawn.then_some(if is_withdrawn { DisputeStage::Withdrawn } else { DisputeStage::Won })
 }
 
 #[cfg(test)]
@@ -140,7 +142,8 @@ mod tests {
             ("warning_closed", &[], DisputeStage::Inquiry),
             ("needs_response", &[], DisputeStage::Open),
             ("under_review", &[-4000], DisputeStage::Withdrawn),
-            ("under_review", &[-4000, 4000], DisputeStage::Open),
+            ("under_review", &[-4000, 4000], DisputeStage::Won),
+            ("needs_response", &[-4000, 4000], DisputeStage::Won),
             ("a_new_word", &[], DisputeStage::Open),
             ("lost", &[-4000], DisputeStage::Lost),
             ("won", &[-4000, 4000], DisputeStage::Won),

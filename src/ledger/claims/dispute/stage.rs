@@ -75,6 +75,17 @@ pub struct DisputeEvent {
     pub created: Option<DateTime<Utc>>,
 }
 
+impl DisputePolicy {
+    /// The stages at which a dispute takes.
+    pub(in crate::ledger) fn takes(self) -> &'static [DisputeStage] {
+        match self {
+            Self::Off => &[],
+            Self::Lost => &[DisputeStage::Lost],
+            Self::Withdrawn => &[DisputeStage::Withdrawn, DisputeStage::Lost],
+        }
+    }
+}
+
 impl DisputeEvent {
     /// The names under which the payment may be registered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -95,7 +106,7 @@ impl DisputeStage {
             (Self::Inquiry, _) => {
                 return (ClaimStatus::NothingToReverse, "an inquiry: no money has moved".to_owned());
             }
-            (Self::Lost, DisputePolicy::Lost) | (Self::Withdrawn | Self::Lost, DisputePolicy::Withdrawn) => {
+            _ if policy.takes().contains(&self) => {
                 return (ClaimStatus::Unmatched, "no payment of its reference is registered yet".to_owned());
             }
             (_, DisputePolicy::Off) => "until an operator accepts it",

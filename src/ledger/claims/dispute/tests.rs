@@ -28,6 +28,7 @@ fn paid() -> Book {
     for (position, amount) in [(0, 6_000), (1, 3_000)] {
         let row = transfer::Model {
             reversed_before: 0,
+            adopted: None,
             withheld: 0,
             refund_application_fee: false,
             id: Uuid::now_v7(),

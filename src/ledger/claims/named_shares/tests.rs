@@ -18,6 +18,7 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
         amount,
         amount_reversed: 0,
         reversed_before: 0,
+        adopted: None,
         withheld: 0,
         currency: "eur".into(),
         status: TransferStatus::Completed,
