@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# ./dev test, ./dev check and ./dev demo. Used by ./dev.
+# ./dev test, ./dev check, ./dev demo and ./dev ui. Used by ./dev.
 
 CARGO_DENY_VERSION=0.20.2
 
@@ -16,6 +16,10 @@ run_tests() {
   step "build"
   cargo build --workspace --bins --locked # the tests of crashes start the program itself
   services_for_this_command broker postgres
+  lock # an installation must not run twice at the same time
+  ensure_browser
+  ensure_axe
+  unlock
   step "tests"
   # A snapshot that differs fails, and is shown; `INSTA_UPDATE=always ./dev test …` accepts what the program says now.
   export INSTA_UPDATE=${INSTA_UPDATE:-no}
@@ -69,4 +73,12 @@ run_demo() {
   case " $* " in *" --keep "*) services_keep ;; esac
   run cargo run --quiet --locked --example demo -- "$@"
   case " $* " in *" --keep "*) say "RabbitMQ stays up; './dev services down' stops it." ;; esac
+}
+
+# run_ui [PAYMENTS]: the pages with sample data, until Ctrl-C.
+run_ui() {
+  need_cargo
+  cargo build --locked --example ui
+  services_for_this_command broker
+  HTTP_ADDR=${HTTP_ADDR:-127.0.0.1:8080} run cargo run --quiet --locked --example ui -- "$@"
 }

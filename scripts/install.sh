@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where RabbitMQ and PostgreSQL come from: installed ones, else the distribution's packages, else Docker. Used by ./dev.
+# Where RabbitMQ, PostgreSQL and Chromium come from: installed ones, else the distribution's packages, else (not Chromium) Docker. Used by ./dev.
 # What it installs it keeps from running: no system-wide broker or database is left behind that nobody asked for.
 
 rabbitmq_bin() { # the folder of the real scripts: Debian's wrappers in /usr/sbin change the user
@@ -34,6 +34,27 @@ ensure_installed() {
   else
     die "not installed: ${packages[*]}. Install them, or start Docker, or say where they run: AMQP_URL=amqp://… DATABASE_URL=postgres://… ./dev …"
   fi
+}
+
+# ensure_browser: Chromium and its driver, which the tests of the pages run without a window.
+ensure_browser() {
+  if have chromium && have chromedriver; then return 0; fi
+  if grep -qs '^ID=debian' /etc/os-release; then apt_install chromium chromium-driver
+  else say "not installed: chromium and chromedriver; the tests in a browser will fail. Install both, so that PATH has them"; fi
+}
+
+AXE_CORE_VERSION=4.14.1
+
+# ensure_axe: exports AXE_CORE, the file of axe-core, with which a test looks for what screen readers cannot read.
+ensure_axe() {
+  local dir=$DEV_DIR/axe-core-$AXE_CORE_VERSION
+  if [ ! -s "$dir/package/axe.min.js" ]; then
+    have npm || { say "LEFT OUT: axe-core, which npm fetches, and npm is not installed"; return 0; }
+    mkdir -p "$dir"
+    (cd "$dir" && npm pack --silent "axe-core@$AXE_CORE_VERSION" && tar xzf axe-core-*.tgz package/axe.min.js) >"$DEV_DIR/axe.log" 2>&1 ||
+      { say "LEFT OUT: axe-core cannot be fetched from here; see $DEV_DIR/axe.log"; return 0; }
+  fi
+  export AXE_CORE=$dir/package/axe.min.js
 }
 
 apt_install() { # PACKAGE…

@@ -2,6 +2,7 @@
 //!
 //! `main` and the integration tests build it. It decides nothing about refunds.
 
+mod management;
 mod parts;
 mod server;
 
@@ -26,6 +27,7 @@ use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
+pub use management::{management_url, parse_management_url};
 pub use parts::{
     broker, connect_ledger, create_ledger, left_at_stripe, retry_policy, stripe_client, topologies,
     transfer_retry_policy,
@@ -144,7 +146,7 @@ impl App {
         if let (Some(address), Some(recorder)) = (address, app.recorder.clone()) {
             let listener = listen(address, if role == Role::Worker { "WORKER_HTTP_ADDR" } else { "HTTP_ADDR" }).await?;
             let state = app.api_state(config, recorder);
-            let router = if role == Role::Worker { watching_server(state) } else { server(config, state) };
+            let router = if role == Role::Worker { watching_server(state) } else { server(config, state)? };
             app.http = Some((listener, router));
         }
         Ok(app)

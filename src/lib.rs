@@ -1,7 +1,7 @@
 //! Clawback takes back from sellers what a refund makes them owe.
 //!
 //! See ARCHITECTURE.md for the way of a refund through these modules. Imports run one way:
-//! http → ledger; relay → ledger, queues; worker → queues, ledger, stripe;
+//! http, ui → operator, ledger; relay → ledger, queues; worker → queues, ledger, stripe;
 //! reconcile → ledger, stripe, the worker's limiter. Only `app` and `cli` see everything.
 
 pub mod app;
@@ -17,4 +17,5 @@ pub mod relay;
 pub mod stripe;
 pub mod telemetry;
 mod trace_context;
+pub mod ui;
 pub mod worker;

@@ -13,14 +13,15 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers};
+use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url};
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
-use crate::operator::LeftAtStripe;
+use crate::operator::{LeftAtStripe, Operator};
 use crate::relay::Route;
 use crate::stripe;
+use crate::ui::{self, Instance, Ui};
 use crate::worker::{
     self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, OneByOne, ReverseTransfer, Timing,
 };
@@ -187,15 +188,34 @@ pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpList
     TcpListener::bind(address).await.with_context(|| format!("{setting} {address} can't be listened on"))
 }
 
-/// Webhooks, the API, and what describes and watches them.
-pub(super) fn server(config: &Config, api: ApiState) -> Router {
+/// Webhooks, the API, what describes and watches them, and the pages.
+pub(super) fn server(config: &Config, api: ApiState) -> Result<Router> {
     let ingress = IngressState {
         ledger: api.ledger.clone(),
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
         stripe_livemode: config.stripe.livemode(),
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
-    http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()))
+    let pages = if config.ui_enabled { ui::routes(pages(config, &api)?) } else { Router::new() };
+    Ok(http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()).merge(pages)))
+}
+
+fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
+    let instance = Instance {
+        name: name.unwrap_or_else(|| config.http_addr.to_string()),
+        livemode: config.stripe.livemode(),
+        management: management_url(config)?,
+    };
+    Ok(Ui {
+        ledger: api.ledger.clone(),
+        operator: Operator::new(api.ledger.clone(), broker(config, "clawback pages")?, topologies(config)?),
+        tokens: api.tokens.clone(),
+        broker: api.broker.clone(),
+        stripe: api.stripe.clone(),
+        instance: Arc::new(instance),
+    })
 }
 
 /// The way to ask Stripe what is left of a transfer; none without a key.

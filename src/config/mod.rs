@@ -52,6 +52,8 @@ pub struct Config {
     pub api_token: Option<SecretList>,
     /// `API_READ_TOKEN`: bearer tokens with read access only; none is in `api_token`.
     pub api_read_token: Option<SecretList>,
+    /// `UI_ENABLED`: whether the pages under `/ui/` are served.
+    pub ui_enabled: bool,
     /// `REVERSAL_*`.
     pub reversal: ReversalConfig,
     /// `TRANSFER_RETRY_*`.
@@ -78,8 +80,6 @@ pub struct Config {
     pub inbox_retention: Duration,
     /// `SHUTDOWN_DELAY`: at most 5 min.
     pub shutdown_delay: Duration,
-    /// Settings that have no effect yet.
-    pub reserved: ReservedConfig,
     /// Variables that may be misspelt settings.
     pub unknown_variables: Vec<UnknownVariable>,
 }
@@ -93,13 +93,6 @@ pub struct ClaimsConfig {
     pub reverse_on_pending: bool,
     /// `DISPUTE_POLICY`.
     pub dispute_policy: DisputePolicy,
-}
-
-/// Settings that are checked and shown, and that nothing obeys yet.
-#[derive(Clone, Debug)]
-pub struct ReservedConfig {
-    /// `UI_ENABLED`.
-    pub ui_enabled: bool,
 }
 
 /// How Stripe is reached.
@@ -261,6 +254,7 @@ impl Config {
             hyperswitch_webhook_secret: reader.get("HYPERSWITCH_WEBHOOK_SECRET"),
             api_token: reader.get("API_TOKEN"),
             api_read_token: reader.get("API_READ_TOKEN"),
+            ui_enabled: reader.require("UI_ENABLED")?,
             reversal: ReversalConfig {
                 worker_enabled: reader.require("REVERSAL_WORKER_ENABLED")?,
                 max_retries: reader.require("REVERSAL_MAX_RETRIES")?,
@@ -293,7 +287,6 @@ impl Config {
             database_max_connections: reader.require("DATABASE_MAX_CONNECTIONS")?,
             inbox_retention: reader.duration("INBOX_RETENTION")?,
             shutdown_delay: reader.duration("SHUTDOWN_DELAY")?,
-            reserved: ReservedConfig { ui_enabled: reader.require("UI_ENABLED")? },
             unknown_variables,
         })
     }

@@ -115,6 +115,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .needed_by(Part::Server),
     row(Api, "API_READ_TOKEN", Kind::Secrets, "",
         "Bearer tokens with read access only, comma-separated"),
+    row(Api, "UI_ENABLED", BOOLEAN, "true",
+        "Whether the pages under /ui/ are served; they need one of the tokens to log in"),
 
     row(Reversals, "REVERSAL_WORKER_ENABLED", BOOLEAN, "true",
         "Whether this process reverses transfers"),
@@ -171,8 +173,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Process, "SHUTDOWN_DELAY", Kind::Duration(Duration::ZERO, Duration::from_secs(300)), "5s",
         "How long HTTP is served after SIGTERM while the readiness already fails; Ctrl-C stops at once"),
 
-    row(Reserved, "UI_ENABLED", BOOLEAN, "true",
-        "Whether the pages under /ui/ are served"),
 ];
 
 const fn row(group: Group, name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
@@ -242,7 +242,7 @@ impl Group {
         match self {
             Connections => "Connections",
             Stripe => "Stripe",
-            Api => "Hyperswitch's webhooks, and the API under /v1",
+            Api => "Hyperswitch's webhooks, the API under /v1, and the pages under /ui/",
             Reversals => "Reversing transfers",
             Claims => "Which refunds and disputes take money back",
             Creations => "Creating transfers that were registered without a Stripe id",

@@ -40,6 +40,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("HYPERSWITCH_WEBHOOK_SECRET", "hush", "hyperswitch_webhook_secret: Some(", "hush\n"),
     ("API_TOKEN", "hush_all", "api_token: Some(", "hush hush"),
     ("API_READ_TOKEN", "hush_read", "api_read_token: Some(", "hush,,\u{e9}"),
+    ("UI_ENABLED", "false", "ui_enabled: false", "off"),
     ("REVERSAL_WORKER_ENABLED", "false", "worker_enabled: false", "on"),
     ("REVERSAL_MAX_RETRIES", "6", "max_retries: 6", "101"),
     ("REVERSAL_CHECK_INTERVAL", "2s", "check_interval: 2s", "25h"),
@@ -65,7 +66,6 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318", "4318", "127.0.0.1:4318"),
     ("INBOX_RETENTION", "30d", "inbox_retention: 2592000s", "0s"),
     ("SHUTDOWN_DELAY", "0s", "shutdown_delay: 0ns", "6m"),
-    ("UI_ENABLED", "false", "ui_enabled: false", "off"),
 ];
 
 #[test]

@@ -1,19 +1,23 @@
-//! Guards `/v1` and `/metrics` with bearer tokens, each with its rate limit. Never logs what a caller sent.
+//! Guards `/v1` and `/metrics` with bearer tokens, each with its rate limit; the pages under `/ui/` log in with the same tokens.
+//! Never logs what a caller sent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::limits::Limits;
 use super::problem::{Kind, Problem};
+use super::sampled::Sampled;
 use crate::config::SecretList;
 
 type TokenDigest = [u8; 32];
@@ -25,6 +29,37 @@ pub struct Tokens {
     operate: Vec<TokenDigest>,
     read: Vec<TokenDigest>,
     limits: Arc<Limits>,
+    failed_logins: Arc<Sampled>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything: `API_TOKEN`.
+    Operate,
+    /// Read: `API_READ_TOKEN`.
+    Read,
+}
+
+/// What sessions of one token are signed with: taking the token out of the settings ends them.
+#[derive(Clone, Copy)]
+pub(crate) struct SessionKey([u8; 32]);
+
+impl SessionKey {
+    fn of(token: &TokenDigest) -> Self {
+        Self(mac(token, b"clawback: sessions of the pages under /ui/"))
+    }
+
+    /// The signature of `text`.
+    pub(crate) fn sign(&self, text: &str) -> [u8; 32] {
+        mac(&self.0, text.as_bytes())
+    }
 }
 
 impl Tokens {
@@ -34,26 +69,70 @@ impl Tokens {
         let digested = |tokens: Option<&SecretList>| {
             tokens.into_iter().flat_map(SecretList::iter).map(|token| digest(token.expose_secret())).collect()
         };
-        Self { operate: digested(operate), read: digested(read), limits: Arc::new(Limits::new()) }
+        let (operate, read) = (digested(operate), digested(read));
+        Self { operate, read, limits: Arc::new(Limits::new()), failed_logins: Arc::default() }
+    }
+
+    /// Whether there is a token at all. Without one, the API and the pages are off.
+    pub(crate) fn are_configured(&self) -> bool {
+        !self.operate.is_empty() || !self.read.is_empty()
+    }
+
+    /// What `token` may do, and the key of its sessions.
+    ///
+    /// # Errors
+    /// 401, or 429 when the address has guessed too often.
+    pub(crate) fn log_in(&self, token: &str, peer: Option<IpAddr>) -> Result<(Rights, SessionKey), Problem> {
+        let given = digest(token);
+        if let Some(rights) = self.rights(&given) {
+            return Ok((rights, SessionKey::of(&given)));
+        }
+        if let Some(more) = self.failed_logins.occurred(Instant::now()) {
+            tracing::warn!(peer = ?peer, more, "a login to /ui/ was refused: no valid token");
+        }
+        self.limits.count_refused(peer)?;
+        Err(Problem::unauthorized("this is not one of the server's tokens: API_TOKEN, or API_READ_TOKEN to look only"))
+    }
+
+    /// The key of each token's sessions, with what the token may do.
+    pub(crate) fn session_keys(&self) -> impl Iterator<Item = (Rights, SessionKey)> {
+        let operate = self.operate.iter().map(|token| (Rights::Operate, SessionKey::of(token)));
+        operate.chain(self.read.iter().map(|token| (Rights::Read, SessionKey::of(token))))
+    }
+
+    /// Counts a request of a token, or of a session of it.
+    ///
+    /// # Errors
+    /// 429.
+    pub(crate) fn count(&self, rights: Rights) -> Result<(), Problem> {
+        match rights {
+            Rights::Operate => self.limits.count_operate(),
+            Rights::Read => self.limits.count_read(),
+        }
+    }
+
+    fn rights(&self, given: &TokenDigest) -> Option<Rights> {
+        let fits = |tokens: &[TokenDigest]| {
+            bool::from(tokens.iter().fold(Choice::from(0), |any, token| any | token.ct_eq(given)))
+        };
+        match (fits(&self.operate), fits(&self.read)) {
+            (true, _) => Some(Rights::Operate),
+            (false, true) => Some(Rights::Read),
+            (false, false) => None,
+        }
     }
 
     fn check(&self, method: &Method, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
-        if self.operate.is_empty() && self.read.is_empty() {
+        if !self.are_configured() {
             return Err(Problem::new(Kind::SwitchedOff, Kind::SwitchedOff.row().when));
         }
         let Some(token) = bearer(headers) else {
             return Err(self.refuse(peer, "send `Authorization: Bearer $API_TOKEN`"));
         };
-        let given = digest(token);
-        let fits = |tokens: &[TokenDigest]| {
-            bool::from(tokens.iter().fold(Choice::from(0), |any, token| any | token.ct_eq(&given)))
-        };
-        let (may_operate, may_read) = (fits(&self.operate), fits(&self.read));
-        match (may_operate, may_read, method.is_safe()) {
-            (true, _, _) => self.limits.count_operate(),
-            (_, true, true) => self.limits.count_read(),
-            (_, true, false) => Err(Problem::new(Kind::Forbidden, Kind::Forbidden.row().when)),
-            (false, false, _) => Err(self.refuse(peer, Kind::Unauthorized.row().when)),
+        match self.rights(&digest(token)) {
+            Some(Rights::Read) if !method.is_safe() => Err(Problem::new(Kind::Forbidden, Kind::Forbidden.row().when)),
+            Some(rights) => self.count(rights),
+            None => Err(self.refuse(peer, Kind::Unauthorized.row().when)),
         }
     }
 
@@ -75,6 +154,15 @@ pub(super) async fn require(State(tokens): State<Tokens>, request: Request, next
 
 fn digest(token: &str) -> TokenDigest {
     Sha256::digest(token.as_bytes()).into()
+}
+
+fn mac(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
+    // HMAC itself fills a key up with zeros to the length of a block.
+    let mut block = [0; 64];
+    block[..key.len()].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    mac.update(text);
+    mac.finalize().into_bytes().into()
 }
 
 /// The scheme is case-insensitive (RFC 9110).

@@ -141,7 +141,7 @@ impl From<QueryRejection> for Problem {
 }
 
 /// The value of a query parameter.
-pub(super) trait Parameter: Sized {
+pub(crate) trait Parameter: Sized {
     /// What it must be.
     fn must() -> String;
     /// Reads it.

@@ -39,10 +39,14 @@ use crate::operator::LeftAtStripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitState, Limiter};
 
-use self::problem::{Kind, Problem};
+use self::problem::Kind;
 use self::sampled::Sampled;
 
-pub use self::auth::Tokens;
+pub(crate) use self::auth::SessionKey;
+pub use self::auth::{Rights, Tokens};
+pub(crate) use self::extract::Parameter;
+pub(crate) use self::page::Cursor;
+pub(crate) use self::problem::Problem;
 
 /// The largest body that a route reads.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;

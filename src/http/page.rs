@@ -16,7 +16,7 @@ pub(super) struct Limit(u64);
 
 /// The last id of the previous page.
 #[derive(Debug)]
-pub(super) struct Cursor(pub(super) Uuid);
+pub(crate) struct Cursor(pub(crate) Uuid);
 
 /// The last name of the previous page.
 #[derive(Debug)]

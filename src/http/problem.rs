@@ -183,6 +183,11 @@ impl Problem {
         Self { hint: Some(Hint::RetryAfter(seconds)), ..self }
     }
 
+    /// Its title, and what is wrong, for a page.
+    pub(crate) fn in_words(&self) -> (&'static str, String) {
+        (self.kind.row().title, self.detail.clone())
+    }
+
     fn body(self) -> ProblemBody {
         let Row { status, title, .. } = self.kind.row();
         let error = |problem: FieldProblem| FieldError { problem: problem.to_string(), field: problem.field };

@@ -56,12 +56,12 @@ pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use payments::Registered;
 pub use read::{
-    Amounts, AtRisk, Backlog, ByAge, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView, ExportCursor,
-    ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, HistoryEntity, HistoryFilter,
-    HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare, OldestOpen, PaymentView, RefundView, ReversalView,
-    Risk, SellerDebt, SellerMoney, SellerView, Sum, Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup,
-    TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferToProbe, TransferView, Unpaid, WaitingClaims,
-    claim_name,
+    Amounts, AtRisk, Backlog, ByAge, ClaimFilter, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView,
+    ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailedGroup, FailureGroup, FailureGroups,
+    FoundReversal, FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund,
+    NewShare, OldestOpen, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney,
+    SellerView, Sum, Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
+    TracedReversal, TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,

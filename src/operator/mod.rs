@@ -13,6 +13,7 @@ mod part;
 mod sorting;
 mod subject;
 mod superseded;
+pub mod survey;
 
 use std::collections::HashSet;
 

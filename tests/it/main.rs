@@ -62,3 +62,5 @@ mod stripe_client;
 mod sweeper;
 mod trace;
 mod traces;
+mod ui;
+mod ui_browser;

@@ -83,7 +83,7 @@ impl Ledger {
 }
 
 /// At most `limit` of `found`, newest first, older than `after`.
-async fn page<E: EntityTrait>(
+pub(super) async fn page<E: EntityTrait>(
     db: &DatabaseConnection,
     found: Select<E>,
     id: E::Column,

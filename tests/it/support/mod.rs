@@ -1,6 +1,7 @@
 //! What the tests share: services, a database and a virtual host for each test, and Clawback running on them.
 
 mod app;
+mod browser;
 mod command;
 mod database;
 mod http;
@@ -9,6 +10,7 @@ mod redacted;
 mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
+pub(crate) use browser::Browser;
 pub(crate) use command::{Finished, clawback, clawback_reading, command, settings};
 pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{

@@ -1,0 +1,60 @@
+//! `/ui/queues`: the queues as they are on the broker, how they differ from what is wanted, and what to do. What can't be asked is
+//! unknown, not 0.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use maud::{Markup, html};
+
+use super::Ui;
+use super::guard::Visitor;
+use super::html::Head::{Number, Text};
+use super::html::{counted, table};
+use super::input::Asked;
+use super::page::{Answer, Page};
+use crate::operator::survey::by_remedy;
+
+/// A broker that takes longer is away.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// `GET /ui/queues`.
+pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Asked(fields): Asked) -> Answer {
+    fields.done()?;
+    let surveyed = tokio::time::timeout(PATIENCE, ui.operator.survey(ui.instance.management.as_ref())).await;
+    let surveyed = surveyed.map_err(|_| "no answer".to_owned()).and_then(|done| done.map_err(|e| e.to_string()));
+    let totals = ui.ledger.totals().await?;
+    let surveys = match surveyed {
+        Ok(surveys) => surveys,
+        Err(why) => {
+            let body = html! {
+                p.notice { "Unknown: the broker could not be asked (" (why) "). Jobs wait in the outbox: " (totals.unpublished) "." }
+            };
+            return Ok(Page::new("Queues", body));
+        }
+    };
+    let unattended: Vec<_> = surveys.iter().filter_map(|(topology, survey)| survey.no_consumer(topology)).collect();
+    let differences = surveys.iter().flat_map(|(_, survey)| &survey.report.differences).chain(&unattended);
+    let problems = by_remedy(differences);
+    let rows: Vec<Markup> = surveys.iter().flat_map(|(_, survey)| &survey.queues).map(row).collect();
+    let version = surveys.iter().find_map(|(_, survey)| survey.report.broker_version.clone());
+    let limited = surveys.iter().find_map(|(_, survey)| survey.limited.clone());
+    let body = html! {
+        p {
+            "RabbitMQ " (version.as_deref().unwrap_or("of an unknown version")) ". In the outbox, on the way to it: "
+            (counted(totals.unpublished, "job")) "."
+        }
+        @if problems.is_empty() { p.done { "Everything is as wanted." } }
+        @for (what, remedy) in &problems { p.notice { (what) br; strong { "What to do: " } (remedy) } }
+        (table("Queues", &[Text("Queue"), Number("Ready messages"), Number("Consumers")], &rows))
+        @if let Some(why) = limited { p.help { "Policies and bindings were not checked: " (why) "." } }
+    };
+    Ok(Page::new("Queues", body))
+}
+
+fn row(queue: &queues::QueueStatus) -> Markup {
+    html! {
+        th scope="row" { (queue.name) }
+        @if queue.exists { td.number { (queue.messages) } td.number { (queue.consumers) } }
+        @else { td { "missing" } td { "unknown" } }
+    }
+}

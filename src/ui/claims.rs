@@ -1,0 +1,102 @@
+//! `/ui/refunds` and `/ui/disputes`.
+
+use axum::extract::State;
+use maud::{Markup, html};
+use sea_orm::Iterable;
+
+use super::Ui;
+use super::act::{Verb, button};
+use super::guard::Visitor;
+use super::html::Head::{Number, Text};
+use super::html::{Head, ROWS, ago, counted, cut, filters, input, pages, query, select, status, story, table};
+use super::input::{Asked, Currency, YesNo};
+use super::money::money;
+use super::page::{Answer, Page};
+use super::session::Session;
+use crate::http::Cursor;
+use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, RefundView, ReversalStatus};
+
+/// `GET /ui/refunds`.
+pub(super) async fn refunds(State(ui): State<Ui>, Visitor(session): Visitor, asked: Asked) -> Answer {
+    list(&ui, &session, asked, ClaimKind::Refund).await
+}
+
+/// `GET /ui/disputes`.
+pub(super) async fn disputes(State(ui): State<Ui>, Visitor(session): Visitor, asked: Asked) -> Answer {
+    list(&ui, &session, asked, ClaimKind::Dispute).await
+}
+
+/// The path of the list.
+pub(super) const fn path(kind: ClaimKind) -> &'static str {
+    match kind {
+        ClaimKind::Refund => "/ui/refunds",
+        ClaimKind::Dispute => "/ui/disputes",
+    }
+}
+
+async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimKind) -> Answer {
+    let filter = ClaimFilter {
+        status: fields.parsed("status"),
+        currency: fields.parsed("currency").map(|Currency(code)| code),
+        needs_attention: matches!(fields.parsed("attention"), Some(YesNo(true))),
+    };
+    let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    fields.done()?;
+    let mut found = ui.ledger.find_claims(kind, &filter, cursor, ROWS + 1).await?;
+    let next = cut(&mut found, |claim| claim.id);
+    let (chosen, currency) = (filter.status.map(|status| status.to_string()), filter.currency.unwrap_or_default());
+    let attention = if filter.needs_attention { "yes" } else { "" };
+    let in_url = [("status", chosen.as_deref().unwrap_or_default()), ("currency", &currency), ("attention", attention)];
+    let choices = html! {
+        (select("status", "Status", "any", ClaimStatus::iter(), chosen.as_deref()))
+        (input("currency", "Currency", Some(&currency)))
+        (select("attention", "Attention", "any", ["yes"], Some(attention)))
+    };
+    let rows: Vec<Markup> = found.iter().map(|claim| row(session, claim)).collect();
+    let (title, one) = match kind {
+        ClaimKind::Refund => ("Refunds", "Refund"),
+        ClaimKind::Dispute => ("Disputes", "Dispute"),
+    };
+    let others = [Text("Status"), Number("Amount"), Text("Payment"), Text("Takes"), Text("Age"), Text("To do")];
+    let heads: Vec<Head> = [Text(one)].into_iter().chain(others).collect();
+    let body = html! {
+        (filters(path(kind), &choices))
+        @if rows.is_empty() { p { "Nothing matches." } } @else { (table(title, &heads, &rows)) }
+        (pages(path(kind), &in_url, cursor.is_none(), next))
+    };
+    Ok(Page::new(title, body))
+}
+
+fn row(session: &Session, claim: &RefundView) -> Markup {
+    let why = claim.status_reason.as_ref().filter(|_| claim.status != ClaimStatus::Matched);
+    let id = claim.id.to_string();
+    html! {
+        th scope="row" { (story(&claim.refund_ref)) }
+        td {
+            (status(claim.status))
+            @if let Some(stage) = claim.stage { " " (status(stage)) }
+            @if let Some(why) = why { br; small { (why) } }
+        }
+        td.number { (money(claim.amount, &claim.currency)) }
+        td { (story(&claim.payment_ref)) }
+        td { (takes(claim)) }
+        td { (ago(claim.created_at)) }
+        td {
+            @if let Some(to_do) = &claim.attention { small { (to_do) } " " (button(session, Verb::Acknowledge, &id)) }
+            @else if claim.acknowledged_at.is_some() { small { "acknowledged" } }
+            @if matches!(claim.status, ClaimStatus::Held | ClaimStatus::Conflicting) { " " (button(session, Verb::Accept, &id)) }
+        }
+    }
+}
+
+/// How far its reversals are.
+fn takes(claim: &RefundView) -> Markup {
+    let of = |status| claim.reversals.iter().filter(|reversal| reversal.status == status).count();
+    let counts = ReversalStatus::iter().map(|status| (status, of(status))).filter(|(_, number)| *number > 0);
+    html! { @for (of, number) in counts { (number) " " (status(of)) " " } }
+}
+
+/// The list of a figure: `2 refunds`, with the filter that it counts.
+pub(super) fn link(kind: ClaimKind, number: i64, filter: &[(&str, &str)]) -> Markup {
+    html! { a href={ (path(kind)) (query(filter)) } { (counted(number, &kind.to_string())) } }
+}

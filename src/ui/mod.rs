@@ -1,0 +1,102 @@
+//! The pages under `/ui/`, for operators: HTML made on the server, plain links and forms, no script.
+//!
+//! They read and act through the same functions as the API and the command line. `guard.rs` stands before every page: it knows
+//! who looks, refuses what another site sends, and puts each page into the frame of `frame.rs`.
+
+mod act;
+mod audit;
+mod broker;
+mod claims;
+mod failed;
+mod frame;
+mod guard;
+mod html;
+mod input;
+mod login;
+mod money;
+mod operations;
+mod overview;
+mod page;
+mod parked;
+
+mod reversals;
+mod sellers;
+mod session;
+mod style;
+mod trace;
+mod transfers;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::response::Redirect;
+use axum::routing::{any, get};
+use axum::{Router, middleware};
+use queues::ConnectionState;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::http::Tokens;
+use crate::ledger::Ledger;
+use crate::operator::Operator;
+use crate::worker::CircuitState;
+
+/// The largest form.
+const FORM_MAX_BYTES: usize = 16 * 1024;
+
+/// What the pages need.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    /// All reads, and what needs no broker.
+    pub ledger: Ledger,
+    /// What operators do.
+    pub operator: Operator,
+    /// Log in.
+    pub tokens: Tokens,
+    /// The outbox's connection.
+    pub broker: Option<watch::Receiver<ConnectionState>>,
+    /// The circuit breaker; `None` in a process without a worker.
+    pub stripe: Option<watch::Receiver<CircuitState>>,
+    /// What this installation is.
+    pub instance: Arc<Instance>,
+}
+
+/// What an installation is, as every page shows it.
+#[derive(Debug)]
+pub struct Instance {
+    /// The machine's name.
+    pub name: String,
+    /// Whether Stripe's key is one of live mode; `None` where this process does not know.
+    pub livemode: Option<bool>,
+    /// RabbitMQ's management API, if it is known.
+    pub management: Option<Url>,
+}
+
+/// `/ui/…`.
+pub fn routes(ui: Ui) -> Router {
+    Router::new()
+        .route("/ui/", get(overview::show))
+        .route("/ui/login", get(login::show).post(login::log_in))
+        .route("/ui/logout", get(login::ask_to_log_out).post(login::log_out))
+        .route("/ui/refunds", get(claims::refunds))
+        .route("/ui/disputes", get(claims::disputes))
+        .route("/ui/reversals", get(reversals::list))
+        .route("/ui/transfers", get(transfers::list))
+        .route("/ui/parked", get(parked::list))
+        .route("/ui/parked/replay", get(failed::preview).post(failed::replay))
+        .route("/ui/parked/message", get(parked::preview).post(parked::act))
+        .route("/ui/act/{verb}", get(act::ask).post(act::act))
+        .route("/ui/sellers", get(sellers::show))
+        .route("/ui/trace", get(trace::show))
+        .route("/ui/queues", get(broker::show))
+        .route("/ui/audit", get(audit::list))
+        .route("/ui/operations", get(operations::list))
+        .route("/ui/style.css", get(style::css))
+        .route("/ui/icon.svg", get(style::icon))
+        .route("/ui/{*rest}", any(page::unknown))
+        .method_not_allowed_fallback(page::unknown)
+        .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(ui.clone(), guard::guard))
+        .route("/ui", get(async || Redirect::permanent("/ui/")))
+        .with_state(ui)
+}

@@ -1,0 +1,258 @@
+//! `/ui/parked`: what failed permanently, as the ledger knows it, and the messages that are parked on the broker.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use maud::{Markup, html};
+
+use super::Ui;
+use super::act::{reason, to_its_end};
+use super::failed;
+use super::guard::{Actor, Visitor};
+use super::html::Head::{Number, Text};
+use super::html::{ago, counted, facts, own, query, status, table, time};
+use super::input::{Asked, Fields, Sent};
+use super::money::{sum, text};
+use super::page::{Answer, Page, Refusal};
+use super::session::Session;
+use crate::http::{Parameter, Rights};
+use crate::ledger::{CallKind, FailedGroup};
+use crate::operator::{Filter, Parked, ParkedAction};
+
+/// The most messages of a page, the oldest.
+const MESSAGES: usize = 50;
+/// A broker that takes longer is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is done to a parked message.
+#[derive(Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
+enum Deed {
+    Replay,
+    Discard,
+}
+
+impl Parameter for Deed {
+    fn must() -> String {
+        "replay or discard".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// `GET /ui/parked`.
+pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
+    fields.done()?;
+    let groups = ui.ledger.failed_groups().await?;
+    let parked = parked(&ui, Filter { limit: Some(MESSAGES), ..Filter::default() }).await?;
+    let body = html! {
+        h2 { "Failed and still owed" }
+        @if groups.is_empty() { p { "Nothing has failed permanently." } } @else { (table_of(&session, &groups)) }
+        h2 { "Parked messages" }
+        @match &parked {
+            Err(why) => p.notice { "Unknown: the broker could not be asked (" (why) "). The groups above come from the ledger, and can be replayed." },
+            Ok(parked) if parked.is_empty() => p { "No message is parked." },
+            Ok(parked) => {
+                p {
+                    "The oldest " (counted(parked.len() as u64, "message")) ". What was replayed or settled since is dropped, \
+                     and not shown."
+                }
+                (messages(&session, parked))
+            }
+        }
+    };
+    Ok(Page::new("Failed and parked", body))
+}
+
+/// The messages, or why they are unknown.
+async fn parked(ui: &Ui, filter: Filter) -> Result<Result<Vec<Parked>, String>, Refusal> {
+    let found =
+        to_its_end(&ui.operator, async move |operator| tokio::time::timeout(PATIENCE, operator.parked(&filter)).await);
+    let found = found.await?.map_err(|_| "no answer".to_owned());
+    Ok(found.and_then(|found| found.map_err(|error| error.to_string())))
+}
+
+/// The groups as a table: one row for each kind and code, whose currencies stand side by side.
+pub(super) fn table_of(session: &Session, groups: &[FailedGroup]) -> Markup {
+    let mut of_reason: Vec<Vec<&FailedGroup>> = Vec::new();
+    for group in groups {
+        let is_same = |of: &&mut Vec<&FailedGroup>| {
+            of.first().is_some_and(|first| (first.kind, &first.failure_code) == (group.kind, &group.failure_code))
+        };
+        match of_reason.iter_mut().find(is_same) {
+            Some(of) => of.push(group),
+            None => of_reason.push(vec![group]),
+        }
+    }
+    let rows: Vec<Markup> = of_reason.iter().map(|of| row(session, of)).collect();
+    let heads = [Text("Reason"), Text("What"), Number("How many, and how much"), Text("Oldest"), Text("Act")];
+    table("By what failed and why", &heads, &rows)
+}
+
+fn row(session: &Session, currencies: &[&FailedGroup]) -> Markup {
+    let Some(FailedGroup { kind, failure_code, example, .. }) = currencies.first() else { return html! {} };
+    let oldest = currencies.iter().map(|group| group.oldest).min();
+    let what = if *kind == CallKind::Create { "seller not paid" } else { "not taken back" };
+    html! {
+        th scope="row" {
+            (failure_code.as_deref().unwrap_or("no code"))
+            @if let Some(example) = example { br; small { (example) } }
+        }
+        td { (what) }
+        td.number { @for group in currencies { (figure(group)) br; } }
+        td { @if let Some(oldest) = oldest { (ago(oldest)) } }
+        td {
+            @if session.rights == Rights::Operate && failure_code.is_some() {
+                a.button href=(failed::link(*kind, failure_code.as_deref(), None)) { "Replay" }
+            }
+        }
+    }
+}
+
+fn figure(FailedGroup { kind, failure_code, currency, number, amount, .. }: &FailedGroup) -> Markup {
+    let (list, code) = match kind {
+        CallKind::Create => ("/ui/transfers", ""),
+        CallKind::Reverse | CallKind::LookUp | CallKind::Notify => ("/ui/reversals", failure_code.as_deref().unwrap_or_default()),
+    };
+    let filter = [("status", "permanently_failed"), ("currency", currency), ("failure_code", code)];
+    html! {
+        a href={ (list) (query(&filter)) } { (counted(*number, kind.entity())) } ": " (text(sum(*amount), currency))
+    }
+}
+
+fn messages(session: &Session, parked: &[Parked]) -> Markup {
+    let rows: Vec<Markup> = parked.iter().map(|parked| message(session, parked)).collect();
+    table(
+        "Messages",
+        &[Text("Message"), Text("About"), Text("Row"), Number("Tries"), Text("Parked"), Text("Reason"), Text("Act")],
+        &rows,
+    )
+}
+
+fn message(session: &Session, parked: &Parked) -> Markup {
+    let job = &parked.job;
+    let link = |deed: Deed| format!("/ui/parked/message{}", query(&[("id", &job.id), ("deed", &deed.to_string())]));
+    html! {
+        th scope="row" { (job.kind) }
+        td { @if let Some(about) = parked.subject { (about.entity()) " " (own(about.id)) } @else { "unknown to this version" } }
+        td { @if let Some(of_row) = &parked.status { (status(of_row)) } @else { "not in the ledger" } }
+        td.number { (job.attempts) }
+        td { @if let Some(at) = job.parked_at { (ago(at)) } @else { "unknown" } }
+        td { small { (why(parked)) } }
+        td {
+            @if session.rights == Rights::Operate {
+                a.button href=(link(Deed::Replay)) { "Replay" } " " a.button href=(link(Deed::Discard)) { "Discard" }
+            }
+        }
+    }
+}
+
+fn why(parked: &Parked) -> &str {
+    parked.job.reason.as_deref().unwrap_or("published there, not parked by a worker")
+}
+
+/// The message that the fields name, and what is to be done.
+async fn chosen(ui: &Ui, id: Option<String>) -> Result<Vec<Parked>, Refusal> {
+    let found = match id {
+        Some(id) => parked(ui, Filter { id: Some(id), ..Filter::default() }).await?,
+        None => Ok(Vec::new()),
+    };
+    let found = found.map_err(|why| {
+        let to_do = html! { "Debts can be replayed from the ledger: " a href="/ui/parked" { "Failed and parked" } "." };
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The broker is away",
+            format!("It could not be asked: {why}."),
+            to_do,
+        )
+    })?;
+    if found.is_empty() {
+        return Err(Refusal::not_found("No such message is parked: somebody may have dealt with it."));
+    }
+    Ok(found)
+}
+
+fn deed(fields: &mut Fields) -> (Option<String>, Deed) {
+    (fields.text("id"), fields.parsed("deed").unwrap_or(Deed::Replay))
+}
+
+/// `GET /ui/parked/message?id=&deed=`.
+pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): Asked) -> Answer {
+    let (id, deed) = deed(&mut fields);
+    fields.done()?;
+    let found = chosen(&ui, id.clone()).await?;
+    let body = html! {
+        @for parked in &found {
+            (facts(&[
+                ("Kind", html! { (parked.job.kind) }),
+                ("About", html! { @if let Some(about) = parked.subject { (about.entity()) " " (own(about.id)) } }),
+                ("Row", html! { @if let Some(of_row) = &parked.status { (status(of_row)) } @else { "not in the ledger" } }),
+                ("Parked", html! { @if let Some(at) = parked.job.parked_at { (time(at)) } }),
+                ("Reason", html! { (why(parked)) }),
+                ("What happens", html! { (what_happens(deed, parked)) }),
+            ]))
+        }
+        form.stacked method="post" action="/ui/parked/message" {
+            input type="hidden" name="id" value=(id.unwrap_or_default());
+            input type="hidden" name="deed" value=(deed);
+            (reason())
+            p { button.go type="submit" { (name(deed)) } " " a href="/ui/parked" { "Cancel" } }
+        }
+    };
+    Ok(Page::new(format!("{} a parked message", name(deed)), body))
+}
+
+/// `POST /ui/parked/message`.
+pub(super) async fn act(State(ui): State<Ui>, Actor(session): Actor, Sent(mut fields): Sent) -> Answer {
+    let ((id, deed), note) = (deed(&mut fields), fields.note(&session.operator));
+    fields.done()?;
+    let found = chosen(&ui, id).await?;
+    let sorted = to_its_end(&ui.operator, async move |operator| match deed {
+        Deed::Replay => operator.replay_parked(found, Duration::ZERO, &note).await,
+        Deed::Discard => operator.discard_parked(found, &note).await,
+    });
+    let sorted = sorted.await?;
+    let body = html! {
+        @if let Some(error) = &sorted.interrupted { p.refused role="alert" { "It ended early: " (error) } }
+        @for handled in &sorted.handled {
+            p.done role="status" {
+                @match &handled.deed {
+                    ParkedAction::Replayed => "Replayed: its row is tried again with a new job.",
+                    ParkedAction::SentBack => "Sent back to work.",
+                    ParkedAction::TakenAway => "Taken away: its row is settled.",
+                    ParkedAction::Discarded => "Discarded. Its row stays as it is, and can still be replayed.",
+                    ParkedAction::Skipped { why } => { "Skipped: " (why) },
+                }
+                @if let Some(about) = handled.parked.subject { " " (own(about.id)) }
+            }
+        }
+        p { a href="/ui/parked" { "Failed and parked" } " · " a href="/ui/audit" { "Audit" } }
+    };
+    Ok(Page::new(format!("{}: done", name(deed)), body))
+}
+
+const fn name(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Replay => "Replay",
+        Deed::Discard => "Discard",
+    }
+}
+
+fn what_happens(deed: Deed, parked: &Parked) -> String {
+    if deed == Deed::Discard {
+        return "The message is thrown away. Its row stays as it is: what failed is still owed.".to_owned();
+    }
+    match parked.on_replay() {
+        ParkedAction::Replayed => {
+            "Its row is tried again, with a new job in the message's place; Stripe is asked first.".to_owned()
+        }
+        ParkedAction::SentBack => "Its row is still open: the message goes back to the work queue.".to_owned(),
+        ParkedAction::TakenAway | ParkedAction::Discarded => {
+            "Its row is settled: the message is taken away.".to_owned()
+        }
+        ParkedAction::Skipped { why } => format!("Nothing: {why}."),
+    }
+}

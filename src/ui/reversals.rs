@@ -1,0 +1,103 @@
+//! `/ui/reversals`.
+
+use axum::extract::State;
+use maud::{Markup, html};
+use sea_orm::Iterable;
+
+use super::Ui;
+use super::act::{Verb, button};
+use super::guard::Visitor;
+use super::html::Head::{Number, Text};
+use super::html::{Head, ROWS, ago, cut, filters, input, own, pages, select, seller, status, story, table, time};
+use super::input::{Asked, Currency, YesNo};
+use super::money::money;
+use super::page::{Answer, Page};
+use super::session::Session;
+use crate::http::Cursor;
+use crate::ledger::{FoundReversal, ReversalFilter, ReversalStatus, ReversalView};
+
+const PATH: &str = "/ui/reversals";
+const HEADS: [Head; 9] = [
+    Text("Reversal"),
+    Text("Status"),
+    Number("Amount"),
+    Text("Seller"),
+    Text("Claim"),
+    Text("Payment"),
+    Text("Transfer"),
+    Text("Age"),
+    Text("What happens"),
+];
+
+/// `GET /ui/reversals`.
+pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+    let filter = ReversalFilter {
+        status: fields.parsed("status"),
+        currency: fields.parsed("currency").map(|Currency(code)| code),
+        waits: fields.parsed("waits").map(|YesNo(waits)| waits),
+        seller: fields.text("seller"),
+        failure_code: fields.text("failure_code"),
+    };
+    let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    fields.done()?;
+    let mut found = ui.ledger.find_reversals(&filter, cursor, ROWS + 1).await?;
+    let next = cut(&mut found, |found| found.reversal.id);
+    let chosen = filter.status.map(|status| status.to_string());
+    let waits = filter.waits.map(|waits| if waits { "yes" } else { "no" });
+    let in_url = [
+        ("status", chosen.as_deref()),
+        ("currency", filter.currency.as_deref()),
+        ("waits", waits),
+        ("seller", filter.seller.as_deref()),
+        ("failure_code", filter.failure_code.as_deref()),
+    ]
+    .map(|(name, value)| (name, value.unwrap_or_default()));
+    let choices = html! {
+        (select("status", "Status", "any", ReversalStatus::iter(), chosen.as_deref()))
+        (input("currency", "Currency", filter.currency.as_deref()))
+        (select("waits", "Next try ahead", "any", ["yes", "no"], waits))
+        (input("seller", "Seller", filter.seller.as_deref()))
+        (input("failure_code", "Failure code", filter.failure_code.as_deref()))
+    };
+    let rows: Vec<Markup> = found.iter().map(|found| row(&session, found)).collect();
+    let body = html! {
+        (filters(PATH, &choices))
+        @if rows.is_empty() { p { "Nothing matches." } } @else { (table("Reversals", &HEADS, &rows)) }
+        (pages(PATH, &in_url, cursor.is_none(), next))
+    };
+    Ok(Page::new("Reversals", body))
+}
+
+fn row(session: &Session, found: &FoundReversal) -> Markup {
+    let reversal = &found.reversal;
+    html! {
+        th scope="row" {
+            (own(reversal.id))
+            @if let Some(id) = &reversal.stripe_reversal_id { br; (story(id)) }
+        }
+        td { (status(reversal.status)) }
+        td.number { (money(reversal.amount, &reversal.currency)) }
+        td { (seller(&found.seller_id)) }
+        td { (story(&reversal.refund_ref)) }
+        td { (story(&found.payment_ref)) }
+        td { @if let Some(id) = &found.stripe_transfer_id { (story(id)) } @else { "not created" } }
+        td { (ago(reversal.created_at)) }
+        td { (next(session, reversal)) }
+    }
+}
+
+/// What its status alone does not say, and what can be done.
+pub(super) fn next(session: &Session, reversal: &ReversalView) -> Markup {
+    let id = reversal.id.to_string();
+    html! {
+        @if let Some(at) = reversal.next_retry_at { "next try " (time(at)) " " }
+        @if reversal.externally_reversed { "by another program " }
+        @if reversal.amount_closed > 0 { (money(reversal.amount_closed, &reversal.currency)) " settled elsewhere " }
+        @if reversal.status != ReversalStatus::Reversed && let Some(code) = &reversal.failure_code {
+            small { (code) @if let Some(message) = &reversal.failure_message { ": " (message) } } " "
+        }
+        @if reversal.status == ReversalStatus::PermanentlyFailed {
+            (button(session, Verb::Replay, &id)) " " (button(session, Verb::Close, &id))
+        }
+    }
+}

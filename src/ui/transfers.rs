@@ -1,0 +1,98 @@
+//! `/ui/transfers`.
+
+use axum::extract::State;
+use maud::{Markup, html};
+use sea_orm::Iterable;
+
+use super::Ui;
+use super::act::{Verb, button};
+use super::guard::Visitor;
+use super::html::Head::{Number, Text};
+use super::html::{Head, ROWS, cut, filters, input, own, pages, select, seller, status, story, table, time};
+use super::input::{Asked, Currency};
+use super::money::money;
+use super::page::{Answer, Page};
+use super::session::Session;
+use crate::http::{Cursor, Parameter};
+use crate::ledger::{FoundTransfer, TransferFilter, TransferStatus};
+
+const PATH: &str = "/ui/transfers";
+const HEADS: [Head; 8] = [
+    Text("Transfer"),
+    Text("Status"),
+    Number("Amount"),
+    Number("Taken back"),
+    Text("Seller"),
+    Text("Account"),
+    Text("Payment"),
+    Text("What happens"),
+];
+
+/// `GET /ui/transfers`.
+pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+    let filter = TransferFilter {
+        status: fields.parsed("status"),
+        currency: fields.parsed("currency").map(|Currency(code)| code),
+        seller: fields.text("seller"),
+    };
+    let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    fields.done()?;
+    let mut found = ui.ledger.find_transfers(&filter, cursor, ROWS + 1).await?;
+    let next = cut(&mut found, |found| found.transfer.id);
+    let chosen = filter.status.map(|status| status.to_string());
+    let in_url =
+        [("status", chosen.as_deref()), ("currency", filter.currency.as_deref()), ("seller", filter.seller.as_deref())]
+            .map(|(name, value)| (name, value.unwrap_or_default()));
+    let choices = html! {
+        (select("status", "Status", "any", TransferStatus::iter(), chosen.as_deref()))
+        (input("currency", "Currency", filter.currency.as_deref()))
+        (input("seller", "Seller", filter.seller.as_deref()))
+    };
+    let body = html! {
+        (filters(PATH, &choices))
+        @if found.is_empty() { p { "Nothing matches." } } @else { (rows(&session, "Transfers", &found)) }
+        (pages(PATH, &in_url, cursor.is_none(), next))
+    };
+    Ok(Page::new("Transfers", body))
+}
+
+/// Transfers as a table.
+pub(super) fn rows(session: &Session, caption: &str, found: &[FoundTransfer]) -> Markup {
+    table(caption, &HEADS, &found.iter().map(|found| row(session, found)).collect::<Vec<_>>())
+}
+
+fn row(session: &Session, FoundTransfer { transfer, payment_ref }: &FoundTransfer) -> Markup {
+    let is_failed_creation =
+        transfer.status == TransferStatus::PermanentlyFailed && transfer.stripe_transfer_id.is_none();
+    html! {
+        th scope="row" {
+            @if let Some(id) = &transfer.stripe_transfer_id { (story(id)) } @else { (own(transfer.id)) " (not created)" }
+        }
+        td { (status(transfer.status)) }
+        td.number { (money(transfer.amount, &transfer.currency)) }
+        td.number {
+            @if transfer.amount_reversed > 0 { (money(transfer.amount_reversed, &transfer.currency)) }
+            @if transfer.withheld > 0 { br; small { (money(transfer.withheld, &transfer.currency)) " withheld" } }
+        }
+        td { (seller(&transfer.seller_id)) }
+        td { (transfer.destination) }
+        td { (story(payment_ref)) }
+        td {
+            @if let Some(at) = transfer.next_retry_at { "next try " (time(at)) " " }
+            @if transfer.stripe_transfer_id.is_none() && let Some(code) = &transfer.failure_code {
+                small { (code) @if let Some(message) = &transfer.failure_message { ": " (message) } } " "
+            }
+            @if is_failed_creation { (button(session, Verb::Retry, &transfer.id.to_string())) }
+        }
+    }
+}
+
+impl Parameter for TransferStatus {
+    fn must() -> String {
+        format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::iter().find(|status| status.to_string() == text)
+    }
+}

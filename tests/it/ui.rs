@@ -1,0 +1,497 @@
+//! The pages under `/ui/`, over HTTP, as a browser without scripts sees them.
+
+#[path = "../../examples/ui/sample.rs"]
+pub(crate) mod sample;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use serde_json::json;
+
+use crate::support::{Backend, TestApp, both_databases, eventually, refund_event, to_create, two_sellers};
+
+/// The most of one page.
+const MAX_BYTES: usize = 60 * 1024;
+
+both_databases! {
+    every_link_leads_to_a_page_and_text_from_outside_is_text,
+    a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_and_why,
+    claims_and_debts_are_decided_on_pages_as_over_the_api,
+    lists_go_on_page_by_page_and_filter,
+}
+
+/// What a browser keeps and sees.
+pub(crate) struct Pages {
+    http: reqwest::Client,
+    url: String,
+    cookie: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    html: String,
+    location: String,
+    cookie: Option<String>,
+}
+
+impl Pages {
+    fn of(app: &TestApp) -> Self {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { http, url: app.base_url.clone(), cookie: None }
+    }
+
+    async fn logged_in(app: &TestApp, token: &str, operator: &str) -> Self {
+        let mut pages = Self::of(app);
+        let seen = pages.log_in(token, operator).await;
+        assert_eq!((seen.status, seen.location.as_str()), (303, "/ui/"), "{seen:?}");
+        pages
+    }
+
+    async fn log_in(&mut self, token: &str, operator: &str) -> Seen {
+        let seen = self.post("/ui/login", &[("token", token), ("operator", operator)]).await;
+        self.cookie = seen.cookie.clone();
+        seen
+    }
+
+    async fn get(&self, path: &str) -> Seen {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Seen {
+        self.send(self.http.post(format!("{}{path}", self.url)).form(form)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Seen {
+        let request = self.cookie.iter().fold(request, |request, cookie| request.header(COOKIE, cookie));
+        let response = request.send().await.unwrap();
+        let headers = response.headers();
+        let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let cookie = text(SET_COOKIE).map(|cookie| cookie.split(';').next().unwrap().to_owned());
+        let policy = text(reqwest::header::CONTENT_SECURITY_POLICY).unwrap_or_default();
+        if response.url().path() != "/ui" && !policy.is_empty() {
+            assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+        }
+        let (status, location) = (response.status().as_u16(), text(LOCATION).unwrap_or_default());
+        Seen { status, location, cookie, html: response.text().await.unwrap() }
+    }
+
+    /// A page that is there.
+    async fn page(&self, path: &str) -> String {
+        let seen = self.get(path).await;
+        assert_eq!(seen.status, 200, "{path}: {}", seen.html);
+        seen.html
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_logs_in_and_decides_what_can_be_done() {
+    TestApp::run(Backend::Sqlite, async |mut app| {
+        app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+        app.refund(10_000).await;
+        app.db.execute("UPDATE claims SET status = 'held', status_reason = 'older than this ledger'").await;
+        let mut pages = Pages::of(&app);
+        let seen = pages.get("/ui/refunds?status=held").await;
+        assert_eq!((seen.status, seen.location.as_str()), (303, "/ui/login?next=%2Fui%2Frefunds%3Fstatus%3Dheld"));
+        let seen = pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "x")]).await;
+        assert_eq!((seen.status, seen.location.as_str()), (303, "/ui/login"));
+
+        let seen = pages.log_in("not-the-token", "ada").await;
+        assert_eq!((seen.status, &seen.cookie), (401, &None));
+        assert!(seen.html.contains("Not logged in") && !seen.html.contains("not-the-token"), "{}", seen.html);
+        let seen = pages.post("/ui/login", &[("token", &app.api_token), ("operator", " ")]).await;
+        assert_eq!(seen.status, 422);
+        assert!(seen.html.contains("operator must be one line of 1 to 100 characters (got nothing)"), "{}", seen.html);
+        for elsewhere in ["//evil.example", "https://evil.example", "/ui/\\evil", "/v1/refunds"] {
+            let form = [("token", app.api_token.as_str()), ("operator", "ada"), ("next", elsewhere)];
+            assert_eq!(pages.post("/ui/login", &form).await.location, "/ui/", "{elsewhere}");
+        }
+
+        pages.log_in(&app.read_token, "grace").await;
+        let page = pages.page("/ui/refunds?status=held").await;
+        assert!(page.contains("re_1") && page.contains("grace (read only)"), "{page}");
+        assert!(!page.contains("class=\"button\""), "{page}");
+        for seen in [
+            pages.get("/ui/act/accept?id=re_1").await,
+            pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "x")]).await,
+            pages.post("/ui/parked/replay", &[("reason", "x")]).await,
+            pages.post("/ui/parked/message", &[("id", "x"), ("reason", "x")]).await,
+        ] {
+            assert_eq!(seen.status, 403, "{}", seen.html);
+            assert!(seen.html.contains("log in with API_TOKEN"), "{}", seen.html);
+        }
+        assert_eq!(app.refund_view("re_1").await["status"], "held");
+
+        pages.log_in(&app.api_token, "ada").await;
+        assert!(pages.page("/ui/refunds?status=held").await.contains("href=\"/ui/act/accept?id="));
+        let cookie = pages.cookie.clone().unwrap();
+        let (start, signature) = cookie.rsplit_once('.').unwrap();
+        for forged in [format!("{start}.{}", "0".repeat(64)), cookie.replace("616461", "626f62"), start.to_owned()] {
+            assert_ne!(forged, cookie, "{signature}");
+            pages.cookie = Some(forged);
+            assert_eq!(pages.get("/ui/").await.location, "/ui/login");
+        }
+        pages.cookie = Some(cookie.clone());
+        let out = pages.post("/ui/logout", &[]).await;
+        assert_eq!((out.location.as_str(), out.cookie.as_deref()), ("/ui/login", Some("clawback=")));
+
+        app.restart_with(&[("API_TOKEN", "another-token-of-the-tests")]).await;
+        let pages = Pages { cookie: Some(cookie.clone()), ..Pages::of(&app) };
+        assert_eq!(pages.get("/ui/").await.location, "/ui/login", "a token that is gone has no sessions");
+        app.restart_with(&[("API_TOKEN", ""), ("API_READ_TOKEN", "")]).await;
+        let pages = Pages { cookie: Some(cookie), ..Pages::of(&app) };
+        for path in ["/ui/", "/ui/login", "/ui/refunds"] {
+            let seen = pages.get(path).await;
+            assert_eq!(seen.status, 404);
+            assert!(seen.html.contains("no token is set"), "{}", seen.html);
+        }
+        app.restart_with(&[("UI_ENABLED", "false")]).await;
+        assert_eq!(Pages::of(&app).get("/ui/").await.status, 404);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_of_another_site_is_refused_and_files_are_kept() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+        let (own, port) = (pages.url.clone(), pages.url.rsplit_once(':').unwrap().1.to_owned());
+        for (header, value, allowed) in [
+            ("origin", "https://evil.example".to_owned(), false),
+            ("origin", "null".to_owned(), false),
+            ("origin", format!("http://localhost:{port}"), false),
+            ("sec-fetch-site", "cross-site".to_owned(), false),
+            ("sec-fetch-site", "same-site".to_owned(), false),
+            ("origin", own, true),
+            ("sec-fetch-site", "same-origin".to_owned(), true),
+        ] {
+            for path in ["/ui/logout", "/ui/login", "/ui/act/accept"] {
+                let request = pages.http.post(format!("{}{path}", pages.url)).header(header, &value);
+                let seen = pages.send(request.form(&[("reason", "x")])).await;
+                assert_eq!(seen.status == 403, !allowed, "{path} {header}: {value}: {}", seen.html);
+                assert_eq!(seen.cookie.is_some(), allowed && path == "/ui/logout", "{path}");
+            }
+        }
+        let seen = pages.get("/ui/login").await;
+        let css = seen.html.split('"').find(|text| text.starts_with("/ui/style.css?v=")).unwrap().to_owned();
+        let file = pages.http.get(format!("{}{css}", pages.url)).send().await.unwrap();
+        assert_eq!((file.status().as_u16(), &file.headers()["content-type"]), (200, &"text/css; charset=utf-8".parse().unwrap()));
+        assert_eq!(file.headers()["cache-control"], "public, max-age=31536000, immutable");
+        let again = pages.http.get(format!("{}{css}", pages.url)).header("if-none-match", &file.headers()["etag"]);
+        assert_eq!(again.send().await.unwrap().status(), 304);
+        let page = pages.http.get(format!("{}/ui/login", pages.url)).send().await.unwrap();
+        assert_eq!((&page.headers()["cache-control"], &page.headers()["referrer-policy"]), (&"no-store".parse().unwrap(), &"same-origin".parse().unwrap()));
+        assert_eq!(pages.get("/ui").await.location, "/ui/");
+        for path in ["/ui/nothing", "/ui/act/steal", "/ui/trace?id=re_9", "/ui/sellers?id=nobody", "/ui/act/replay?id=x"] {
+            let seen = pages.get(path).await;
+            assert_eq!(seen.status, 404, "{path}");
+            assert!(seen.html.contains("<nav class=\"main\""), "{}", seen.html);
+        }
+        for (path, words) in [
+            ("/ui/refunds?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed (got &quot;lost&quot;)"),
+            ("/ui/reversals?currency=euro", "currency must be a three-letter ISO 4217 code (got &quot;euro&quot;)"),
+            ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
+            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, cursor"),
+            ("/ui/audit?actor=a&actor=b", "actor is given twice"),
+            ("/ui/parked/replay?kind=look_up", "kind must be reverse or create (got &quot;look_up&quot;)"),
+        ] {
+            let seen = pages.get(path).await;
+            assert_eq!(seen.status, 422, "{path}: {}", seen.html);
+            assert!(seen.html.contains(words), "{path}: {}", seen.html);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_broker_is_away_pages_say_unknown_and_not_nothing() {
+    TestApp::run(Backend::Sqlite, async |mut app| {
+        app.restart_with(&[("AMQP_URL", "amqp://guest:guest@127.0.0.1:1/%2f")]).await;
+        let pages = Pages::logged_in(&app, &app.read_token, "ada").await;
+        for path in ["/ui/queues", "/ui/parked"] {
+            let page = pages.page(path).await;
+            assert!(page.contains("Unknown: the broker could not be asked"), "{page}");
+            assert!(page.contains("No connection to the broker."), "{page}");
+        }
+    })
+    .await;
+}
+
+async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestApp) {
+    app.restart_with(&[("DISPUTE_POLICY", "lost"), ("REFUNDS_SINCE", "2024-01-01")]).await;
+    play(&app, 48).await;
+    let pages = Pages::logged_in(&app, &app.api_token, "<i>ada</i>").await;
+    let (mut seen, mut left) = (BTreeSet::new(), VecDeque::from(["/ui/".to_owned()]));
+    let mut shown = String::new();
+    while let Some(path) = left.pop_front() {
+        let page = pages.page(&path).await;
+        check(&path, &page);
+        shown += &page;
+        for link in links(&page).filter(|link| link.starts_with("/ui/") && !link.contains("?v=")) {
+            // Of the many stories, some.
+            let is_story = link.starts_with("/ui/trace?") && seen.len() > 120;
+            if !is_story && seen.insert(link.clone()) {
+                left.push_back(link);
+            }
+        }
+    }
+    for text in [
+        "&lt;b&gt;Bobby&amp;Söhne&lt;/b&gt;",
+        "&lt;i&gt;ada&lt;/i&gt;",
+        "&lt;acct_closed&gt;",
+        " JPY",
+        "/ui/transfers?seller=",
+    ] {
+        assert!(shown.contains(text) || text.starts_with('/'), "{text} is on no page");
+    }
+    for status in [
+        "permanently failed",
+        "reversed",
+        "held",
+        "conflicting",
+        "unmatched",
+        "partially reversed",
+        "lost",
+        "completed",
+    ] {
+        assert!(shown.contains(&format!("\">{status}</span>")), "{status} is on no page");
+    }
+    assert!(seen.len() > 60, "{seen:?}");
+}
+
+/// The rules of every page.
+fn check(path: &str, page: &str) {
+    assert!(page.len() < MAX_BYTES, "{path} has {} bytes", page.len());
+    for forbidden in ["<b>Bobby", "<i>ada", "<acct_closed>", "<script", " style=", " onclick", "<style"] {
+        assert!(!page.contains(forbidden), "{path}: {forbidden}");
+    }
+    assert_eq!(page.matches("<h1>").count(), 1, "{path}");
+    assert!(page.contains("<a class=\"skip\" href=\"#main\">") && page.contains("<main id=\"main\""), "{path}");
+    for head in page.split("<th").skip(1).filter(|head| !head.starts_with("ead")) {
+        assert!(head.split('>').next().unwrap().contains("scope="), "{path}: a heading without its scope");
+    }
+    for control in ["<input", "<select"] {
+        for (at, _) in page.match_indices(control) {
+            let is_hidden = page[at..].split('>').next().unwrap().contains("type=\"hidden\"");
+            let before = &page[..at];
+            let is_labelled =
+                before.rfind("<label").is_some_and(|label| before.rfind("</label").is_none_or(|end| end < label));
+            assert!(is_hidden || is_labelled, "{path}: {}", &page[at..][..80]);
+        }
+    }
+}
+
+fn links(page: &str) -> impl Iterator<Item = String> {
+    page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"))
+}
+
+/// Plays the sample, and waits until all has ended that ends by itself.
+pub(crate) async fn play(app: &TestApp, payments: usize) {
+    let TestApp { http, base_url: url, api_token: token, webhook_secret, .. } = app;
+    let to = sample::Clawback { http, url, token, webhook_secret };
+    sample::play(&to, &app.sim, payments).await.unwrap();
+    eventually("all has ended that ends by itself", || async {
+        let waits = "calls WHERE state = 'open' AND failure_code IS DISTINCT FROM 'balance_insufficient'";
+        (app.db.count(waits).await == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_and_why(app: TestApp) {
+    for n in 1..=2 {
+        fails_permanently(&app, n, n).await;
+    }
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    let parked = pages.page("/ui/parked").await;
+    assert!(parked.contains("2 reversals") && parked.contains("120.00 EUR"), "{parked}");
+    assert!(
+        parked.contains("No such transfer: &#39;tr_x1&#39;") || parked.contains("No such transfer: 'tr_x"),
+        "{parked}"
+    );
+    let preview = links(&parked).find(|link| link.starts_with("/ui/parked/replay")).unwrap();
+    let shown = pages.page(&preview).await;
+    assert!(shown.contains("2 reversals: 120.00 EUR"), "{shown}");
+    let hidden = hidden_fields(&shown);
+    let form = |reason| {
+        hidden
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain([("reason", reason)])
+            .collect::<Vec<_>>()
+    };
+    let seen = pages.post("/ui/parked/replay", &form("")).await;
+    assert_eq!(seen.status, 422);
+    assert!(seen.html.contains("reason must be one line of 1 to 500 characters (got nothing)"), "{}", seen.html);
+    fails_permanently(&app, 3, 3).await;
+    let seen = pages.post("/ui/parked/replay", &form("they exist by now")).await;
+    assert_eq!(seen.status, 409);
+    assert!(
+        seen.html.contains("the group has changed") && seen.html.contains("3 reversals: 180.00 EUR"),
+        "{}",
+        seen.html
+    );
+    assert_eq!(app.db.count("history WHERE actor = 'ada'").await, 0);
+
+    for n in 1..=3 {
+        app.sim.add_transfer(&format!("tr_x{n}"), 6_000, "eur", "acct_1");
+    }
+    let hidden = hidden_fields(&seen.html);
+    let form: Vec<_> = hidden
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain([("reason", "they exist by now")])
+        .collect();
+    let seen = pages.post("/ui/parked/replay", &form).await;
+    assert_eq!(seen.status, 200, "{}", seen.html);
+    assert!(
+        seen.html.contains("3 reversals replayed, 0 skipped.") && seen.html.contains("Parked messages taken away: 3."),
+        "{}",
+        seen.html
+    );
+    app.until_none_is_open().await;
+    for n in 1..=3 {
+        assert_eq!(app.reversed_at_stripe(&format!("tr_x{n}")), 6_000);
+    }
+    let audit = pages.page("/ui/audit?actor=ada").await;
+    assert!(audit.matches("they exist by now").count() >= 3, "{audit}");
+    assert!(pages.page("/ui/parked").await.contains("Nothing has failed permanently."));
+    let seen = pages.post("/ui/parked/replay", &form).await;
+    assert_eq!(seen.status, 409, "a second time changes nothing");
+}
+
+async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_CHECK_INTERVAL", "1h")]).await;
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    // A conflict is acknowledged.
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    let mut event = refund_event("evt_1", "re_1", "pi_1", 10_000);
+    event["data"]["object"]["currency"] = json!("usd");
+    app.post_webhook(&event.to_string()).await;
+    let page = pages.page("/ui/refunds?attention=yes").await;
+    let ask = links(&page).find(|link| link.starts_with("/ui/act/acknowledge")).unwrap();
+    assert!(pages.page(&ask).await.contains("No money moves."));
+    let seen = pages.post("/ui/act/acknowledge", &[("id", "re_1"), ("reason", "settled at Stripe")]).await;
+    assert_eq!(seen.status, 200, "{}", seen.html);
+    assert!(pages.page("/ui/refunds?attention=yes").await.contains("Nothing matches."));
+    let seen = pages.post("/ui/act/acknowledge", &[("id", "re_1"), ("reason", "again")]).await;
+    assert_eq!((seen.status, seen.html.contains("needs no attention")), (409, true), "{}", seen.html);
+    // A held refund is accepted.
+    app.db
+        .execute(
+            "UPDATE claims SET status = 'held', status_reason = 'older', matched_at = NULL WHERE reference = 're_1'",
+        )
+        .await;
+    app.db.execute("UPDATE claims SET currency = 'eur', acknowledged_at = NULL WHERE reference = 're_1'").await;
+    let held = pages.page("/ui/refunds?status=held").await;
+    let ask = links(&held).find(|link| link.starts_with("/ui/act/accept")).unwrap();
+    assert!(pages.page(&ask).await.contains("It takes back from its payment"), "{held}");
+    let seen = pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "not taken back yet")]).await;
+    assert_eq!(seen.status, 200, "{}", seen.html);
+    app.transfer_becomes(0, "reversed").await;
+    // One debt is taken in part, another is closed.
+    app.sim.add_transfer("tr_x2", 6_000, "eur", "acct_1");
+    app.sim.reverse_from_elsewhere("tr_x2", Some(3_500));
+    fails_permanently(&app, 2, 1).await;
+    fails_permanently(&app, 3, 2).await;
+    let failed = pages.page("/ui/reversals?status=permanently_failed&currency=EUR&failure_code=resource_missing").await;
+    let close = links(&failed).find(|link| link.starts_with("/ui/act/close")).unwrap();
+    let asked = pages.page(&close).await;
+    let id = hidden_fields(&asked)[0].1.clone();
+    let seen = pages.post("/ui/act/close", &[("id", &id), ("reason", "invoice 4711")]).await;
+    assert!(
+        seen.html.contains("\">closed</span>") && seen.html.contains("Parked messages taken away: 1."),
+        "{}",
+        seen.html
+    );
+    let failed = pages.page("/ui/reversals?status=permanently_failed").await;
+    let replay = links(&failed).find(|link| link.starts_with("/ui/act/replay")).unwrap();
+    let id = hidden_fields(&pages.page(&replay).await)[0].1.clone();
+    let seen = pages.post("/ui/act/replay", &[("id", &id), ("amount", "0"), ("reason", "x")]).await;
+    assert_eq!(seen.status, 422);
+    assert!(
+        seen.html.contains("amount must be a positive integer in minor units (got &quot;0&quot;)"),
+        "{}",
+        seen.html
+    );
+    let seen = pages.post("/ui/act/replay", &[("id", &id), ("amount", "2500"), ("reason", "the rest was paid")]).await;
+    assert_eq!(seen.status, 200, "{}", seen.html);
+    app.until_none_is_open().await;
+    assert_eq!(app.reversed_at_stripe("tr_x2"), 6_000);
+    let seen = pages.post("/ui/act/replay", &[("id", &id), ("reason", "again")]).await;
+    assert_eq!(seen.status, 409, "{}", seen.html);
+    let story = pages.page("/ui/trace?id=re_x2").await;
+    assert!(
+        story.contains("the rest was paid") && story.contains("35.00 EUR</data> were settled elsewhere"),
+        "{story}"
+    );
+    // A parked message is discarded; its row can still be replayed.
+    fails_permanently(&app, 4, 1).await;
+    let parked = pages.page("/ui/parked").await;
+    let discard = links(&parked).find(|link| link.contains("deed=discard")).unwrap();
+    let form = hidden_fields(&pages.page(&discard).await);
+    let form: Vec<_> =
+        form.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([("reason", "seen")]).collect();
+    let seen = pages.post("/ui/parked/message", &form).await;
+    assert!(seen.html.contains("Discarded."), "{}", seen.html);
+    assert_eq!(pages.post("/ui/parked/message", &form).await.status, 404);
+    for reason in ["settled at Stripe", "not taken back yet", "invoice 4711", "the rest was paid"] {
+        assert!(
+            app.db.count(&format!("history WHERE actor = 'ada' AND reason LIKE '%{reason}%'")).await > 0,
+            "{reason}"
+        );
+    }
+}
+
+async fn lists_go_on_page_by_page_and_filter(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
+    app.many_sellers("pi_1", 120).await;
+    app.refund_of(12_000, 1).await;
+    assert_eq!(app.register(to_create("pi_c")).await.status(), 201);
+    let pages = Pages::logged_in(&app, &app.read_token, "ada").await;
+    let mut next = Some("/ui/reversals?status=pending&currency=eur".to_owned());
+    let mut rows = 0;
+    while let Some(path) = next {
+        let page = pages.page(&path).await;
+        check(&path, &page);
+        rows += page.matches("<tr>").count() - 1;
+        next = page
+            .split("<a rel=\"next\" href=\"")
+            .nth(1)
+            .map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"));
+    }
+    assert_eq!(rows, 120);
+    let one = pages.page("/ui/reversals?seller=s7").await;
+    assert_eq!(one.matches("<tr>").count(), 2, "{one}");
+    for text in ["re_1", "pi_1", "tr_of_7", "data class=\"money\" value=\"100\">1.00 EUR"] {
+        assert!(one.contains(text), "{text}: {one}");
+    }
+    assert!(pages.page("/ui/reversals?currency=usd").await.contains("Nothing matches."));
+    assert!(pages.page("/ui/reversals?status=pending&waits=yes").await.contains("Nothing matches."));
+    let created = pages.page("/ui/transfers?seller=s3").await;
+    assert!(created.contains("(not created)") && created.contains("60.00 EUR"), "{created}");
+}
+
+/// The hidden fields of the form of a page.
+fn hidden_fields(page: &str) -> Vec<(String, String)> {
+    let value = |tag: &str, name: &str| {
+        tag.split(&format!("{name}=\"")).nth(1).map(|rest| rest.split('"').next().unwrap().to_owned())
+    };
+    let tags = page.split("<input type=\"hidden\"").skip(1).map(|rest| rest.split('>').next().unwrap());
+    tags.map(|tag| (value(tag, "name").unwrap(), value(tag, "value").unwrap())).collect()
+}
+
+/// A refund `re_xN` of 60.00 EUR whose transfer `tr_xN` is at Stripe only if the test has put it there: it fails permanently, as one
+/// of so many that are parked.
+async fn fails_permanently(app: &TestApp, n: i64, parked: i64) {
+    let payment = json!({"payment_ref": format!("pi_x{n}"), "amount": 6_000, "currency": "eur", "transfers": [
+        {"seller_id": "s1", "stripe_transfer_id": format!("tr_x{n}"), "destination": "acct_1", "amount": 6_000, "currency": "eur"},
+    ]});
+    assert_eq!(app.register(payment).await.status(), 201);
+    let event = refund_event(&format!("evt_x{n}"), &format!("re_x{n}"), &format!("pi_x{n}"), 6_000);
+    assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+    let pages = Pages::logged_in(app, &app.read_token, "waiting").await;
+    let expected = format!("The oldest {parked} message");
+    eventually("it is parked", || async { pages.page("/ui/parked").await.contains(&expected).then_some(()) }).await;
+}

@@ -1,0 +1,119 @@
+//! The pages in Chromium, as an operator uses them.
+
+use std::path::PathBuf;
+
+use crate::support::{Backend, Browser, TestApp};
+use crate::ui::play;
+
+/// What axe-core finds wrong with a page, each with its first place.
+const VIOLATIONS: &str = "const done = arguments[arguments.length - 1];
+    axe.run().then(found => done(found.violations.map(one => [one.id, one.impact, one.nodes[0].html])), error => done(String(error)))";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_audit() {
+    TestApp::run(Backend::Sqlite, async |mut app| {
+        app.restart_with(&[("DISPUTE_POLICY", "lost"), ("REFUNDS_SINCE", "2024-01-01")]).await;
+        play(&app, 48).await;
+        let browser = Browser::start(1280, 900, false).await;
+        let url = |path: &str| format!("{}{path}", app.base_url);
+
+        browser.open(&url("/ui/refunds?status=held")).await;
+        browser.type_into("input[name=token]", &app.api_token).await;
+        browser.type_into("input[name=operator]", "ada").await;
+        browser.click("button.go").await;
+        let text = browser.text().await;
+        assert!(text.contains("re_0021") && text.contains("held"), "back where the login interrupted: {text}");
+
+        browser.follow("Overview").await;
+        picture(&browser, "overview").await;
+        let text = browser.text().await;
+        for expected in ["Money at risk", "Failed, still owed", "resource_missing", "account_closed", "TEST"] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert_eq!(
+            browser.run("return document.querySelectorAll('b, i').length").await,
+            0,
+            "markup of a seller's name"
+        );
+        assert_eq!(browser.run("return document.styleSheets[0].cssRules.length > 50").await, true);
+
+        browser.follow("Reversals").await;
+        picture(&browser, "reversals").await;
+        browser.type_into("input[name=id]", "re_0006").await;
+        browser.click("nav.main button").await;
+        let text = browser.text().await;
+        assert!(text.contains("The story of re_0006") && text.contains("No such transfer: 'tr_0006a'"), "{text}");
+        assert!(text.contains("No further try until it is replayed."), "{text}");
+        picture(&browser, "story").await;
+
+        app.sim.add_transfer("tr_0006a", 100_000, "eur", "acct_bakery");
+        browser.follow("Failed and parked").await;
+        picture(&browser, "failed").await;
+        browser.click("a.button[href*=resource_missing]").await;
+        picture(&browser, "preview").await;
+        browser.click_and_stay("button.go").await;
+        assert!(browser.text().await.contains("will be tried again"), "without a reason the browser sends nothing");
+        browser.type_into("input[name=reason]", "the transfers are there now").await;
+        browser.click("button.go").await;
+        let text = browser.text().await;
+        assert!(text.contains("2 reversals replayed, 0 skipped."), "{text}");
+
+        browser.follow("Audit").await;
+        let text = browser.text().await;
+        assert!(text.contains("the transfers are there now") && text.contains("ada"), "{text}");
+        picture(&browser, "audit").await;
+        browser.follow("Queues").await;
+        picture(&browser, "queues").await;
+        browser.click("form.who button").await;
+        browser.open(&url("/ui/")).await;
+        assert!(browser.text().await.contains("Log in"));
+        browser.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_read_aloud() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        play(&app, 24).await;
+        let browser = Browser::start(500, 900, true).await;
+        // `./dev test` names it where npm can fetch it.
+        let axe = std::env::var_os("AXE_CORE").map(|file| std::fs::read_to_string(file).unwrap());
+        browser.open(&format!("{}/ui/login", app.base_url)).await;
+        browser.type_into("input[name=token]", &app.read_token).await;
+        browser.type_into("input[name=operator]", "ada").await;
+        browser.click("button.go").await;
+        for path in [
+            "",
+            "refunds",
+            "disputes",
+            "reversals",
+            "transfers",
+            "parked",
+            "sellers?id=bakery",
+            "trace?id=re_0006",
+            "queues",
+            "audit",
+            "operations",
+        ] {
+            browser.open(&format!("{}/ui/{path}", app.base_url)).await;
+            let wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            assert_eq!(browser.run(wide).await, 0, "{path}");
+            if let Some(axe) = &axe {
+                browser.run(axe).await;
+                let violations = browser.run_async(VIOLATIONS).await;
+                assert_eq!(violations.as_array().map(Vec::len), Some(0), "{path}: {violations:#}");
+            }
+        }
+        browser.open(&format!("{}/ui/", app.base_url)).await;
+        picture(&browser, "telephone").await;
+        browser.close().await;
+    })
+    .await;
+}
+
+/// Keeps a picture where `UI_PICTURES` says, for the documentation.
+async fn picture(browser: &Browser, name: &str) {
+    let Some(folder) = std::env::var_os("UI_PICTURES").map(PathBuf::from) else { return };
+    browser.picture(&folder.join(format!("ui-{name}.png"))).await;
+}
