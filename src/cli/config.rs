@@ -19,7 +19,7 @@ use crate::config::{Config, Effective, EffectiveSetting, UnknownVariable};
                         password only scheme, host and path.\n\n\
                         A configuration that can't be used is explained as at the start, problem by problem.\n\n\
                         --format json: {\"file\", \"settings\": [{\"name\", \"set\", \"value\", \"secret\", \
-                        \"source\": \"default\" | \"file\" | \"environment\", \"read_from\", \"reserved\", \"help\"}], \
+                        \"source\": \"default\" | \"file\" | \"environment\", \"read_from\", \"help\"}], \
                         \"warnings\"}\n\n\
                         Examples:\n  \
                         clawback config\n  \
@@ -71,10 +71,7 @@ fn show(out: &mut impl Write, Effective { file, settings, unknown_variables }: E
         Some(file) => writeln!(out, "File: {} (CLAWBACK_CONFIG)\n", file.display())?,
         None => writeln!(out, "File: none (CLAWBACK_CONFIG can name one)\n")?,
     }
-    let (reserved, settings): (Vec<_>, Vec<_>) = settings.into_iter().partition(|setting| setting.reserved);
     settings.into_iter().try_for_each(|setting| show_setting(out, setting))?;
-    writeln!(out, "\nReserved: checked, but without any effect yet\n")?;
-    reserved.into_iter().try_for_each(|setting| show_setting(out, setting))?;
     unknown_variables.iter().try_for_each(|unknown| writeln!(out, "\nwarning: {unknown}"))
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::UnknownVariable;
 use super::reader::Reader;
-use super::settings::{Group, Kind, SETTINGS, Setting};
+use super::settings::{Kind, SETTINGS, Setting};
 
 /// The configuration as it counts.
 #[derive(Clone, Debug)]
@@ -36,10 +36,8 @@ pub struct EffectiveSetting {
     pub source: SettingSource,
     /// The file that `X_FILE` names, if the value was read from one.
     pub read_from: Option<String>,
-    /// Whether it has no effect yet.
-    pub reserved: bool,
     /// What it is for.
-    pub help: String,
+    pub help: &'static str,
 }
 
 /// Where a value comes from.
@@ -79,8 +77,7 @@ fn effective(reader: &Reader, setting: &Setting) -> EffectiveSetting {
         secret: setting.kind.is_secret(),
         source: reader.source(if read_from.is_some() { &file_name } else { setting.name }),
         read_from,
-        reserved: setting.group == Group::Reserved,
-        help: setting.help(),
+        help: setting.help,
     }
 }
 

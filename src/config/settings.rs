@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use self::Group::{Api, Claims, Connections, Creations, Events, Process, Reserved, Reversals, Stripe};
+use self::Group::{Api, Claims, Connections, Creations, Events, Process, Reversals, Stripe};
 use super::SecretList;
 
 /// One setting.
@@ -22,7 +22,8 @@ pub(super) struct Setting {
     pub(super) group: Group,
     /// The part of Clawback that does not start in production without it.
     pub(super) needed_by: Option<Part>,
-    help: &'static str,
+    /// What it is for, in one line.
+    pub(super) help: &'static str,
 }
 
 /// A part of Clawback with needs of its own. `clawback run` has both.
@@ -65,8 +66,6 @@ pub(super) enum Group {
     Creations,
     Events,
     Process,
-    /// Parsed and shown, but nothing obeys these settings yet.
-    Reserved,
 }
 
 const BOOLEAN: Kind = Kind::Choice(&["true", "false"]);
@@ -185,12 +184,6 @@ impl Setting {
         self
     }
 
-    /// What it is for, in one line.
-    pub(super) fn help(&self) -> String {
-        let reserved = if self.group == Reserved { " (reserved: no effect yet)" } else { "" };
-        format!("{}{reserved}", self.help)
-    }
-
     /// The name in a TOML file.
     pub(super) fn key(&self) -> String {
         self.name.to_lowercase()
@@ -221,10 +214,10 @@ pub(super) fn as_toml() -> String {
         if group.replace(setting.group) != Some(setting.group) {
             text += &format!("\n# --- {} ---\n", setting.group.title());
         }
-        let off = if setting.default.is_empty() || setting.group == Reserved { "# " } else { "" };
+        let off = if setting.default.is_empty() { "# " } else { "" };
         let plain = matches!(setting.kind, Kind::Number(..)) || matches!(setting.default, "true" | "false");
         let quote = if plain { "" } else { "\"" };
-        text += &format!("\n# {}.\n{off}{} = {quote}{}{quote}\n", setting.help(), setting.key(), setting.default);
+        text += &format!("\n# {}.\n{off}{} = {quote}{}{quote}\n", setting.help, setting.key(), setting.default);
     }
     text
 }
@@ -248,7 +241,6 @@ impl Group {
             Creations => "Creating transfers that were registered without a Stripe id",
             Process => "The process",
             Events => "Events for another system",
-            Reserved => "Reserved: parsed and checked, but without any effect yet",
         }
     }
 }
