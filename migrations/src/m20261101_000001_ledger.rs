@@ -88,6 +88,7 @@ const UP: &[&str] = &[
     "CREATE INDEX claims_by_payment_ref ON claims (payment_ref)",
     "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
     "CREATE INDEX claims_by_status ON claims (status, id)",
+    "CREATE INDEX claims_disputes ON claims (id) WHERE kind = 'dispute'",
     "CREATE INDEX claims_needing_attention ON claims (id)
         WHERE attention IS NOT NULL AND acknowledged_at IS NULL",
     // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of

@@ -1,6 +1,6 @@
 //! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, match
-//! again what was left unmatched, and deletes what nobody will ask for: published jobs and old webhooks. The broker's losses
-//! end here.
+//! again what was left unmatched, and deletes what nobody will ask for: published jobs, old webhooks and previews. The broker's
+//! losses end here.
 
 use std::time::Duration;
 
@@ -70,6 +70,9 @@ impl Sweeper {
             }
             if let Err(error) = store::prune(self.ledger.relay_db()).await {
                 tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
+            }
+            if let Err(error) = self.ledger.forget_previews().await {
+                tracing::warn!(%error, "old previews were not deleted; trying again at the next interval");
             }
             match self.ledger.forget(self.inbox_retention).await {
                 Ok(0) => {}

@@ -115,7 +115,9 @@ fn row(session: &Session, currencies: &[&FailedGroup]) -> Markup {
 fn figure(FailedGroup { kind, failure_code, currency, number, amount, .. }: &FailedGroup) -> Markup {
     let (list, code) = match kind {
         CallKind::Create => ("/ui/transfers", ""),
-        CallKind::Reverse | CallKind::LookUp | CallKind::Notify => ("/ui/reversals", failure_code.as_deref().unwrap_or_default()),
+        CallKind::Reverse | CallKind::LookUp | CallKind::Notify => {
+            ("/ui/reversals", failure_code.as_deref().unwrap_or_default())
+        }
     };
     let filter = [("status", "permanently_failed"), ("currency", currency), ("failure_code", code)];
     html! {

@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 33] = [
+    let commands: [&[&str]; 34] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -51,6 +51,7 @@ async fn every_command_explains_itself() {
         &["operations", "show"],
         &["operations", "preview"],
         &["operations", "start"],
+        &["operations", "abort"],
     ];
     for command in commands {
         let run = clawback(&[command, &["--help"]].concat(), &[]).await;

@@ -161,8 +161,17 @@ async fn claims_are_acknowledged_and_what_would_be_refused_is_said_before(mut ap
     assert_eq!((&preview["items"], &refusal["count"]), (&json!(1), &json!(1)), "{preview}");
     assert!(refusal["reason"].as_str().unwrap().contains("still conflicts"), "{preview}");
 
+    // What is never started is forgotten, and can't be started any more before that.
+    let old = preview["id"].as_str().unwrap();
+    app.db.execute("UPDATE operations SET created_at = '2026-01-02T03:04:05+00:00'").await;
+    let start = json!({"operator": "ada", "reason": "too late"});
+    let (status, problem) = post(&app, &format!("/{old}/start"), &start).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("preview it again"), "{problem}");
+
     let body = json!({"action": "acknowledge_claims", "filter": {"status": "unmatched", "kind": "refund"}});
     let (_, preview) = post(&app, "", &body).await;
+    assert_eq!((app.ledger().forget_previews().await.unwrap(), app.ledger().forget_previews().await.unwrap()), (1, 0));
+    assert_eq!((app.db.count("operations").await, app.db.count("operation_items").await), (1, 3));
     assert_eq!((&preview["items"], &preview["refusals"]), (&json!(3), &json!([])), "{preview}");
     let id = preview["id"].as_str().unwrap();
     let (status, _) = post(&app, &format!("/{id}/start"), &json!({"operator": "ada", "reason": "a test shop"})).await;

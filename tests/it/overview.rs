@@ -57,6 +57,18 @@ async fn what_is_owed_waits_failed_and_is_back_is_seen_from_every_side(mut app: 
     summary(&app).await;
     history(&app).await;
     export(&app).await;
+    // Nothing is owed for a refund that failed.
+    app.db.execute("UPDATE claims SET status = 'failed' WHERE reference = 're_1'").await;
+    let of_s3 = get(&app, "/v1/sellers/s3").await["currencies"][1].clone();
+    assert_eq!(
+        (&of_s3["currency"], &of_s3["owed"], &of_s3["failed"]),
+        (&json!("usd"), &json!(0), &json!(0)),
+        "{of_s3}"
+    );
+    assert_eq!(ids(&get(&app, "/v1/sellers?debt=failed").await), Vec::<&str>::new());
+    assert_eq!(app.cli(&["reversals", "groups"]).await.table(), "No reversal has failed permanently.\n");
+    let risks = app.cli(&["summary", "--format", "json"]).await.json()["currencies"].clone();
+    assert!(risks.as_array().unwrap().iter().all(|of| of["at_risk"][2]["count"] == 0), "{risks}");
 }
 
 async fn sellers(app: &TestApp) {

@@ -31,6 +31,8 @@ const RELAY_CONNECTIONS: u32 = 3;
 const MOST_READER_CONNECTIONS: u32 = 4;
 /// PostgreSQL gives up on a list or a figure that takes longer.
 const READER_TIME_LIMIT: (&str, &str) = ("statement_timeout", "10s");
+/// One process of PostgreSQL's for each of them.
+const NOT_PARALLEL: (&str, &str) = ("max_parallel_workers_per_gather", "0");
 /// Batches and what looks rows up for them: few transactions at a time, whatever waits for them.
 const MOST_WRITER_CONNECTIONS: u32 = 8;
 /// A connection that lay idle for so long is tried out before it is used.
@@ -183,7 +185,7 @@ pub(super) async fn connect_reader(
     }
     let mut options = options(url, Shares::of(max_connections).readers);
     options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
-        postgres.options(LIMITS).options(BY_INDEX).options([READER_TIME_LIMIT, READ_COMMITTED])
+        postgres.options(LIMITS).options(BY_INDEX).options([READER_TIME_LIMIT, NOT_PARALLEL, READ_COMMITTED])
     });
     open(options).await
 }

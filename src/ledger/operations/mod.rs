@@ -8,7 +8,7 @@ mod view;
 mod work;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{DeriveActiveEnum, EntityTrait, EnumIter};
+use sea_orm::{ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QuerySelect};
 use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
@@ -33,6 +33,9 @@ pub use view::{ItemView, OperationProgress, OperationView, Refusal};
 pub const MAX_ITEMS: usize = 10_000;
 /// A preview that is older is out of date.
 const STARTABLE_FOR: TimeDelta = TimeDelta::hours(24);
+/// One that was never started is deleted after this.
+const KEPT_FOR: TimeDelta = TimeDelta::days(7);
+const FORGOTTEN_AT_ONCE: u64 = 20;
 /// The longest that an operation may be spread over.
 const MAX_SPREAD_SECONDS: i32 = 7 * 24 * 3_600;
 
@@ -249,6 +252,30 @@ impl Ledger {
         }
         let (state, finished_at) = (OperationState::Aborted, Some(now()));
         self.move_operation(&row, &operation::Model { state, finished_at, ..row.clone() }, note).await
+    }
+
+    /// Deletes previews that were never started and can't be any more. Returns how many.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn forget_previews(&self) -> Result<usize, LedgerError> {
+        let old = operation::Entity::find()
+            .filter(operation::Column::State.eq(OperationState::Previewed))
+            .filter(operation::Column::CreatedAt.lt(now() - KEPT_FOR))
+            .limit(FORGOTTEN_AT_ONCE)
+            .all(&self.store.writer)
+            .await?;
+        let ids: Vec<Uuid> = old.iter().map(|row| row.id).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let items =
+            operation_item::Entity::delete_many().filter(operation_item::Column::OperationId.is_in(ids.clone()));
+        let txn = self.store.begin().await?;
+        items.exec(&txn).await?;
+        operation::Entity::delete_many().filter(operation::Column::Id.is_in(ids.clone())).exec(&txn).await?;
+        self.store.commit(txn, Vec::new()).await?;
+        Ok(ids.len())
     }
 
     async fn operation_row(&self, id: Uuid) -> Result<operation::Model, LedgerError> {

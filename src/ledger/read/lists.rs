@@ -7,9 +7,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::one::{claim_views, reversal_views, transfer_views};
-use super::{RefundView, ReversalView, TransferView};
-use crate::ledger::schema::{claim, reversal, transfer};
+use super::one::{reversal_views, transfer_views};
+use super::{ClaimFilter, RefundView, ReversalView, TransferView};
+use crate::ledger::schema::{reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
@@ -26,12 +26,8 @@ impl Ledger {
         after: Option<Uuid>,
         limit: u64,
     ) -> Result<Vec<RefundView>, LedgerError> {
-        use claim::Column as C;
-        let found = claim::Entity::find()
-            .filter(C::Kind.eq(kind))
-            .apply_if(status, |query, status| query.filter(C::Status.eq(status)));
-        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
-        Ok(claim_views(&self.store.db, rows).await?)
+        let filter = ClaimFilter { status, ..ClaimFilter::default() };
+        self.find_claims(kind, &filter, after, limit).await
     }
 
     /// At most `limit` reversals, newest first, older than `after`; only those with `status`, if one is given.
