@@ -27,6 +27,7 @@ async fn main() -> Result<()> {
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run_until(async {
         let _ = stopped.await;
+        Duration::ZERO
     }));
     println!("Making {payments} payments with refunds and disputes …");
     let http = reqwest::Client::new();

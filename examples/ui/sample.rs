@@ -134,7 +134,10 @@ fn payment(n: usize, fate: Fate, amount: i64, currency: &str, stripe: &Sim) -> V
             (Fate::NotCreated, 0) => {
                 stripe.fault(
                     REFUSES,
-                    refused("account_invalid", "The destination account can't receive transfers."),
+                    refused(
+                        "insufficient_capabilities_for_transfer",
+                        "The destination account can't receive transfers.",
+                    ),
                     1,
                 );
             }
@@ -164,7 +167,7 @@ fn events(n: usize, fate: Fate, amount: i64, currency: &str) -> Vec<Value> {
         event(n, kind, object)
     };
     match fate {
-        Fate::Kept => Vec::new(),
+        Fate::Kept | Fate::NotCreated => Vec::new(),
         Fate::PartlyRefunded => vec![refund(amount / 4, currency, now)],
         Fate::OtherCurrency => vec![refund(amount, if currency == "chf" { "eur" } else { "chf" }, now)],
         Fate::Old => vec![refund(amount, currency, 1_500_000_000)],

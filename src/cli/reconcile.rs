@@ -38,6 +38,7 @@ const DIFFERENCES: u8 = 3;
                         externally_reversed  somebody else took money back, and no reversal counts on it\n  \
                         orphan               Stripe has a reversal with an id like ours, the ledger has not\n  \
                         unknown_transfer     Stripe knows no such transfer\n  \
+                        unrecorded_transfer  Stripe has a transfer that the ledger says was never created\n  \
                         incomplete           Stripe's list lags behind its transfer\n\
                         A reversal that is pending here and not at Stripe is on its way, and no difference.\n\n\
                         --fix touches the ledger alone, never Stripe, and unrecorded reversals alone. It is safe while \

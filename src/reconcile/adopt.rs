@@ -21,7 +21,7 @@ impl Candidate {
     pub fn of(difference: Difference) -> Option<Self> {
         match difference.kind {
             Kind::Unrecorded | Kind::Duplicate | Kind::WrongAmount | Kind::ExternallyReversed | Kind::Orphan => {}
-            Kind::Missing | Kind::UnknownTransfer | Kind::Incomplete => return None,
+            Kind::Missing | Kind::UnknownTransfer | Kind::UnrecordedTransfer | Kind::Incomplete => return None,
         }
         let at_stripe = difference.at_stripe.as_ref()?;
         // Rows of ours may count on a part of another program's.

@@ -63,6 +63,14 @@ struct Comparing<'a> {
     theirs: &'a AtStripe,
 }
 
+/// Stripe has `theirs`, which the ledger says was never created.
+pub(super) fn uncreated(ours: &TransferView, theirs: &Transfer) -> Difference {
+    let detail = format!("{} in the ledger, but Stripe has paid it as {}", ours.status, theirs.id);
+    let difference = Difference::of(ours, Kind::UnrecordedTransfer, detail);
+    Difference { stripe_transfer_id: theirs.id.clone(), ..difference }
+        .with_amounts(Some(ours.amount - ours.withheld), Some(theirs.amount - theirs.amount_reversed))
+}
+
 impl<'a> Comparing<'a> {
     /// What differs in the transfer itself, and whether Stripe's list can be relied on.
     fn transfer(&self) -> Vec<Difference> {

@@ -102,6 +102,8 @@ pub enum Kind {
     Orphan,
     /// Stripe knows no transfer of that id.
     UnknownTransfer,
+    /// Stripe has a transfer of ours that the ledger says was never created.
+    UnrecordedTransfer,
     /// Stripe's list does not add up to what its transfer says is reversed, so that nothing can be called missing.
     Incomplete,
 }
@@ -143,6 +145,10 @@ impl Kind {
                 "Not touched: nothing can be compared. Check the registered transfer id, and that STRIPE_API_KEY is of \
                  the transfer's account and mode (live or test)."
             }
+            Self::UnrecordedTransfer => {
+                "The ledger lost that it had paid this transfer, as after a restore, and withheld it for refunds or gave \
+                 it up. Not touched: reverse at Stripe what the refunds ask of it, beside what is reversed there."
+            }
             Self::Incomplete => "Stripe's lists can lag. Not touched: run it again in a few minutes.",
         }
     }
@@ -158,6 +164,7 @@ impl fmt::Display for Kind {
             Self::ExternallyReversed => "externally_reversed",
             Self::Orphan => "orphan",
             Self::UnknownTransfer => "unknown_transfer",
+            Self::UnrecordedTransfer => "unrecorded_transfer",
             Self::Incomplete => "incomplete",
         })
     }

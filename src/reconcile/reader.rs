@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::compare::AtStripe;
 use super::walk::ReconcileError;
-use crate::stripe::{self, Meaning, Report};
-use crate::worker::Limiter;
+use crate::ledger::{Call, CreationTarget};
+use crate::stripe::{self, Meaning, Report, Transfer};
+use crate::worker::{Limiter, created};
 
 /// How often a call that Stripe did not answer is made, and how long the first wait in between is; the others double it.
 const ATTEMPTS: u32 = 6;
@@ -38,6 +39,12 @@ impl Reader {
             false => self.ask(|| self.stripe.list_reversals(id)).await.map_err(|report| failed(id, report))?.items,
         };
         Ok(Some(AtStripe { transfer, reversals }))
+    }
+
+    /// What Stripe has of a transfer that the ledger says was never created.
+    pub(super) async fn created(&self, call: &Call, of: &CreationTarget) -> Result<Option<Transfer>, ReconcileError> {
+        let found = self.ask(|| created(&self.stripe, call, of)).await;
+        found.map_err(|report| failed(&format!("to {} of payment {}", of.destination, of.payment_ref), report))
     }
 
     /// Makes a call in its turn, and again where that may help.

@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::compare::{Comparison, compare};
+use super::compare::{Comparison, compare, uncreated};
 use super::difference::{Difference, Kind};
 use super::reader::Reader;
 use super::repair::repair;
-use crate::ledger::{Ledger, LedgerError, TransferView};
+use crate::ledger::{Ledger, LedgerError, Target, Task, TransferStatus, TransferView};
 use crate::stripe;
 use crate::worker::Limiter;
 
@@ -176,7 +176,7 @@ impl Walk {
     }
 
     async fn look(&self, ours: &TransferView) -> Result<Comparison, ReconcileError> {
-        let Some(id) = ours.stripe_transfer_id.as_deref() else { return Ok(Comparison::default()) };
+        let Some(id) = ours.stripe_transfer_id.as_deref() else { return self.look_for_created(ours).await };
         let theirs = self.reader.read(id, ours.reversals.is_empty()).await?;
         let reversals = theirs.iter().flat_map(|theirs| &theirs.reversals);
         let refunds: Vec<String> = reversals.filter_map(|reversal| reversal.source_refund.clone()).collect();
@@ -185,6 +185,18 @@ impl Walk {
             false => self.ledger.refunds_reversed_by_stripe(&refunds).await?,
         };
         Ok(compare(ours, theirs.as_ref(), &expected))
+    }
+
+    /// A transfer that Clawback gave up creating, or withheld, is not at Stripe, unless the ledger has lost that it was created.
+    async fn look_for_created(&self, ours: &TransferView) -> Result<Comparison, ReconcileError> {
+        let ended = matches!(ours.status, TransferStatus::PermanentlyFailed | TransferStatus::Reversed);
+        let task = if ended { self.ledger.task(ours.id).await? } else { None };
+        let Some(Task { call, target: Target::Creation(target), .. }) = task else { return Ok(Comparison::default()) };
+        let differences = match self.reader.created(&call, &target).await? {
+            Some(theirs) => vec![uncreated(ours, &theirs)],
+            None => Vec::new(),
+        };
+        Ok(Comparison { differences, ..Comparison::default() })
     }
 
     /// Stops a walk with another account's key before it calls every single transfer unknown.

@@ -180,8 +180,12 @@ impl Client {
     ///
     /// # Errors
     /// The [`Report`] of whatever was not such an object.
-    pub async fn read<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Option<String>), Report> {
-        let answer = self.send(self.http.get(self.at(path))).await?;
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<(T, Option<String>), Report> {
+        let answer = self.send(self.http.get(self.at(path)).query(query)).await?;
         match answer.read() {
             Some(object) => Ok((object, answer.request_id())),
             None => Err(answer.classify(Asked::Read)),

@@ -26,6 +26,12 @@ pub struct Charge {
     pub amount_captured: i64,
     /// What its refunds gave back, in minor units.
     pub amount_refunded: i64,
+    /// False for an attempt to pay that failed; true once it is authorized.
+    #[serde(default)]
+    pub paid: bool,
+    /// Whether all of it went back: for one that was never captured, that it was given up.
+    #[serde(default)]
+    pub refunded: bool,
     /// ISO 4217, lower case.
     pub currency: String,
     /// The transfer of a destination charge.
@@ -37,6 +43,14 @@ pub struct Charge {
     /// What it has in common with its transfers.
     #[serde(default)]
     pub transfer_group: Option<String>,
+}
+
+impl Charge {
+    /// Whether transfers may be of it: money was captured, or may yet be.
+    #[must_use]
+    pub fn may_pay(&self) -> bool {
+        self.amount_captured > 0 || (self.paid && !self.refunded)
+    }
 }
 
 /// Where Stripe sends events.

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sight::{Seen, Sight};
 use crate::ledger::{Call, CreationTarget};
-use crate::stripe::{Client, CreateTransfer, Report};
+use crate::stripe::{Client, CreateTransfer, Report, Transfer};
 
 /// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
@@ -27,14 +27,28 @@ pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
 
 /// Reads all transfers among which this one must be if it was created.
 pub(super) async fn look(stripe: &Client, call: &Call, command: &CreateTransfer) -> Result<Sight, Report> {
-    let list = stripe.list_transfers(command, since(call, command)).await?;
-    // The oldest, should there be two.
-    let ours = list.items.into_iter().rfind(|transfer| transfer.name() == Some(&command.name));
+    let (ours, request_id) = find(stripe, call, command).await?;
     let seen = ours.map(|ours| match ours.difference(command) {
         None => Seen::Done { id: ours.id, balance_transaction: None },
         Some(message) => Seen::Mismatch { code: "transfer_mismatch", message },
     });
-    Ok(Sight { seen, foreign: None, complete: true, request_id: list.request_id })
+    Ok(Sight { seen, foreign: None, complete: true, request_id })
+}
+
+/// The transfer at Stripe that is of `command` by its name, as it is there, and the `Request-Id` of the list.
+async fn find(
+    stripe: &Client,
+    call: &Call,
+    command: &CreateTransfer,
+) -> Result<(Option<Transfer>, Option<String>), Report> {
+    let list = stripe.list_transfers(command, since(call, command)).await?;
+    // The oldest, should there be two.
+    Ok((list.items.into_iter().rfind(|transfer| transfer.name() == Some(&command.name)), list.request_id))
+}
+
+/// What Stripe has of a transfer that Clawback was to create, as it is there.
+pub(crate) async fn created(stripe: &Client, call: &Call, target: &CreationTarget) -> Result<Option<Transfer>, Report> {
+    Ok(find(stripe, call, &command(call, target)).await?.0)
 }
 
 /// From when on they are read: a call that was not made yet may repeat one that a lost ledger had made long before.

@@ -34,7 +34,7 @@ fn doubt(charge: &Charge, charges: &[Charge], transfers: &[Transfer]) -> Option<
     }
     // A failed attempt to pay is a charge of the same group.
     let others: Vec<&str> =
-        charges.iter().filter(|of| of.id != charge.id && of.amount_captured > 0).map(|of| of.id.as_str()).collect();
+        charges.iter().filter(|of| of.id != charge.id && of.may_pay()).map(|of| of.id.as_str()).collect();
     if !others.is_empty() {
         return Some(format!("{about}: its transfer group has other charges, too ({})", others.join(", ")));
     }
@@ -123,6 +123,8 @@ mod tests {
         };
         let one = |more| vec![transfer("tr_1", 600, more)];
         assert!(all(1_000, &[charge("ch_2", 1)], one(json!({}))).contains("ch_2"));
+        let authorized = Charge { paid: true, ..charge("ch_2", 0) };
+        assert!(all(1_000, &[authorized], one(json!({}))).contains("ch_2"));
         assert!(all(500, &[], one(json!({}))).contains("600 eur, more than the 500"));
         assert!(all(1_000, &[], one(json!({"source_transaction": "ch_9"}))).contains("another charge"));
         assert!(all(1_000, &[], one(json!({"destination": null}))).contains("no destination"));

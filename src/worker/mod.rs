@@ -16,6 +16,7 @@ use queues::{Delivery, Handler, Job, Outcome, RetryPolicy, Topology, TopologyErr
 use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
+pub(crate) use create::created;
 pub use limiter::Limiter;
 pub use notifier::{Notifier, NotifierError};
 pub use one_by_one::OneByOne;

@@ -1,9 +1,9 @@
 //! A payment that nobody registered is found at Stripe, if it is clear which transfers belong to it.
 
 use serde_json::{Value, json};
-use stripe_sim::{Endpoint, Fault, NewPayment, NewRefund, PaymentTransfer, Target};
+use stripe_sim::{Capture, Endpoint, Fault, NewPayment, NewRefund, PaymentTransfer, Target};
 
-use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, two_sellers};
+use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, refund_event, two_sellers};
 
 both_databases! {
     a_destination_charge_is_found_and_taken_back_without_any_registration,
@@ -21,6 +21,8 @@ both_databases! {
     a_worker_killed_in_the_middle_of_discovery_registers_once,
     a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added,
     a_transfer_that_follows_a_refund_owes_its_part,
+    a_transfer_that_may_be_of_several_charges_needs_attention,
+    a_held_claim_that_is_accepted_later_has_its_payment_looked_up_again,
     switched_off_it_asks_nothing,
 }
 
@@ -318,6 +320,36 @@ async fn a_transfer_that_follows_a_refund_owes_its_part(app: TestApp) {
     tell_of_transfers(&app, false).await;
     has_given(&app, &second, 1_500).await;
     assert_eq!(app.reversed_at_stripe("tr_a"), 3_000);
+}
+
+async fn a_transfer_that_may_be_of_several_charges_needs_attention(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[]));
+    refund(&app, "re_1", 5_000).await;
+    refund_becomes(&app, "re_1", "nothing_to_reverse").await;
+    // Authorized only: it may be captured yet.
+    let (charge, capture) = (Some("ch_other".to_owned()), Capture::Later);
+    app.sim.pay(NewPayment { charge, payment_intent: None, capture, ..grouped(500, &[]) });
+    let transfer =
+        PaymentTransfer { id: None, amount: 100, currency: None, destination: "acct_7".into(), from_charge: false };
+    app.sim.transfer_of("ch_d", transfer);
+    tell_of_transfers(&app, false).await;
+    needs_attention(&app, "re_1", "may be of each of the charges").await;
+    assert_eq!(app.db.count("payments").await, 0);
+}
+
+async fn a_held_claim_that_is_accepted_later_has_its_payment_looked_up_again(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(payment(10_000));
+    refund(&app, "re_1", 5_000).await;
+    refund_becomes(&app, "re_1", "nothing_to_reverse").await;
+    let mut old = refund_event("evt_old", "re_old", "pi_d", 1_000);
+    old["data"]["object"]["created"] = json!(1_000_000_000);
+    assert_eq!(app.post_webhook(&old.to_string()).await.status(), 200);
+    assert_eq!(app.refund_view("re_old").await["status"], "held");
+    let accepted = app.cli(&["refunds", "accept", "re_old", "--reason", "not taken back before"]).await;
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    refund_becomes(&app, "re_old", "nothing_to_reverse").await;
 }
 
 async fn switched_off_it_asks_nothing(app: TestApp) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stripe_sim::{DisputeStatus, Endpoint, NewDispute, NewPayment, Webhook};
 
-use crate::support::{TestApp, both_databases, clawback, eventually, two_sellers};
+use crate::support::{TestApp, both_databases, clawback, eventually, refund_event, two_sellers};
 
 both_databases! {
     a_lost_dispute_takes_what_its_sellers_got_and_a_refund_takes_no_more,
@@ -11,6 +11,8 @@ both_databases! {
     with_the_policy_off_a_dispute_is_held_until_an_operator_accepts_it,
     what_was_taken_for_withdrawn_funds_is_to_be_paid_back_when_they_are_reinstated,
     what_stripe_was_not_asked_for_is_called_off_when_a_dispute_is_won,
+    what_a_won_dispute_took_is_to_be_paid_back_once_the_refund_beside_it_fails,
+    a_dispute_takes_what_a_failing_refund_had_left_it,
     an_inquiry_and_a_dispute_that_a_refund_settles_take_nothing,
     a_dispute_that_comes_before_its_payment_waits_for_it,
 }
@@ -153,6 +155,42 @@ async fn what_stripe_was_not_asked_for_is_called_off_when_a_dispute_is_won(mut a
     let transfers = app.payment("pi_1").await["transfers"].clone();
     assert!(transfers.as_array().unwrap().iter().all(|transfer| transfer["status"] == "completed"), "{transfers}");
     assert_eq!(dispute(&app).await["attention"], Value::Null);
+}
+
+async fn what_a_won_dispute_took_is_to_be_paid_back_once_the_refund_beside_it_fails(app: TestApp) {
+    let app = disputed(app, "withdrawn", NewDispute::of("ch_1")).await;
+    post(&app, false).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    app.refund_of(10_000, 1).await;
+    app.sim.move_dispute("du_1", DisputeStatus::Won);
+    post(&app, false).await;
+    assert_eq!(dispute(&app).await["attention"], Value::Null, "the refund would have taken as much");
+    fails(&app, 10_000).await;
+    let attention = dispute(&app).await["attention"].clone();
+    for words in ["6000 eur for transfer tr_1 (seller s1)", "3000 eur for transfer tr_2 (seller s2)"] {
+        assert!(attention.as_str().is_some_and(|attention| attention.contains(words)), "{words}: {attention}");
+    }
+}
+
+async fn a_dispute_takes_what_a_failing_refund_had_left_it(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    let mut app = disputed(app, "withdrawn", NewDispute { amount: Some(6_000), ..NewDispute::of("ch_1") }).await;
+    app.refund_of(10_000, 1).await;
+    post(&app, false).await;
+    fails(&app, 10_000).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (3_600, 1_800));
+}
+
+/// The refund `re_1` of so much fails.
+async fn fails(app: &TestApp, amount: i64) {
+    let mut event = refund_event("evt_failed", "re_1", "pi_1", amount);
+    event["type"] = json!("refund.failed");
+    event["data"]["object"]["status"] = json!("failed");
+    assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
 }
 
 async fn an_inquiry_and_a_dispute_that_a_refund_settles_take_nothing(app: TestApp) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clawback::ledger::{EventContent, Found, LedgerError, Note, TryOutcome};
 use serde_json::{Value, json};
-use stripe_sim::{Endpoint, Fault, NewDispute, NewPayment, NewRefund, RefundStatus};
+use stripe_sim::{Capture, Endpoint, Fault, NewDispute, NewPayment, NewRefund, RefundStatus};
 
 use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, two_sellers};
 
@@ -15,6 +15,7 @@ const WITHOUT_REFUND_EVENTS: &str = "2023-10-16";
 both_databases! {
     a_charge_that_lists_no_refunds_has_them_looked_up_at_each_of_its_events,
     a_refund_that_fails_later_is_looked_up_too,
+    what_was_never_captured_is_told_by_a_look_up_of_either_kind,
     snapshot_and_thin_events_of_one_refund_count_once,
     every_shape_of_events_takes_the_same_back,
     events_of_connected_accounts_and_of_the_other_mode_take_nothing_and_are_counted,
@@ -105,6 +106,23 @@ async fn a_refund_that_fails_later_is_looked_up_too(mut app: TestApp) {
     // Whichever event is worked on first: Stripe shows the refund as it is now.
     assert_eq!(app.refund_view("re_1").await["status"], "failed");
     assert_eq!(app.db.count("reversals").await, 0);
+}
+
+/// Of what was authorized 4,000 were not captured: their release is shown as a refund.
+async fn what_was_never_captured_is_told_by_a_look_up_of_either_kind(app: TestApp) {
+    let ids = (Some("pi_1".to_owned()), Some("ch_1".to_owned()));
+    let capture = Capture::Part(10_000);
+    app.sim.pay(NewPayment { payment_intent: ids.0, charge: ids.1, capture, ..NewPayment::new(14_000, "eur") });
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    for endpoint in [endpoint(&app).version(WITHOUT_REFUND_EVENTS), Endpoint { thin: true, ..endpoint(&app) }] {
+        tell(&app, &endpoint).await;
+        looked_up(&app).await;
+        let claims = app.db.query("SELECT status, attention FROM claims").await;
+        assert_eq!((claims.len(), &claims[0]["status"]), (1, &json!("nothing_to_reverse")), "{claims:?}");
+        assert!(claims[0]["attention"].as_str().unwrap().contains("of 14000 eur authorized 10000"), "{claims:?}");
+        assert_eq!(app.db.count("reversals").await, 0);
+        app.db.execute("DELETE FROM claims").await;
+    }
 }
 
 async fn snapshot_and_thin_events_of_one_refund_count_once(app: TestApp) {

@@ -17,6 +17,7 @@ both_databases! {
     a_claim_without_a_time_is_looked_for_first,
     a_forgotten_creation_pays_nobody_twice_within_a_day_or_later,
     a_forgotten_creation_from_a_charge_pays_nobody_twice,
+    a_forgotten_creation_that_is_withheld_this_time_is_told_by_reconcile,
     a_forgotten_refund_of_another_amount_takes_nothing_and_says_both,
 }
 
@@ -120,6 +121,23 @@ async fn a_forgotten_creation_from_a_charge_pays_nobody_twice(app: TestApp) {
     the_database_forgets(&app).await;
     app.sim.advance(Duration::from_secs(60 * 60 * 60));
     created(&app, "ch_1").await;
+    paid_once(&app);
+}
+
+/// Nobody is paid twice, but the refund takes nothing from what was paid: somebody has to know.
+async fn a_forgotten_creation_that_is_withheld_this_time_is_told_by_reconcile(app: TestApp) {
+    created(&app, "pi_1").await;
+    the_database_forgets(&app).await;
+    assert_eq!(app.post_webhook(&refund_event("evt_1", "re_1", "pi_1", 10_000).to_string()).await.status(), 200);
+    assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
+    app.transfer_becomes(0, "reversed").await;
+    let run = app.cli(&["reconcile", "--format", "json"]).await;
+    assert_eq!(run.code, 3, "{run:?}");
+    for (told, account) in run.json()["differences"].as_array().unwrap().iter().zip(["acct_3", "acct_4"]) {
+        let paid = app.sim.ledger().transfers_to(account)[0].clone();
+        assert_eq!((&told["kind"], &told["stripe_transfer_id"]), (&json!("unrecorded_transfer"), &json!(paid.id)));
+        assert_eq!((&told["amount_in_ledger"], &told["amount_at_stripe"]), (&json!(0), &json!(paid.amount)));
+    }
     paid_once(&app);
 }
 

@@ -45,7 +45,8 @@ pub(super) fn reported_again(
         return revive(book, next, event, by);
     }
     // Later events list the refund again: what an operator has decided since stays.
-    let is_news = known.captured != next.captured && known.status != ClaimStatus::NothingToReverse;
+    let is_settled = known.status == ClaimStatus::NothingToReverse && known.lookup_id.is_none();
+    let is_news = known.captured != next.captured && !is_settled;
     if let Some((reason, attention)) = never_captured(event).filter(|_| is_news) {
         let withdrawn = withdrawn::nothing_to_reverse(book, next, &NEVER_CAPTURED, &reason, by.actor)?;
         return Ok(nothing_is_owed(book, &known, &reason, withdrawn, attention));

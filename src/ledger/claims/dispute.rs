@@ -20,6 +20,7 @@ use crate::ledger::history::Note;
 use crate::ledger::schema::claim;
 use crate::ledger::status::ClaimStatus;
 
+pub(super) use self::ending::review_ended;
 pub use self::stage::{DisputeEvent, DisputePolicy, DisputeStage};
 
 /// What a report of a dispute is taken in with.

@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 
-use super::attention;
 use super::matching::{self, By};
+use super::{attention, dispute};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::{Failure, give_back};
@@ -101,7 +101,8 @@ pub(super) fn nothing_to_reverse(
     let before = claim.clone();
     book.move_claim(claim, ClaimStatus::NothingToReverse, &Note::new(actor, reason), |row| {
         row.status_reason = Some(reason.to_owned());
-        row.matched_at = None;
+        // Whatever a look-up finds, and whoever registers the payment, this stays.
+        (row.matched_at, row.lookup_id) = (None, None);
     });
     let outcome = call_off(book, &before, because, actor)?;
     set_result(book, before.id, reason.to_owned(), &outcome);
@@ -153,8 +154,19 @@ fn call_off(
 ) -> Result<Withdrawn, LedgerError> {
     let (called_off, kept) = cancel(book, claim, because, actor)?;
     let of = called_off + kept.len();
-    let attention = (!kept.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &kept));
-    Ok(Withdrawn { called_off, attention })
+    let stays = (!kept.is_empty()).then(|| attention::not_called_off(because.what, called_off, of, &kept));
+    let payment = claim.payment_id.and_then(|id| book.payments.get(id).cloned());
+    let short = match payment.filter(|_| because.code != SUPERSEDED.code) {
+        Some(payment) => {
+            let by = By { actor, event: None, traceparent: None };
+            let short = matching::take_shortfall(book, &payment, claim, by)?;
+            dispute::review_ended(book, &payment, claim, &kept);
+            short
+        }
+        None => Vec::new(),
+    };
+    let attention = stays.into_iter().chain(short).collect::<Vec<_>>().join(". ");
+    Ok(Withdrawn { called_off, attention: (!attention.is_empty()).then_some(attention) })
 }
 
 /// Calls off what Stripe has not been asked for: what is pending, and what failed permanently before it could be asked for.

@@ -1,5 +1,6 @@
 //! A look-up: reads Stripe until it is known what the subject means, and reports that. Each request has a turn of its own.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -124,7 +125,11 @@ impl Reading<'_> {
         let id = target.reference.as_str();
         match target.subject {
             Subject::RefundsOfCharge => self.refunds(id).await,
-            Subject::Refund => self.object(&["refunds", id]).await.and_then(|object| self.content(&object)),
+            Subject::Refund => {
+                // What was captured decides what the refund means.
+                let expanded = self.object_with(&["refunds", id], &[("expand[]", "charge")]).await?;
+                self.content(&expanded)
+            }
             Subject::Dispute => self.object(&["disputes", id]).await.and_then(|object| self.content(&object)),
             Subject::Payment => self.payment(id).await,
             Subject::Transfer => self.transfer(id).await,
@@ -137,12 +142,14 @@ impl Reading<'_> {
 
     async fn refunds(&mut self, id: &str) -> Result<Found, Stop> {
         // Before the list: what the charge says is refunded must be in a list that is read later.
-        let charge: Charge = self.object(&["charges", id]).await?;
-        let objects: Vec<Value> = self.list(&["refunds"], &[("charge", id)]).await?;
+        let shown: Value = self.object(&["charges", id]).await?;
+        let charge = Charge::deserialize(&shown).map_err(|error| Stop::Unusable(format!("charge {id}: {error}")))?;
+        let mut objects: Vec<Value> = self.list(&["refunds"], &[("charge", id)]).await?;
         let listed: i64 = objects.iter().filter_map(|refund| refund["amount"].as_i64()).sum();
         let mut refunds: Vec<RefundEvent> = Vec::new();
         // The list is newest first.
-        for object in objects.iter().rev() {
+        for object in objects.iter_mut().rev() {
+            object["charge"] = shown.clone();
             if let EventContent::Refunds(found) = (self.caller.parse)(object).map_err(Stop::Unusable)? {
                 refunds.extend(found);
             }
@@ -181,21 +188,20 @@ impl Reading<'_> {
             return nothing(format!("{id} has no transfer group and no source transaction"));
         };
         let mut charges: Vec<Charge> = self.list(&["charges"], &[("transfer_group", group)]).await?;
-        charges.retain(|charge| charge.amount_captured > 0);
-        match (charges.pop(), charges.is_empty()) {
-            (Some(charge), true) => self.transfers_of(charge, Some(transfer)).await,
-            (None, _) => nothing(format!("no charge has the transfer group {group}")),
-            (Some(_), false) => nothing(format!("several charges have the transfer group {group}")),
+        charges.retain(Charge::may_pay);
+        match charges.as_slice() {
+            [charge] => self.transfers_of(charge.clone(), Some(transfer)).await,
+            [] => nothing(format!("no charge has the transfer group {group}")),
+            several => {
+                several.iter().for_each(|charge| self.learn_names(charge));
+                Err(Stop::Unclear(format!("{id} may be of each of the charges that have the transfer group {group}")))
+            }
         }
     }
 
     /// What the charge's transfers are. `known` is one of them, which lists may lack yet.
     async fn transfers_of(&mut self, charge: Charge, known: Option<Transfer>) -> Result<Found, Stop> {
-        for name in charge.payment_intent.iter().chain([&charge.id]) {
-            if !self.names.contains(name) {
-                self.names.push(name.clone());
-            }
-        }
+        self.learn_names(&charge);
         let mut transfers = match &charge.transfer {
             Some(id) if known.as_ref().is_none_or(|known| known.id != *id) => {
                 vec![self.object(&["transfers", id]).await?]
@@ -219,9 +225,21 @@ impl Reading<'_> {
         nothing.map_or(Ok(found.clone()), |why| Err(Stop::Nothing(Box::new(found), why)))
     }
 
+    fn learn_names(&mut self, charge: &Charge) {
+        for name in charge.payment_intent.iter().chain([&charge.id]) {
+            if !self.names.contains(name) {
+                self.names.push(name.clone());
+            }
+        }
+    }
+
     async fn object<T: DeserializeOwned>(&mut self, path: &[&str]) -> Result<T, Stop> {
+        self.object_with(path, &[]).await
+    }
+
+    async fn object_with<T: DeserializeOwned>(&mut self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Stop> {
         self.caller.turn(self.task).await?;
-        let (object, request_id) = self.caller.stripe.read(path).await?;
+        let (object, request_id) = self.caller.stripe.read(path, query).await?;
         self.caller.limiter.raise();
         self.request_id = request_id;
         Ok(object)

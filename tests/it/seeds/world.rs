@@ -1,5 +1,8 @@
-//! One seed's world: payments and refunds, a Stripe that misbehaves, a broker that is played, and the final reckoning.
+//! One seed's world: people who pay, refund and dispute, a Stripe that misbehaves, a broker that is played, a database that
+//! forgets, and the final reckoning.
 
+mod life;
+mod loss;
 mod reckoning;
 mod scenario;
 
@@ -9,23 +12,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clawback::ledger::{
-    CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, NewPayment, REVERSE_TRANSFER, WebhookEvent,
-};
+use clawback::ledger::{CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, WebhookEvent};
 use clawback::stripe::Client;
 use clawback::worker::{
     Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notify, OneByOne, ReverseTransfer, Timing,
 };
 use queues::{Delivery, Handler, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use stripe_sim::{Fault, Sim, Target};
 use uuid::Uuid;
 
 use crate::support::{Backend, DEADLINE, Db, count, rows};
-use scenario::scenario;
+use loss::SinceBackup;
+use scenario::{Scenario, scenario};
 
 /// Longer than a call can be on its way: the slowest fault, and a client that gives up.
 const SETTLING: Duration = Duration::from_millis(60);
@@ -45,6 +47,7 @@ struct Message {
 pub(super) struct World {
     seed: u64,
     rng: StdRng,
+    plan: Scenario,
     db: Db,
     look: DatabaseConnection,
     ledger: Ledger,
@@ -54,10 +57,17 @@ pub(super) struct World {
     other_worker: Caller,
     queue: Vec<Message>,
     parked: Vec<Message>,
+    /// What Stripe tells of, until it was delivered for the last time.
     events: Vec<WebhookEvent>,
-    payments: Vec<NewPayment>,
-    /// What faults are for: transfers, and the accounts of those that are yet to be created.
+    /// How many of Stripe's events are known here.
+    heard: usize,
+    /// What faults are for: transfers, the accounts of those that are yet to be created, and what is looked up.
     targets: Vec<String>,
+    since_backup: Option<SinceBackup>,
+    /// How often the database forgot.
+    losses: usize,
+    /// How many messages ago a worker died: what it had asked for may still arrive.
+    since_death: usize,
 }
 
 impl World {
@@ -65,35 +75,49 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let db = Db::create(Backend::Sqlite).await;
         let look = db.connect().await;
-        let (ledger, other) = (connect(&db.url).await, connect(&db.url).await);
+        let plan = scenario(&mut rng);
+        let (ledger, other) = (connect(&db.url, plan.policy).await, connect(&db.url, plan.policy).await);
         ledger.migrate_up().await.unwrap();
         let sim = Sim::start();
         let worker = start_worker(&ledger, &sim, CALL_TIMEOUT);
         let other_worker = start_worker(&other, &sim, CALL_TIMEOUT);
-        let (payments, events) = scenario(&mut rng);
-        let mut targets = Vec::new();
-        for transfer in payments.iter().flat_map(|payment| &payment.transfers) {
-            let Some(id) = transfer.stripe_transfer_id.clone() else {
-                targets.push(transfer.destination.clone());
-                continue;
-            };
-            sim.add_transfer(&id, transfer.amount, &transfer.currency, &transfer.destination);
-            targets.push(id);
-        }
-        let (queue, parked) = (Vec::new(), Vec::new());
-        Self { seed, rng, db, look, ledger, sim, worker, other_worker, queue, parked, events, payments, targets }
+        let (queue, parked, events, targets) = (Vec::new(), Vec::new(), Vec::new(), plan.targets());
+        let (heard, since_backup, losses, since_death) = (0, None, 0, 0);
+        let mut world = Self {
+            seed,
+            rng,
+            plan,
+            db,
+            look,
+            ledger,
+            sim,
+            worker,
+            other_worker,
+            queue,
+            parked,
+            events,
+            heard,
+            targets,
+            since_backup,
+            losses,
+            since_death,
+        };
+        world.buyers_pay();
+        world
     }
 
     /// Everything happens in random order, and goes wrong.
     pub(super) async fn live(&mut self) {
         for _ in 0..STEPS {
             match self.rng.random_range(0..100) {
-                0..8 => self.register_a_payment().await,
-                8..22 => self.report_a_refund().await,
-                22..42 => self.break_something(),
+                0..10 => self.go_on_anywhere().await,
+                10..26 => self.deliver_an_event(0.7).await,
+                26..42 => self.break_something(),
                 42..45 => self.move_back_a_parked_job(),
                 45..48 => self.let_a_day_pass().await,
                 48..51 => self.lose_and_sweep().await,
+                51..53 => self.operators_accept().await,
+                53..56 => self.back_up_or_forget().await,
                 _ => self.deliver(true).await,
             }
             self.relay().await;
@@ -102,11 +126,11 @@ impl World {
 
     /// What is left is done without faults; then both ledgers are compared.
     pub(super) async fn end(&mut self) {
-        while !self.payments.is_empty() {
-            self.register_a_payment().await;
+        while self.plan.threads.iter().any(|thread| !thread.is_empty()) {
+            self.go_on_anywhere().await;
         }
-        while let Some(event) = self.events.pop() {
-            self.ledger.receive(event).await.unwrap();
+        while !self.events.is_empty() {
+            self.deliver_an_event(1.0).await;
         }
         self.sim.clear_faults();
         for transfer in self.sim.ledger().transfers.values() {
@@ -122,6 +146,7 @@ impl World {
                     self.deliver(false).await;
                     self.relay().await;
                 }
+                self.operators_accept().await;
                 self.sweep().await;
                 self.relay().await;
                 if self.queue.is_empty() && self.nothing_is_open().await {
@@ -156,23 +181,6 @@ impl World {
         self.db.drop_it().await;
     }
 
-    async fn register_a_payment(&mut self) {
-        if let Some(payment) = self.payments.pop() {
-            self.ledger.register_payment(payment).await.unwrap();
-        }
-    }
-
-    async fn report_a_refund(&mut self) {
-        self.events.shuffle(&mut self.rng);
-        if let Some(event) = self.events.last().cloned() {
-            self.ledger.receive(event).await.unwrap();
-            // Otherwise it will be delivered again.
-            if self.rng.random_bool(0.7) {
-                self.events.pop();
-            }
-        }
-    }
-
     fn break_something(&mut self) {
         let delay_ms = self.rng.random_range(1..55);
         let faults = [
@@ -195,37 +203,20 @@ impl World {
             Fault::Garbage200 { applied: false },
         ];
         let fault = faults.choose(&mut self.rng).unwrap().clone();
-        let transfer = self.targets.choose(&mut self.rng).unwrap().clone();
+        let target = self.targets.choose(&mut self.rng).unwrap().clone();
         let times = self.rng.random_range(1..4);
-        if self.rng.random_bool(0.03) {
-            self.sim.reverse_from_elsewhere(&transfer, None);
-        } else if self.rng.random_bool(0.1) {
-            self.sim.fault_reads(transfer.as_str(), Fault::UnavailableHtml, times);
+        let is_written_to = target.starts_with("tr_") || target.starts_with("acct_");
+        if is_written_to && self.rng.random_bool(0.03) {
+            self.sim.reverse_from_elsewhere(&target, None);
+        } else if !is_written_to || self.rng.random_bool(0.1) {
+            self.sim.fault_reads(target.as_str(), Fault::UnavailableHtml, times);
         } else {
-            self.sim.fault(Target::Transfer(transfer), fault, times);
+            self.sim.fault(Target::Transfer(target), fault, times);
         }
     }
 
     fn move_back_a_parked_job(&mut self) {
         self.queue.extend(self.parked.pop());
-    }
-
-    /// Stripe forgets its keys; nothing may run again because of that.
-    async fn let_a_day_pass(&mut self) {
-        self.calls_have_ended().await;
-        self.sim.advance(Duration::from_secs(25 * 60 * 60));
-        for (id, started) in self.generations().await {
-            let earlier = (started - chrono::TimeDelta::hours(25)).to_rfc3339();
-            let sql = format!("UPDATE calls SET generation_started_at = '{earlier}' WHERE id = x'{id}'");
-            self.look.execute_unprepared(&sql).await.unwrap();
-        }
-    }
-
-    async fn generations(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
-        let rows = rows(&self.look, "SELECT hex(id) AS id, generation_started_at AS started FROM calls").await;
-        rows.iter()
-            .map(|row| (row["id"].as_str().unwrap().into(), row["started"].as_str().unwrap().parse().unwrap()))
-            .collect()
     }
 
     /// The broker loses a message, and the sweeper looks.
@@ -243,15 +234,17 @@ impl World {
         let failed = "SELECT lower(hex(id)) AS id, kind FROM calls WHERE state = 'failed'";
         for row in rows(&self.look, failed).await {
             let job = CallJob { call_id: Uuid::parse_str(row["id"].as_str().unwrap()).unwrap() };
-            let kind = if row["kind"] == "reverse" { CallKind::Reverse } else { CallKind::Create };
+            let kind = CallKind::all().find(|kind| row["kind"] == kind.to_string()).unwrap();
             self.queue.push(Message { kind, job, parked_reason: Some("replayed in the end".into()) });
         }
     }
 
     async fn sweep(&self) {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        self.ledger.sweep(CallKind::Reverse, 100).await.unwrap();
-        self.ledger.sweep(CallKind::Create, 100).await.unwrap();
+        for kind in CallKind::all() {
+            self.ledger.sweep(kind, 100).await.unwrap();
+        }
+        self.ledger.rematch(None, 100).await.unwrap();
     }
 
     /// The relay's part: whatever is new in the outbox goes into the queue.
@@ -260,7 +253,7 @@ impl World {
         let jobs = rows(&self.look, unpublished).await;
         for row in &jobs {
             let job = serde_json::from_str(row["payload"].as_str().unwrap()).unwrap();
-            let kind = if row["kind"] == REVERSE_TRANSFER { CallKind::Reverse } else { CallKind::Create };
+            let kind = CallKind::of_job(row["kind"].as_str().unwrap()).unwrap();
             self.queue.push(Message { kind, job, parked_reason: None });
         }
         if !jobs.is_empty() {
@@ -280,23 +273,32 @@ impl World {
         }
         let index = self.rng.random_range(0..self.queue.len());
         let message = self.queue.swap_remove(index);
+        let over = self.claim_that_is_over(&message).await;
+        let asked = over.as_ref().map(|_| self.sim.ledger().requests.len());
         let polls = |rng: &mut StdRng| match with_deaths && rng.random_bool(0.3) {
             true => rng.random_range(1..40),
             false => usize::MAX,
         };
-        let outcome = if self.rng.random_bool(0.15) {
+        let (outcome, died) = if self.rng.random_bool(0.15) {
             let (first, second) = (polls(&mut self.rng), polls(&mut self.rng));
             let second_worker = if self.rng.random_bool(0.5) { &self.worker } else { &self.other_worker };
             let (one, other) = tokio::join!(
                 handle(&self.worker, message.clone(), first),
                 handle(second_worker, message.clone(), second)
             );
-            one.or(other)
+            let died = one.is_none() || other.is_none();
+            (one.or(other), died)
         } else {
             let polls = polls(&mut self.rng);
             let worker = if self.rng.random_bool(0.5) { &self.worker } else { &self.other_worker };
-            handle(worker, message.clone(), polls).await
+            let outcome = handle(worker, message.clone(), polls).await;
+            let died = outcome.is_none();
+            (outcome, died)
         };
+        self.since_death = if died { 0 } else { self.since_death + 1 };
+        if let (Some(over), Some(asked), true) = (over, asked, self.since_death > 3) {
+            self.nothing_was_asked_for(&over, asked);
+        }
         match outcome {
             Some(Outcome::Done) => {}
             Some(Outcome::Park { reason }) => {
@@ -309,6 +311,23 @@ impl World {
             // Died, or gave it back: it is delivered again.
             _ => self.queue.push(message),
         }
+    }
+
+    /// The claim that the message's call is for, if it takes nothing any more.
+    async fn claim_that_is_over(&self, message: &Message) -> Option<String> {
+        let of =
+            "SELECT c.reference FROM reversals r JOIN claims c ON c.id = r.claim_id WHERE c.status = 'failed' AND r.id";
+        let found = rows(&self.look, &format!("{of} = x'{}'", message.job.call_id.simple())).await;
+        Some(found.first()?["reference"].as_str()?.to_owned())
+    }
+
+    /// Stripe may have done what was asked for before the claim was over; afterwards it is not asked.
+    fn nothing_was_asked_for(&self, claim: &str, since: usize) {
+        let name = format!("clawback_claim%5D=stripe%3A{claim}");
+        let ledger = self.sim.ledger();
+        let asked =
+            ledger.requests[since..].iter().find(|request| request.body.split('&').any(|it| it.ends_with(&name)));
+        assert!(asked.is_none(), "seed {}: {claim} was over: {asked:?}", self.seed);
     }
 
     fn start_workers(&mut self, call_timeout: Duration) {
@@ -332,9 +351,8 @@ impl World {
     }
 }
 
-async fn connect(url: &str) -> Ledger {
+async fn connect(url: &str, claims: ClaimPolicy) -> Ledger {
     let grace = Duration::from_millis(1);
-    let claims = ClaimPolicy::default();
     let options =
         LedgerOptions { reversal_grace: grace, creation_grace: grace, max_connections: 4, claims, notifies: false };
     Ledger::connect(url, options).await.unwrap()

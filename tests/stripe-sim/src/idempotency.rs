@@ -64,6 +64,10 @@ impl IdempotencyKeys {
         }
     }
 
+    pub(crate) fn age(&mut self, by: TimeDelta) {
+        self.0.values_mut().for_each(|entry| entry.since -= by);
+    }
+
     /// The execution has left no trace.
     pub(crate) fn release(&mut self, key: &str) {
         self.0.remove(key);

@@ -6,8 +6,9 @@
 mod payments;
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter::once;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use indexmap::IndexMap;
 use serde::Serialize;
 
@@ -206,6 +207,19 @@ impl Ledger {
         if let Some(balance) = self.balances.get_mut(account) {
             *balance += amount;
         }
+    }
+
+    /// Lets everything have happened that much earlier, but for the log of requests.
+    pub(crate) fn age(&mut self, by: TimeDelta) {
+        let transfers = self.transfers.values_mut();
+        let transfers =
+            transfers.flat_map(|of| once(&mut of.created).chain(of.reversals.iter_mut().map(|of| &mut of.created)));
+        let disputes = self.disputes.values_mut();
+        let disputes = disputes
+            .flat_map(|of| once(&mut of.created).chain(of.balance_transactions.iter_mut().map(|of| &mut of.created)));
+        let times = transfers.chain(disputes).chain(self.charges.values_mut().map(|of| &mut of.created));
+        let times = times.chain(self.payment_intents.values_mut().map(|of| &mut of.created));
+        times.chain(self.refunds.values_mut().map(|of| &mut of.created)).for_each(|created| *created -= by);
     }
 
     /// Whether the account can give that much.

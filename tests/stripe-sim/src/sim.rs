@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::task::JoinHandle;
 
 use crate::builder::Builder;
@@ -158,6 +159,15 @@ impl Sim {
     /// Moves the clock ahead.
     pub fn advance(&self, by: Duration) {
         self.shared.change(|state| state.clock.advance(by));
+    }
+
+    /// Lets everything that happened so far, keys included, have happened that much earlier; the clock stays.
+    pub fn age(&self, by: Duration) {
+        let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
+        self.shared.change(|state| {
+            state.ledger.age(by);
+            state.keys.age(by);
+        });
     }
 
     /// Sets what a connected account, or the [`PLATFORM`](crate::PLATFORM), has, in minor units; `None` for as much as is asked of it.

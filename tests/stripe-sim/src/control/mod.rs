@@ -8,8 +8,8 @@ mod refunds;
 pub(crate) use self::captures::{capture, void};
 pub use self::disputes::NewDispute;
 pub(crate) use self::disputes::{move_dispute, open_dispute};
-pub(crate) use self::payments::pay;
 pub use self::payments::{Capture, NewPayment, PaymentTransfer};
+pub(crate) use self::payments::{pay, transfer_of};
 pub use self::refunds::NewRefund;
 pub(crate) use self::refunds::{move_refund, refer, refund};
 

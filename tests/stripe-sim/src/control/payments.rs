@@ -165,11 +165,31 @@ pub(crate) fn pay(state: &mut State, new: NewPayment) -> Result<String, String> 
         Capture::Later => events::charged(state, "charge.succeeded", &charge),
     }
     for of in &new.transfers {
-        let id =
-            add_transfer(state, of.id.clone(), of.amount, of.currency.as_ref().unwrap_or(&currency), &of.destination);
-        join(state, &id, group.clone(), of.from_charge.then(|| charge.clone()), created);
+        add_to(state, &charge, of, group.clone(), created);
     }
     Ok(charge)
+}
+
+/// Makes another transfer of a payment, now.
+pub(crate) fn transfer_of(state: &mut State, charge: &str, of: PaymentTransfer) -> Result<(), String> {
+    let known = state.ledger.charges.get(charge).ok_or_else(|| format!("charge must exist (got {charge:?})"))?;
+    let group = known.transfer_group.clone();
+    choose_id(of.id.clone(), &["tr_"], |id| state.ledger.transfers.contains_key(id))?;
+    let now = state.clock.now();
+    add_to(state, charge, &of, group, now);
+    Ok(())
+}
+
+fn add_to(
+    state: &mut State,
+    charge: &str,
+    of: &PaymentTransfer,
+    group: Option<String>,
+    created: chrono::DateTime<chrono::Utc>,
+) {
+    let its = state.ledger.charges.get(charge).map(|charge| charge.currency.clone()).unwrap_or_default();
+    let id = add_transfer(state, of.id.clone(), of.amount, of.currency.as_ref().unwrap_or(&its), &of.destination);
+    join(state, &id, group, of.from_charge.then(|| charge.to_owned()), created);
 }
 
 fn check(new: &NewPayment) -> Result<String, String> {

@@ -83,7 +83,8 @@ impl Endpoint {
     }
 
     /// Whether Stripe tells it of the event.
-    pub(crate) fn takes(&self, event: &Event) -> bool {
+    #[must_use]
+    pub fn takes(&self, event: &Event) -> bool {
         let is_enabled = self.enabled_events.iter().any(|enabled| enabled == "*" || *enabled == event.kind);
         let version = self.api_version.as_str();
         let has_refund_events = self.thin || version >= REFUND_EVENTS || (version >= WITHOUT_LIST && !event.is_card);

@@ -1,6 +1,6 @@
 //! Payments, refunds, disputes and webhooks, as tests make them. Each panics with what is wrong when it can't be done.
 
-use crate::control::{self, NewDispute, NewPayment, NewRefund};
+use crate::control::{self, NewDispute, NewPayment, NewRefund, PaymentTransfer};
 use crate::events::{self, Delivery, Endpoint, Event, Webhook};
 use crate::ledger::{Charge, Dispute, DisputeStatus, Refund, RefundStatus};
 use crate::sim::Sim;
@@ -16,6 +16,14 @@ impl Sim {
             let id = control::pay(state, payment)?;
             found(state.ledger.charges.get(&id))
         })
+    }
+
+    /// The platform makes another transfer of a payment, in the charge's group.
+    ///
+    /// # Panics
+    /// When there is no such charge, or the transfer's id is taken.
+    pub fn transfer_of(&self, charge: &str, transfer: PaymentTransfer) {
+        self.done(|state| control::transfer_of(state, charge, transfer));
     }
 
     /// The platform captures `amount` of a charge, or all that is left, and releases the rest.
