@@ -47,7 +47,7 @@ async fn each_setting_says_where_it_comes_from() {
         assert!(help.as_str().is_some_and(|help| !help.is_empty()), "{name}");
         Some(json!({
             "name": name, "set": true, "value": value, "secret": secret, "source": source, "read_from": null,
-            "reserved": false, "help": help,
+            "help": help,
         }))
     };
     assert_eq!(of("REVERSAL_MAX_RETRIES"), setting("REVERSAL_MAX_RETRIES", json!("7"), "file"));

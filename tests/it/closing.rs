@@ -14,6 +14,7 @@ both_databases! {
     what_is_closed_is_not_replayed_by_its_parked_message,
     only_what_failed_permanently_is_closed,
     what_is_left_is_taken_and_the_rest_is_remembered,
+    a_part_is_taken_of_a_transfer_that_stripe_did_not_know_before,
     a_part_is_taken_over_http,
     rows_are_replayed_in_bulk_without_their_messages,
     creations_are_retried_in_bulk_by_seller,
@@ -158,6 +159,22 @@ async fn what_is_left_is_taken_and_the_rest_is_remembered(app: TestApp) {
     nothing_has_failed(&app).await;
     let run = app.cli(&["reversals", "replay", &id, "--amount", "left", "--reason", "again"]).await;
     assert_eq!(run.code, 1, "{run:?}");
+}
+
+async fn a_part_is_taken_of_a_transfer_that_stripe_did_not_know_before(app: TestApp) {
+    app.sim.reset();
+    app.refund(10_000).await;
+    let failed = app.reversal_when(0, "it fails", |it| it["status"] == "permanently_failed").await;
+    assert_eq!(failed["failure_code"], "resource_missing");
+    app.sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
+    let id = failed["id"].as_str().unwrap();
+    let run =
+        app.cli(&["reversals", "replay", id, "--amount", "400", "--reason", "the key was of another account"]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    // Stripe has saved the refusal of the whole amount under the first key.
+    let done = app.reversal_when(0, "it is reversed", |it| it["status"] == "reversed").await;
+    assert_eq!((&done["amount"], &done["amount_closed"]), (&json!(400), &json!(5_600)));
+    assert_eq!(app.reversed_at_stripe("tr_1"), 400);
 }
 
 async fn a_part_is_taken_over_http(app: TestApp) {

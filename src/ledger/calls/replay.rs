@@ -124,11 +124,15 @@ impl Change for Replay {
             CallKind::Create => refuse_creation(book, self.id)?,
             CallKind::LookUp | CallKind::Notify => refuse_unless_failed(book, self.kind, self.id)?,
         }
-        let call = book.call(self.id)?.replayed(book.now, book.graces.of(self.kind));
+        let mut call = book.call(self.id)?.replayed(book.now, book.graces.of(self.kind));
         match self.kind {
             CallKind::Reverse => {
                 let row = book.reversal(self.id)?;
                 let (rest, note) = self.rest(&row)?;
+                if rest > 0 && call.requested_at.is_some() {
+                    // Stripe knows the key with another amount: it is left, after two looks.
+                    call.key_burnt_at.get_or_insert(book.now);
+                }
                 reversal::reopen(book, &row, &note, |row| {
                     row.amount -= rest;
                     row.amount_closed += rest;
