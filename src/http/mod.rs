@@ -45,7 +45,7 @@ use self::sampled::Sampled;
 pub(crate) use self::auth::SessionKey;
 pub use self::auth::{Rights, Tokens};
 pub(crate) use self::extract::Parameter;
-pub(crate) use self::page::Cursor;
+pub(crate) use self::page::{Cursor, Position, TextCursor, Time};
 pub(crate) use self::problem::Problem;
 
 /// The largest body that a route reads.

@@ -5,7 +5,10 @@ use sea_orm::Iterable;
 use uuid::Uuid;
 
 use super::extract::Parameter;
-use crate::ledger::{ClaimStatus, HistoryEntity, HistoryKind, ItemState, ReversalStatus, SellerDebt, parse_time};
+use crate::ledger::{
+    ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, ReversalStatus, SellerDebt, TransferStatus,
+    parse_time,
+};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -20,15 +23,15 @@ pub(crate) struct Cursor(pub(crate) Uuid);
 
 /// The last name of the previous page.
 #[derive(Debug)]
-pub(super) struct TextCursor(pub(super) String);
+pub(crate) struct TextCursor(pub(crate) String);
 
 /// The last position of the previous page.
 #[derive(Debug)]
-pub(super) struct Position(pub(super) i32);
+pub(crate) struct Position(pub(crate) i32);
 
 /// A time, or the beginning of a day.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Time(pub(super) DateTime<Utc>);
+pub(crate) struct Time(pub(crate) DateTime<Utc>);
 
 /// A text to compare with.
 #[derive(Debug)]
@@ -136,4 +139,4 @@ macro_rules! parameters {
     };
 }
 
-parameters! { ClaimStatus, HistoryEntity, HistoryKind, ItemState, ReversalStatus, SellerDebt }
+parameters! { ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, ReversalStatus, SellerDebt, TransferStatus }

@@ -57,11 +57,11 @@ pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVE
 pub use payments::Registered;
 pub use read::{
     Amounts, AtRisk, Backlog, ByAge, ClaimFilter, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView,
-    ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailedGroup, FailureGroup, FailureGroups,
-    FoundReversal, FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund,
-    NewShare, OldestOpen, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney,
-    SellerView, Sum, Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
-    TracedReversal, TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
+    ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
+    FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
+    OldestOpen, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney, SellerView, Sum,
+    Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal,
+    TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,

@@ -43,7 +43,7 @@ enum Subject {
 }
 
 impl Verb {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Accept => "Accept",
             Self::Acknowledge => "Acknowledge",
@@ -54,7 +54,7 @@ impl Verb {
     }
 
     /// What follows from it.
-    const fn consequence(self) -> &'static str {
+    pub(super) const fn consequence(self) -> &'static str {
         match self {
             Self::Accept => {
                 "It takes back from its payment's transfers, as if it had just been reported. If its payment is not \

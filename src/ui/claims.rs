@@ -8,7 +8,7 @@ use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ROWS, ago, counted, cut, filters, input, pages, query, select, status, story, table};
+use super::html::{Head, ROWS, ago, cut, filters, input, pages, select, status, story, table};
 use super::input::{Asked, Currency, YesNo};
 use super::money::money;
 use super::page::{Answer, Page};
@@ -94,9 +94,4 @@ fn takes(claim: &RefundView) -> Markup {
     let of = |status| claim.reversals.iter().filter(|reversal| reversal.status == status).count();
     let counts = ReversalStatus::iter().map(|status| (status, of(status))).filter(|(_, number)| *number > 0);
     html! { @for (of, number) in counts { (number) " " (status(of)) " " } }
-}
-
-/// The list of a figure: `2 refunds`, with the filter that it counts.
-pub(super) fn link(kind: ClaimKind, number: i64, filter: &[(&str, &str)]) -> Markup {
-    html! { a href={ (path(kind)) (query(filter)) } { (counted(number, &kind.to_string())) } }
 }

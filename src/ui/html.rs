@@ -41,8 +41,8 @@ pub(super) fn seller(id: &str) -> Markup {
 pub(super) fn status(status: impl Display) -> Markup {
     let status = status.to_string();
     let kind = match status.as_str() {
-        "permanently_failed" | "conflicting" | "open_breaker" => "bad",
-        "pending" | "reversal_pending" | "unmatched" | "held" | "failed" => "wait",
+        "permanently_failed" | "conflicting" | "refused" | "open_breaker" => "bad",
+        "pending" | "reversal_pending" | "unmatched" | "held" | "failed" | "running" | "waiting_for_balance" => "wait",
         "reversed" | "completed" | "matched" | "partially_reversed" | "done" => "good",
         _ => "plain",
     };
@@ -144,15 +144,15 @@ pub(super) fn input(name: &str, label: &str, value: Option<&str>) -> Markup {
 }
 
 /// The links to the first page and to the next one.
-pub(super) fn pages(path: &str, filter: &[(&str, &str)], is_first: bool, next: Option<Uuid>) -> Markup {
+pub(super) fn pages(path: &str, filter: &[(&str, &str)], is_first: bool, next: Option<impl Display>) -> Markup {
     let next = next.map(|next| next.to_string());
     html! {
         @if !is_first || next.is_some() {
             nav.pages aria-label="More rows" {
-                @if !is_first { a href={ (path) (query(filter)) } { "Newest" } }
+                @if !is_first { a href={ (path) (query(filter)) } { "First page" } }
                 @if let Some(next) = &next {
                     @let pairs: Vec<_> = filter.iter().copied().chain([("cursor", next.as_str())]).collect();
-                    a rel="next" href={ (path) (query(&pairs)) } { "Older" }
+                    a rel="next" href={ (path) (query(&pairs)) } { "Next page" }
                 }
             }
         }
@@ -160,7 +160,7 @@ pub(super) fn pages(path: &str, filter: &[(&str, &str)], is_first: bool, next: O
 }
 
 /// Cuts one row more than a page has, and returns the cursor to the next page if there was one.
-pub(super) fn cut<T>(rows: &mut Vec<T>, id: impl Fn(&T) -> Uuid) -> Option<Uuid> {
+pub(super) fn cut<T, C>(rows: &mut Vec<T>, id: impl Fn(&T) -> C) -> Option<C> {
     let wanted = usize::try_from(ROWS).unwrap_or(usize::MAX);
     let there_is_more = rows.len() > wanted;
     rows.truncate(wanted);

@@ -150,6 +150,19 @@ impl Parameter for Amount {
     }
 }
 
+/// How many.
+pub(super) struct Count(pub(super) i32);
+
+impl Parameter for Count {
+    fn must() -> String {
+        "a positive integer".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.trim().parse().ok().filter(|count| *count >= 1).map(Self)
+    }
+}
+
 /// `yes` or `no`.
 pub(super) struct YesNo(pub(super) bool);
 

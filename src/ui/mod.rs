@@ -7,7 +7,7 @@ mod act;
 mod audit;
 mod broker;
 mod claims;
-mod failed;
+mod failures;
 mod frame;
 mod guard;
 mod html;
@@ -18,7 +18,6 @@ mod operations;
 mod overview;
 mod page;
 mod parked;
-
 mod reversals;
 mod sellers;
 mod session;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Router, middleware};
 use queues::ConnectionState;
 use tokio::sync::watch;
@@ -83,14 +82,16 @@ pub fn routes(ui: Ui) -> Router {
         .route("/ui/reversals", get(reversals::list))
         .route("/ui/transfers", get(transfers::list))
         .route("/ui/parked", get(parked::list))
-        .route("/ui/parked/replay", get(failed::preview).post(failed::replay))
         .route("/ui/parked/message", get(parked::preview).post(parked::act))
         .route("/ui/act/{verb}", get(act::ask).post(act::act))
         .route("/ui/sellers", get(sellers::show))
         .route("/ui/trace", get(trace::show))
         .route("/ui/queues", get(broker::show))
         .route("/ui/audit", get(audit::list))
-        .route("/ui/operations", get(operations::list))
+        .route("/ui/operations", get(operations::list).post(operations::preview))
+        .route("/ui/operations/{id}", get(operations::show))
+        .route("/ui/operations/{id}/start", post(operations::start))
+        .route("/ui/operations/{id}/abort", post(operations::abort))
         .route("/ui/style.css", get(style::css))
         .route("/ui/icon.svg", get(style::icon))
         .route("/ui/{*rest}", any(page::unknown))

@@ -28,12 +28,6 @@ pub(super) fn money(minor_units: impl Into<i128>, currency: &str) -> Markup {
     html! { data.money value=(minor_units) { (text(minor_units, currency)) } }
 }
 
-/// A sum that the database made as a floating-point number: exact up to 2^53.
-#[expect(clippy::cast_possible_truncation, reason = "a float of minor units is whole, and saturates")]
-pub(super) fn sum(amount: f64) -> i128 {
-    amount.round() as i128
-}
-
 fn grouped(digits: &str) -> String {
     let grouped = digits.char_indices().flat_map(|(at, digit)| {
         let comma = (at > 0 && (digits.len() - at).is_multiple_of(3)).then_some(',');
@@ -62,6 +56,5 @@ mod tests {
             assert_eq!(text(minor_units, currency), expected);
         }
         assert_eq!(money(500_i64, "jpy").into_string(), r#"<data class="money" value="500">500 JPY</data>"#);
-        assert_eq!(sum(1e15), 1_000_000_000_000_000);
     }
 }

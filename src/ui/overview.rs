@@ -5,80 +5,132 @@ use maud::{Markup, html};
 
 use super::Ui;
 use super::claims;
+use super::failures;
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{ago, counted, facts, query, status, table};
+use super::html::{Head, ago, counted, facts, own, query, status, table, time};
 use super::input::Asked;
-use super::money::{sum, text};
+use super::money::{money, text};
 use super::page::{Answer, Page};
-use super::parked::table_of;
-use crate::ledger::{Amounts, ClaimKind, Totals, WaitingClaims};
+use crate::ledger::{AtRisk, ByAge, ClaimKind, CurrencySummary, NeedsAttention, Risk, Sum, Summary, Unpaid};
+
+const AT_RISK: [Head; 10] = [
+    Text("Currency"),
+    Text("Why"),
+    Number("How much"),
+    Number("How many"),
+    Text("Oldest"),
+    Number("Under 1 hour"),
+    Number("1 day"),
+    Number("7 days"),
+    Number("30 days"),
+    Number("Older"),
+];
+const TAKEN_BACK: [Head; 4] = [Text("Currency"), Number("Today"), Number("7 days"), Number("30 days")];
+const UNPAID: [Head; 5] =
+    [Text("Currency"), Number("How much"), Number("Sellers"), Number("Transfers"), Text("Oldest")];
 
 /// `GET /ui/`.
 pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
-    let (totals, groups) = tokio::try_join!(ui.ledger.totals(), ui.ledger.failed_groups())?;
-    let money: Vec<Markup> = totals.amounts.iter().map(|(currency, amounts)| row(currency, amounts)).collect();
-    let waiting: Vec<Markup> = totals.waiting.iter().map(of_claims).collect();
+    let (summary, failures) = tokio::try_join!(ui.ledger.summary(), failures::groups(&ui, &session))?;
+    let at_risk: Vec<Markup> = summary.currencies.iter().flat_map(at_risk).collect();
+    let taken_back: Vec<Markup> = summary.currencies.iter().map(taken_back).collect();
+    let unpaid: Vec<Markup> = summary.unpaid.iter().map(unpaid).collect();
     let body = html! {
         section aria-labelledby="risk" {
             h2 id="risk" { "Money at risk" }
-            @if money.is_empty() { p { "Nothing has been asked back yet." } } @else {
-                (table("By currency", &[Text("Currency"), Number("On its way"), Number("Next try ahead"), Number("Failed, still owed"), Number("Back")], &money))
+            (attention(&summary.needs_attention))
+            @if at_risk.is_empty() { p { "Nothing is owed." } } @else { (table("What is not back yet, by reason and age", &AT_RISK, &at_risk)) }
+            @if let Some(oldest) = summary.oldest_open {
+                p { "The oldest debt that is still open, " (own(oldest.reversal_id)) ", is " (ago(oldest.created_at)) " old." }
             }
-            @if let Some(oldest) = totals.oldest_open { p { "The oldest debt that is still open is " (ago(oldest)) " old." } }
+            p.help { "As of " (time(summary.as_of)) "." }
         }
-        section aria-labelledby="claims" {
-            h2 id="claims" { "Refunds and disputes that take nothing yet" }
-            @if waiting.is_empty() { p { "None." } } @else {
-                (table("Unmatched, held and conflicting", &[Text("What"), Text("Status"), Number("Sum"), Text("Oldest")], &waiting))
+        @if !unpaid.is_empty() {
+            section aria-labelledby="unpaid" {
+                h2 id="unpaid" { "Sellers not paid" }
+                (table("Transfers that could not be created", &UNPAID, &unpaid))
             }
-            (attention(&totals))
         }
         section aria-labelledby="failed" {
             h2 id="failed" { "Failed and still owed, by reason" }
-            @if groups.is_empty() { p { "Nothing has failed permanently." } } @else { (table_of(&session, &groups)) }
+            (failures)
         }
         section aria-labelledby="moving" {
             h2 id="moving" { "Is money moving?" }
-            (facts(&moving(&totals)))
+            @if !taken_back.is_empty() { (table("Taken back", &TAKEN_BACK, &taken_back)) }
+            (facts(&moving(&summary)))
         }
     };
     Ok(Page::new("Overview", body))
 }
 
-fn row(currency: &str, amounts: &Amounts) -> Markup {
-    let cell = |amount: f64, filter: &[(&str, &str)]| {
-        let filter: Vec<_> = filter.iter().copied().chain([("currency", currency)]).collect();
-        html! { td.number { a href={ "/ui/reversals" (query(&filter)) } { (text(sum(amount), currency)) } } }
+fn at_risk(of: &CurrencySummary) -> impl Iterator<Item = Markup> {
+    of.at_risk.iter().filter(|at_risk| at_risk.count > 0).map(|at_risk| risk(&of.currency, at_risk))
+}
+
+fn risk(currency: &str, at_risk: &AtRisk) -> Markup {
+    let AtRisk { reason, count, amount, oldest, by_age } = at_risk;
+    let ByAge { under_1_hour, under_1_day, under_7_days, under_30_days, older } = by_age;
+    let of_reversals = |status, waits| {
+        let filter = [("status", status), ("waits", waits), ("currency", currency)];
+        html! { a href={ "/ui/reversals" (query(&filter)) } { (counted(*count, "reversal")) } }
+    };
+    let of_claims = || {
+        let reason = reason.to_string();
+        let filter = query(&[("status", reason.as_str()), ("currency", currency)]);
+        html! {
+            (count) " of " a href={ (claims::path(ClaimKind::Refund)) (filter) } { "refunds" } " and "
+            a href={ (claims::path(ClaimKind::Dispute)) (filter) } { "disputes" }
+        }
+    };
+    let list = match reason {
+        Risk::Pending => of_reversals("pending", "no"),
+        Risk::WaitingForBalance => of_reversals("pending", "yes"),
+        Risk::Failed => of_reversals("permanently_failed", ""),
+        Risk::Held | Risk::Unmatched | Risk::Conflicting => of_claims(),
     };
     html! {
         th scope="row" { (currency.to_uppercase()) }
-        (cell(amounts.pending, &[("status", "pending"), ("waits", "no")]))
-        (cell(amounts.waiting, &[("status", "pending"), ("waits", "yes")]))
-        (cell(amounts.parked, &[("status", "permanently_failed")]))
-        (cell(amounts.reversed, &[("status", "reversed")]))
+        td { (status(reason)) }
+        td.number { (money(*amount, currency)) }
+        td.number { (list) }
+        td { @if let Some(oldest) = oldest { (ago(*oldest)) } }
+        @for sum in [under_1_hour, under_1_day, under_7_days, under_30_days, older] {
+            td.number { @if sum.count > 0 { (sum_of(*sum, currency)) } }
+        }
     }
 }
 
-fn of_claims(of: &WaitingClaims) -> Markup {
-    let filter = [("status", of.status.to_string()), ("currency", of.currency.clone())];
-    let filter = filter.each_ref().map(|(name, value)| (*name, value.as_str()));
+fn sum_of(sum: Sum, currency: &str) -> Markup {
+    html! { (money(sum.amount, currency)) " " small { "(" (sum.count) ")" } }
+}
+
+fn taken_back(of: &CurrencySummary) -> Markup {
+    let list = query(&[("status", "reversed"), ("currency", &of.currency)]);
     html! {
-        th scope="row" { (claims::link(of.kind, of.number, &filter)) }
-        td { (status(of.status)) }
-        td.number { (text(sum(of.amount), &of.currency)) }
+        th scope="row" { a href={ "/ui/reversals" (list) } { (of.currency.to_uppercase()) } }
+        @for sum in [of.taken_back_today, of.taken_back_7_days, of.taken_back_30_days] {
+            td.number { (sum_of(sum, &of.currency)) }
+        }
+    }
+}
+
+fn unpaid(of: &Unpaid) -> Markup {
+    let list = query(&[("status", "permanently_failed"), ("currency", &of.currency)]);
+    html! {
+        th scope="row" { (of.currency.to_uppercase()) }
+        td.number { (text(of.amount.into(), &of.currency)) }
+        td.number { (of.sellers) }
+        td.number { a href={ "/ui/transfers" (list) } { (of.transfers) } }
         td { (ago(of.oldest)) }
     }
 }
 
-fn attention(totals: &Totals) -> Markup {
-    let of = [
-        (ClaimKind::Refund, totals.refunds_needing_attention),
-        (ClaimKind::Dispute, totals.disputes_needing_attention),
-    ];
+fn attention(of: &NeedsAttention) -> Markup {
     html! {
-        @for (kind, number) in of {
+        @for (kind, number) in [(ClaimKind::Refund, of.refunds), (ClaimKind::Dispute, of.disputes)] {
             @if number > 0 {
                 p.notice {
                     a href={ (claims::path(kind)) "?attention=yes" } { (counted(number, &kind.to_string())) }
@@ -89,20 +141,26 @@ fn attention(totals: &Totals) -> Markup {
     }
 }
 
-fn moving(totals: &Totals) -> Vec<(&'static str, Markup)> {
-    let of = |counts: &std::collections::BTreeMap<String, u64>, status: &str| counts.get(status).copied().unwrap_or(0);
-    let list = |path: &str, status: &str, number: u64| html! { a href={ (path) "?status=" (status) } { (number) } };
-    let reversals = |status| list("/ui/reversals", status, of(&totals.reversals, status));
-    let jobs = html! {
-        (totals.unpublished)
-        @if let Some(oldest) = totals.oldest_unpublished { ", the oldest " (ago(oldest)) " old" }
+fn moving(summary: &Summary) -> Vec<(&'static str, Markup)> {
+    let took = match summary.time_to_reverse {
+        None => html! { "nothing in the last 24 hours" },
+        Some(took) => html! {
+            (seconds(took.p50_seconds)) ", " (seconds(took.p95_seconds)) ", " (seconds(took.p99_seconds))
+            " (" (counted(i128::from(took.measured), "reversal")) " of the last 24 hours)"
+        },
     };
+    let webhook = html! { @if let Some(at) = summary.last_webhook_at { (ago(at)) " ago" } @else { "none yet" } };
     vec![
-        ("Reversals pending", reversals("pending")),
-        ("Reversed", reversals("reversed")),
-        ("Failed permanently", reversals("permanently_failed")),
-        ("Closed", reversals("closed")),
-        ("Jobs waiting for the broker", jobs),
-        ("Queues and consumers", html! { a href="/ui/queues" { "Ask the broker" } }),
+        ("From report to reversal: half, 95 %, 99 % take at most", took),
+        ("Last webhook", webhook),
+        ("Queues, consumers and outbox", html! { a href="/ui/queues" { "Ask the broker" } }),
     ]
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..60.0 => format!("{seconds:.1} s"),
+        60.0..3_600.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    }
 }

@@ -8,16 +8,14 @@ use maud::{Markup, html};
 
 use super::Ui;
 use super::act::{reason, to_its_end};
-use super::failed;
+use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
 use super::html::{ago, counted, facts, own, query, status, table, time};
 use super::input::{Asked, Fields, Sent};
-use super::money::{sum, text};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::{Parameter, Rights};
-use crate::ledger::{CallKind, FailedGroup};
 use crate::operator::{Filter, Parked, ParkedAction};
 
 /// The most messages of a page, the oldest.
@@ -46,11 +44,11 @@ impl Parameter for Deed {
 /// `GET /ui/parked`.
 pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
-    let groups = ui.ledger.failed_groups().await?;
+    let failures = failures::groups(&ui, &session).await?;
     let parked = parked(&ui, Filter { limit: Some(MESSAGES), ..Filter::default() }).await?;
     let body = html! {
         h2 { "Failed and still owed" }
-        @if groups.is_empty() { p { "Nothing has failed permanently." } } @else { (table_of(&session, &groups)) }
+        (failures)
         h2 { "Parked messages" }
         @match &parked {
             Err(why) => p.notice { "Unknown: the broker could not be asked (" (why) "). The groups above come from the ledger, and can be replayed." },
@@ -73,56 +71,6 @@ async fn parked(ui: &Ui, filter: Filter) -> Result<Result<Vec<Parked>, String>, 
         to_its_end(&ui.operator, async move |operator| tokio::time::timeout(PATIENCE, operator.parked(&filter)).await);
     let found = found.await?.map_err(|_| "no answer".to_owned());
     Ok(found.and_then(|found| found.map_err(|error| error.to_string())))
-}
-
-/// The groups as a table: one row for each kind and code, whose currencies stand side by side.
-pub(super) fn table_of(session: &Session, groups: &[FailedGroup]) -> Markup {
-    let mut of_reason: Vec<Vec<&FailedGroup>> = Vec::new();
-    for group in groups {
-        let is_same = |of: &&mut Vec<&FailedGroup>| {
-            of.first().is_some_and(|first| (first.kind, &first.failure_code) == (group.kind, &group.failure_code))
-        };
-        match of_reason.iter_mut().find(is_same) {
-            Some(of) => of.push(group),
-            None => of_reason.push(vec![group]),
-        }
-    }
-    let rows: Vec<Markup> = of_reason.iter().map(|of| row(session, of)).collect();
-    let heads = [Text("Reason"), Text("What"), Number("How many, and how much"), Text("Oldest"), Text("Act")];
-    table("By what failed and why", &heads, &rows)
-}
-
-fn row(session: &Session, currencies: &[&FailedGroup]) -> Markup {
-    let Some(FailedGroup { kind, failure_code, example, .. }) = currencies.first() else { return html! {} };
-    let oldest = currencies.iter().map(|group| group.oldest).min();
-    let what = if *kind == CallKind::Create { "seller not paid" } else { "not taken back" };
-    html! {
-        th scope="row" {
-            (failure_code.as_deref().unwrap_or("no code"))
-            @if let Some(example) = example { br; small { (example) } }
-        }
-        td { (what) }
-        td.number { @for group in currencies { (figure(group)) br; } }
-        td { @if let Some(oldest) = oldest { (ago(oldest)) } }
-        td {
-            @if session.rights == Rights::Operate && failure_code.is_some() {
-                a.button href=(failed::link(*kind, failure_code.as_deref(), None)) { "Replay" }
-            }
-        }
-    }
-}
-
-fn figure(FailedGroup { kind, failure_code, currency, number, amount, .. }: &FailedGroup) -> Markup {
-    let (list, code) = match kind {
-        CallKind::Create => ("/ui/transfers", ""),
-        CallKind::Reverse | CallKind::LookUp | CallKind::Notify => {
-            ("/ui/reversals", failure_code.as_deref().unwrap_or_default())
-        }
-    };
-    let filter = [("status", "permanently_failed"), ("currency", currency), ("failure_code", code)];
-    html! {
-        a href={ (list) (query(&filter)) } { (counted(*number, kind.entity())) } ": " (text(sum(*amount), currency))
-    }
 }
 
 fn messages(session: &Session, parked: &[Parked]) -> Markup {

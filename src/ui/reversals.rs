@@ -55,7 +55,7 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     let choices = html! {
         (select("status", "Status", "any", ReversalStatus::iter(), chosen.as_deref()))
         (input("currency", "Currency", filter.currency.as_deref()))
-        (select("waits", "Next try ahead", "any", ["yes", "no"], waits))
+        (select("waits", "Waits for balance", "any", ["yes", "no"], waits))
         (input("seller", "Seller", filter.seller.as_deref()))
         (input("failure_code", "Failure code", filter.failure_code.as_deref()))
     };

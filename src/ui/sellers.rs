@@ -1,45 +1,104 @@
-//! `/ui/sellers`: a seller's transfers, and what it owes.
+//! `/ui/sellers`: the sellers, and one seller's money, currency by currency, with its transfers.
 
 use axum::extract::State;
-use maud::html;
+use maud::{Markup, html};
+use sea_orm::Iterable;
 
 use super::Ui;
-use super::failed;
 use super::guard::Visitor;
-use super::html::{ROWS, cut, pages, query, search};
-use super::input::Asked;
+use super::html::Head::{Number, Text};
+use super::html::{Head, ROWS, ago, cut, filters, pages, query, search, select, seller, table};
+use super::input::{Asked, Fields};
+use super::money::money;
+use super::operations;
 use super::page::{Answer, Page, Refusal};
+use super::session::Session;
 use super::transfers::rows;
-use crate::http::{Cursor, Rights};
-use crate::ledger::{CallKind, TransferFilter};
+use crate::http::{Cursor, TextCursor};
+use crate::ledger::{OperationAction, SellerDebt, SellerMoney, SellerView, TransferFilter};
 
 const PATH: &str = "/ui/sellers";
+const HEADS: [Head; 10] = [
+    Text("Currency"),
+    Number("Paid"),
+    Number("Taken back"),
+    Number("Owed"),
+    Number("Of it waiting for balance"),
+    Number("Of it failed"),
+    Number("Settled elsewhere"),
+    Number("Not paid"),
+    Number("Transfers"),
+    Text("Oldest debt"),
+];
 
-/// `GET /ui/sellers?id=`.
+/// `GET /ui/sellers?debt=`, and `?id=`.
 pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
-    let (id, cursor) = (fields.text("id"), fields.parsed("cursor").map(|Cursor(id)| id));
+    match fields.text("id") {
+        Some(id) => one(&ui, &session, id, fields).await,
+        None => list(&ui, fields).await,
+    }
+}
+
+async fn list(ui: &Ui, mut fields: Fields) -> Answer {
+    let debt: Option<SellerDebt> = fields.parsed("debt");
+    let cursor = fields.parsed("cursor").map(|TextCursor(id)| id);
     fields.done()?;
-    let choice = search(PATH, "Seller, by the marketplace's id", id.as_deref());
-    let Some(id) = id else { return Ok(Page::new("Sellers", choice)) };
+    let mut found = ui.ledger.list_sellers(debt, cursor.as_deref(), ROWS + 1).await?;
+    let next = cut(&mut found, |seller| seller.seller_id.clone());
+    let debt = debt.map(|debt| debt.to_string());
+    let of_seller = |of: &SellerView| {
+        let id = of.seller_id.clone();
+        let row = move |money| html! { th scope="row" { (seller(&id)) } (row(money)) };
+        of.currencies.iter().map(row).collect::<Vec<_>>()
+    };
+    let rows: Vec<Markup> = found.iter().flat_map(of_seller).collect();
+    let heads: Vec<Head> = [Text("Seller")].into_iter().chain(HEADS).collect();
+    let body = html! {
+        (search(PATH, "Seller, by the marketplace's id", None))
+        (filters(PATH, &select("debt", "Debts", "any", SellerDebt::iter(), debt.as_deref())))
+        @if rows.is_empty() { p { "Nothing matches." } } @else { (table("Sellers, in the order of their ids", &heads, &rows)) }
+        (pages(PATH, &[("debt", debt.as_deref().unwrap_or_default())], cursor.is_none(), next))
+    };
+    Ok(Page::new("Sellers", body))
+}
+
+async fn one(ui: &Ui, session: &Session, id: String, mut fields: Fields) -> Answer {
+    let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    fields.done()?;
+    let of = ui.ledger.seller(&id).await?;
+    let of = of.ok_or_else(|| Refusal::not_found(format!("No transfer to a seller {id:?} is registered.")))?;
     let filter = TransferFilter { seller: Some(id.clone()), ..TransferFilter::default() };
     let mut found = ui.ledger.find_transfers(&filter, cursor, ROWS + 1).await?;
     let next = cut(&mut found, |found| found.transfer.id);
-    if found.is_empty() && cursor.is_none() {
-        return Err(Refusal::not_found(format!("No transfer to a seller {id:?} is registered.")));
-    }
-    let of = |status| format!("/ui/reversals{}", query(&[("seller", &id), ("status", status)]));
+    let money: Vec<Markup> = of.currencies.iter().map(row).collect();
+    let list = |status| format!("/ui/reversals{}", query(&[("seller", &id), ("status", status)]));
+    let acts = [
+        (OperationAction::ReplayReversals, of.currencies.iter().any(|of| of.failed > 0)),
+        (OperationAction::RetryTransfers, of.currencies.iter().any(|of| of.unpaid > 0)),
+    ];
     let body = html! {
-        (choice)
+        (search(PATH, "Seller, by the marketplace's id", Some(&id)))
+        (table("Money, by currency", &HEADS, &money))
         ul {
-            li { a href=(of("pending")) { "What is being taken back" } }
-            li { a href=(of("permanently_failed")) { "What failed and is owed" } }
-            li { a href=(of("reversed")) { "What is back" } }
-            @if session.rights == Rights::Operate {
-                li { a href=(failed::link(CallKind::Reverse, None, Some(&id))) { "Replay all that failed" } }
-            }
+            li { a href=(list("pending")) { "What is being taken back" } }
+            li { a href=(list("permanently_failed")) { "What failed and is owed" } }
+            li { a href=(list("reversed")) { "What is back" } }
         }
-        (rows(&session, "Transfers", &found))
+        @for (action, _) in acts.iter().filter(|(_, is_possible)| *is_possible) {
+            (operations::button(session, *action, &[("seller", &id)], "all of this seller that failed"))
+        }
+        (rows(session, "Transfers", &found))
         (pages(PATH, &[("id", &id)], cursor.is_none(), next))
     };
     Ok(Page::new(format!("Seller {id}"), body))
+}
+
+fn row(of: &SellerMoney) -> Markup {
+    let sums = [of.paid, of.taken_back, of.owed, of.waiting_for_balance, of.failed, of.closed, of.unpaid];
+    html! {
+        td { (of.currency.to_uppercase()) }
+        @for sum in sums { td.number { @if sum == 0 { "–" } @else { (money(sum, &of.currency)) } } }
+        td.number { (of.transfers) }
+        td { @if let Some(oldest) = of.oldest_open { (ago(oldest)) } }
+    }
 }

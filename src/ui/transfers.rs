@@ -13,7 +13,7 @@ use super::input::{Asked, Currency};
 use super::money::money;
 use super::page::{Answer, Page};
 use super::session::Session;
-use crate::http::{Cursor, Parameter};
+use crate::http::Cursor;
 use crate::ledger::{FoundTransfer, TransferFilter, TransferStatus};
 
 const PATH: &str = "/ui/transfers";
@@ -84,15 +84,5 @@ fn row(session: &Session, FoundTransfer { transfer, payment_ref }: &FoundTransfe
             }
             @if is_failed_creation { (button(session, Verb::Retry, &transfer.id.to_string())) }
         }
-    }
-}
-
-impl Parameter for TransferStatus {
-    fn must() -> String {
-        format!("one of {}", Self::iter().map(|status| status.to_string()).collect::<Vec<_>>().join(", "))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::iter().find(|status| status.to_string() == text)
     }
 }

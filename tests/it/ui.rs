@@ -116,7 +116,9 @@ async fn a_token_logs_in_and_decides_what_can_be_done() {
         for seen in [
             pages.get("/ui/act/accept?id=re_1").await,
             pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "x")]).await,
-            pages.post("/ui/parked/replay", &[("reason", "x")]).await,
+            pages.post("/ui/operations", &[("action", "replay_reversals"), ("seller", "s1")]).await,
+            pages.post("/ui/operations/x/start", &[("reason", "x")]).await,
+            pages.post("/ui/operations/x/abort", &[("reason", "x")]).await,
             pages.post("/ui/parked/message", &[("id", "x"), ("reason", "x")]).await,
         ] {
             assert_eq!(seen.status, 403, "{}", seen.html);
@@ -167,7 +169,7 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("origin", own, true),
             ("sec-fetch-site", "same-origin".to_owned(), true),
         ] {
-            for path in ["/ui/logout", "/ui/login", "/ui/act/accept"] {
+            for path in ["/ui/logout", "/ui/login", "/ui/act/accept", "/ui/operations"] {
                 let request = pages.http.post(format!("{}{path}", pages.url)).header(header, &value);
                 let seen = pages.send(request.form(&[("reason", "x")])).await;
                 assert_eq!(seen.status == 403, !allowed, "{path} {header}: {value}: {}", seen.html);
@@ -184,7 +186,7 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
         let page = pages.http.get(format!("{}/ui/login", pages.url)).send().await.unwrap();
         assert_eq!((&page.headers()["cache-control"], &page.headers()["referrer-policy"]), (&"no-store".parse().unwrap(), &"same-origin".parse().unwrap()));
         assert_eq!(pages.get("/ui").await.location, "/ui/");
-        for path in ["/ui/nothing", "/ui/act/steal", "/ui/trace?id=re_9", "/ui/sellers?id=nobody", "/ui/act/replay?id=x"] {
+        for path in ["/ui/nothing", "/ui/act/steal", "/ui/trace?id=re_9", "/ui/sellers?id=nobody", "/ui/act/replay?id=x", "/ui/operations/x", "/ui/operations/00000000-0000-7000-8000-000000000000"] {
             let seen = pages.get(path).await;
             assert_eq!(seen.status, 404, "{path}");
             assert!(seen.html.contains("<nav class=\"main\""), "{}", seen.html);
@@ -195,7 +197,9 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
             ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, cursor"),
             ("/ui/audit?actor=a&actor=b", "actor is given twice"),
-            ("/ui/parked/replay?kind=look_up", "kind must be reverse or create (got &quot;look_up&quot;)"),
+            ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation (got &quot;seller&quot;)"),
+            ("/ui/audit?since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
+            ("/ui/sellers?debt=much", "debt must be one of open, waiting_for_balance, failed (got &quot;much&quot;)"),
         ] {
             let seen = pages.get(path).await;
             assert_eq!(seen.status, 422, "{path}: {}", seen.html);
@@ -305,60 +309,87 @@ async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_an
     }
     let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
     let parked = pages.page("/ui/parked").await;
-    assert!(parked.contains("2 reversals") && parked.contains("120.00 EUR"), "{parked}");
-    assert!(
-        parked.contains("No such transfer: &#39;tr_x1&#39;") || parked.contains("No such transfer: 'tr_x"),
-        "{parked}"
-    );
-    let preview = links(&parked).find(|link| link.starts_with("/ui/parked/replay")).unwrap();
-    let shown = pages.page(&preview).await;
-    assert!(shown.contains("2 reversals: 120.00 EUR"), "{shown}");
-    let hidden = hidden_fields(&shown);
-    let form = |reason| {
-        hidden
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .chain([("reason", reason)])
-            .collect::<Vec<_>>()
-    };
-    let seen = pages.post("/ui/parked/replay", &form("")).await;
-    assert_eq!(seen.status, 422);
-    assert!(seen.html.contains("reason must be one line of 1 to 500 characters (got nothing)"), "{}", seen.html);
+    for text in [
+        "2 reversals: 120.00 EUR",
+        "resource_missing",
+        "No such transfer: '…'",
+        "aria-label=\"Replay: resource_missing\"",
+    ] {
+        assert!(parked.contains(text), "{text}: {parked}");
+    }
+    let overview = pages.page("/ui/").await;
+    for text in [
+        "<a href=\"/ui/reversals?status=permanently_failed&amp;currency=eur\">2 reversals</a>",
+        "data class=\"money\" value=\"12000\">120.00 EUR",
+    ] {
+        assert!(overview.contains(text), "{text}: {overview}");
+    }
+    let preview = hidden_fields(&parked);
+    let preview: Vec<_> = preview.iter().take(2).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(preview[0], ("action", "replay_reversals"));
+    let seen = pages.post("/ui/operations", &preview).await;
+    assert_eq!(seen.status, 303, "{}", seen.html);
+    let operation = seen.location;
+    // What fails after the preview is not of it.
     fails_permanently(&app, 3, 3).await;
-    let seen = pages.post("/ui/parked/replay", &form("they exist by now")).await;
-    assert_eq!(seen.status, 409);
-    assert!(
-        seen.html.contains("the group has changed") && seen.html.contains("3 reversals: 180.00 EUR"),
-        "{}",
-        seen.html
-    );
+    let shown = pages.page(&operation).await;
+    check(&operation, &shown);
+    for text in ["2 rows: 120.00 EUR", "\">previewed</span>", "0 done, 0 refused, 2 left", "Replay 2 rows"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    let start = format!("{operation}/start");
+    for (form, words) in [
+        (&[("reason", "")][..], "reason must be one line of 1 to 500 characters (got nothing)"),
+        (&[("reason", "x"), ("cap", "0")], "cap must be a positive integer (got &quot;0&quot;)"),
+        (&[("reason", "x"), ("spread_seconds", "9999999")], "spread_seconds must be from 0 to 604800"),
+    ] {
+        let seen = pages.post(&start, form).await;
+        assert_eq!((seen.status, seen.html.contains(words)), (422, true), "{}", seen.html);
+    }
+    let seen = pages.post("/ui/operations", &[("action", "replay_reversals")]).await;
+    assert_eq!((seen.status, seen.html.contains("filter must have at least one of")), (422, true), "{}", seen.html);
     assert_eq!(app.db.count("history WHERE actor = 'ada'").await, 0);
 
     for n in 1..=3 {
         app.sim.add_transfer(&format!("tr_x{n}"), 6_000, "eur", "acct_1");
     }
-    let hidden = hidden_fields(&seen.html);
-    let form: Vec<_> = hidden
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .chain([("reason", "they exist by now")])
-        .collect();
-    let seen = pages.post("/ui/parked/replay", &form).await;
-    assert_eq!(seen.status, 200, "{}", seen.html);
-    assert!(
-        seen.html.contains("3 reversals replayed, 0 skipped.") && seen.html.contains("Parked messages taken away: 3."),
-        "{}",
-        seen.html
-    );
+    let reader = Pages::logged_in(&app, &app.read_token, "grace").await;
+    assert!(!reader.page(&operation).await.contains("/start"), "those who only look see no form");
+    let form = [("reason", "they exist by now")];
+    let seen = pages.post(&start, &form).await;
+    assert_eq!((seen.status, &seen.location), (303, &operation), "{}", seen.html);
+    eventually("the operation is done", || async {
+        pages.page(&operation).await.contains("2 done, 0 refused, 0 left").then_some(())
+    })
+    .await;
     app.until_none_is_open().await;
-    for n in 1..=3 {
-        assert_eq!(app.reversed_at_stripe(&format!("tr_x{n}")), 6_000);
-    }
-    let audit = pages.page("/ui/audit?actor=ada").await;
-    assert!(audit.matches("they exist by now").count() >= 3, "{audit}");
-    assert!(pages.page("/ui/parked").await.contains("Nothing has failed permanently."));
-    let seen = pages.post("/ui/parked/replay", &form).await;
+    let reversed = [1, 2, 3].map(|n| app.reversed_at_stripe(&format!("tr_x{n}")));
+    assert_eq!(reversed, [6_000, 6_000, 0], "exactly what was previewed");
+    let audit = pages.page("/ui/audit?actor=ada&entity=reversal&since=1h").await;
+    assert_eq!(audit.matches("they exist by now").count(), 2, "{audit}");
+    let seen = pages.post(&start, &form).await;
     assert_eq!(seen.status, 409, "a second time changes nothing");
+    assert_eq!(pages.post(&format!("{operation}/abort"), &form).await.status, 409);
+    let listed = pages.page("/ui/operations").await;
+    assert!(listed.contains(&operation) && listed.contains("ada: they exist by now"), "{listed}");
+
+    // The rest, by its seller, and slowly enough to be aborted.
+    let seller = pages.page("/ui/sellers?id=s1").await;
+    for text in ["data class=\"money\" value=\"18000\">180.00 EUR", "data class=\"money\" value=\"12000\">120.00 EUR"] {
+        assert!(seller.contains(text), "{text}: {seller}");
+    }
+    let form = hidden_fields(&seller);
+    let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(form, [("action", "replay_reversals"), ("seller", "s1")]);
+    let operation = pages.post("/ui/operations", &form).await.location;
+    let form = [("reason", "slowly"), ("spread_seconds", "3600"), ("cap", "1")];
+    assert_eq!(pages.post(&format!("{operation}/start"), &form).await.status, 303);
+    let form = [("reason", "after all not")];
+    assert_eq!(pages.post(&format!("{operation}/abort"), &form).await.location, operation);
+    let shown = pages.page(&operation).await;
+    assert!(shown.contains("\">aborted</span>") && shown.contains("3600 s"), "{shown}");
+    let audit = pages.page("/ui/audit?entity=operation").await;
+    assert!(audit.contains("after all not") && audit.contains("slowly"), "{audit}");
 }
 
 async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp) {
@@ -456,10 +487,7 @@ async fn lists_go_on_page_by_page_and_filter(mut app: TestApp) {
         let page = pages.page(&path).await;
         check(&path, &page);
         rows += page.matches("<tr>").count() - 1;
-        next = page
-            .split("<a rel=\"next\" href=\"")
-            .nth(1)
-            .map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"));
+        next = next_page(&page);
     }
     assert_eq!(rows, 120);
     let one = pages.page("/ui/reversals?seller=s7").await;
@@ -469,8 +497,38 @@ async fn lists_go_on_page_by_page_and_filter(mut app: TestApp) {
     }
     assert!(pages.page("/ui/reversals?currency=usd").await.contains("Nothing matches."));
     assert!(pages.page("/ui/reversals?status=pending&waits=yes").await.contains("Nothing matches."));
+    let mut next = Some("/ui/sellers?debt=open".to_owned());
+    let mut rows = 0;
+    while let Some(path) = next {
+        let page = pages.page(&path).await;
+        check(&path, &page);
+        rows += page.matches("<tr>").count() - 1;
+        next = next_page(&page);
+    }
+    assert_eq!(rows, 120);
+    let of_s7 =
+        "id IN (SELECT r.id FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id WHERE t.seller_id = 's7')";
+    app.db.execute(&format!("UPDATE calls SET refused_since = '2026-11-01T00:00:00+00:00' WHERE {of_s7}")).await;
+    let overview = pages.page("/ui/").await;
+    check("/ui/", &overview);
+    for (number, waits) in [("1 reversal", "yes"), ("119 reversals", "no")] {
+        let link = format!("/ui/reversals?status=pending&amp;waits={waits}&amp;currency=eur\">{number}</a>");
+        assert!(overview.contains(&link), "{link}: {overview}");
+    }
+    let waits = pages.page("/ui/reversals?status=pending&waits=yes&currency=eur").await;
+    assert_eq!((waits.matches("<tr>").count(), waits.contains("tr_of_7")), (2, true), "{waits}");
+    assert!(pages.page("/ui/reversals?status=pending&waits=no&seller=s7").await.contains("Nothing matches."));
+    let waits = pages.page("/ui/sellers?debt=waiting_for_balance").await;
+    assert_eq!((waits.matches("<tr>").count(), waits.contains("/ui/sellers?id=s7")), (2, true), "{waits}");
+    assert!(pages.page("/ui/sellers?debt=failed").await.contains("Nothing matches."));
     let created = pages.page("/ui/transfers?seller=s3").await;
     assert!(created.contains("(not created)") && created.contains("60.00 EUR"), "{created}");
+}
+
+/// Where the next page of a list is.
+fn next_page(page: &str) -> Option<String> {
+    let rest = page.split("<a rel=\"next\" href=\"").nth(1)?;
+    Some(rest.split('"').next().unwrap().replace("&amp;", "&"))
 }
 
 /// The hidden fields of the form of a page.
@@ -492,6 +550,6 @@ async fn fails_permanently(app: &TestApp, n: i64, parked: i64) {
     let event = refund_event(&format!("evt_x{n}"), &format!("re_x{n}"), &format!("pi_x{n}"), 6_000);
     assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
     let pages = Pages::logged_in(app, &app.read_token, "waiting").await;
-    let expected = format!("The oldest {parked} message");
-    eventually("it is parked", || async { pages.page("/ui/parked").await.contains(&expected).then_some(()) }).await;
+    let expected = format!("reversals.parked</th><td class=\"number\">{parked}</td>");
+    eventually("it is parked", || async { pages.page("/ui/queues").await.contains(&expected).then_some(()) }).await;
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Backend, Browser, TestApp};
+use crate::support::{Backend, Browser, TestApp, eventually};
 use crate::ui::play;
 
 /// What axe-core finds wrong with a page, each with its first place.
@@ -27,7 +27,7 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         browser.follow("Overview").await;
         picture(&browser, "overview").await;
         let text = browser.text().await;
-        for expected in ["Money at risk", "Failed, still owed", "resource_missing", "account_closed", "TEST"] {
+        for expected in ["Money at risk", "Failed and still owed", "resource_missing", "account_closed", "TEST"] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
         assert_eq!(
@@ -49,14 +49,17 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         app.sim.add_transfer("tr_0006a", 100_000, "eur", "acct_bakery");
         browser.follow("Failed and parked").await;
         picture(&browser, "failed").await;
-        browser.click("a.button[href*=resource_missing]").await;
+        browser.click("button[aria-label='Replay: resource_missing']").await;
         picture(&browser, "preview").await;
         browser.click_and_stay("button.go").await;
-        assert!(browser.text().await.contains("will be tried again"), "without a reason the browser sends nothing");
+        assert!(browser.text().await.contains("Replay 2 rows"), "without a reason the browser sends nothing");
         browser.type_into("input[name=reason]", "the transfers are there now").await;
         browser.click("button.go").await;
-        let text = browser.text().await;
-        assert!(text.contains("2 reversals replayed, 0 skipped."), "{text}");
+        eventually("the operation is done", async || {
+            browser.open(browser.run("return location.href").await.as_str().unwrap()).await;
+            browser.text().await.contains("2 done, 0 refused, 0 left").then_some(())
+        })
+        .await;
 
         browser.follow("Audit").await;
         let text = browser.text().await;
@@ -90,6 +93,7 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
             "reversals",
             "transfers",
             "parked",
+            "sellers",
             "sellers?id=bakery",
             "trace?id=re_0006",
             "queues",

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait};
 use uuid::Uuid;
 
@@ -14,7 +14,6 @@ use super::{RefundView, ReversalView, TransferView};
 use crate::ledger::db::rowset;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
-use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 /// Which claims: those that match every condition given.
@@ -35,7 +34,7 @@ pub struct ReversalFilter {
     pub status: Option<ReversalStatus>,
     /// ISO 4217, lower case.
     pub currency: Option<String>,
-    /// Whether their next try lies ahead.
+    /// Whether Stripe refuses them for lack of balance.
     pub waits: Option<bool>,
     /// The marketplace's id of the seller.
     pub seller: Option<String>,
@@ -119,12 +118,13 @@ impl Ledger {
     ) -> Result<Vec<FoundReversal>, LedgerError> {
         use reversal::Column as C;
         let db = &self.store.db;
-        let waiting = || calls().and_where(call::Column::NextAttemptAt.gt(now())).to_owned();
+        let of_row = || Expr::col((call::Entity, call::Column::Id)).equals((reversal::Entity, C::Id));
+        let refused = || calls().and_where(of_row()).and_where(call::Column::RefusedSince.is_not_null()).to_owned();
         let found = reversal::Entity::find()
             .apply_if(filter.status, |query, status| query.filter(C::Status.eq(status)))
             .apply_if(filter.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
             .apply_if(filter.waits, |query, waits| {
-                query.filter(if waits { C::Id.in_subquery(waiting()) } else { C::Id.not_in_subquery(waiting()) })
+                query.filter(if waits { Expr::exists(refused()) } else { Expr::exists(refused()).not() })
             })
             .apply_if(filter.seller.as_deref(), |query, seller| {
                 query.filter(C::TransferId.in_subquery(transfers_of(seller)))
