@@ -151,8 +151,9 @@ impl Store {
 /// # Errors
 /// When the database can't be reached. The error's text does not contain the password.
 pub(super) async fn connect(url: &str, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let shares = Shares::of(max_connections);
-    let mut options = options(url, shares.others);
+    // On SQLite these are all.
+    let connections = if url.starts_with("sqlite:") { max_connections } else { Shares::of(max_connections).others };
+    let mut options = options(url, connections);
     options.map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS));
     open(options).await
 }
