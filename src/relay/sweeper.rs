@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::store;
@@ -46,13 +46,8 @@ impl Sweeper {
     }
 
     async fn repeat(&self, kind: CallKind, interval: Duration, stop: &CancellationToken) {
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut ticks = ticks(interval);
+        while is_next(&mut ticks, stop).await {
             if let Err(error) = self.sweep(kind).await {
                 tracing::warn!(%error, "the sweep failed; trying again at the next interval");
             }
@@ -61,13 +56,8 @@ impl Sweeper {
 
     /// Whatever becomes of the sweeps: without it the disk fills.
     async fn prune(&self, stop: &CancellationToken) {
-        let mut ticks = tokio::time::interval(self.reversals_every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut ticks = ticks(self.reversals_every);
+        while is_next(&mut ticks, stop).await {
             if let Err(error) = store::prune(self.ledger.relay_db()).await {
                 tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
             }
@@ -113,5 +103,19 @@ impl Sweeper {
                 None => return Ok(()),
             }
         }
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next tick; `false` once told to stop.
+async fn is_next(ticks: &mut Interval, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        _ = ticks.tick() => true,
     }
 }

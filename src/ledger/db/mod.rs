@@ -167,11 +167,8 @@ pub(super) async fn connect_writer(
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(db.clone());
     }
-    let mut options = options(url, Shares::of(max_connections).writers);
-    options
-        .connect_lazy(true)
-        .test_before_acquire_if_idle_for(IDLE)
-        .map_sqlx_postgres_opts(|postgres| postgres.options(LIMITS).options(BY_INDEX).options([READ_COMMITTED]));
+    let mut options = on_demand(url, Shares::of(max_connections).writers, &[]);
+    options.test_before_acquire_if_idle_for(IDLE);
     open(options).await
 }
 
@@ -184,11 +181,17 @@ pub(super) async fn connect_reader(
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(db.clone());
     }
-    let mut options = options(url, Shares::of(max_connections).readers);
-    options.connect_lazy(true).map_sqlx_postgres_opts(|postgres| {
-        postgres.options(LIMITS).options(BY_INDEX).options([READER_TIME_LIMIT, NOT_PARALLEL, READ_COMMITTED])
+    open(on_demand(url, Shares::of(max_connections).readers, &[READER_TIME_LIMIT, NOT_PARALLEL])).await
+}
+
+/// Options of a pool that connects when it is first used, and whose sessions go by index and see what was committed. `also` are
+/// settings of its sessions; a later one wins.
+fn on_demand(url: &str, connections: u32, also: &'static [(&'static str, &'static str)]) -> ConnectOptions {
+    let mut options = options(url, connections);
+    options.connect_lazy(true).map_sqlx_postgres_opts(move |postgres| {
+        postgres.options(LIMITS).options(BY_INDEX).options([READ_COMMITTED]).options(also.iter().copied())
     });
-    open(options).await
+    options
 }
 
 /// Who gets how many of the connections, beside the relay.
@@ -210,10 +213,8 @@ impl Shares {
 /// Connects for the relay, on demand. On PostgreSQL its commits do not wait for the disk: that a job is claimed or published is
 /// found out again after a power cut, by publishing it once more.
 pub(super) async fn connect_relay(url: &str) -> Result<DatabaseConnection, DbErr> {
-    let mut options = options(url, RELAY_CONNECTIONS);
-    options.connect_lazy(true).test_before_acquire_if_idle_for(IDLE).map_sqlx_postgres_opts(|postgres| {
-        postgres.options(LIMITS).options(BY_INDEX).options([("synchronous_commit", "off"), READ_COMMITTED])
-    });
+    let mut options = on_demand(url, RELAY_CONNECTIONS, &[("synchronous_commit", "off")]);
+    options.test_before_acquire_if_idle_for(IDLE);
     open(options).await
 }
 
