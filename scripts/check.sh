@@ -45,9 +45,14 @@ run_checks() {
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*
   else say "LEFT OUT: shellcheck is not installed"; fi
+  step "the checker of ./dev chaos finds what it is for"
+  if have python3; then python3 tests/chaos/test_check.py --quiet; fi
   run_deny
   # shellcheck disable=SC2119
   run_tests
+  step "three minutes of chaos"
+  if have python3; then (run_chaos --minutes 3 --rate 15) 7>&- # with services of its own, and its own traps
+  else say "LEFT OUT: python3 is not installed, which ./dev chaos needs"; fi
 }
 
 # Licenses, sources and bans need only the tree; the advisories need RustSec's database, which is fetched where it can be reached.

@@ -43,6 +43,13 @@ ensure_browser() {
   else say "not installed: chromium and chromedriver; the tests in a browser will fail. Install both, so that PATH has them"; fi
 }
 
+# ensure_faketime: the library that gives a process a clock of its own.
+ensure_faketime() {
+  if compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; then return 0; fi
+  if have apt-get && is_root; then apt_install libfaketime
+  else say "LEFT OUT: a clock that is off, since libfaketime is not installed (Debian, Ubuntu: apt-get install libfaketime)"; fi
+}
+
 AXE_CORE_VERSION=4.14.1
 
 # ensure_axe: exports AXE_CORE, the file of axe-core, with which a test looks for what screen readers cannot read.

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# One private PostgreSQL in a folder, for tests: start (always from empty), stop, remove. Used by `./dev services`.
+# One private PostgreSQL in a folder, for tests: start (always from empty), stop, kill, start again, remove. Used by `./dev services` and,
+# for what must break a database, by `./dev database`.
 #
-# In the folder: ports (the first is used), kind (installed or docker), postgres.pid, postgres.log, data (the cluster, or a link to it).
+# In the folder: ports (the first is used), kind (installed or docker), options, postgres.pid, postgres.log, data (the cluster, or a link).
 
 PG_USER=dev PG_PASSWORD=dev # a superuser on loopback: tests make a database each
 
@@ -38,41 +39,60 @@ postgres_start() { # DIR [OPTION…]: without options as tests need it
   postgres_remove "$dir" # the last run's data were kept for looking at, until now
   mkdir -p "$dir"
   reserve_ports "$dir"
+  printf '%s\n' "${options[@]}" >"$dir/options"
   if postgres_bin >/dev/null; then
     echo installed >"$dir/kind"
-    postgres_start_server "$dir" "${options[@]}" || return 1
+    postgres_initialize "$dir" || return 1
+    postgres_run "$dir"
   else
     echo docker >"$dir/kind"
     docker run -d --name "$(postgres_container "$dir")" -p "127.0.0.1:$(cat "$dir/ports"):5432" -e POSTGRES_USER="$PG_USER" \
       -e POSTGRES_PASSWORD="$PG_PASSWORD" -e POSTGRES_DB=postgres postgres:17 postgres "${options[@]}" >/dev/null || return 1
   fi
-  if ! wait_until 60 postgres_ready_or_dead "$dir" || ! postgres_running "$dir"; then
-    say "PostgreSQL in $dir did not start. The end of its log:"
-    if [ "$(cat "$dir/kind")" = docker ]; then docker logs --tail 30 "$(postgres_container "$dir")" >&2
-    else tail -n 30 "$dir/postgres.log" >&2; fi
-    postgres_stop "$dir"
-    return 1
-  fi
+  postgres_await "$dir"
 }
 
-postgres_start_server() { # DIR OPTION…
+postgres_await() { # DIR
+  if wait_until 60 postgres_ready_or_dead "$1" && postgres_running "$1"; then return; fi
+  say "PostgreSQL in $1 did not start. The end of its log:"
+  if [ "$(cat "$1/kind")" = docker ]; then docker logs --tail 30 "$(postgres_container "$1")" >&2
+  else tail -n 30 "$1/postgres.log" >&2; fi
+  postgres_stop "$1"
+  return 1
+}
+
+# postgres_again DIR: what was stopped or killed goes on with the same data, options and port.
+postgres_again() {
+  postgres_running "$1" && return
+  if [ "$(cat "$1/kind" 2>/dev/null)" = docker ]; then docker start "$(postgres_container "$1")" >/dev/null || return 1
+  else postgres_run "$1"; fi
+  postgres_await "$1"
+}
+
+# postgres_as: fills the array `as` with how the server's programs are run. It refuses to be root: then it is the package's user, or nobody.
+postgres_as() {
+  local user=nobody
+  as=(env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8)
+  is_root || return 0
+  if id postgres >/dev/null 2>&1; then user=postgres; fi
+  as+=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+}
+
+postgres_initialize() { # DIR
   local dir=$1 data=$1/data bin password
-  shift
-  local -a as=(env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8)
+  local -a as
+  postgres_as
   bin=$(postgres_bin)
   password=$(mktemp)
   echo "$PG_PASSWORD" >"$password"
   mkdir -p "$data"
-  if is_root; then # the server refuses to be root: then it is the package's user, or nobody
-    local user=nobody
-    if id postgres >/dev/null 2>&1; then user=postgres; fi
-    as+=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+  if is_root; then
     # A checkout in a closed folder (/root) is out of that user's reach: then the data go to /var/tmp.
     if ! "${as[@]}" test -x "$data"; then
       rmdir "$data"
       ln -s "$(mktemp -d /var/tmp/clawback-dev-postgres.XXXXXX)" "$data"
     fi
-    chown "$user" "$data/" "$password"
+    chown "$("${as[@]}" id -u)" "$data/" "$password"
   fi
   data=$(readlink -f "$data")
   chmod 700 "$data"
@@ -84,9 +104,29 @@ postgres_start_server() { # DIR OPTION…
     return 1
   fi
   rm -f "$password"
+}
+
+postgres_run() { # DIR
+  local -a as options
+  postgres_as
+  mapfile -t options <"$1/options"
   # By "port=" postgres_running knows this process as ours.
-  spawn "$dir/postgres.pid" "$dir/postgres.log" "${as[@]}" "$bin/postgres" -D "$data" -c port="$(cat "$dir/ports")" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= "$@"
+  spawn "$1/postgres.pid" "$1/postgres.log" "${as[@]}" "$(postgres_bin)/postgres" -D "$(readlink -f "$1/data")" -c port="$(cat "$1/ports")" \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= "${options[@]}"
+}
+
+# postgres_kill DIR: SIGKILL of the server and of all its processes, as when the machine is gone; the data stay as they are.
+postgres_kill() {
+  local pid child
+  local -a children=()
+  if [ "$(cat "$1/kind" 2>/dev/null)" = docker ]; then docker kill -s KILL "$(postgres_container "$1")" >/dev/null; return; fi
+  postgres_running "$1" || return 1
+  pid=$(cat "$1/postgres.pid")
+  read -r -a children <"/proc/$pid/task/$pid/children" || true
+  kill -KILL "$pid"
+  for child in "${children[@]}"; do kill -KILL "$child" 2>/dev/null || true; done
+  stop_ours "$1/postgres.pid" "port=$(cat "$1/ports")" KILL 5
+  for child in "${children[@]}"; do wait_until 5 [ ! -e "/proc/$child" ] || true; done
 }
 
 postgres_stop() { # DIR: SIGINT is the fast shutdown: it ends sessions, and leaves clean data
