@@ -14,14 +14,15 @@ const UP: &[&str] = &[
         found_at_stripe boolean NOT NULL DEFAULT FALSE,
         created_at timestamptz NOT NULL
     )",
-    // `position` is the transfer's place in its payment, from 0: with `payment_ref` it names a transfer that has no Stripe
-    // id yet. A registered transfer without a Stripe id that Clawback does not create can only be a repaired legacy row.
+    // `position` is the transfer's place in its payment, from 0. `ordinal` counts the equal ones among those that Clawback
+    // creates: with payment, destination, amount and currency it names such a transfer at Stripe. A registered transfer without a Stripe id that Clawback does not create can only be a repaired legacy row.
     // `reversed_before` is what was taken back before the registration, and by others since, as an operator adopted it: `adopted`
     // is JSON, Stripe's ids of those reversals with their amounts. `amount_reversed` contains it.
     "CREATE TABLE seller_transfers (
         id uuid PRIMARY KEY,
         payment_id uuid NOT NULL REFERENCES payments (id),
         position integer NOT NULL CHECK (position >= 0),
+        ordinal integer NOT NULL DEFAULT 0 CHECK (ordinal >= 0),
         seller_id text NOT NULL,
         stripe_transfer_id text UNIQUE,
         destination text NOT NULL,
@@ -40,6 +41,8 @@ const UP: &[&str] = &[
         UNIQUE (payment_id, position),
         CHECK (status <> 'reversed' OR amount_reversed = amount)
     )",
+    "CREATE UNIQUE INDEX seller_transfers_to_create ON seller_transfers (payment_id, destination, amount, currency, ordinal)
+        WHERE created_by_us",
     "CREATE INDEX seller_transfers_by_status ON seller_transfers (status, id)",
     "CREATE INDEX seller_transfers_by_seller ON seller_transfers (seller_id, id)",
     // `reference` is the provider's id. A charge's id is kept beside the payment's: a marketplace may have registered either.

@@ -34,8 +34,8 @@ use payments::Registration;
 use read::Figures;
 
 pub use calls::{
-    Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, Remainder, Retries,
-    ReversalTarget, Target, Task, TryOutcome,
+    Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, RegisteredTransfer,
+    Remainder, Retries, ReversalTarget, Target, Task, TryOutcome,
 };
 pub use claims::{Adopted, ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported, UnknownReversal};
 pub(crate) use db::rowset::{id_set, in_ids};

@@ -205,6 +205,11 @@ impl Registration {
     /// Records a transfer and, if it is to be created, the call and the job. Returns Clawback's id.
     fn insert_transfer(&self, book: &mut Book, payment_id: Uuid, position: i32, new: &NewTransfer) -> Uuid {
         let id = Uuid::now_v7();
+        let is_equal = |row: &&transfer::Model| {
+            let its = (row.payment_id, &row.destination, row.amount, &row.currency);
+            row.created_by_us && its == (payment_id, &new.destination, new.amount, &new.currency)
+        };
+        let equal = if new.create { book.transfers.all().filter(is_equal).count() } else { 0 };
         let mut note = Note::new(self.actor, self.what_happened());
         if new.amount_reversed > 0 {
             let (back, amount, currency) = (new.amount_reversed, new.amount, &new.currency);
@@ -214,6 +219,7 @@ impl Registration {
             id,
             payment_id,
             position,
+            ordinal: i32::try_from(equal).unwrap_or(i32::MAX),
             seller_id: new.seller_id.clone(),
             stripe_transfer_id: new.stripe_transfer_id.clone(),
             destination: new.destination.clone(),

@@ -43,6 +43,8 @@ pub(super) mod transfer {
         pub payment_id: Uuid,
         /// Its place in the payment, from 0.
         pub position: i32,
+        /// Of the payment's equal transfers that Clawback creates, which one it is, from 0. It is a part of its name at Stripe.
+        pub ordinal: i32,
         pub seller_id: String,
         pub stripe_transfer_id: Option<String>,
         pub destination: String,

@@ -53,8 +53,8 @@ impl ReverseTransfer {
 /// The command to transfer money to a seller: everything that `POST /v1/transfers` is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTransfer {
-    /// The payment and the transfer's place in it, `pi_…:0`: what the marketplace gave. In the idempotency key, and in the
-    /// metadata by which a transfer is found again.
+    /// Which of the payment's transfers it is, `acct_…:6000eur:0`: what the marketplace gave, whatever the order. With
+    /// `payment_ref` it is in the idempotency key, and in the metadata by which a transfer is found again.
     pub name: String,
     /// The provider's id of the payment that the money is from.
     pub payment_ref: String,
@@ -74,7 +74,7 @@ impl CreateTransfer {
     /// The key under which Stripe runs this command at most once in 24 hours.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        key(&["create", &self.name], self.generation)
+        key(&["create", &self.payment_ref, &self.name], self.generation)
     }
 
     /// The charge that the money comes from, where that is known: then it may be transferred before it is available.
@@ -101,8 +101,15 @@ impl CreateTransfer {
             ("destination", self.destination.clone()),
             (name, value.to_owned()),
             (NAME_FIELD, self.name.clone()),
-            ("metadata[payment_ref]", self.payment_ref.clone()),
+            (PAYMENT_FIELD, self.payment_ref.clone()),
         ]
+    }
+
+    /// What the transfer of these terms is called among its payment's: `registered` is its amount before anything was withheld,
+    /// `ordinal` counts the equal ones.
+    #[must_use]
+    pub fn name_of(destination: &str, registered: i64, currency: &str, ordinal: i32) -> String {
+        format!("{destination}:{registered}{currency}:{ordinal}")
     }
 
     /// Which of Stripe's transfers to look through for this one: those of its group, or where Stripe has chosen that, those
@@ -119,6 +126,9 @@ impl CreateTransfer {
 const NAME_FIELD: &str = "metadata[clawback_transfer]";
 /// The metadata key that carries a transfer's name.
 const NAME: &str = "clawback_transfer";
+const PAYMENT_FIELD: &str = "metadata[payment_ref]";
+/// The metadata key that carries the payment of a transfer that Clawback has created.
+const PAYMENT: &str = "payment_ref";
 const CLAIM_FIELD: &str = "metadata[clawback_claim]";
 /// The metadata key that carries a reversal's claim.
 const CLAIM: &str = "clawback_claim";
@@ -163,10 +173,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The transfer's name; `None` for one that another program made.
+    /// The transfer's payment and its name among that payment's; `None` for one that another program made.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.metadata.get(NAME).map(String::as_str)
+    pub fn name(&self) -> Option<(&str, &str)> {
+        let noted = |key: &str| self.metadata.get(key).map(String::as_str);
+        noted(PAYMENT).zip(noted(NAME))
     }
 
     /// What is not as `asked`, in words; none when all is. Missing metadata is no difference: the answer to a call is by
@@ -185,8 +196,9 @@ impl Transfer {
             return Some(format!("{id} went to {to}, not to {}", asked.destination));
         }
         match self.name() {
-            Some(other) if other != asked.name => {
-                Some(format!("{} is for transfer {other}, not {}", self.id, asked.name))
+            Some((payment, name)) if (payment, name) != (asked.payment_ref.as_str(), asked.name.as_str()) => {
+                let (id, asked_payment, asked_name) = (&self.id, &asked.payment_ref, &asked.name);
+                Some(format!("{id} is {name} of payment {payment}, not {asked_name} of payment {asked_payment}"))
             }
             _ => None,
         }
@@ -289,7 +301,7 @@ mod tests {
 
     fn creation() -> CreateTransfer {
         CreateTransfer {
-            name: "pi_1:0".to_owned(),
+            name: CreateTransfer::name_of("acct_1", 700, "eur", 0),
             payment_ref: "pi_1".to_owned(),
             payment_currency: "eur".to_owned(),
             amount: 700,
@@ -308,10 +320,16 @@ mod tests {
             assert_eq!(command.filter(), next.filter());
             assert_ne!(command.idempotency_key(), next.idempotency_key());
         }
-        assert_ne!(
-            CreateTransfer { name: "pi_1:1".to_owned(), ..creation() }.idempotency_key(),
-            creation().idempotency_key()
-        );
+        let others = [
+            CreateTransfer { name: CreateTransfer::name_of("acct_1", 700, "eur", 1), ..creation() },
+            CreateTransfer { payment_ref: "pi_2".to_owned(), ..creation() },
+        ];
+        for other in others {
+            assert_ne!(other.idempotency_key(), creation().idempotency_key());
+        }
+        // Less of it is asked for once a claim has come first: still the same transfer.
+        let smaller = CreateTransfer { amount: 600, ..creation() };
+        assert_eq!(smaller.idempotency_key(), creation().idempotency_key());
     }
 
     #[test]

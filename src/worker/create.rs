@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sight::{Seen, Sight};
-use crate::ledger::{Call, CreationTarget};
+use crate::ledger::{Call, CreationTarget, Ledger, LedgerError};
 use crate::stripe::{Client, CreateTransfer, Report, Transfer};
 
 /// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
@@ -15,7 +15,7 @@ const LOST_LEDGER: TimeDelta = TimeDelta::days(30);
 /// A function of what never changes in the row, and of the generation.
 pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
     CreateTransfer {
-        name: format!("{}:{}", target.payment_ref, target.position),
+        name: CreateTransfer::name_of(&target.destination, target.registered, &target.currency, target.ordinal),
         payment_ref: target.payment_ref.clone(),
         payment_currency: target.payment_currency.clone(),
         amount: target.amount,
@@ -26,29 +26,73 @@ pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
 }
 
 /// Reads all transfers among which this one must be if it was created.
-pub(super) async fn look(stripe: &Client, call: &Call, command: &CreateTransfer) -> Result<Sight, Report> {
-    let (ours, request_id) = find(stripe, call, command).await?;
-    let seen = ours.map(|ours| match ours.difference(command) {
-        None => Seen::Done { id: ours.id, balance_transaction: None },
-        Some(message) => Seen::Mismatch { code: "transfer_mismatch", message },
-    });
-    Ok(Sight { seen, foreign: None, complete: true, request_id })
+pub(super) async fn look(
+    stripe: &Client,
+    ledger: &Ledger,
+    call: &Call,
+    target: &CreationTarget,
+) -> Result<Result<Sight, Report>, LedgerError> {
+    let command = &command(call, target);
+    let list = match stripe.list_transfers(command, since(call, command)).await {
+        Ok(list) => list,
+        Err(report) => return Ok(Err(report)),
+    };
+    let seen = match named(&list.items, command) {
+        Some(ours) => Some(match ours.difference(command) {
+            None => Seen::Done { id: ours.id.clone(), balance_transaction: None },
+            Some(message) => Seen::Mismatch { code: "transfer_mismatch", message },
+        }),
+        None => unregistered(ledger, command, &list.items).await?,
+    };
+    Ok(Ok(Sight { seen, foreign: None, complete: true, request_id: list.request_id }))
 }
 
-/// The transfer at Stripe that is of `command` by its name, as it is there, and the `Request-Id` of the list.
-async fn find(
-    stripe: &Client,
-    call: &Call,
+/// Of Stripe's transfers the one that is of `command` by its name: the oldest, should there be two.
+fn named<'a>(listed: &'a [Transfer], command: &CreateTransfer) -> Option<&'a Transfer> {
+    let name = (command.payment_ref.as_str(), command.name.as_str());
+    listed.iter().rfind(|transfer| transfer.name() == Some(name))
+}
+
+/// A transfer that Clawback has made for the same payment to the same seller, and the ledger does not know: one that was lost, and
+/// was registered again with other terms, would be paid twice.
+async fn unregistered(
+    ledger: &Ledger,
     command: &CreateTransfer,
-) -> Result<(Option<Transfer>, Option<String>), Report> {
-    let list = stripe.list_transfers(command, since(call, command)).await?;
-    // The oldest, should there be two.
-    Ok((list.items.into_iter().rfind(|transfer| transfer.name() == Some(&command.name)), list.request_id))
+    listed: &[Transfer],
+) -> Result<Option<Seen>, LedgerError> {
+    let payment = &command.payment_ref;
+    let is_like_it = |of: &&Transfer| {
+        of.name().is_some_and(|(its, _)| its == payment)
+            && of.destination.as_ref() == Some(&command.destination)
+            && of.currency.eq_ignore_ascii_case(&command.currency)
+    };
+    let alike: Vec<&Transfer> = listed.iter().filter(is_like_it).collect();
+    if alike.is_empty() {
+        return Ok(None);
+    }
+    let registered = ledger.registered_transfers(payment).await?;
+    let is_known = |of: &Transfer| {
+        registered.iter().any(|row| {
+            let name = CreateTransfer::name_of(&row.destination, row.amount, &row.currency, row.ordinal);
+            row.stripe_transfer_id.as_ref() == Some(&of.id) || of.name() == Some((payment, &name))
+        })
+    };
+    let unknown = alike.into_iter().find(|of| !is_known(of));
+    Ok(unknown.map(|Transfer { id, amount, currency, .. }| {
+        let (asked, destination) = (command.amount, &command.destination);
+        let message = format!(
+            "Clawback has created {id} of {amount} {currency} to {destination} for payment {payment}, which is not \
+             registered; is it this one of {asked} {currency}? If both are owed, add it to the payment with its id, and retry"
+        );
+        Seen::Mismatch { code: "transfer_mismatch", message }
+    }))
 }
 
 /// What Stripe has of a transfer that Clawback was to create, as it is there.
 pub(crate) async fn created(stripe: &Client, call: &Call, target: &CreationTarget) -> Result<Option<Transfer>, Report> {
-    Ok(find(stripe, call, &command(call, target)).await?.0)
+    let command = command(call, target);
+    let list = stripe.list_transfers(&command, since(call, &command)).await?;
+    Ok(named(&list.items, &command).cloned())
 }
 
 /// From when on they are read: a call that was not made yet may repeat one that a lost ledger had made long before.

@@ -274,9 +274,7 @@ impl Caller {
         self.turn(task).await?;
         let sight = match &task.target {
             Target::Reversal(target) => reverse::look(&self.stripe, &task.call, target).await,
-            Target::Creation(target) => {
-                create::look(&self.stripe, &task.call, &create::command(&task.call, target)).await
-            }
+            Target::Creation(target) => create::look(&self.stripe, &self.ledger, &task.call, target).await?,
             // They leave nothing at Stripe.
             Target::LookUp(_) | Target::Notification(_) => {
                 Ok(Sight { seen: None, foreign: None, complete: true, request_id: None })

@@ -255,7 +255,7 @@ async fn a_transfer_to_create_can_be_added_and_is_created_without_what_it_owes(a
     assert_eq!(transfer["amount_reversed"], 400);
     let ledger = app.sim.ledger();
     let [theirs] = ledger.transfers_to("acct_3")[..] else { panic!("not one transfer") };
-    assert_eq!((theirs.metadata["clawback_transfer"].as_str(), theirs.amount), ("pi_1:2", 400));
+    assert_eq!((theirs.metadata["clawback_transfer"].as_str(), theirs.amount), ("acct_3:800eur:0", 400));
 }
 
 async fn a_transfer_that_contradicts_or_is_too_much_is_not_added(app: TestApp) {

@@ -46,7 +46,7 @@ async fn a_transfer_without_a_stripe_id_is_created_at_stripe(app: TestApp) {
     assert_eq!(transfer["stripe_transfer_id"], theirs.id.as_str());
     assert_eq!((theirs.amount, theirs.currency.as_str()), (3_000, "eur"));
     assert_eq!((theirs.transfer_group.as_deref(), &theirs.source_transaction), (Some("pi_1"), &None));
-    assert_eq!(theirs.metadata["clawback_transfer"], "pi_1:1");
+    assert_eq!(theirs.metadata["clawback_transfer"], "acct_4:3000eur:0");
     assert_eq!(theirs.metadata["payment_ref"], "pi_1");
     let keys = keys(&app, "acct_4");
     let is_the_first = |key: &String| *key == keys[0] && key.starts_with("clawback-") && key.ends_with("-0");

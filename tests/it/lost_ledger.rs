@@ -17,6 +17,9 @@ both_databases! {
     a_claim_without_a_time_is_looked_for_first,
     a_forgotten_creation_pays_nobody_twice_within_a_day_or_later,
     a_forgotten_creation_from_a_charge_pays_nobody_twice,
+    creations_that_are_registered_again_in_another_order_pay_nobody_twice,
+    a_forgotten_creation_with_another_amount_pays_nobody_and_says_both,
+    a_forgotten_creation_that_stripe_was_read_for_first_pays_nobody_twice,
     a_forgotten_creation_that_is_withheld_this_time_is_told_by_reconcile,
     a_forgotten_refund_of_another_amount_takes_nothing_and_says_both,
 }
@@ -121,6 +124,67 @@ async fn a_forgotten_creation_from_a_charge_pays_nobody_twice(app: TestApp) {
     the_database_forgets(&app).await;
     app.sim.advance(Duration::from_secs(60 * 60 * 60));
     created(&app, "ch_1").await;
+    paid_once(&app);
+}
+
+/// The place of a transfer in its payment is no part of its name, and two equal ones are two.
+async fn creations_that_are_registered_again_in_another_order_pay_nobody_twice(app: TestApp) {
+    let of = |account: &str, amount: i64| json!({"seller_id": account, "create": true, "destination": account, "amount": amount, "currency": "eur"});
+    let register = async |transfers: &[Value]| {
+        let mut payment = to_create("pi_1");
+        payment["transfers"] = json!(transfers);
+        assert_eq!(app.register(payment).await.status(), 201);
+        eventually("all are created", || async {
+            let completed = app.db.count("seller_transfers WHERE status = 'completed'").await;
+            (completed == i64::try_from(transfers.len()).unwrap()).then_some(())
+        })
+        .await;
+    };
+    register(&[of("acct_3", 3_000), of("acct_3", 3_000), of("acct_4", 3_000)]).await;
+    for hours in [0, 60] {
+        the_database_forgets(&app).await;
+        app.sim.advance(Duration::from_secs(hours * 60 * 60));
+        register(&[of("acct_5", 500), of("acct_4", 3_000), of("acct_3", 3_000), of("acct_3", 3_000)]).await;
+        let ledger = app.sim.ledger();
+        let paid = ["acct_3", "acct_4", "acct_5"].map(|account| ledger.transfers_to(account).len());
+        assert_eq!(paid, [2, 1, 1], "{:?}", ledger.transfers);
+    }
+}
+
+async fn a_forgotten_creation_with_another_amount_pays_nobody_and_says_both(app: TestApp) {
+    created(&app, "pi_1").await;
+    the_database_forgets(&app).await;
+    let mut payment = to_create("pi_1");
+    payment["transfers"][0]["amount"] = json!(5_000);
+    assert_eq!(app.register(payment).await.status(), 201);
+    app.transfer_becomes(1, "completed").await;
+    let transfer = app.transfer_becomes(0, "permanently_failed").await;
+    assert_eq!(transfer["failure_code"], "transfer_mismatch");
+    let message = transfer["failure_message"].as_str().unwrap();
+    assert!(message.contains("6000 eur") && message.contains("5000 eur"), "{message}");
+    paid_once(&app);
+}
+
+/// Somebody who registers what discovery has found already would pay for it a second time.
+async fn a_forgotten_creation_that_stripe_was_read_for_first_pays_nobody_twice(mut app: TestApp) {
+    app.restart_with(&[("STRIPE_DISCOVERY", "on")]).await;
+    let (payment_intent, transfer_group) = (Some("pi_1".to_owned()), Some("pi_1".to_owned()));
+    app.sim.pay(stripe_sim::NewPayment {
+        payment_intent,
+        transfer_group,
+        ..stripe_sim::NewPayment::new(20_000, "eur")
+    });
+    created(&app, "pi_1").await;
+    the_database_forgets(&app).await;
+    assert_eq!(app.post_webhook(&refund_event("evt_1", "re_1", "pi_1", 10_000).to_string()).await.status(), 200);
+    app.transfer_becomes(0, "partially_reversed").await;
+    let added = json!({"transfers": to_create("pi_1")["transfers"]});
+    let request = app.http.post(format!("{}/v1/payments/pi_1/transfers", app.base_url)).bearer_auth(&app.api_token);
+    assert_eq!(request.json(&added).send().await.unwrap().status(), 201);
+    for index in [2, 3] {
+        let transfer = app.transfer_becomes(index, "permanently_failed").await;
+        assert_eq!(transfer["failure_code"], "registered_elsewhere", "{transfer}");
+    }
     paid_once(&app);
 }
 

@@ -2,13 +2,14 @@
 
 use sea_orm::ConnectionTrait;
 
-use crate::support::{TestApp, both_databases};
+use crate::support::{TestApp, both_databases, to_create};
 
 both_databases! {
     history_is_append_only,
     a_reversal_can_not_say_reversed_without_stripes_id,
     a_refund_and_a_transfer_have_one_reversal,
     a_status_or_an_amount_that_makes_no_sense_is_refused,
+    two_transfers_to_create_have_two_names,
     a_claim_that_contradicts_itself_is_refused,
     a_call_that_contradicts_itself_is_refused,
     migrations_go_down_and_up_again,
@@ -39,6 +40,16 @@ async fn a_status_or_an_amount_that_makes_no_sense_is_refused(app: TestApp) {
     refused(&app, "UPDATE reversals SET amount = 0", "constraint").await;
     refused(&app, "UPDATE reversals SET amount_closed = -1", "constraint").await;
     refused(&app, "UPDATE payments SET amount = -1", "constraint").await;
+    refused(&app, "UPDATE seller_transfers SET ordinal = -1", "constraint").await;
+}
+
+async fn two_transfers_to_create_have_two_names(mut app: TestApp) {
+    app.restart_with(&[("TRANSFER_RETRY_ENABLED", "false")]).await;
+    let mut twice = to_create("pi_1");
+    twice["transfers"][1] = twice["transfers"][0].clone();
+    twice["amount"] = 12_000.into();
+    assert_eq!(app.register(twice).await.status(), 201);
+    refused(&app, "UPDATE seller_transfers SET ordinal = 0", "unique").await;
 }
 
 async fn a_claim_that_contradicts_itself_is_refused(mut app: TestApp) {

@@ -134,8 +134,10 @@ pub(super) fn done(
         }
         return Ok(());
     }
-    if book.transfers.all().any(|other| other.stripe_transfer_id.as_deref() == Some(stripe_id)) {
-        return Err(LedgerError::Conflict(format!("{stripe_id} is registered with another payment")));
+    if let Some(other) = book.transfers.all().find(|other| other.stripe_transfer_id.as_deref() == Some(stripe_id)) {
+        let whose =
+            if other.payment_id == row.payment_id { "as another transfer of it" } else { "with another payment" };
+        return Err(LedgerError::Conflict(format!("{stripe_id}, which is this transfer, is registered {whose}")));
     }
     if row.status == TransferStatus::Reversed {
         let paid = row.amount - row.withheld;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Call, CreationTarget, LookUpTarget, NotificationTarget, ReversalTarget, Target, Task};
 use crate::ledger::db::{Store, rowset};
+use crate::ledger::schema::transfer;
 use crate::ledger::status::{CallKind, ClaimStatus};
 use crate::ledger::{Ledger, LedgerError};
 
@@ -60,7 +61,41 @@ impl Ledger {
     }
 }
 
-const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.position,
+/// A transfer of a payment, as far as it tells which one it is at Stripe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredTransfer {
+    /// Stripe's id, once it is known.
+    pub stripe_transfer_id: Option<String>,
+    /// The seller's connected account.
+    pub destination: String,
+    /// Minor units that were registered.
+    pub amount: i64,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// Which of the payment's equal transfers to create it is, from 0.
+    pub ordinal: i32,
+}
+
+impl Ledger {
+    /// The payment's transfers.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn registered_transfers(&self, payment_ref: &str) -> Result<Vec<RegisteredTransfer>, LedgerError> {
+        let of_payment = "payment_id IN (SELECT id FROM payments WHERE payment_ref IN {texts})";
+        let rows = rowset::select::<_, transfer::Model>(&self.store.db, of_payment, &[], &[payment_ref]).await?;
+        let registered = |row: transfer::Model| RegisteredTransfer {
+            stripe_transfer_id: row.stripe_transfer_id,
+            destination: row.destination,
+            amount: row.amount,
+            currency: row.currency,
+            ordinal: row.ordinal,
+        };
+        Ok(rows.into_iter().map(registered).collect())
+    }
+}
+
+const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.ordinal,
         t.stripe_transfer_id, t.destination, t.refund_application_fee, t.amount AS transfer_amount,
         t.currency AS transfer_currency, t.withheld, r.amount AS reversal_amount, cl.source,
         cl.reference AS claim_ref, cl.status AS claim_status, cl.provider_created_at, l.subject,
@@ -102,8 +137,9 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
         CallKind::Create => Target::Creation(CreationTarget {
             payment_ref: row.try_get("", "payment_ref")?,
             payment_currency: row.try_get("", "payment_currency")?,
-            position: row.try_get("", "position")?,
             destination: row.try_get("", "destination")?,
+            registered: row.try_get("", "transfer_amount")?,
+            ordinal: row.try_get("", "ordinal")?,
             amount: to_create(row)?,
             currency: row.try_get("", "transfer_currency")?,
         }),

@@ -27,6 +27,7 @@ pub(super) use close::Close;
 pub(super) use creation::{WITHHELD, give_back, not_created, withhold};
 pub use fold::{Failure, Postponement, Remainder, Retries, TryOutcome};
 pub(super) use load::Loader;
+pub use load::RegisteredTransfer;
 pub(super) use replay::Replay;
 pub(super) use report::Report;
 pub(super) use reversal::{await_reversal, done as reversal_done};
@@ -115,11 +116,13 @@ pub struct CreationTarget {
     pub payment_ref: String,
     /// What the buyer paid in: ISO 4217, lower case.
     pub payment_currency: String,
-    /// The transfer's place in the payment, from 0.
-    pub position: i32,
     /// The seller's connected account.
     pub destination: String,
-    /// Minor units to transfer.
+    /// Minor units that were registered. It never changes, and is a part of the transfer's name at Stripe.
+    pub registered: i64,
+    /// Which of the payment's equal transfers to create it is, from 0.
+    pub ordinal: i32,
+    /// Minor units to transfer: less than what was registered where claims came first.
     pub amount: i64,
     /// ISO 4217, lower case.
     pub currency: String,

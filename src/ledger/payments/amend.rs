@@ -77,7 +77,6 @@ impl Registration {
             .filter(|(at, _)| at.is_none_or(|at| !kept.contains(&at)))
             .map(|(_, new)| new)
             .collect();
-        // The places of those that stay are part of what they are called at Stripe.
         let taken: HashSet<i32> = keep.iter().map(|(_, row)| row.position).collect();
         let free = (0..).filter(|position| !taken.contains(position));
         for (position, new) in free.zip(&missing) {

@@ -168,7 +168,7 @@ fn a_failure_means_what_the_table_says() {
 
 fn creation() -> CreateTransfer {
     CreateTransfer {
-        name: "pi_1:0".to_owned(),
+        name: CreateTransfer::name_of("acct_1", 700, "eur", 0),
         payment_ref: "pi_1".to_owned(),
         payment_currency: "eur".to_owned(),
         amount: 700,
@@ -188,7 +188,7 @@ fn a_creation_has_happened_only_where_its_answer_is_the_transfer_that_was_asked_
         let mut body = serde_json::json!({
             "id": "tr_1", "object": "transfer", "amount": 700, "amount_reversed": 0, "created": 1_790_000_000,
             "currency": "eur", "destination": "acct_1", "livemode": false, "reversed": false,
-            "metadata": {"clawback_transfer": creation().name}, "transfer_group": "pi_1",
+            "metadata": {"clawback_transfer": creation().name, "payment_ref": "pi_1"}, "transfer_group": "pi_1",
         });
         for (name, value) in changes {
             body[name] = value.clone();
@@ -208,7 +208,15 @@ fn a_creation_has_happened_only_where_its_answer_is_the_transfer_that_was_asked_
         ("an empty id", transfer(&[("id", "".into())]), Meaning::Unreadable),
         (
             "another transfer of ours",
-            transfer(&[("metadata", serde_json::json!({"clawback_transfer": "pi_1:1"}))]),
+            transfer(&[(
+                "metadata",
+                serde_json::json!({"clawback_transfer": "acct_1:700eur:1", "payment_ref": "pi_1"}),
+            )]),
+            Meaning::Unreadable,
+        ),
+        (
+            "the same of another payment",
+            transfer(&[("metadata", serde_json::json!({"clawback_transfer": creation().name, "payment_ref": "pi_2"}))]),
             Meaning::Unreadable,
         ),
     ] {

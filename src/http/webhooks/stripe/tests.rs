@@ -276,7 +276,7 @@ fn an_event_of_a_connected_account_or_of_the_other_mode_is_not_ours() {
 fn a_transfer_is_looked_up_unless_clawback_has_created_it() {
     let mut transfer = json!({"id": "tr_9", "object": "transfer", "metadata": {}});
     assert_eq!(parsed(&event("transfer.created", &transfer)).content, looked_up(Subject::Transfer, "tr_9"));
-    transfer["metadata"]["clawback_transfer"] = json!("pi_1:0");
+    transfer["metadata"]["clawback_transfer"] = json!("acct_1:700eur:0");
     assert!(reason(&event("transfer.created", &transfer)).contains("Clawback"));
 }
 

@@ -34,6 +34,7 @@ fn paid() -> Book {
             id: Uuid::now_v7(),
             payment_id,
             position,
+            ordinal: 0,
             seller_id: format!("s{position}"),
             stripe_transfer_id: Some(format!("tr_{position}")),
             destination: "acct_1".to_owned(),

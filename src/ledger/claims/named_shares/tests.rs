@@ -12,6 +12,7 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
         id: Uuid::now_v7(),
         payment_id: Uuid::nil(),
         position: 0,
+        ordinal: 0,
         seller_id: "s".into(),
         stripe_transfer_id: Some(stripe_transfer_id.into()),
         destination: "acct_1".into(),
