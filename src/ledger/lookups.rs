@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::book::Book;
 use super::calls::Call;
-use super::claims::waits_for;
+use super::claims::{UnknownReversal, waits_for};
 use super::events::EventContent;
 use super::history::Note;
 use super::input::NewPayment;
@@ -68,13 +68,24 @@ pub enum FoundPayment {
     Transfers {
         /// As it would have been registered.
         new: NewPayment,
-        /// Stripe's ids of the transfers of which something is reversed already. Only a registered one's is known.
+        /// Stripe's ids of the transfers of which others have reversed something. Only a registered one's is known.
         reversed: Vec<String>,
+        /// What Clawback itself has reversed of them, and a ledger that was lost has forgotten.
+        earlier: Earlier,
     },
     /// It has no transfers, in words.
     None(String),
     /// It can't be told what belongs to it. Why, in words.
     Unclear(String),
+}
+
+/// What Clawback had reversed of a payment before its ledger was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// The claims that it reversed for, by name and as Stripe has them now, in that order.
+    pub claims: Vec<(String, EventContent)>,
+    /// The reversals, oldest first, each with Stripe's id of its transfer.
+    pub reversals: Vec<(String, UnknownReversal)>,
 }
 
 /// Who asks, and whether again.

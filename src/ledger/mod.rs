@@ -47,7 +47,7 @@ pub use events::{
 pub use history::Note;
 pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
-pub use lookups::{Found, FoundPayment, Subject};
+pub use lookups::{Earlier, Found, FoundPayment, Subject};
 pub use operations::{
     ItemState, ItemView, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress, OperationState, OperationView,
     Pace, Refusal,

@@ -170,10 +170,16 @@ impl Change for Registration {
 
 impl Registration {
     fn insert(&self, book: &mut Book, new: &NewPayment) -> Result<(), LedgerError> {
-        let id = Uuid::now_v7();
-        refuse_others(book, id, &new.transfers)?;
+        refuse_others(book, Uuid::nil(), &new.transfers)?;
+        let payment = self.add_rows(book, new);
+        lookups::call_off(book, &payment.payment_ref, self.actor);
+        self.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))
+    }
+
+    /// Records a payment that is new, with its transfers.
+    fn add_rows(&self, book: &mut Book, new: &NewPayment) -> payment::Model {
         let payment = payment::Model {
-            id,
+            id: Uuid::now_v7(),
             payment_ref: new.payment_ref.clone(),
             amount: new.amount,
             currency: new.currency.clone(),
@@ -184,10 +190,7 @@ impl Registration {
         for (position, transfer) in (0..).zip(&new.transfers) {
             self.insert_transfer(book, payment.id, position, transfer);
         }
-        if self.actor != STRIPE {
-            lookups::call_off(book, &payment.payment_ref, self.actor);
-        }
-        self.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))
+        payment
     }
 
     /// Matches the claims under any of these names that wait for the payment.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::{FoundPayment, NewPayment, NewTransfer};
+use crate::ledger::{Earlier, FoundPayment, NewPayment, NewTransfer};
 use crate::stripe::{Charge, Transfer};
 
 /// What `charge` and its transfers are as a payment. `charges` and `transfers` are those of its group, in any order, with
@@ -21,7 +21,11 @@ pub(super) fn transfers_of(charge: &Charge, charges: &[Charge], transfers: Vec<T
         Some(why) => FoundPayment::Unclear(why),
         None => {
             let reversed = transfers.iter().filter(|found| found.amount_reversed > 0).map(|found| found.id.clone());
-            FoundPayment::Transfers { reversed: reversed.collect(), new: registration(charge, transfers) }
+            FoundPayment::Transfers {
+                reversed: reversed.collect(),
+                new: registration(charge, transfers),
+                earlier: Earlier::default(),
+            }
         }
     }
 }
@@ -105,7 +109,7 @@ mod tests {
             transfer("tr_b", 500, json!({"created": 3})),
         ];
         let found = transfers_of(&charge("ch_1", 1_000), &[charge("ch_1", 1_000), charge("ch_0", 0)], transfers);
-        let FoundPayment::Transfers { new: payment, reversed } = found else { panic!("{found:?}") };
+        let FoundPayment::Transfers { new: payment, reversed, .. } = found else { panic!("{found:?}") };
         assert_eq!(reversed, ["tr_a"]);
         assert_eq!((payment.payment_ref.as_str(), payment.amount), ("pi_1", 1_000));
         let ids: Vec<_> = payment.transfers.iter().map(|of| of.stripe_transfer_id.clone().unwrap()).collect();

@@ -14,6 +14,8 @@ both_databases! {
     a_claim_that_knows_the_charge_alone_meets_the_one_that_knows_the_payment_intent,
     what_is_not_clear_needs_attention_with_what_was_found,
     what_others_have_reversed_needs_attention,
+    what_clawback_reversed_before_its_ledger_was_lost_counts_and_is_not_taken_again,
+    beside_what_others_have_reversed_what_clawback_did_needs_attention_too,
     a_payment_that_stripe_does_not_know_needs_attention_until_it_is_registered,
     a_payment_without_transfers_has_nothing_to_reverse_until_it_is_registered,
     a_registration_while_stripe_is_read_wins,
@@ -185,6 +187,73 @@ async fn what_others_have_reversed_needs_attention(app: TestApp) {
     refund(&app, "re_1", 1_000).await;
     needs_attention(&app, "re_1", "tr_a of payment pi_d is reversed already").await;
     assert_eq!((app.db.count("payments").await, app.reversed_at_stripe("tr_b")), (0, 0));
+}
+
+/// As a backup would leave it, from before anything was known.
+async fn the_database_forgets(app: &TestApp) {
+    for table in ["outbox", "calls", "reversals", "lookups", "claims", "webhook_events", "seller_transfers", "payments"]
+    {
+        app.db.execute(&format!("DELETE FROM {table}")).await;
+    }
+}
+
+/// So many refunds have taken from both transfers.
+async fn all_taken(app: &TestApp, refunds: i64) {
+    eventually(&format!("{refunds} refunds have taken"), || async {
+        let reversed = app.db.count("reversals WHERE status = 'reversed'").await;
+        (reversed == 2 * refunds && app.db.count("reversals").await == reversed).then_some(())
+    })
+    .await;
+    let ledger = app.sim.ledger();
+    for transfer in ["tr_a", "tr_b"] {
+        let at_stripe = ledger.reversals(transfer).iter().map(|reversal| reversal.amount);
+        assert_eq!((at_stripe.clone().count() as i64, app.db.count("claims").await), (refunds, refunds), "{transfer}");
+        let sum: i64 = at_stripe.sum();
+        let said = format!("seller_transfers WHERE stripe_transfer_id = '{transfer}' AND amount_reversed = {sum}");
+        assert_eq!(app.db.count(&said).await, 1, "{transfer}: {sum}");
+    }
+    assert_eq!(app.db.count("claims WHERE status = 'matched' AND attention IS NULL").await, refunds);
+}
+
+async fn what_clawback_reversed_before_its_ledger_was_lost_counts_and_is_not_taken_again(app: TestApp) {
+    let mut app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    // Amounts that can't be shared out evenly: in another order each would ask for others.
+    refund(&app, "re_1", 3_333).await;
+    all_taken(&app, 1).await;
+    refund(&app, "re_2", 1_111).await;
+    all_taken(&app, 2).await;
+    let webhooks = app.sim.webhooks(&Endpoint::new("", &app.webhook_secret));
+    // A new refund is the first that is heard of the payment.
+    the_database_forgets(&app).await;
+    refund(&app, "re_3", 2_222).await;
+    all_taken(&app, 3).await;
+    // Everything is sent again, the other way round, to a ledger that holds whatever is that old.
+    the_database_forgets(&app).await;
+    app.restart_with(&[("REFUNDS_SINCE", &(chrono::Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339())]).await;
+    for webhook in webhooks.iter().rev().filter(|webhook| webhook.kind == "refund.created") {
+        assert_eq!(app.post_signed(&webhook.body, &webhook.signature).await.status(), 200);
+    }
+    assert_eq!(app.db.count("claims WHERE status = 'held'").await, 2);
+    app.sim.refund(NewRefund { id: Some("re_4".to_owned()), ..NewRefund::part("ch_d", 3_334) });
+    let mut last = refund_event("evt_4", "re_4", "pi_d", 3_334);
+    last["data"]["object"]["charge"] = json!("ch_d");
+    last["data"]["object"]["created"] = json!((chrono::Utc::now() + chrono::TimeDelta::hours(2)).timestamp());
+    assert_eq!(app.post_webhook(&last.to_string()).await.status(), 200);
+    all_taken(&app, 4).await;
+    assert_eq!((app.reversed_at_stripe("tr_a"), app.reversed_at_stripe("tr_b")), (6_000, 3_000));
+}
+
+async fn beside_what_others_have_reversed_what_clawback_did_needs_attention_too(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000), ("tr_b", 3_000)]));
+    refund(&app, "re_1", 1_000).await;
+    all_taken(&app, 1).await;
+    app.sim.reverse_from_elsewhere("tr_b", Some(600));
+    the_database_forgets(&app).await;
+    refund(&app, "re_2", 1_000).await;
+    needs_attention(&app, "re_2", "tr_b of payment pi_d is reversed already").await;
+    assert_eq!((app.db.count("payments").await, app.reversed_at_stripe("tr_a")), (0, 600));
 }
 
 async fn a_payment_that_stripe_does_not_know_needs_attention_until_it_is_registered(app: TestApp) {

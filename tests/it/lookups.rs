@@ -178,8 +178,12 @@ async fn events_of_connected_accounts_and_of_the_other_mode_take_nothing_and_are
     for why in ["connected_account", "other_mode"] {
         assert!(metrics.contains(&format!("clawback_webhooks_not_ours_total{{why=\"{why}\"}}")), "{metrics}");
     }
+    let doctor = async || app.cli(&["doctor"]).await.stdout;
+    let is_named = |said: &str| said.contains("Stripe's events") && said.contains("it happened in live mode");
+    assert!(is_named(&doctor().await), "nothing but what is ignored has come");
     tell(&app, &endpoint(&app)).await;
     both_have_given(&app, 3_000, 1_500).await;
+    assert!(!is_named(&doctor().await), "something else has come");
     // Each reversal makes a refund in a seller's account.
     let connect = Endpoint { connect: true, ..endpoint(&app) };
     app.sim.add_endpoint(connect.clone());

@@ -247,7 +247,8 @@ async fn what_a_creation_may_have_made_is_listed_over_all_pages() {
         }
         let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
         let listed = client.list_transfers(&command, Some(before)).await.unwrap().items;
-        let ours: Vec<_> = listed.iter().filter(|of| of.name() == Some((&command.payment_ref, &command.name))).collect();
+        let ours: Vec<_> =
+            listed.iter().filter(|of| of.name() == Some((&command.payment_ref, &command.name))).collect();
         assert_eq!(ours.len(), 150, "{payment_ref}");
         assert!(made.iter().all(|id| ours.iter().any(|of| of.id == *id)), "{payment_ref}");
         let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);

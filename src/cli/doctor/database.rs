@@ -9,6 +9,7 @@ use super::in_time;
 use crate::app;
 use crate::cli::claims::age;
 use crate::config::{AppEnv, Config};
+use crate::http::webhooks::stripe::NOT_OURS;
 use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, LedgerError, WaitingClaims};
 
 const CHECK: &str = "database";
@@ -76,7 +77,20 @@ fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
     let mut findings = vec![outbox(backlog, config, now), failed(backlog)];
     findings.extend(claims(backlog, config, now));
     findings.push(attention(backlog, now));
+    findings.extend(not_ours(backlog));
     findings
+}
+
+/// Where nothing comes but what is ignored, the endpoint is another one than it should be.
+fn not_ours(backlog: &Backlog) -> Option<Finding> {
+    let newest = backlog.newest_events.first()?;
+    let all = backlog.newest_events.iter().all(|noted| noted.starts_with(NOT_OURS));
+    all.then(|| {
+        let message = format!("each of the newest {} is ignored; the last one: {newest}", backlog.newest_events.len());
+        let remedy = "in Stripe's dashboard, add an endpoint for your account in the mode of STRIPE_API_KEY: README.md, \
+                      \"Point Stripe at Clawback\"";
+        Finding::warning("Stripe's events", message, remedy)
+    })
 }
 
 fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
@@ -200,6 +214,7 @@ mod tests {
         let config = Config::from_parts(None, [("REVERSAL_CHECK_INTERVAL".to_owned(), "2m".to_owned())]).unwrap();
         let now = Utc::now();
         let waiting_for = |seconds| Backlog {
+            newest_events: Vec::new(),
             unpublished: 2,
             oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
             reversals_given_up: 0,

@@ -132,6 +132,9 @@ pub fn content_of(object: &Value) -> Result<EventContent, String> {
     }
 }
 
+/// How the reason begins why an event is not about the platform's own payments.
+pub const NOT_OURS: &str = "it happened in";
+
 /// Why an event is not about the platform's own payments, if it is not. Each reversal makes a refund in the seller's account,
 /// which an endpoint for connected accounts is told of.
 fn not_ours(event: &Event, livemode: Option<bool>) -> Option<String> {
@@ -140,11 +143,11 @@ fn not_ours(event: &Event, livemode: Option<bool>) -> Option<String> {
         (Some(account), ..) => {
             let account = account.as_str().and_then(|id| identifier("", id.to_owned()).ok());
             let account = account.unwrap_or_else(|| "another".to_owned());
-            ("connected_account", format!("it happened in the connected account {account}, not in the platform's"))
+            ("connected_account", format!("{NOT_OURS} the connected account {account}, not in the platform's"))
         }
         (None, Some(of), Some(key)) if of != key => {
             let mode = |live| if live { "live" } else { "test" };
-            ("other_mode", format!("it happened in {} mode, STRIPE_API_KEY is a key of {} mode", mode(of), mode(key)))
+            ("other_mode", format!("{NOT_OURS} {} mode, STRIPE_API_KEY is a key of {} mode", mode(of), mode(key)))
         }
         _ => return None,
     };

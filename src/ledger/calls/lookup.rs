@@ -30,7 +30,8 @@ pub(super) fn reads(id: Uuid, reference: &str, outcome: Option<&TryOutcome>, rea
         Found::Content(content) => Received::found(content.clone(), None).read(reads),
         Found::Payment { names, payment } => {
             reads.names.extend(names.iter().cloned());
-            if let FoundPayment::Transfers { new, .. } = payment {
+            if let FoundPayment::Transfers { new, earlier, .. } = payment {
+                earlier.claims.iter().for_each(|(_, claim)| Received::found(claim.clone(), None).read(reads));
                 let ids = new.transfers.iter().filter_map(|transfer| transfer.stripe_transfer_id.clone());
                 reads.stripe_transfers.extend(ids);
             }
@@ -89,9 +90,9 @@ fn found_payment(
     traceparent: Option<&str>,
 ) -> Result<String, LedgerError> {
     match payment {
-        FoundPayment::Transfers { new, reversed } => {
+        FoundPayment::Transfers { new, reversed, earlier } => {
             learn_names(book, names, &new.payment_ref);
-            match register_found(book, new, reversed, names, row.subject, traceparent) {
+            match register_found(book, (new, reversed, earlier), names, row.subject, traceparent) {
                 Err(LedgerError::Conflict(problem)) => Ok(attend(book, names, &problem)),
                 Err(LedgerError::Invalid(problems)) => Ok(attend(book, names, &sentences(&problems))),
                 registered => registered,

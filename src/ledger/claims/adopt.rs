@@ -44,13 +44,13 @@ pub enum Adopted {
     Known,
 }
 
-/// An operator's adoption of what Stripe has of one transfer.
+/// The adoption of what Stripe has of one transfer.
 #[derive(Debug)]
-struct Adoption {
-    transfer_id: Uuid,
-    payment_ref: String,
-    found: Vec<UnknownReversal>,
-    note: Note,
+pub(super) struct Adoption {
+    pub(super) transfer_id: Uuid,
+    pub(super) payment_ref: String,
+    pub(super) found: Vec<UnknownReversal>,
+    pub(super) note: Note,
 }
 
 impl Ledger {
@@ -290,7 +290,7 @@ impl transfer::Model {
 }
 
 /// `stripe:re_1`.
-fn parse_claim(name: &str) -> Option<(Source, &str)> {
+pub(super) fn parse_claim(name: &str) -> Option<(Source, &str)> {
     let (source, reference) = name.split_once(':')?;
     Some((Source::try_from_value(&source.to_owned()).ok()?, reference))
 }

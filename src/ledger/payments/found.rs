@@ -1,23 +1,24 @@
 //! Payments and transfers that a look-up found at Stripe.
 
-use super::{Registration, STRIPE, What, same};
+use uuid::Uuid;
+
+use super::{Registration, STRIPE, What, refuse_others, same};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
-use crate::ledger::db::Change;
+use crate::ledger::claims::take_lost;
 use crate::ledger::input::{NewPayment, NewTransfer, NewTransfers};
-use crate::ledger::lookups::{self, Subject};
+use crate::ledger::lookups::{self, Earlier, Subject};
 use crate::ledger::schema::{claim, payment};
 
-/// Registers a payment as a look-up found it, and matches its claims. Of the transfers `reversed` something is back
-/// already, which is only right where that is known here; `names` are all that are known of the payment. Returns what was
-/// done, in words.
+/// Registers a payment as a look-up found it, and matches its claims. Of the transfers `reversed` others have taken something
+/// back, which is only right where that is known here; what Clawback itself has reversed `earlier` counts. `names` are all
+/// that are known of the payment. Returns what was done, in words.
 ///
 /// # Errors
 /// [`LedgerError::Conflict`], [`LedgerError::Invalid`] when it can't be registered like this; nothing was changed.
 pub(in crate::ledger) fn register_found(
     book: &mut Book,
-    new: &NewPayment,
-    reversed: &[String],
+    (new, reversed, earlier): (&NewPayment, &[String], &Earlier),
     names: &[String],
     subject: Subject,
     traceparent: Option<&str>,
@@ -37,7 +38,10 @@ pub(in crate::ledger) fn register_found(
     let change =
         Registration { what: What::New(new.clone()), actor: STRIPE, traceparent: traceparent.map(ToOwned::to_owned) };
     let Some(known) = known else {
-        change.apply(book)?;
+        refuse_others(book, Uuid::nil(), &new.transfers)?;
+        let payment = change.add_rows(book, &new);
+        take_lost(book, &payment, earlier, traceparent)?;
+        change.match_waiting(book, &payment, std::slice::from_ref(&payment.payment_ref))?;
         return Ok(format!("payment {payment_ref} is registered with {} transfers", new.transfers.len()));
     };
     let unknown = unknown_transfers(book, &new);

@@ -8,9 +8,9 @@ use sea_orm::{
 
 use super::totals::is_owed;
 use super::waiting::{self, WaitingClaims};
-use crate::ledger::schema::{claim, outbox, reversal};
+use crate::ledger::schema::{claim, outbox, reversal, webhook_event};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
-use crate::ledger::{ClaimKind, Ledger, LedgerError};
+use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
 
 /// The database behind the ledger.
 #[derive(Clone, Debug)]
@@ -41,11 +41,15 @@ pub struct Backlog {
     pub attention: Vec<WaitingClaims>,
     /// The oldest of those, at most [`Self::SHOWN`], with the provider's id.
     pub attention_shown: Vec<(ClaimKind, String)>,
+    /// What was noted of Stripe's newest events, at most [`Self::EVENTS`], newest first.
+    pub newest_events: Vec<String>,
 }
 
 impl Backlog {
     /// How many claims are named.
     pub const SHOWN: u64 = 3;
+    /// How many of Stripe's events are looked at.
+    pub const EVENTS: u64 = 100;
 }
 
 impl Ledger {
@@ -81,7 +85,10 @@ impl Ledger {
             .filter(claim::Column::Status.eq(ClaimStatus::Held))
             .filter(claim::Column::AcknowledgedAt.is_null())
             .filter(claim::Column::Stage.is_in(self.store.claims.disputes.takes().iter().copied()));
+        let events = webhook_event::Entity::find().filter(webhook_event::Column::Source.eq(Source::Stripe));
+        let events = events.order_by_desc(webhook_event::Column::Id).limit(Backlog::EVENTS).all(&self.store.db).await?;
         Ok(Backlog {
+            newest_events: events.into_iter().map(|event| event.detail.unwrap_or_default()).collect(),
             held_though_taken: held_though_taken.count(&self.store.db).await?,
             unpublished: unpublished.count(&self.store.db).await?,
             oldest_unpublished: oldest.map(|job| job.created_at),

@@ -1,5 +1,9 @@
 //! A look-up: reads Stripe until it is known what the subject means, and reports that. Each request has a turn of its own.
 
+mod earlier;
+
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -125,19 +129,12 @@ impl Reading<'_> {
         let id = target.reference.as_str();
         match target.subject {
             Subject::RefundsOfCharge => self.refunds(id).await,
-            Subject::Refund => {
-                // What was captured decides what the refund means.
-                let expanded = self.object_with(&["refunds", id], &[("expand[]", "charge")]).await?;
-                self.content(&expanded)
+            Subject::Refund | Subject::Dispute => {
+                self.claim(target.subject == Subject::Refund, id).await.map(Found::Content)
             }
-            Subject::Dispute => self.object(&["disputes", id]).await.and_then(|object| self.content(&object)),
             Subject::Payment => self.payment(id).await,
             Subject::Transfer => self.transfer(id).await,
         }
-    }
-
-    fn content(&self, object: &Value) -> Result<Found, Stop> {
-        (self.caller.parse)(object).map(Found::Content).map_err(Stop::Unusable)
     }
 
     async fn refunds(&mut self, id: &str) -> Result<Found, Stop> {
@@ -216,7 +213,14 @@ impl Reading<'_> {
         }
         transfers.extend(known);
         let names = self.names.iter().filter(|name| !name.starts_with("tr_")).cloned().collect();
-        let payment = discovery::transfers_of(&charge, &charges, transfers);
+        let taken: BTreeMap<String, i64> = transfers.iter().map(|of| (of.id.clone(), of.amount_reversed)).collect();
+        let payment = match discovery::transfers_of(&charge, &charges, transfers) {
+            FoundPayment::Transfers { new, reversed, .. } => {
+                let (reversed, earlier) = self.earlier(reversed, &taken).await?;
+                FoundPayment::Transfers { new, reversed, earlier }
+            }
+            unclear => unclear,
+        };
         let nothing = match &payment {
             FoundPayment::None(why) => Some(why.clone()),
             FoundPayment::Transfers { .. } | FoundPayment::Unclear(_) => None,

@@ -15,6 +15,7 @@ both_databases! {
     what_stripe_was_asked_for_by_then_counts_until_a_look_has_not_found_it,
     a_refund_that_waits_for_its_payment_is_never_matched,
     hyperswitch_says_so_in_a_later_event,
+    a_report_over_the_api_says_so_too,
     what_was_given_up_by_then_is_not_replayed_and_a_failure_adds_to_the_attention,
 }
 
@@ -100,6 +101,22 @@ async fn hyperswitch_says_so_in_a_later_event(app: TestApp) {
     event["content"]["object"]["split_refunds"] = json!({"stripe_split_refund": {"revert_transfer": true}});
     let answer = answered(app.post_hyperswitch(&event.to_string()).await).await;
     assert!(answer["reason"].as_str().unwrap().contains("2 reversals were called off"), "{answer}");
+    assert_eq!(statuses(&app).await, ["completed", "completed"]);
+}
+
+async fn a_report_over_the_api_says_so_too(app: TestApp) {
+    let app = without_worker(app).await;
+    app.register(two_sellers("pi_1")).await;
+    let mut report =
+        json!({"source": "stripe", "refund_ref": "re_1", "payment_ref": "pi_1", "amount": 5_000, "currency": "eur"});
+    assert_eq!(app.report(&report).await.status(), 201);
+    assert_eq!(statuses(&app).await, ["reversal_pending", "reversal_pending"]);
+    report["transfer_already_reversed"] = json!(true);
+    assert_eq!(app.report(&report).await.status(), 200, "said later");
+    report["refund_ref"] = json!("re_2");
+    assert_eq!(app.report(&report).await.status(), 201, "said at once");
+    assert_eq!(app.db.count("claims WHERE status = 'nothing_to_reverse'").await, 2);
+    assert_eq!(app.db.count("reversals WHERE status <> 'called_off'").await, 0);
     assert_eq!(statuses(&app).await, ["completed", "completed"]);
 }
 

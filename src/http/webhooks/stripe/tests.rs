@@ -281,6 +281,37 @@ fn a_transfer_is_looked_up_unless_clawback_has_created_it() {
 }
 
 #[test]
+fn each_type_is_handled_as_the_table_of_the_documentation_says() {
+    let table = include_str!("../../../../docs/stripe.md").lines();
+    let table = table.skip_while(|line| *line != "## Types").take_while(|line| *line != "## API versions");
+    let mut told = std::collections::HashSet::new();
+    for row in table.filter(|line| line.starts_with("| `")) {
+        let (types, says) = row[1..].split_once('|').unwrap();
+        for kind in types.split('`').filter(|name| name.contains('.')) {
+            let object = match kind {
+                "charge.refunded" if types.contains("without") => charge(Value::Null),
+                "charge.refunded" => charge(json!({"data": [refund()]})),
+                _ if kind.contains("dispute") => refund_with("status", json!("lost")),
+                _ => refund(),
+            };
+            let event = if kind.starts_with("v1.") { thin(kind, "re_1") } else { event(kind, &object) };
+            let content = parsed(&event).content;
+            let does = match content {
+                EventContent::Refunds(_) | EventContent::Dispute(_) => "takes",
+                EventContent::LookUp { .. } => "looks up",
+                EventContent::Irrelevant { .. } => "ignored",
+            };
+            assert!(says.trim_start().starts_with(does), "{kind}: {content:?}, but the table says {says}");
+            told.insert(kind);
+        }
+    }
+    let disputes = dispute::TYPES.map(ToOwned::to_owned);
+    let thin = disputes.iter().map(|kind| format!("v1.{kind}"));
+    let untold: Vec<_> = disputes.iter().cloned().chain(thin).filter(|kind| !told.contains(kind.as_str())).collect();
+    assert!(untold.is_empty() && told.len() >= 29, "{untold:?} of {}", told.len());
+}
+
+#[test]
 fn an_object_that_was_read_is_what_an_event_with_it_would_be() {
     let EventContent::Refunds(read) = content_of(&refund()).unwrap() else { panic!("no refund") };
     assert_eq!(read, [only_refund(&event("refund.created", &refund()))]);

@@ -3,6 +3,7 @@
 use clawback::http::webhooks::stripe::parse;
 use clawback::ledger::{LedgerError, Note};
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::World;
 use super::scenario::{Act, Scenario};
@@ -49,7 +50,11 @@ impl World {
         let at = self.rng.random_range(0..self.plan.threads.len());
         let Some(act) = self.plan.threads[at].pop_front() else { return };
         let done = match act.clone() {
-            Act::Register(payment) => self.ledger.register_payment(payment).await.map(drop),
+            Act::Register(mut payment) => {
+                // In another life its transfers come in another order.
+                payment.transfers.shuffle(&mut self.rng);
+                self.ledger.register_payment(payment).await.map(drop)
+            }
             Act::Add(payment_ref, transfers) => self.ledger.add_transfers(&payment_ref, transfers).await.map(drop),
             other => return self.happens(other),
         };
