@@ -25,7 +25,7 @@ mod time;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbBackend};
 
 use calls::{Loader, Report};
 use claims::Received;
@@ -119,8 +119,10 @@ impl Ledger {
             notifies: options.notifies,
             set_up_at,
         };
-        let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
-        let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
+        // While one batch of webhooks waits for the disk, another is applied. SQLite has one writer.
+        let intakes = if store.db.get_database_backend() == DbBackend::Sqlite { 1 } else { 2 };
+        let (intake, registrations) = (Batcher::start(store.clone(), intakes), Batcher::start(store.clone(), 1));
+        let (reports, authorizations) = (Batcher::start(store.clone(), 1), Batcher::start(store.clone(), 1));
         let loader = Loader::start(store.clone());
         Ok(Self { loader, store, intake, reports, authorizations, registrations, figures: Arc::default() })
     }

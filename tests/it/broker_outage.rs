@@ -34,7 +34,7 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
     }
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (1_800, 900));
     drop(app);
-    db.drop_it().await;
+    db.give_back().await;
     broker.dev("remove").await;
 }
 

@@ -186,7 +186,7 @@ async fn pending_migrations_are_a_warning_in_development_and_an_error_in_product
     ];
     let development = clawback(&["doctor", "--format", "json"], &settings(&given)).await;
     let production = clawback(&["doctor", "--format", "json"], &settings(&[&given[..], &production].concat())).await;
-    db.drop_it().await;
+    db.give_back().await;
     let found = check_named(&development, "migrations");
     assert_eq!((&found["status"], &found["remedy"]), (&json!("warning"), &json!("the next start applies them")));
     let found = check_named(&production, "migrations");

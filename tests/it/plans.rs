@@ -68,7 +68,7 @@ async fn no_change_of_the_ledger_reads_a_whole_table_not_even_on_an_empty_databa
         }
     })
     .await;
-    db.drop_it().await;
+    db.give_back().await;
 }
 
 fn id(row: &Value) -> Uuid {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Store, is_read_only, sqlx_error};
 use crate::ledger::LedgerError;
@@ -45,30 +46,22 @@ impl<C: Change> Clone for Batcher<C> {
 }
 
 impl<C: Change> Batcher<C> {
-    pub(in crate::ledger) fn start(store: Store) -> Self {
+    /// `at_once`: transactions that run at the same time. One, and its changes see all that came before.
+    pub(in crate::ledger) fn start(store: Store, at_once: usize) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Waiting<C>>(QUEUE);
         tokio::spawn(async move {
+            let mut running = JoinSet::new();
             let mut batch = Vec::with_capacity(LARGEST_BATCH);
+            // A place first: what arrives meanwhile shares the next transaction.
             while waiting.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-                let (changes, callers): (Vec<C>, Vec<_>) = batch.drain(..).unzip();
-                let store = store.clone();
                 // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
-                let answers = tokio::spawn(async move {
-                    let answers = store.apply_all(&changes, true).await;
-                    let read_only = |answer: &Result<_, _>| matches!(answer, Err(LedgerError::Database(error)) if is_read_only(error));
-                    if answers.iter().any(read_only) {
-                        store.drop_idle_connections().await;
-                    }
-                    answers
-                });
-                let answers = answers.await;
-                match answers {
-                    Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answer)| {
-                        // A caller that left finds out what was committed when it reads the rows.
-                        let _ = caller.send(answer);
-                    }),
-                    Err(error) => tracing::error!(%error, "a batch of changes was lost"),
+                running.spawn(commit(store.clone(), std::mem::take(&mut batch)));
+                while running.len() >= at_once {
+                    said_if_lost(running.join_next().await);
                 }
+            }
+            while let Some(ended) = running.join_next().await {
+                said_if_lost(Some(ended));
             }
         });
         Self { queue }
@@ -88,6 +81,26 @@ impl<C: Change> Batcher<C> {
         let answered = tokio::time::timeout(PATIENCE, answered).await.map_err(|_| LedgerError::Overloaded)?;
         answered
             .unwrap_or_else(|| Err(DbErr::Custom("the change was not answered; the log says why".to_owned()).into()))
+    }
+}
+
+/// Commits one batch and answers its callers.
+async fn commit<C: Change>(store: Store, batch: Vec<Waiting<C>>) {
+    let (changes, callers): (Vec<C>, Vec<_>) = batch.into_iter().unzip();
+    let answers = store.apply_all(&changes, true).await;
+    let read_only = |answer: &Result<_, _>| matches!(answer, Err(LedgerError::Database(error)) if is_read_only(error));
+    if answers.iter().any(read_only) {
+        store.drop_idle_connections().await;
+    }
+    for (caller, answer) in callers.into_iter().zip(answers) {
+        // A caller that left finds out what was committed when it reads the rows.
+        let _ = caller.send(answer);
+    }
+}
+
+fn said_if_lost(ended: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = ended {
+        tracing::error!(%error, "a batch of changes was lost");
     }
 }
 

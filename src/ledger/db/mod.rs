@@ -42,7 +42,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const BY_INDEX: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 /// What hangs ends by itself: nobody waits for a lock, a statement, or a process that was suspended or cut off, without end.
-const LIMITS: [(&str, &str); 6] = [
+const LIMITS: [(&str, &str); 7] = [
+    // Compiling a plan takes longer than any statement here, and a plan that must scan although scans are off counts as costly.
+    ("jit", "off"),
     ("lock_timeout", "10s"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "60s"),

@@ -178,7 +178,7 @@ impl World {
         self.look.close().await.unwrap();
         self.ledger.close().await.unwrap();
         self.other_worker.ledger.close().await.unwrap();
-        self.db.drop_it().await;
+        self.db.give_back().await;
     }
 
     fn break_something(&mut self) {

@@ -80,7 +80,7 @@ impl TestApp {
         let app = Self::start_on(db.clone(), vhost.clone()).await;
         let result = AssertUnwindSafe(test(app)).catch_unwind().await;
         vhost.delete().await;
-        db.drop_it().await;
+        db.give_back().await;
         if let Err(panicked) = result {
             std::panic::resume_unwind(panicked);
         }

@@ -1,4 +1,5 @@
-//! A database of its own for each test, dropped at the end.
+//! A database of its own for each test. On PostgreSQL, where making one costs more than most tests, it is used again by the
+//! next test, emptied.
 
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -47,6 +48,8 @@ pub(crate) struct Db {
     pub(crate) backend: Backend,
     name: String,
     connection: OnceCell<DatabaseConnection>,
+    /// Holds the lock on a database that the next test uses again.
+    holder: Option<DatabaseConnection>,
 }
 
 impl Db {
@@ -54,10 +57,7 @@ impl Db {
     pub(crate) async fn create(backend: Backend) -> Self {
         match backend {
             Backend::Sqlite => Self::create_empty(backend).await,
-            Backend::Postgres => {
-                let admin = admin().await;
-                Self::create_from(&admin, &template(&admin).await).await
-            }
+            Backend::Postgres => Self::borrow(admin().await).await,
         }
     }
 
@@ -67,16 +67,65 @@ impl Db {
             Backend::Sqlite => {
                 let name = new_name();
                 let url = format!("sqlite://{}?mode=rwc", folder().join(format!("{name}.db")).display());
-                Self { url, backend, name, connection: OnceCell::new() }
+                Self { url, backend, name, connection: OnceCell::new(), holder: None }
             }
-            Backend::Postgres => Self::create_from(&admin().await, "template1").await,
+            Backend::Postgres => {
+                let name = new_name();
+                admin().await.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+                Self::of_postgres(name, None)
+            }
         }
     }
 
-    async fn create_from(admin: &DatabaseConnection, template: &str) -> Self {
-        let name = new_name();
-        admin.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
-        Self { url: url_of(&name), backend: Backend::Postgres, name, connection: OnceCell::new() }
+    /// The first database that no test uses now, as good as new. Whoever holds its lock may use it.
+    async fn borrow(admin: DatabaseConnection) -> Self {
+        let template = template(&admin).await;
+        for number in 0.. {
+            let name = format!("{template}_{number}");
+            let lock = format!("(SELECT 1 WHERE pg_try_advisory_lock(hashtext('{name}'))) AS locked");
+            if count(&admin, &lock).await == 0 {
+                continue;
+            }
+            let known = Self::of_postgres(name.clone(), None);
+            if known.is_emptied(&admin, &template).await {
+                return Self { holder: Some(admin), ..known };
+            }
+            admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+            admin.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+            return Self::of_postgres(name, Some(admin));
+        }
+        unreachable!("there is always another number");
+    }
+
+    /// Ends what the test before has left connected, and empties the tables. False if there is no such database, or that test has
+    /// changed its schema or its settings.
+    async fn is_emptied(&self, admin: &DatabaseConnection, template: &str) -> bool {
+        let this = format!("pg_database WHERE datname = '{}'", self.name);
+        if count(admin, &this).await == 0 {
+            return false;
+        }
+        let others = format!("pg_stat_activity WHERE datname = '{}'", self.name);
+        count(admin, &format!("(SELECT pg_terminate_backend(pid, 5000) FROM {others}) AS ended")).await;
+        let settings = format!("pg_db_role_setting WHERE setdatabase = (SELECT oid FROM {this})");
+        let like_new = format!("{this} AND shobj_description(oid, 'pg_database') = '{}'", self.shape().await);
+        let like_new = like_new.replace(&self.name, template);
+        if count(admin, &settings).await > 0 || count(admin, &like_new).await == 0 {
+            return false;
+        }
+        self.execute(&format!("TRUNCATE {}", TABLES[1..].join(", "))).await;
+        true
+    }
+
+    /// What a test may change of the schema.
+    async fn shape(&self) -> String {
+        let shape = "SELECT concat_ws(' ', (SELECT string_agg(version, ',' ORDER BY version) FROM seaql_migrations),
+            (SELECT count(*) FROM pg_attribute WHERE NOT attisdropped), (SELECT count(*) FROM pg_proc),
+            (SELECT count(*) FROM pg_trigger WHERE tgenabled = 'O'), (SELECT count(*) FROM pg_constraint)) AS shape";
+        self.query(shape).await[0]["shape"].as_str().unwrap().to_owned()
+    }
+
+    fn of_postgres(name: String, holder: Option<DatabaseConnection>) -> Self {
+        Self { url: url_of(&name), backend: Backend::Postgres, name, connection: OnceCell::new(), holder }
     }
 
     /// One connection of the test's own, beside the application's.
@@ -145,7 +194,14 @@ impl Db {
         connection.close().await.unwrap();
     }
 
-    pub(crate) async fn drop_it(&self) {
+    /// When the test is over.
+    pub(crate) async fn give_back(&self) {
+        if self.holder.is_none() {
+            self.drop_it().await;
+        }
+    }
+
+    async fn drop_it(&self) {
         match self.backend {
             Backend::Sqlite => {
                 for suffix in ["", "-wal", "-shm"] {
@@ -195,10 +251,12 @@ async fn template(admin: &DatabaseConnection) -> String {
     let name = format!("clawback_template_{}", built.duration_since(UNIX_EPOCH).unwrap().as_nanos());
     admin.execute_unprepared("SELECT pg_advisory_lock(1)").await.unwrap();
     if count(admin, &format!("pg_database WHERE datname = '{name}'")).await == 0 {
-        let making = Db::create_from(admin, "template1").await;
+        let making = Db::create_empty(Backend::Postgres).await;
         let ledger = Ledger::connect(&making.url, LEDGER_OPTIONS).await.unwrap();
         ledger.migrate_up().await.unwrap();
         ledger.close().await.unwrap();
+        making.execute(&format!("COMMENT ON DATABASE {} IS '{}'", making.name, making.shape().await)).await;
+        making.shared().await.close_by_ref().await.unwrap();
         admin.execute_unprepared(&format!("ALTER DATABASE {} RENAME TO {name}", making.name)).await.unwrap();
     }
     admin.execute_unprepared("SELECT pg_advisory_unlock(1)").await.unwrap();
