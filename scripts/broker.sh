@@ -4,7 +4,7 @@
 # own node name, ports, cookie, plugins, configuration and epmd (Erlang's name server), all on loopback.
 #
 # In the folder: ports (first of ten: AMQP, management, prometheus, distribution, epmd), kind (installed, chroot or docker), rabbitmq.conf,
-# data/, home/, node.log, node.pid, epmd.pid.
+# data/, home/, node.log, node.pid, epmd.pid; address where it is not on loopback, but in a network namespace of its own (scripts/cluster.sh).
 
 BROKER_USER=dev BROKER_PASSWORD=dev # on loopback, in a folder under target/: nothing to hide
 RABBITMQ4_ROOT=$DEV_DIR/rabbitmq4
@@ -12,9 +12,13 @@ RABBITMQ4_ROOT=$DEV_DIR/rabbitmq4
 broker_env() { # DIR: the lines that a shell can source
   local base
   base=$(cat "$1/ports")
-  echo "export AMQP_URL=amqp://$BROKER_USER:$BROKER_PASSWORD@127.0.0.1:$base/%2f"
-  echo "export RABBITMQ_MANAGEMENT_URL=http://$BROKER_USER:$BROKER_PASSWORD@127.0.0.1:$((base + 1))"
+  echo "export AMQP_URL=amqp://$BROKER_USER:$BROKER_PASSWORD@$(broker_address "$1"):$base/%2f"
+  echo "export RABBITMQ_MANAGEMENT_URL=http://$BROKER_USER:$BROKER_PASSWORD@$(broker_address "$1"):$((base + 1))"
 }
+
+broker_address() { cat "$1/address" 2>/dev/null || echo 127.0.0.1; } # DIR
+broker_node() { echo "clawback-$(cat "$1/ports")@$(cat "$1/address" 2>/dev/null || echo localhost)"; } # DIR
+broker_namespace() { echo "clawback-$(cat "$1/ports")"; } # DIR: of a node that has an address
 
 broker_running() { # DIR
   case "$(cat "$1/kind" 2>/dev/null)" in
@@ -54,7 +58,7 @@ broker_start() { # DIR
 
 broker_ready() { # DIR BASE
   [ "$(cat "$1/kind")" = docker ] || grep -q 'Server startup complete' "$1/node.log" || return 1
-  speaks_amqp "$2" && accepts $(($2 + 1))
+  speaks_amqp "$2" "$(broker_address "$1")" && accepts $(($2 + 1)) "$(broker_address "$1")"
 }
 
 # A process that becomes another command has no command line for a moment: one look does not tell that it is dead.
@@ -70,12 +74,12 @@ broker_kind() {
   esac
 }
 
-broker_config() { # BASE
+broker_config() { # BASE ADDRESS
   cat <<EOF
-listeners.tcp.1 = 127.0.0.1:$1
-management.tcp.ip = 127.0.0.1
+listeners.tcp.1 = $2:$1
+management.tcp.ip = $2
 management.tcp.port = $(($1 + 1))
-prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.ip = $2
 prometheus.tcp.port = $(($1 + 2))
 default_user = $BROKER_USER
 default_pass = $BROKER_PASSWORD
@@ -91,12 +95,18 @@ EOF
 }
 
 broker_start_node() { # DIR BASE
-  local dir=$1 base=$2 epmd bin=/usr/lib/rabbitmq/bin
-  local -a in_root=()
+  local dir=$1 base=$2 epmd address more='' bin=/usr/lib/rabbitmq/bin
+  local -a in_root=() in_network=() names=()
+  address=$(broker_address "$dir")
+  if [ -s "$dir/address" ]; then
+    in_network=(ip netns exec "$(broker_namespace "$dir")")
+    names=(RABBITMQ_USE_LONGNAME=true)
+    more="-kernel net_ticktime 8" # seconds until a node that is not heard counts as down; 60 by default
+  fi
   epmd=$(broker_epmd "$dir")
   [ "$(cat "$dir/kind")" = chroot ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
   mkdir -p "$dir/data" "$dir/home"
-  broker_config "$base" >"$dir/rabbitmq.conf"
+  broker_config "$base" "$address" >"$dir/rabbitmq.conf"
   if [ -s "$dir/cluster.conf" ]; then cat "$dir/cluster.conf" >>"$dir/rabbitmq.conf"; fi
   cp queues/enabled_plugins "$dir/enabled_plugins"
   if [ "$(cat "$dir/kind")" = chroot ]; then
@@ -110,16 +120,16 @@ broker_start_node() { # DIR BASE
   # (MnesiaCore.*) in the current one.
   # shellcheck disable=SC2016  # expanded by the inner shell
   local -a clean=(sh -c 'cd "$1" && shift && exec "$@"' sh "$dir/data" env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8
-    ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$epmd")
-  if [ "$epmd" = $((base + 4)) ] && ! ours "$dir/epmd.pid" "$epmd"; then
-    spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_root[@]}" "${clean[@]}" epmd -address 127.0.0.1 -port "$epmd"
+    "ERL_EPMD_ADDRESS=$address" "ERL_EPMD_PORT=$epmd" "${names[@]}")
+  if { [ "$epmd" = $((base + 4)) ] || [ -s "$dir/address" ]; } && ! ours "$dir/epmd.pid" "$epmd"; then
+    spawn "$dir/epmd.pid" "$dir/epmd.log" "${in_network[@]}" "${in_root[@]}" "${clean[@]}" epmd -address "$address" -port "$epmd"
   fi
-  wait_until 10 accepts "$epmd" || die "epmd did not start; see $dir/epmd.log"
+  wait_until 10 accepts "$epmd" "$address" || die "epmd did not start; see $dir/epmd.log"
   # RABBITMQ_ALLOW_INPUT makes the start script become the Erlang VM instead of its parent, so that node.pid is the VM's own;
   # -noinput takes the input back, and -dev_folder only marks the process as ours.
-  spawn "$dir/node.pid" "$dir/node.log" "${in_root[@]}" "${clean[@]}" \
-    RABBITMQ_NODENAME="clawback-$base@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$base" \
-    RABBITMQ_DIST_PORT=$((base + 3)) RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
+  spawn "$dir/node.pid" "$dir/node.log" "${in_network[@]}" "${in_root[@]}" "${clean[@]}" \
+    RABBITMQ_NODENAME="$(broker_node "$dir")" RABBITMQ_NODE_IP_ADDRESS="$address" RABBITMQ_NODE_PORT="$base" \
+    RABBITMQ_DIST_PORT=$((base + 3)) RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {${address//./,}} $more" \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
     RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOGS=- RABBITMQ_LOG_BASE="$dir" RABBITMQ_PID_FILE="$dir/data/pid" \
     RABBITMQ_ALLOW_INPUT=1 "$bin/rabbitmq-server" -noinput -dev_folder "$dir/"
@@ -166,6 +176,7 @@ broker_remove() { # DIR
   broker_kill "$1" 2>/dev/null || true
   if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(broker_container "$1")" >/dev/null 2>&1 || true; fi
   [ "$(cat "$1/kind")" != chroot ] || rmdir "$RABBITMQ4_ROOT$1" 2>/dev/null || true
+  if [ -s "$1/address" ]; then ip netns del "$(broker_namespace "$1")" 2>/dev/null || true; fi
   release_ports "$1"
   rm -rf "$1"
 }

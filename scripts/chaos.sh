@@ -1,19 +1,32 @@
 # shellcheck shell=bash
-# ./dev chaos: two serves, two workers, a broker and a database of their own, and everything is broken all the time. Used by ./dev and by
-# ./dev check. The driver and the checker are in tests/chaos; docs/chaos.md says what is done and what holds.
+# ./dev chaos: two serves, two workers, a broker and a database of their own, and everything is broken all the time. ./dev soak: the same
+# without faults, and what grows. Used by ./dev and by ./dev check. The drivers and the checker are in tests/chaos; docs/chaos.md says what is
+# done and what holds.
 
 # run_chaos [ARGUMENTS]: the arguments go to tests/chaos/run.py. CHAOS_BIN=DIR takes clawback and stripe-sim from there, such as target/release.
 # The history stays in target/dev/chaos.
 run_chaos() {
-  local bin=${CHAOS_BIN:-${CARGO_TARGET_DIR:-target}/debug} broker=(broker)
-  have python3 || die "chaos: python3 is needed for the driver and the checker (Debian, Ubuntu: apt-get install python3)"
+  local broker=broker
+  case " $* " in *" --cluster "*) broker=cluster ;; esac
+  chaos_run "$broker" run.py "$@"
+}
+
+# run_soak [ARGUMENTS]: the arguments go to tests/chaos/soak.py. The picture and the table go to docs.
+run_soak() {
+  have psql || die "soak: psql is needed for the sizes of the tables (Debian, Ubuntu: apt-get install postgresql-client)"
+  chaos_run broker soak.py --out docs "$@"
+}
+
+chaos_run() { # broker|cluster PROGRAM ARGUMENT…
+  local bin=${CHAOS_BIN:-${CARGO_TARGET_DIR:-target}/debug} program=$2
+  have python3 || die "python3 is needed (Debian, Ubuntu: apt-get install python3)"
   if [ -z "${CHAOS_BIN:-}" ]; then
     need_cargo
     cargo build --quiet --workspace --bins --locked
   fi
-  case " $* " in *" --cluster "*) broker=(cluster) ;; esac
-  chaos_services "${broker[@]}"
-  CHAOS_DIR=$CHAOS_DIR python3 tests/chaos/run.py --root "$ROOT" --dir "$CHAOS_DIR" --bin "$(readlink -f "$bin")" "$@"
+  chaos_services "$1"
+  shift 2
+  CHAOS_DIR=$CHAOS_DIR python3 "tests/chaos/$program" --root "$ROOT" --dir "$CHAOS_DIR" --bin "$(readlink -f "$bin")" "$@"
 }
 
 chaos_services() { # broker|cluster
@@ -28,7 +41,7 @@ chaos_services() { # broker|cluster
   mkdir -p "$CHAOS_DIR/broker"
   reserve_ports "$CHAOS_DIR"
   postgres_start "$CHAOS_DIR/postgres" -c max_connections=300 & # a commit waits for the disk
-  if [ "$1" = cluster ]; then cluster_start "$CHAOS_DIR/broker" >/dev/null
+  if [ "$1" = cluster ]; then cluster_start "$CHAOS_DIR/broker" apart >/dev/null
   else broker_start "$CHAOS_DIR/broker"; fi
   wait $! || die "chaos: a service did not start, see above"
   eval "$(postgres_env "$CHAOS_DIR/postgres")"

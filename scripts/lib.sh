@@ -17,12 +17,12 @@ as_root() {
   else die "'$*' needs root, and there is no sudo: run it as root, then try again"; fi
 }
 
-# accepts PORT: whether something listens there on 127.0.0.1.
-accepts() { (exec 8<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# accepts PORT [HOST]: whether something listens there, on 127.0.0.1 if nothing else is said.
+accepts() { (exec 8<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
-# speaks_amqp PORT: sends AMQP's protocol header; a broker that is ready answers with a method frame, whose first byte is 1.
+# speaks_amqp PORT [HOST]: sends AMQP's protocol header; a broker that is ready answers with a method frame, whose first byte is 1.
 speaks_amqp() (
-  exec 8<>"/dev/tcp/127.0.0.1/$1" || exit 1
+  exec 8<>"/dev/tcp/${2:-127.0.0.1}/$1" || exit 1
   printf 'AMQP\x00\x00\x09\x01' >&8 || exit 1
   read -r -t 2 -N 1 -u 8 byte || exit 1
   [ "$byte" = $'\x01' ]

@@ -128,19 +128,19 @@ def ledger_and_stripe_agree(history, verdict):
             if found != (reversal["claim"], reversal["amount"]):
                 about = f"{reversal['id']} of {transfer['id']}: {reversal['amount']} for {reversal['claim']}"
                 verdict.add("unexplained", f"Stripe has {about}; the ledger has {found}")
-        if transfer.get("created_as"):
-            made[transfer["created_as"]] += 1
+        if transfer["created"]:
+            made[transfer["destination"]] += 1
     for stripe_id, found in recorded.items():
         verdict.add("unexplained", f"the ledger has {stripe_id} for {found}, and Stripe has not")
-    for name, times in made.items():
-        if times > 1:
-            verdict.add("doubled", f"the transfer {name} was created {times} times")
+    for destination, times in made.items():
+        if times > 1:  # In a run each transfer has an account of its own.
+            verdict.add("doubled", f"the transfer to {destination} was created {times} times")
 
 
 def each_transfer_gave_what_it_owes(history, verdict):
     """By ratio: after refunds of R out of P the transfers have together given their sum times R / P, each in proportion to its
     amount; fractions of a minor unit go to any of them. Refunds and disputes together never take more than everything."""
-    created = {transfer["created_as"]: transfer for transfer in history.stripe.values() if transfer.get("created_as")}
+    created = {transfer["destination"]: transfer for transfer in history.stripe.values() if transfer["created"]}
     claims_of = collections.defaultdict(list)
     for ref, claim in history.claims.items():
         claims_of[claim["payment"]].append((ref, claim))
@@ -189,8 +189,8 @@ def weigh(history, created, payment, transfer, row, ended, told):
     told; and what failed visibly. Minor units."""
     is_it = lambda ours: (ours["stripe_id"], ours["destination"])[transfer["id"] is None] == (transfer["id"] or transfer["destination"])
     ours = next((ours for ours in row["transfers"] if is_it(ours)), None)
-    name = transfer["id"] or f"{payment['ref']}:{transfer['position']}"
-    there = history.stripe.get(transfer["id"]) if transfer["id"] else created.get(name)
+    name = transfer["id"] or transfer["destination"]
+    there = history.stripe.get(transfer["id"]) if transfer["id"] else created.get(transfer["destination"])
     if ours is None:
         ours = {"amount_reversed": 0, "withheld": 0, "status": "unknown", "reversals": []}
     reversals = there["reversals"] if there else []

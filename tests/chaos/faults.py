@@ -12,8 +12,9 @@ from web import NoAnswer
 
 GAP = 2.2
 WEIGHTS = {
-    "kill_serve": 26, "kill_worker": 26, "kill_role": 4, "stop": 8, "stop_database": 2, "stop_broker": 2, "stop_stripe": 2, "kill_database": 6,
-    "kill_broker": 3, "purge": 5, "stall": 8, "cut": 8, "roll": 2, "alarm": 2, "skew": 4, "refuse_key": 2,
+    "kill_serve": 26, "kill_worker": 26, "kill_role": 4, "kill_database": 6, "kill_broker": 3,
+    "stop": 8, "stop_database": 2, "stop_broker": 2, "stop_stripe": 2,
+    "purge": 5, "stall": 8, "cut": 8, "roll": 2, "alarm": 2, "skew": 4, "refuse_key": 2, "part": 3,
 }
 QUEUES = ("reversals", "transfers", "lookups")
 
@@ -21,7 +22,7 @@ QUEUES = ("reversals", "transfers", "lookups")
 def schedule(seed, seconds, cluster, without=()):
     """Faults as (second, kind, random number): each kind once, in random order, then by weight."""
     rng = random.Random(f"{seed} faults")
-    weights = {kind: weight for kind, weight in WEIGHTS.items() if kind not in without}
+    weights = {kind: weight for kind, weight in WEIGHTS.items() if kind not in without and (cluster or kind != "part")}
     if cluster:
         weights["kill_broker"] = 8
     first = rng.sample(list(weights), len(weights))
@@ -153,7 +154,7 @@ class Faults:
         raise AssertionError(f"./dev {' '.join(command)} failed five times; see dev.log")
 
     async def purge(self, rng):
-        """All of a queue that waits for a worker, and now and then all that waits for its time."""
+        """All of a queue that waits for a worker is gone, and now and then all that waits for its time, or the queue itself."""
         queue = rng.choice(QUEUES)
         for broker in self.place.brokers:
             management = self.place.broker_env(broker)["MANAGEMENT"]
@@ -161,9 +162,10 @@ class Faults:
             try:
                 names = [row["name"] for row in await self.web.json("GET", management, "/api/queues/%2F", headers=headers, timeout=5)]
                 mine = [name for name in names if name == queue or (rng.random() < 0.5 and name.startswith(f"{queue}.retry"))]
+                what = rng.choice(("", "/contents", "/contents"))
                 for name in mine:
-                    await self.web.send("DELETE", management, f"/api/queues/%2F/{urllib.parse.quote(name)}/contents", None, headers, 5)
-                return mine
+                    await self.web.send("DELETE", management, f"/api/queues/%2F/{urllib.parse.quote(name)}{what}", None, headers, 5)
+                return " and ".join(mine) + (what or " itself")
             except NoAnswer:
                 continue
         return None
@@ -209,6 +211,17 @@ class Faults:
         fault = rng.choice(({"kind": "unauthorized"}, {"kind": "unavailable_html"}, {"kind": "server_error_at_the_edge"}))
         await self.web.json("POST", self.place.addresses["sim"], "/_sim/faults", {"fault": fault, "times": 60})
         return fault["kind"]
+
+    async def part(self, rng):
+        """Two nodes of the broker do not hear each other."""
+        one, other = rng.sample((1, 2, 3), 2)
+
+        async def action():
+            await self.place.dev("cluster", "part", f"{self.place.dir}/broker", str(one), str(other))
+            await asyncio.sleep(rng.choice((3, 8, 20)))
+            await self.place.dev("cluster", "join", f"{self.place.dir}/broker", str(one), str(other))
+            return f"{one} and {other}"
+        return await self.alone("broker", action())
 
 
 def descendants(pid):

@@ -71,8 +71,8 @@ async def export(place, web, history):
     for transfer in theirs["transfers"].values():
         reversals = [{"id": it["id"], "amount": it["amount"], "claim": it["metadata"].get("clawback_claim", "").removeprefix("stripe:"),
                       "key": it["idempotency_key"]} for it in transfer["reversals"] if it["status"] in (None, "succeeded")]
-        created_as = transfer["metadata"].get("clawback_transfer")
-        history.add("stripe_transfer", id=transfer["id"], amount=transfer["amount"], created_as=created_as, reversals=reversals)
+        history.add("stripe_transfer", id=transfer["id"], amount=transfer["amount"], destination=transfer["destination"],
+                    created="clawback_transfer" in transfer["metadata"], reversals=reversals)
     payments = set()
     for kind in ("refund", "dispute"):
         cursor = ""

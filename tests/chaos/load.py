@@ -90,8 +90,10 @@ class Load:
             await self.deliver(claim, number, kind, obj, rng)
 
     async def deliver(self, claim, number, kind, obj, rng):
-        event = {"id": f"evt_chaos{number:08}", "object": "event", "api_version": "2026-08-26.dahlia", "created": int(time.time()),
-                 "data": {"object": obj}, "livemode": False, "pending_webhooks": 1, "request": {"id": None}, "type": kind}
+        event = {
+            "id": f"evt_chaos{number:08}", "object": "event", "api_version": "2026-08-26.dahlia", "created": int(time.time()),
+            "data": {"object": obj}, "livemode": False, "pending_webhooks": 1, "request": {"id": None}, "type": kind,
+        }
         body = json.dumps(event).encode()
         pause, timeout = 0.1, 0.01 if rng.random() < 0.03 else 8.0
         while True:
@@ -127,18 +129,22 @@ class Story:
         self.amount = rng.randrange(1_000, 30_000)
         self.left, self.claims = self.amount, 0
         sellers = rng.choice((1, 1, 2, 2, 3))
-        self.transfers = [self.transfer(position, self.amount * 9 // 10 // (sellers + 1) - rng.randrange(40)) for position in range(sellers)]
+        share = self.amount * 9 // 10 // (sellers + 1)
+        self.transfers = [self.transfer(position, share - rng.randrange(40)) for position in range(sellers)]
         if kind == "created":
             self.transfers[-1]["id"] = None
 
     def transfer(self, position, amount):
-        return {"id": f"tr_chaos{self.name}x{position}", "position": position, "amount": amount, "destination": f"acct_chaos{self.name}x{position}"}
+        name = f"chaos{self.name}x{position}"
+        return {"id": f"tr_{name}", "position": position, "amount": amount, "destination": f"acct_{name}"}
 
     async def tell(self):
         load, rng = self.load, self.rng
-        existing = [{name: transfer[name] for name in ("id", "amount", "destination")} for transfer in self.transfers if transfer["id"]]
-        await load.sim("/payments", {"amount": self.amount, "currency": "eur", "charge": self.charge, "payment_intent": self.ref,
-                                     "transfer_group": f"group_{self.name}", "transfers": existing})
+        existing = [{name: it[name] for name in ("id", "amount", "destination")} for it in self.transfers if it["id"]]
+        await load.sim("/payments", {
+            "amount": self.amount, "currency": "eur", "charge": self.charge, "payment_intent": self.ref,
+            "transfer_group": f"group_{self.name}", "transfers": existing,
+        })
         load.history.add("payment", ref=self.ref, amount=self.amount, story=self.kind, transfers=self.transfers)
         if self.kind == "early":
             await self.refund()
@@ -156,16 +162,19 @@ class Story:
             await self.dispute()
 
     def registration(self):
-        return {"payment_ref": self.ref, "amount": self.amount, "currency": "eur", "transfers": [self.registered(it) for it in self.transfers]}
+        transfers = [self.registered(transfer) for transfer in self.transfers]
+        return {"payment_ref": self.ref, "amount": self.amount, "currency": "eur", "transfers": transfers}
 
     def registered(self, transfer):
         # Discovery names sellers by their accounts: a later registration is the same then.
-        row = {"seller_id": transfer["destination"], "destination": transfer["destination"], "amount": transfer["amount"], "currency": "eur"}
+        account = transfer["destination"]
+        row = {"seller_id": account, "destination": account, "amount": transfer["amount"], "currency": "eur"}
         return row | ({"stripe_transfer_id": transfer["id"]} if transfer["id"] else {"create": True})
 
     async def late_transfer(self):
         transfer = self.transfer(len(self.transfers), self.amount // 12)
-        await self.load.sim("/transfers", {"id": transfer["id"], "amount": transfer["amount"], "currency": "eur", "destination": transfer["destination"]})
+        there = {"id": transfer["id"], "amount": transfer["amount"], "currency": "eur", "destination": transfer["destination"]}
+        await self.load.sim("/transfers", there)
         self.load.history.add("late_transfer", payment=self.ref, transfer=transfer)
         await self.load.api("POST", f"/v1/payments/{self.ref}/transfers", {"transfers": [self.registered(transfer)]})
 
@@ -178,9 +187,11 @@ class Story:
         ref = f"re_chaos{self.name}x{self.claims}"
         self.load.history.add("claim", ref=ref, kind="refund", payment=self.ref, amount=amount, ending="succeeded")
         await self.load.sim("/refunds", {"charge": self.charge, "id": ref, "amount": amount})
-        obj = {"id": ref, "object": "refund", "amount": amount, "charge": self.charge, "created": int(time.time()), "currency": "eur", "metadata": {},
-               "payment_intent": self.ref, "reason": "requested_by_customer", "source_transfer_reversal": None, "status": "succeeded",
-               "transfer_reversal": None, "balance_transaction": f"txn_{ref}"}
+        obj = {
+            "id": ref, "object": "refund", "amount": amount, "charge": self.charge, "created": int(time.time()), "currency": "eur",
+            "metadata": {}, "payment_intent": self.ref, "reason": "requested_by_customer", "source_transfer_reversal": None,
+            "status": "succeeded", "transfer_reversal": None, "balance_transaction": f"txn_{ref}",
+        }
         await self.load.event(ref, "refund.created", obj, self.rng)
         if self.rng.random() < 0.02:
             self.load.history.add("ending", ref=ref, ending="failed")
@@ -193,8 +204,10 @@ class Story:
         ending = self.rng.choice(("lost", "lost", "won"))
         self.load.history.add("claim", ref=ref, kind="dispute", payment=self.ref, amount=self.amount, ending=ending)
         await self.load.sim("/disputes", {"charge": self.charge, "id": ref})
-        obj = {"id": ref, "object": "dispute", "amount": self.amount, "charge": self.charge, "created": int(time.time()), "currency": "eur",
-               "payment_intent": self.ref, "reason": "fraudulent", "status": "needs_response", "metadata": {}, "balance_transactions": []}
+        obj = {
+            "id": ref, "object": "dispute", "amount": self.amount, "charge": self.charge, "created": int(time.time()), "currency": "eur",
+            "payment_intent": self.ref, "reason": "fraudulent", "status": "needs_response", "metadata": {}, "balance_transactions": [],
+        }
         await self.load.event(ref, "charge.dispute.created", obj, self.rng)
         await self.load.event(ref, "charge.dispute.funds_withdrawn", obj, self.rng)
         await self.load.sim(f"/disputes/{ref}/status", {"status": ending})

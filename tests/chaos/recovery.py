@@ -39,7 +39,7 @@ class Samples:
 
 
 async def recoveries(place, faults, samples, until):
-    """Kills each kind, several times, and returns the seconds until the rate was back: {kind: {"median": …, "max": …, "all": […]}}."""
+    """Kills each kind several times; returns the seconds until the rate was back: {kind: {"median": …, "max": …, "times": …}}."""
     kinds = {"worker": ["worker1", "worker2"], "serve": ["serve1", "serve2"], "broker": None, "database": None}
     seconds = collections.defaultdict(list)
     await asyncio.sleep(STEADY + 2)
@@ -61,7 +61,8 @@ async def recoveries(place, faults, samples, until):
                 place.history.add("fault", fault=f"kill_{kind}", of=kind, kills=1)
             seconds[kind].append(await back(samples, killed, before))
             await asyncio.sleep(STEADY)
-    return {kind: {"median": round(statistics.median(all_), 1), "max": round(max(all_), 1), "times": len(all_)} for kind, all_ in seconds.items()}
+    summary = lambda took: {"median": round(statistics.median(took), 1), "max": round(max(took), 1), "times": len(took)}
+    return {kind: summary(took) for kind, took in seconds.items()}
 
 
 async def back(samples, killed, before):

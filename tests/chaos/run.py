@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The driver of ./dev chaos: load, faults, calm, export, verdict. scripts/chaos.sh has started broker and database, and says where they are."""
+"""The driver of ./dev chaos: load, faults, calm, export, verdict. scripts/chaos.sh has started broker and database."""
 
 import argparse
 import asyncio
@@ -30,7 +30,7 @@ def arguments():
     parser.add_argument("--rate", type=float, default=30, help="refunds a second")
     parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--without", default="", help="kinds of faults that are left out, comma-separated")
-    parser.add_argument("--recovery", action="store_true", help="only kills, one kind after the other, and how long each takes to recover from")
+    parser.add_argument("--recovery", action="store_true", help="only kills, kind after kind, and how long each takes to recover from")
     options = parser.parse_args()
     options.without = [name for name in options.without.split(",") if name]
     return options
@@ -105,8 +105,10 @@ async def calm(place, load):
 
 
 def repeat(options):
-    extra = "".join([" --cluster" * options.cluster, f" --without {','.join(options.without)}" * bool(options.without), " --recovery" * options.recovery])
-    return f"./dev chaos --minutes {options.minutes:g} --seed {options.seed} --rate {options.rate:g}{extra}"
+    command = f"./dev chaos --minutes {options.minutes:g} --seed {options.seed} --rate {options.rate:g}"
+    for name in ("cluster", "recovery"):
+        command += f" --{name}" * getattr(options, name)
+    return command + f" --without {','.join(options.without)}" * bool(options.without)
 
 
 def say(text):

@@ -9,25 +9,37 @@ from check import judge
 
 def a_run():
     """A payment of 100.00 with transfers of 60.00 and 30.00, of which 50.00 were refunded, and all is well."""
-    reversal = lambda at, amount: {"id": f"r{at}", "claim": "re_1", "amount": amount, "status": "reversed", "stripe_id": f"trr_{at}", "reason": ""}
-    transfer = lambda at, amount, back: {"id": f"t{at}", "stripe_id": f"tr_{at}", "destination": f"acct_{at}", "amount": amount, "withheld": 0,
-                                         "status": "partially_reversed", "amount_reversed": back, "reversals": [reversal(at, back)]}
+    def reversal(at, amount):
+        return {"id": f"r{at}", "claim": "re_1", "amount": amount, "status": "reversed", "stripe_id": f"trr_{at}", "reason": ""}
+
+    def transfer(at, amount, back):
+        names = {"id": f"t{at}", "stripe_id": f"tr_{at}", "destination": f"acct_{at}"}
+        return names | {"amount": amount, "withheld": 0, "status": "partially_reversed", "amount_reversed": back,
+                        "reversals": [reversal(at, back)]}
+
+    def at_stripe(at, amount, back):
+        reversals = [{"id": f"trr_{at}", "amount": back, "claim": "re_1", "key": "k"}]
+        return {"type": "stripe_transfer", "id": f"tr_{at}", "amount": amount, "destination": f"acct_{at}", "created": False,
+                "reversals": reversals}
+
+    def registered(at, amount):
+        return {"id": f"tr_{at}", "position": at - 1, "amount": amount, "destination": f"acct_{at}"}
+
     changes = [("c1", None, "matched")]
     for at in (1, 2):
         changes += [(f"r{at}", None, "pending"), (f"r{at}", "pending", "reversed")]
         changes += [(f"t{at}", before, after) for before, after in
                     ((None, "completed"), ("completed", "reversal_pending"), ("reversal_pending", "partially_reversed"))]
     return [
-        {"type": "payment", "ref": "pi_1", "amount": 10_000, "transfers": [
-            {"id": "tr_1", "position": 0, "amount": 6_000, "destination": "acct_1"}, {"id": "tr_2", "position": 1, "amount": 3_000, "destination": "acct_2"}]},
+        {"type": "payment", "ref": "pi_1", "amount": 10_000, "transfers": [registered(1, 6_000), registered(2, 3_000)]},
         {"type": "claim", "ref": "re_1", "kind": "refund", "payment": "pi_1", "amount": 5_000, "ending": "succeeded"},
         {"type": "sent", "claim": "re_1", "event": "evt_1", "status": None},
         {"type": "sent", "claim": "re_1", "event": "evt_1", "status": 200},
         {"type": "fault", "fault": "kill_worker", "kills": 1},
-        *({"type": "stripe_transfer", "id": f"tr_{at}", "amount": amount, "created_as": None, "reversals": [
-            {"id": f"trr_{at}", "amount": back, "claim": "re_1", "key": "k"}]} for at, amount, back in ((1, 6_000, 3_000), (2, 3_000, 1_500))),
-        {"type": "ledger_claim", "ref": "re_1", "id": "c1", "kind": "refund", "amount": 5_000, "status": "matched", "reason": "matched to payment pi_1",
-         "attention": None, "reversals": [reversal(1, 3_000), reversal(2, 1_500)]},
+        at_stripe(1, 6_000, 3_000),
+        at_stripe(2, 3_000, 1_500),
+        {"type": "ledger_claim", "ref": "re_1", "id": "c1", "kind": "refund", "amount": 5_000, "status": "matched",
+         "reason": "matched to payment pi_1", "attention": None, "reversals": [reversal(1, 3_000), reversal(2, 1_500)]},
         {"type": "ledger_payment", "ref": "pi_1", "amount": 10_000, "transfers": [transfer(1, 6_000, 3_000), transfer(2, 3_000, 1_500)]},
         *({"type": "change", "id": row, "from": before, "to": after} for row, before, after in changes),
         {"type": "run", "seed": 7, "seconds": 3},
@@ -104,7 +116,7 @@ class Checker(unittest.TestCase):
     def test_a_transfer_that_was_created_twice_is_doubled(self):
         def change(lines):
             for at in (0, 1):
-                find(lines, "stripe_transfer", at)["created_as"] = "pi_1:0"
+                find(lines, "stripe_transfer", at).update(created=True, destination="acct_1")
         self.assertIn("doubled", self.wrong(change)[0])
 
     def test_a_claim_that_failed_and_took_money_without_a_word_is_doubled(self):

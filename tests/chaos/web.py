@@ -23,7 +23,7 @@ class Web:
             lines.append("content-type: application/json")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
-        # A kept connection may have been closed by the other side meanwhile: that says nothing of the request, so it is not an answer either.
+        # Also where a kept connection was closed by the other side meanwhile: nobody knows what became of the request.
         try:
             async with asyncio.timeout(timeout):
                 reader, writer = await self.connect(address)
