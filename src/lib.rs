@@ -7,9 +7,17 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail loudly, and say what they tried")]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;
 pub mod http;
 pub mod ledger;
 pub mod lines;
+#[cfg(test)]
+#[expect(clippy::panic, clippy::print_stdout, reason = "tests fail loudly, and say what they found")]
+#[path = "../tests/model/mod.rs"]
+mod model;
 pub mod operator;
 pub mod reconcile;
 mod reference;

@@ -1,6 +1,9 @@
 //! Our headers on messages: what they say about a job, and which of them a copy gets. A header of a wrong type counts as
 //! missing: other programs, and people, publish too.
 
+#[cfg(test)]
+mod fuzz;
+
 use crate::{Delivery, publisher::PERSISTENT};
 use chrono::{DateTime, SecondsFormat, Utc};
 use lapin::{

@@ -25,6 +25,9 @@ mod topology;
 mod trace;
 mod transfers;
 
+#[cfg(test)]
+pub(crate) use payments::read_to_the_end;
+
 use std::process::ExitCode;
 use std::time::Duration;
 

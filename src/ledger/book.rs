@@ -3,6 +3,9 @@
 //! Whoever changes a transfer, its reversals or their calls holds the transfer's row lock. Whoever matches or registers
 //! holds the locks of the payment's names. Locks are taken in one order: names, then transfers by id.
 
+#[cfg(test)]
+mod in_memory;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -26,6 +29,9 @@ use super::schema::{
 };
 use super::status::{CallKind, CallState, ClaimStatus, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use super::time::now;
+
+#[cfg(test)]
+pub(crate) use in_memory::Rows;
 
 /// Which rows a change looks at.
 #[derive(Debug, Default)]

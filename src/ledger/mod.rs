@@ -33,6 +33,8 @@ use db::{Batcher, Graces, Store};
 use payments::Registration;
 use read::Figures;
 
+#[cfg(test)]
+pub(crate) use book::Rows;
 pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, RegisteredTransfer,
     Remainder, Retries, ReversalTarget, Target, Task, TryOutcome,

@@ -10,6 +10,7 @@ pub(super) mod payment {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "payments")]
+    #[cfg_attr(test, derive(Hash))]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
@@ -37,6 +38,7 @@ pub(super) mod transfer {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "seller_transfers")]
+    #[cfg_attr(test, derive(Hash))]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
@@ -85,6 +87,7 @@ pub(super) mod claim {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "claims")]
+    #[cfg_attr(test, derive(Hash))]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
@@ -146,6 +149,7 @@ pub(super) mod reversal {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "reversals")]
+    #[cfg_attr(test, derive(Hash))]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
@@ -182,6 +186,7 @@ pub(super) mod call {
     /// A row of `calls`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "calls")]
+    #[cfg_attr(test, derive(Hash))]
     pub struct Model {
         /// Also the id of the reversal, the transfer or the look-up that it is for.
         #[sea_orm(primary_key, auto_increment = false)]

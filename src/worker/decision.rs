@@ -7,7 +7,7 @@ use crate::stripe::{Meaning, Report};
 
 /// What to do next about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// It is done, and these are Stripe's ids of it and of what moved the money.
     Succeed { id: String, balance_transaction: Option<String> },
     /// It fails permanently, with this code of ours where Stripe gave none.
@@ -25,8 +25,8 @@ pub(super) enum Decision {
 }
 
 /// What to do when Stripe's list has no reversal of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Otherwise {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Otherwise {
     /// Somebody else's reversal did our work.
     TakeTheForeignOne,
     /// Fail permanently; the amount never shrinks silently.
@@ -35,7 +35,7 @@ pub(super) enum Otherwise {
 
 /// Whom a job waits for that is not to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitFor {
+pub(crate) enum WaitFor {
     /// The rate limit.
     Rate,
     /// The look and the settling time before a new key.
@@ -53,7 +53,7 @@ pub(super) enum WaitFor {
 }
 
 /// What follows from `report`.
-pub(super) fn decide(report: &Report) -> Decision {
+pub(crate) fn decide(report: &Report) -> Decision {
     let retry = |remainder| Decision::Retry { remainder };
     let wait = |remainder, reason| Decision::Wait { remainder, reason };
     match &report.meaning {
@@ -82,7 +82,7 @@ pub(super) fn decide(report: &Report) -> Decision {
 
 /// How long to wait for another request after having `waited` so far: about as long again, so it grows. Half to one and a
 /// half times that, by `random`, so those who have met part.
-pub(super) fn delay_for_other(waited: Duration, random: u8) -> Duration {
+pub(crate) fn delay_for_other(waited: Duration, random: u8) -> Duration {
     waited / 2 + waited / 255 * u32::from(random)
 }
 

@@ -17,10 +17,16 @@ use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
 pub(crate) use create::created;
+#[cfg(test)]
+pub(crate) use decision::{Decision, Otherwise, decide};
 pub use limiter::Limiter;
 pub use notifier::{Notifier, NotifierError};
 pub use one_by_one::OneByOne;
+#[cfg(test)]
+pub(crate) use reverse::{command, sight};
 pub use saga::{Caller, Parse, Timing};
+#[cfg(test)]
+pub(crate) use sight::{AfterLook, Seen, Sight, after_look};
 
 use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, NOTIFY, REVERSE_TRANSFER};
 

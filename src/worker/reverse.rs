@@ -5,7 +5,7 @@ use crate::ledger::{Call, ReversalTarget, claim_name};
 use crate::stripe::{Client, Report, ReverseTransfer, Transfer, TransferReversal};
 
 /// A function of what never changes in the row, and of the generation.
-pub(super) fn command(call: &Call, target: &ReversalTarget) -> ReverseTransfer {
+pub(crate) fn command(call: &Call, target: &ReversalTarget) -> ReverseTransfer {
     ReverseTransfer {
         transfer_id: target.stripe_transfer_id.clone().unwrap_or_default(),
         amount: target.amount,
@@ -21,13 +21,25 @@ pub(super) async fn look(stripe: &Client, call: &Call, target: &ReversalTarget) 
     let command = &command(call, target);
     let transfer = stripe.get_transfer(&command.transfer_id).await?;
     let list = stripe.list_reversals(&command.transfer_id).await?;
-    let complete = transfer.is_explained_by(&list.items);
-    let foreign = list.items.iter().find(|reversal| reversal.claim().is_none()).map(|found| found.id.clone());
-    let ours = list.items.into_iter().filter(|reversal| reversal.claim() == Some(&command.claim));
+    let sight = sight(command, call, target, &transfer, &list.items);
+    Ok(Sight { request_id: list.request_id, ..sight })
+}
+
+/// What `transfer` and `reversals`, read after it, mean for the call. Pure.
+pub(crate) fn sight(
+    command: &ReverseTransfer,
+    call: &Call,
+    target: &ReversalTarget,
+    transfer: &Transfer,
+    reversals: &[TransferReversal],
+) -> Sight {
+    let complete = transfer.is_explained_by(reversals);
+    let foreign = reversals.iter().find(|reversal| reversal.claim().is_none()).map(|found| found.id.clone());
+    let ours = reversals.iter().filter(|reversal| reversal.claim() == Some(&command.claim));
     // One that Stripe has ended only where there is no other.
-    let ours = ours.max_by_key(TransferReversal::counts);
-    let seen = ours.and_then(|ours| meaning(&ours, call, command)).or_else(|| contradiction(&transfer, call, target));
-    Ok(Sight { seen, foreign, complete, request_id: list.request_id })
+    let ours = ours.max_by_key(|reversal| reversal.counts());
+    let seen = ours.and_then(|ours| meaning(ours, call, command)).or_else(|| contradiction(transfer, call, target));
+    Sight { seen, foreign, complete, request_id: None }
 }
 
 fn meaning(ours: &TransferReversal, call: &Call, command: &ReverseTransfer) -> Option<Seen> {

@@ -16,7 +16,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
-use super::sight::{Seen, Sight};
+use super::sight::{AfterLook, Seen, Sight, after_look, has_settled};
 use super::{CircuitBreaker, Limiter, Notifier, OneByOne, create, reverse};
 use crate::ledger::{
     Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
@@ -202,35 +202,30 @@ impl Caller {
         self.follow(task, report).await
     }
 
-    /// Reads what Stripe has of it, and does what that means. What is not there is asked for under the same key as before, if
-    /// Stripe may not have executed that. A new key comes only when the old one never executes any more.
+    /// Reads what Stripe has of it, and does what that means.
     async fn look(&self, task: Task) -> Result<Task, Interrupted> {
         let sight = match self.see(&task).await? {
             Ok(sight) => sight,
             Err(report) => return self.follow(task, report).await,
         };
-        if let Some(seen) = sight.seen {
-            return self.report_seen(&task, seen, sight.request_id).await;
-        }
-        if let Some(id) = task.call.accepted_id.clone() {
-            // Whatever the list says, there is no second call.
-            return self.still_accepted(&task, id, "not in Stripe's list", sight.request_id).await;
-        }
-        if sight.complete && task.may_be_made(now()) {
-            return self.make(task).await;
-        }
-        if !sight.complete || !self.has_settled(task.call.absent_since) {
-            let why = failure("not_found_yet", "Stripe's list does not have it; looking once more");
-            return self.wait(&task, Remainder::Absent, self.timing.settling, why, sight.request_id).await;
-        }
-        let (outcome, reason) = match task.is_owed() {
-            true => (TryOutcome::NewGeneration, "not at Stripe, looked twice: calling under a new key"),
-            false => {
-                let message = "its claim takes nothing any more, and Stripe has not done it";
-                (TryOutcome::CalledOff(failure("not_owed", message)), message)
+        let request_id = sight.request_id.clone();
+        match after_look(&task, sight, now(), self.timing.settling) {
+            AfterLook::Seen(seen) => self.report_seen(&task, seen, request_id).await,
+            AfterLook::Accepted(id) => self.still_accepted(&task, id, "not in Stripe's list", request_id).await,
+            AfterLook::Make => self.make(task).await,
+            AfterLook::LookAgain => {
+                let why = failure("not_found_yet", "Stripe's list does not have it; looking once more");
+                self.wait(&task, Remainder::Absent, self.timing.settling, why, request_id).await
             }
-        };
-        self.report(&task, outcome, reason, sight.request_id).await
+            AfterLook::NewGeneration => {
+                let reason = "not at Stripe, looked twice: calling under a new key";
+                self.report(&task, TryOutcome::NewGeneration, reason, request_id).await
+            }
+            AfterLook::CallOff => {
+                let message = "its claim takes nothing any more, and Stripe has not done it";
+                self.report(&task, TryOutcome::CalledOff(failure("not_owed", message)), message, request_id).await
+            }
+        }
     }
 
     /// Stripe has accepted it and is not done, which lasts 45 days at the longest.
@@ -547,9 +542,8 @@ impl Caller {
         self.policy.delay(u32::MAX)
     }
 
-    /// Whether it was absent from Stripe's list so long ago that a call on its way then must be in the list by now.
     fn has_settled(&self, absent_since: Option<DateTime<Utc>>) -> bool {
-        absent_since.is_some_and(|then| since(then) >= self.timing.settling)
+        has_settled(absent_since, now(), self.timing.settling)
     }
 }
 

@@ -141,6 +141,29 @@ fn imports_run_one_way() {
     }
 }
 
+/// docs/proof.md names what shows each promise: files, and tests by their full names.
+#[test]
+fn every_test_that_proof_md_names_exists() {
+    let text = std::fs::read_to_string(root().join("docs/proof.md")).unwrap();
+    let promises = text.split("## What holds").nth(1).unwrap().split("\n## ").next().unwrap();
+    let code: String =
+        ["src", "tests", "queues"].iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
+    let mut names = 0;
+    for line in promises.lines().filter(|line| line.starts_with("| ")) {
+        for quoted in line.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2) {
+            if quoted.ends_with(".rs") {
+                let exists =
+                    [quoted.to_owned(), format!("tests/it/{quoted}")].iter().any(|path| root().join(path).is_file());
+                assert!(exists, "docs/proof.md names the file {quoted}");
+            } else if quoted.contains('_') && !quoted.contains(' ') {
+                assert!(code.contains(&format!("fn {quoted}(")), "docs/proof.md names the test {quoted}");
+                names += 1;
+            }
+        }
+    }
+    assert!(names > 60, "{names} tests are named");
+}
+
 /// `from --> to: Event`, as in a Mermaid state diagram.
 fn arrow(line: &str) -> Option<Arrow> {
     let (from, rest) = line.trim().split_once(" --> ")?;

@@ -40,6 +40,7 @@ const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// A call with all that is needed to make it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub struct Task {
     /// How far it is.
     pub call: Call,
@@ -51,6 +52,7 @@ pub struct Task {
 
 /// What a call is for.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub enum Target {
     /// To take back what one claim asks of one transfer.
     Reversal(ReversalTarget),
@@ -64,6 +66,7 @@ pub enum Target {
 
 /// A notification, as the worker needs it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub struct NotificationTarget {
     /// What it tells of, like `reversal.reversed`.
     pub topic: String,
@@ -73,6 +76,7 @@ pub struct NotificationTarget {
 
 /// A look-up, as the worker needs it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub struct LookUpTarget {
     /// What it is about.
     pub subject: Subject,
@@ -82,6 +86,7 @@ pub struct LookUpTarget {
 
 /// A reversal, as the worker needs it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub struct ReversalTarget {
     /// Who reported the claim.
     pub source: Source,
@@ -111,6 +116,7 @@ pub struct ReversalTarget {
 
 /// A transfer to create, as the worker needs it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub struct CreationTarget {
     /// The provider's id of the payment.
     pub payment_ref: String,

@@ -47,7 +47,7 @@ impl Ledger {
     /// [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn authorize(&self, task: Task) -> Result<Task, LedgerError> {
-        let call = self.submit_report(&task, What::Authorize).await?;
+        let call = self.authorizations.submit(Report::authorize(&task)).await?;
         Ok(Task { call, ..task })
     }
 
@@ -58,25 +58,13 @@ impl Ledger {
     /// [`LedgerError::Conflict`] when the transfer that Stripe created is registered elsewhere; [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn report(&self, task: &Task, outcome: TryOutcome, note: Note) -> Result<Task, LedgerError> {
-        let call = self.submit_report(task, What::Outcome(outcome, note)).await?;
+        let call = self.reports.submit(Report::outcome(task, outcome, note)).await?;
         if call.kind == CallKind::Create && call.state == CallState::Open {
             // Refunds that waited may have made the transfer smaller.
             let found = self.task(call.id).await?;
             return found.ok_or(LedgerError::NotFound { entity: "call", id: call.id.to_string() });
         }
         Ok(Task { call, target: task.target.clone(), read_at: task.read_at })
-    }
-
-    async fn submit_report(&self, task: &Task, what: What) -> Result<Call, LedgerError> {
-        let traceparent = trace_context::current();
-        let Call { id, kind, version, .. } = task.call;
-        let (reference, withdrawn_from) = match &task.target {
-            Target::LookUp(target) => (Some(target.reference.clone()), None),
-            Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
-            Target::Reversal(_) | Target::Creation(_) | Target::Notification(_) => (None, None),
-        };
-        let batcher = if matches!(what, What::Authorize) { &self.authorizations } else { &self.reports };
-        batcher.submit(Report { id, kind, reference, withdrawn_from, version, what, traceparent }).await
     }
 }
 
@@ -149,6 +137,25 @@ fn is_owed(book: &Book, call: &Call) -> bool {
 }
 
 impl Report {
+    pub(in crate::ledger) fn authorize(task: &Task) -> Self {
+        Self::of(task, What::Authorize)
+    }
+
+    pub(in crate::ledger) fn outcome(task: &Task, outcome: TryOutcome, note: Note) -> Self {
+        Self::of(task, What::Outcome(outcome, note))
+    }
+
+    fn of(task: &Task, what: What) -> Self {
+        let traceparent = trace_context::current();
+        let Call { id, kind, version, .. } = task.call;
+        let (reference, withdrawn_from) = match &task.target {
+            Target::LookUp(target) => (Some(target.reference.clone()), None),
+            Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
+            Target::Reversal(_) | Target::Creation(_) | Target::Notification(_) => (None, None),
+        };
+        Self { id, kind, reference, withdrawn_from, version, what, traceparent }
+    }
+
     fn review(&self, book: &mut Book) -> Result<(), LedgerError> {
         let claim = book.reversals.get(self.id).map(|row| row.claim_id);
         match (claim, &self.withdrawn_from) {

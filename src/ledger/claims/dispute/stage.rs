@@ -19,6 +19,7 @@ use crate::ledger::status::ClaimStatus;
     Eq,
     PartialOrd,
     Ord,
+    Hash,
     EnumIter,
     DeriveActiveEnum,
     Serialize,
