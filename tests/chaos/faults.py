@@ -39,7 +39,8 @@ class Faults:
     """Carries a schedule out. Faults may overlap; what is broken is whole again within seconds, or at `heal`."""
 
     def __init__(self, place, web):
-        self.place, self.web, self.tasks, self.busy = place, web, set(), set()
+        self.place, self.web, self.tasks, self.wrong = place, web, set(), []
+        self.locks = {"broker": asyncio.Lock(), "database": asyncio.Lock()}
 
     async def run(self, plan):
         loop = asyncio.get_running_loop()
@@ -48,11 +49,18 @@ class Faults:
             await asyncio.sleep(max(0, begin + at - loop.time()))
             task = asyncio.create_task(self.do(kind, random.Random(number)))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            task.add_done_callback(self.ended)
+
+    def ended(self, task):
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.wrong.append(task.exception())
 
     async def finish(self):
         while self.tasks:
-            await asyncio.gather(*self.tasks)
+            await asyncio.wait(self.tasks)
+        if self.wrong:
+            raise self.wrong[0]
 
     async def do(self, kind, rng):
         done = await getattr(self, kind)(rng)
@@ -61,15 +69,9 @@ class Faults:
             self.place.history.add("fault", fault=kind, of=done, kills=kills if "kill" in kind or kind == "skew" else 0)
 
     async def alone(self, what, action):
-        """Two faults about the broker or the database at once: the second is left out."""
-        if what in self.busy:
-            action.close()
-            return None
-        self.busy.add(what)
-        try:
+        """Faults about the broker, or about the database, come one after the other."""
+        async with self.locks[what]:
             return await action
-        finally:
-            self.busy.discard(what)
 
     async def kill_serve(self, rng):
         return self.kill(rng.choice(("serve1", "serve2")), rng)

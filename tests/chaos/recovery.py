@@ -9,7 +9,7 @@ import time
 from web import NoAnswer
 
 STEADY = 8.0    # Seconds whose rate is the one to come back to.
-WINDOW = 2.0    # The rate is back when it holds that long.
+WINDOW = 2.0    # It is back when it holds that long.
 ENOUGH = 0.8    # Of the rate before.
 TIMES = 3
 LONGEST = 60.0
@@ -36,6 +36,16 @@ class Samples:
         if len(inside) < 2 or inside[-1][0] - inside[0][0] < (end - begin) / 2:
             return 0.0
         return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
+
+    def end_of_silence(self, begin, end):
+        """When the longest time without a reversal ended, between two times."""
+        longest, ended, last, count = 0, begin, begin, None
+        for at, reversals in self.points:
+            if begin <= at <= end and reversals != count:
+                if count is not None and at - last > longest:
+                    longest, ended = at - last, at
+                last, count = at, reversals
+        return ended
 
 
 async def recoveries(place, faults, samples, until):
@@ -66,12 +76,17 @@ async def recoveries(place, faults, samples, until):
 
 
 async def back(samples, killed, before):
-    """Seconds from the kill to the beginning of the first window with enough."""
-    at = killed + 0.3  # What was on its way to Stripe still arrives.
-    while at < killed + LONGEST:
-        while time.monotonic() < at + WINDOW:
-            await asyncio.sleep(0.1)
-        if samples.rate(at, at + WINDOW) >= ENOUGH * before:
-            return at - killed
-        at += 0.2
-    return LONGEST
+    """Seconds from the kill to the end of the longest silence after it, once the rate is what it was."""
+    at = killed
+    while await is_less(samples, at, WINDOW, ENOUGH * before) or at < killed + 3:
+        at += 0.1
+        if at > killed + LONGEST:
+            return LONGEST
+    return samples.end_of_silence(killed, at + WINDOW) - killed
+
+
+async def is_less(samples, at, window, rate):
+    """Whether fewer reversals a second came from then on."""
+    while time.monotonic() < at + window + 0.2:
+        await asyncio.sleep(0.1)
+    return samples.rate(at, at + window) < rate
