@@ -100,6 +100,8 @@ def each_claim_has_ended(history, verdict):
                 verdict.add("lost", f"{ref} is {row['status']} without a reason")
         elif claim["ending"] in STANDING and row["status"] != "matched":
             verdict.add("lost", f"{ref} stands, but is {row['status']}")
+        elif claim["ending"] not in STANDING and row["attention"]:
+            verdict.add("visible", f"{ref}: {row['attention']}")
         elif claim["ending"] not in STANDING and row["status"] == "matched":
             verdict.add("doubled", f"{ref} has ended as {claim['ending']}, but still takes")
         for reversal in row["reversals"]:
@@ -201,6 +203,8 @@ def weigh(history, created, payment, transfer, row, ended, told):
     closed = [reversal for reversal in ours["reversals"] if reversal["status"] == "closed" and reversal["claim"] in ended]
     stray += sum(reversal["amount"] for reversal in closed)
     failed = [reversal for reversal in ours["reversals"] if reversal["status"] == "permanently_failed" and reversal.get("reason")]
+    # A later claim may have counted on what a failed one was about to take, and did not: its attention says so.
+    failed += [reversal for reversal in ours["reversals"] if reversal["status"] == "called_off" and reversal["claim"] in told]
     return {"name": name, "amount": transfer["amount"], "taken": taken, "stray": stray,
             "excused": sum(reversal["amount"] for reversal in failed),
             "status": ours["status"], "amount_reversed": ours["amount_reversed"]}

@@ -129,7 +129,21 @@ class Checker(unittest.TestCase):
         def told(lines):
             change(lines)
             find(lines, "ledger_claim")["attention"] = "pay 45.00 back"
-        self.assertEqual(self.wrong(told)[0], set())
+        self.assertEqual((self.wrong(told)[0], self.wrong(told)[1]["visible"]), (set(), 1))
+
+    def test_what_a_later_claim_counted_on_is_lost_unless_somebody_is_told(self):
+        def change(lines, attention):
+            failed = {"id": "r9", "claim": "re_9", "amount": 1_500, "status": "called_off", "stripe_id": None, "reason": "not_owed"}
+            find(lines, "stripe_transfer", 1)["reversals"] = []
+            find(lines, "ledger_claim")["reversals"].pop()
+            find(lines, "ledger_payment")["transfers"][1].update(reversals=[failed], amount_reversed=0)
+            lines.insert(-1, {"type": "claim", "ref": "re_9", "kind": "refund", "payment": "pi_1", "amount": 5_000, "ending": "failed"})
+            lines.insert(-1, find(lines, "ledger_claim") | {"ref": "re_9", "id": "c9", "status": "failed", "attention": attention,
+                                                            "reversals": [failed]})
+            lines += [{"type": "change", "id": "c9", "from": None, "to": "failed"},
+                      {"type": "change", "id": "r9", "from": None, "to": "called_off"}]
+        self.assertEqual(self.wrong(lambda lines: change(lines, None))[0], {"lost"})
+        self.assertEqual(self.wrong(lambda lines: change(lines, "15.00 were not taken"))[0], set())
 
     def test_a_status_that_the_history_does_not_lead_to_is_unexplained(self):
         for row in ("c1", "r1", "t2"):
