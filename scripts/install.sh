@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where RabbitMQ, PostgreSQL and Chromium come from: installed ones, else the distribution's packages, else (not Chromium) Docker. Used by ./dev.
+# Where RabbitMQ, PostgreSQL, Chromium and Prometheus come from: installed ones, else the distribution's packages, else (the first two) Docker. Used by ./dev.
 # What it installs it keeps from running: no system-wide broker or database is left behind that nobody asked for.
 
 rabbitmq_bin() { # the folder of the real scripts: Debian's wrappers in /usr/sbin change the user
@@ -48,6 +48,13 @@ ensure_faketime() {
   if compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; then return 0; fi
   if have apt-get && is_root; then apt_install libfaketime
   else say "LEFT OUT: a clock that is off, since libfaketime is not installed (Debian, Ubuntu: apt-get install libfaketime)"; fi
+}
+
+# ensure_prometheus: Prometheus and promtool, which the tests of dashboard and alerts run.
+ensure_prometheus() {
+  if have prometheus && have promtool; then return 0; fi
+  if have apt-get; then apt_install prometheus
+  else say "not installed: prometheus and promtool; the tests of dashboard and alerts will fail. Install both, so that PATH has them"; fi
 }
 
 AXE_CORE_VERSION=4.14.1

@@ -365,3 +365,57 @@ async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
+
+    use super::*;
+    use crate::ledger::{ClaimPolicy, LedgerOptions};
+
+    fn outage(breaker: &CircuitBreaker) -> Outage {
+        match breaker.state().borrow().clone() {
+            CircuitState::Open(outage) => outage,
+            other => panic!("it is {other}"),
+        }
+    }
+
+    fn open(breaker: &CircuitBreaker, about: &str) -> Outage {
+        breaker.open("most recent calls to Stripe failed", "503", about);
+        outage(breaker)
+    }
+
+    #[tokio::test]
+    async fn an_outage_begins_once_however_often_the_breaker_closes_for_a_moment() {
+        const STEADY: Duration = Duration::from_millis(200);
+        let second = Duration::from_secs(1);
+        let options = LedgerOptions {
+            reversal_grace: second,
+            creation_grace: second,
+            max_connections: 1,
+            claims: ClaimPolicy::default(),
+            notifies: false,
+        };
+        let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
+        let breaker = CircuitBreaker::new();
+        let flaps = async {
+            let first = open(&breaker, "tr_1");
+            for about in ["tr_2", "tr_3"] {
+                tokio::time::sleep(STEADY / 10).await;
+                breaker.half_open();
+                breaker.close();
+                tokio::time::sleep(STEADY / 10).await;
+                let again = open(&breaker, about);
+                assert_eq!((again.since, again.about.as_str()), (first.since, about));
+            }
+            breaker.half_open();
+            breaker.close();
+            tokio::time::sleep(STEADY * 3).await;
+            assert!(open(&breaker, "tr_4").since > first.since, "it was over");
+        };
+        tokio::select! {
+            () = flaps => {}
+            () = breaker.tell_of_outages(&ledger, STEADY) => panic!("nobody told it to stop"),
+        }
+    }
+}

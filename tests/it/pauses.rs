@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 
-use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, eventually};
+use crate::support::{Backend, NO_SWEEPER, Process, TestApp, both_databases, eventually};
 
 both_databases! {
     a_paused_seller_is_not_called_for_and_all_others_are,
@@ -231,4 +231,41 @@ async fn a_process_that_dies_is_missing_and_one_that_stops_is_gone(mut app: Test
     );
     app.stop().await;
     assert_eq!(app.db.count("processes WHERE role = 'run'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_pause_and_resume_on_a_page_and_every_page_says_what_is_paused() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let log_in = async |token: &str| {
+            let form = [("token", token), ("operator", "ada")];
+            let answer = http.post(format!("{}/ui/login", app.base_url)).form(&form).send().await.unwrap();
+            answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+        };
+        let (reader, operator) = (log_in(&app.read_token).await, log_in(&app.api_token).await);
+        let page = async |path: &str, cookie: &str| {
+            let request = http.get(format!("{}{path}", app.base_url)).header("cookie", cookie);
+            request.send().await.unwrap().text().await.unwrap()
+        };
+        let send = async |path: &str, cookie: &str, form: &[(&str, &str)]| {
+            let request = http.post(format!("{}{path}", app.base_url)).header("cookie", cookie).form(form);
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        let reason = ("reason", "the <b>seller</b> objects");
+        assert_eq!(send("/ui/pauses", &reader, &[reason]).await.0, 403);
+        assert_eq!(send("/ui/pauses", &operator, &[("seller", "s1"), reason]).await.0, 422);
+        let (status, paused) = send("/ui/pauses", &operator, &[("seller", "acct_1"), reason]).await;
+        assert!(status == 200 && paused.contains("acct_1 is paused"), "{paused}");
+        let seen = page("/ui/refunds", &reader).await;
+        assert!(seen.contains("acct_1 is paused") && seen.contains("by ada: the &lt;b&gt;seller"), "{seen}");
+        let (of_reader, of_operator) = (page("/ui/queues", &reader).await, page("/ui/queues", &operator).await);
+        assert!(!of_reader.contains("action=\"/ui/pauses"), "{of_reader}");
+        let resume = of_operator.split("action=\"").find(|rest| rest.starts_with("/ui/pauses/")).unwrap();
+        let resume = resume.split('"').next().unwrap().to_owned();
+        assert_eq!(send(&resume, &operator, &[("reason", "settled")]).await.0, 200);
+        assert!(!page("/ui/refunds", &reader).await.contains("acct_1 is paused"));
+        assert_eq!(send("/ui/breaker/probe", &operator, &[("reason", "now")]).await.0, 409, "no breaker is open");
+    })
+    .await;
 }
