@@ -3,11 +3,10 @@
 
 CARGO_MUTANTS_VERSION=27.1.0
 
-# run_model: larger bounds than the tests have time for.
+# run_model [NAME]: larger bounds than the tests have time for; only the scenarios whose names contain NAME.
 run_model() {
-  [ $# -eq 0 ] || die "model: takes no arguments (got '$*')"
   need_cargo
-  MODEL_LARGE=1 cargo test --quiet --locked --package clawback --lib model:: -- --nocapture --test-threads 1
+  MODEL_LARGE=${1:-all} cargo test --quiet --locked --package clawback --lib model:: -- --nocapture --test-threads 1
 }
 
 # run_fuzz [--minutes N]: each target that long, on inputs that no run before has tried.
@@ -48,8 +47,8 @@ run_mutants() {
     case $file in queues/*) package=clawback-queues ;; *) package=clawback ;; esac
     step "$file"
     # The fuzzers say nothing of what is right, and the broken variants of the model are none of the product's.
-    "$mutants" mutants --in-place --jobs 1 --package "$package" --file "$file" --output "$DEV_DIR/mutants/${file//\//_}" \
-      --timeout 120 --no-shuffle --caught=false -- --lib -- --skip fuzz:: --skip model::without --skip model::with_ || failed=1
+    "$mutants" mutants --in-place --package "$package" --file "$file" --output "$DEV_DIR/mutants/${file//\//_}" \
+      --timeout 120 --no-shuffle -- --lib -- --skip fuzz:: --skip model::without --skip model::with_ || failed=1
   done
   return "$failed"
 }

@@ -7,7 +7,7 @@ use super::html::time;
 use super::session::Session;
 use super::{Ui, style};
 use crate::http::Rights;
-use crate::ledger::Situation;
+use crate::worker::CircuitState;
 
 const PAGES: [(&str, &str); 11] = [
     ("/ui/", "Overview"),
@@ -24,14 +24,7 @@ const PAGES: [(&str, &str); 11] = [
 ];
 
 /// The whole document.
-pub(super) fn around(
-    ui: &Ui,
-    session: Option<&Session>,
-    situation: Option<&Situation>,
-    path: &str,
-    title: &str,
-    body: &Markup,
-) -> Markup {
+pub(super) fn around(ui: &Ui, session: Option<&Session>, path: &str, title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -49,7 +42,7 @@ pub(super) fn around(
                     p.brand { a href="/ui/" { "Clawback" } " " (badge(ui)) " " span.instance { (ui.instance.name) } }
                     @if let Some(session) = session { (who(session)) }
                 }
-                @if session.is_some() { (navigation(path)) (notices(ui, situation)) }
+                @if session.is_some() { (navigation(path)) (notices(ui)) }
                 main id="main" tabindex="-1" {
                     h1 { (title) }
                     (body)
@@ -94,27 +87,19 @@ fn navigation(path: &str) -> Markup {
     }
 }
 
-fn notices(ui: &Ui, situation: Option<&Situation>) -> Markup {
+fn notices(ui: &Ui) -> Markup {
+    let stripe = ui.stripe.as_ref().map(|state| state.borrow().clone());
+    let outage = match &stripe {
+        Some(CircuitState::Open(outage) | CircuitState::HalfOpen(outage)) => Some(outage),
+        _ => None,
+    };
     let broker = ui.broker.as_ref().map(|state| state.borrow().clone());
-    let outage = situation.and_then(|situation| situation.processes.outage());
     html! {
-        @for pause in situation.iter().flat_map(|situation| &situation.pauses) {
+        @if let Some(outage) = outage {
             p.notice role="status" {
-                strong { (pause.what()) " is paused" } " since " (time(pause.created_at)) " by " (pause.operator) ": " (pause.reason)
-                ". " a href="/ui/queues#pauses" { "Resume" }
+                strong { "Stripe can't be used" } " since " (time(outage.since)) ": " (outage.reason)
+                ". Jobs wait, and no retries are used up. Stripe is probed, and work goes on by itself."
             }
-        }
-        @if let Some(process) = outage {
-            p.notice role="status" {
-                strong { "Stripe can't be used" }
-                @if let Some(since) = process.outage_since { " since " (time(since)) }
-                ": " (process.outage_reason.as_deref().unwrap_or_default())
-                ". Jobs wait, and no retries are used up. Stripe is probed, and work goes on by itself. "
-                a href="/ui/queues#alive" { "Probe it now" }
-            }
-        }
-        @if situation.is_some_and(|situation| situation.processes.workers().next().is_none()) {
-            p.notice role="status" { strong { "No worker is alive" } ": nobody calls Stripe. " a href="/ui/queues#alive" { "Who is alive" } }
         }
         @match broker {
             None | Some(ConnectionState::Connected) => {},

@@ -7,7 +7,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use stateright::{Model, Property};
 
-use super::world::{Bounds, World};
+use super::bounds::Bounds;
+use super::world::World;
 use crate::ledger::ReversalStatus;
 
 pub(super) const NEVER_TOO_MUCH: &str = "Stripe takes no more than is owed, and nothing twice";

@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::bounds::{Bounds, Broken};
 use super::stripe::{Answer, Request, Reversal};
-use super::world::{Bounds, Broken, Sent, World};
+use super::world::{Sent, World};
 use crate::ledger::{
     CallState, Failure, NextStep, Postponement, Remainder, Retries, ReversalTarget, Target, Task, TryOutcome,
 };

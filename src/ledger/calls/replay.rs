@@ -69,9 +69,7 @@ impl Ledger {
         held: Option<i64>,
     ) -> Result<Call, LedgerError> {
         let replay = Replay { id, kind, note: note.clone(), amount, held, traceparent: trace_context::current() };
-        let replayed = self.store.apply(&replay).await?;
-        metrics::counter!("clawback_replays_total", "kind" => kind.to_string()).increment(1);
-        Ok(replayed)
+        self.store.apply(&replay).await
     }
 
     /// Clawback's id of what has this id, Clawback's or Stripe's.

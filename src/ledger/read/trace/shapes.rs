@@ -96,8 +96,6 @@ pub struct TracedTransfer {
     pub id: Uuid,
     /// Stripe's id.
     pub stripe_transfer_id: Option<String>,
-    /// The seller's connected account.
-    pub destination: String,
     /// Minor units.
     pub amount: i64,
     /// Minor units that are back.
@@ -236,7 +234,6 @@ impl From<TransferView> for TracedTransfer {
         Self {
             id: row.id,
             stripe_transfer_id: row.stripe_transfer_id,
-            destination: row.destination,
             amount: row.amount,
             amount_reversed: row.amount_reversed,
             currency: row.currency,
