@@ -3,11 +3,14 @@
 # Used by `./dev services` and, for tests that must break a broker, by `./dev broker`. It touches no broker but the one in the folder:
 # own node name, ports, cookie, plugins, configuration and epmd (Erlang's name server), all on loopback.
 #
-# In the folder: ports (first of ten: AMQP, management, prometheus, distribution, epmd), kind (installed, chroot or docker), rabbitmq.conf,
-# data/, home/, node.log, node.pid, epmd.pid; address where it is not on loopback, but in a network namespace of its own (scripts/cluster.sh).
+# In the folder: ports (first of ten: AMQP, management, prometheus, distribution, epmd), kind (installed, docker, or the folder under target/dev
+# that is the root of a newer version: rabbitmq4, rabbitmq4.3), rabbitmq.conf,
+# data/, home/, node.log, node.pid, epmd.pid; address where it is not on loopback, but in a network namespace
+# of its own (scripts/cluster.sh).
 
 BROKER_USER=dev BROKER_PASSWORD=dev # on loopback, in a folder under target/: nothing to hide
-RABBITMQ4_ROOT=$DEV_DIR/rabbitmq4
+
+broker_root() { case "$(cat "$1/kind")" in rabbitmq4*) echo "$DEV_DIR/$(cat "$1/kind")" ;; esac } # DIR: empty where the system's own is used
 
 broker_env() { # DIR: the lines that a shell can source
   local base
@@ -69,8 +72,8 @@ broker_ready_or_dead() { # DIR BASE
 broker_kind() {
   case "${DEV_RABBITMQ:-}" in
     '') if rabbitmq_bin >/dev/null; then echo installed; else echo docker; fi ;;
-    4) if [ -x "$RABBITMQ4_ROOT/usr/lib/rabbitmq/bin/rabbitmq-server" ]; then echo chroot; else echo docker; fi ;;
-    *) die "DEV_RABBITMQ is '$DEV_RABBITMQ'; allowed: unset (the installed RabbitMQ) or 4" ;;
+    4 | 4.3) if [ -e "$DEV_DIR/rabbitmq$DEV_RABBITMQ/.complete" ]; then echo "rabbitmq$DEV_RABBITMQ"; else echo docker; fi ;;
+    *) die "DEV_RABBITMQ is '$DEV_RABBITMQ'; allowed: unset (the installed RabbitMQ), 4 or 4.3" ;;
   esac
 }
 
@@ -95,7 +98,7 @@ EOF
 }
 
 broker_start_node() { # DIR BASE
-  local dir=$1 base=$2 epmd address more='' bin=/usr/lib/rabbitmq/bin
+  local dir=$1 base=$2 epmd root address more='' bin=/usr/lib/rabbitmq/bin
   local -a in_root=() in_network=() names=()
   address=$(broker_address "$dir")
   if [ -s "$dir/address" ]; then
@@ -104,17 +107,18 @@ broker_start_node() { # DIR BASE
     more="-kernel net_ticktime 8" # seconds until a node that is not heard counts as down; 60 by default
   fi
   epmd=$(broker_epmd "$dir")
-  [ "$(cat "$dir/kind")" = chroot ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
+  root=$(broker_root "$dir")
+  [ -n "$root" ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
   mkdir -p "$dir/data" "$dir/home"
   broker_config "$base" "$address" >"$dir/rabbitmq.conf"
   if [ -s "$dir/cluster.conf" ]; then cat "$dir/cluster.conf" >>"$dir/rabbitmq.conf"; fi
   cp queues/enabled_plugins "$dir/enabled_plugins"
-  if [ "$(cat "$dir/kind")" = chroot ]; then
+  if [ -n "$root" ]; then
     # A mount namespace of its own, in which DIR has the same path inside the root as outside; it vanishes with the process.
-    mkdir -p "$RABBITMQ4_ROOT$dir"
+    mkdir -p "$root$dir"
     # shellcheck disable=SC2016  # expanded by the inner shell
     in_root=(unshare --mount sh -c 'mount --bind "$1" "$2$1" && mount --bind /dev "$2/dev" && mount --bind /proc "$2/proc" &&
-      root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$RABBITMQ4_ROOT")
+      root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$root")
   fi
   # A clean environment: no RABBITMQ_* or ERL_* of the caller's reaches this node. And a folder of its own: Mnesia leaves its dumps
   # (MnesiaCore.*) in the current one.
@@ -154,7 +158,7 @@ broker_start_container() { # DIR BASE
   if docker inspect "$name" >/dev/null 2>&1; then docker start "$name" >/dev/null && return; fi
   docker run -d --name "$name" --hostname clawback-dev -v "$ROOT/queues/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
     -e RABBITMQ_DEFAULT_USER="$BROKER_USER" -e RABBITMQ_DEFAULT_PASS="$BROKER_PASSWORD" -p "127.0.0.1:$base:5672" \
-    -p "127.0.0.1:$((base + 1)):15672" -p "127.0.0.1:$((base + 2)):15692" rabbitmq:4-management >/dev/null
+    -p "127.0.0.1:$((base + 1)):15672" -p "127.0.0.1:$((base + 2)):15692" "rabbitmq:${DEV_RABBITMQ:-4}-management" >/dev/null
 }
 
 broker_stop() { # DIR: graceful; the data stay
@@ -175,7 +179,7 @@ broker_remove() { # DIR
   [ -s "$1/kind" ] || return 0 # nothing of ours
   broker_kill "$1" 2>/dev/null || true
   if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(broker_container "$1")" >/dev/null 2>&1 || true; fi
-  [ "$(cat "$1/kind")" != chroot ] || rmdir "$RABBITMQ4_ROOT$1" 2>/dev/null || true
+  [ -z "$(broker_root "$1")" ] || rmdir "$(broker_root "$1")$1" 2>/dev/null || true
   if [ -s "$1/address" ]; then ip netns del "$(broker_namespace "$1")" 2>/dev/null || true; fi
   release_ports "$1"
   rm -rf "$1"

@@ -18,6 +18,7 @@ run_tests() {
   services_for_this_command broker postgres
   lock # an installation must not run twice at the same time
   ensure_browser
+  ensure_prometheus
   ensure_axe
   unlock
   step "tests"

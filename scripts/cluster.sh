@@ -4,16 +4,17 @@
 
 # broker_ctl DIR ARGUMENTS…: rabbitmqctl, in the node's own environment.
 broker_ctl() {
-  local dir=$1 bin=/usr/lib/rabbitmq/bin
+  local dir=$1 root bin=/usr/lib/rabbitmq/bin
   local -a in_root=() in_network=() names=()
   if [ -s "$dir/address" ]; then in_network=(ip netns exec "$(broker_namespace "$dir")") names=(--longnames); fi
+  root=$(broker_root "$dir")
   shift
   case "$(cat "$dir/kind")" in
     docker) docker exec "$(broker_container "$dir")" rabbitmqctl "$@"; return ;;
-    chroot)
+    rabbitmq4*)
       # shellcheck disable=SC2016  # expanded by the inner shell
       in_root=(unshare --mount sh -c 'mount --bind "$1" "$2$1" && mount --bind /dev "$2/dev" && mount --bind /proc "$2/proc" &&
-        root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$RABBITMQ4_ROOT") ;;
+        root=$2 && shift 2 && exec chroot "$root" "$@"' sh "$dir" "$root") ;;
     *) bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more" ;;
   esac
   "${in_network[@]}" "${in_root[@]}" env -i "PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "HOME=$dir/home" LC_ALL=C.UTF-8 \
@@ -58,7 +59,7 @@ cluster_start() {
 
 cluster_epmd() { # DIR PORT
   local bin=
-  bin=$(rabbitmq_bin) || bin=$RABBITMQ4_ROOT/usr/bin
+  bin=$(rabbitmq_bin) || bin=$DEV_DIR/rabbitmq${DEV_RABBITMQ:-4}/usr/bin
   spawn "$1/epmd.pid" "$1/epmd.log" env "PATH=$bin:$PATH" epmd -address 127.0.0.1 -port "$2"
 }
 

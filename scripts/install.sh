@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where RabbitMQ, PostgreSQL and Chromium come from: installed ones, else the distribution's packages, else (not Chromium) Docker. Used by ./dev.
+# Where RabbitMQ, PostgreSQL, Chromium and Prometheus come from: installed ones, else the distribution's packages, else (the first two) Docker. Used by ./dev.
 # What it installs it keeps from running: no system-wide broker or database is left behind that nobody asked for.
 
 rabbitmq_bin() { # the folder of the real scripts: Debian's wrappers in /usr/sbin change the user
@@ -24,7 +24,7 @@ ensure_installed() {
   local name; local -a packages=()
   for name in "$@"; do
     case $name in
-      rabbitmq) if [ "${DEV_RABBITMQ:-}" = 4 ]; then ensure_rabbitmq4; elif ! rabbitmq_bin >/dev/null; then packages+=(rabbitmq-server); fi ;;
+      rabbitmq) if [ -n "${DEV_RABBITMQ:-}" ]; then ensure_newer_rabbitmq "$DEV_RABBITMQ"; elif ! rabbitmq_bin >/dev/null; then packages+=(rabbitmq-server); fi ;;
       postgres) postgres_bin >/dev/null || packages+=(postgresql) ;;
     esac
   done
@@ -48,6 +48,13 @@ ensure_faketime() {
   if compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; then return 0; fi
   if have apt-get && is_root; then apt_install libfaketime
   else say "LEFT OUT: a clock that is off, since libfaketime is not installed (Debian, Ubuntu: apt-get install libfaketime)"; fi
+}
+
+# ensure_prometheus: Prometheus and promtool, which the tests of dashboard and alerts run.
+ensure_prometheus() {
+  if have prometheus && have promtool; then return 0; fi
+  if have apt-get; then apt_install prometheus
+  else say "not installed: prometheus and promtool; the tests of dashboard and alerts will fail. Install both, so that PATH has them"; fi
 }
 
 AXE_CORE_VERSION=4.14.1
@@ -94,23 +101,29 @@ apt_install() { # PACKAGE…
   done
 }
 
-# RabbitMQ 4.x where the distribution has an older one: the newer distribution's package, in a folder of its own.
-ensure_rabbitmq4() {
-  local mirror
-  [ ! -e "$RABBITMQ4_ROOT/.complete" ] || return 0
+# ensure_newer_rabbitmq 4|4.3, where the distribution has an older one: a newer distribution's package, in a folder of its own.
+ensure_newer_rabbitmq() {
+  local version=$1 root=$DEV_DIR/rabbitmq$1 mirror suite script=''
+  case $version in
+    4) suite=trixie ;;
+    4.3) suite=forky script=/usr/share/debootstrap/scripts/sid ;; # debootstrap of Debian 12 does not know forky by name
+    *) die "DEV_RABBITMQ is '$version'; allowed: unset (the installed RabbitMQ), 4 or 4.3" ;;
+  esac
+  [ ! -e "$root/.complete" ] || return 0
   if ! have apt-get || ! is_root; then
     if docker_works; then return 0; fi
-    die "DEV_RABBITMQ=4 needs root on Debian (it runs debootstrap and chroot), or Docker; or give any 4.x broker as AMQP_URL"
+    die "DEV_RABBITMQ=$version needs root on Debian (it runs debootstrap and chroot), or Docker; or give any such broker as AMQP_URL"
   fi
   have debootstrap || apt_install debootstrap
   mirror=$(awk '/^URIs:/{print $2; exit} $1=="deb"{for(i=2;i<=NF;i++) if($i~/^[a-z]+:\/\//){print $i; exit}}' \
     /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true)
-  say "unpacking RabbitMQ 4.x under $RABBITMQ4_ROOT (once; about a minute)"
-  rm -rf "$RABBITMQ4_ROOT"
-  mkdir -p "$RABBITMQ4_ROOT"
+  say "unpacking RabbitMQ $version of Debian's $suite under $root (once; about a minute)"
+  rm -rf "$root"
+  mkdir -p "$root"
   # shellcheck disable=SC2086  # no mirror known: no argument, and debootstrap takes its own
-  debootstrap --variant=minbase --include=rabbitmq-server trixie "$RABBITMQ4_ROOT" $mirror >"$DEV_DIR/debootstrap.log" 2>&1 ||
+  debootstrap --variant=minbase --include=rabbitmq-server "$suite" "$root" ${mirror:-http://deb.debian.org/debian} $script >"$DEV_DIR/debootstrap.log" 2>&1 ||
     { tail -n 20 "$DEV_DIR/debootstrap.log" >&2; die "debootstrap failed; the whole log: $DEV_DIR/debootstrap.log"; }
-  rm -rf "$RABBITMQ4_ROOT/var/cache/apt/archives"
-  touch "$RABBITMQ4_ROOT/.complete"
+  cp /etc/hosts "$root/etc/hosts" # the node looks for localhost
+  rm -rf "$root/var/cache/apt/archives"
+  touch "$root/.complete"
 }

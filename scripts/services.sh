@@ -4,7 +4,7 @@
 # AMQP_URL or DATABASE_URL in the environment: that one is used as it is, and nothing is started for it.
 
 # In the folder: broker/, postgres/, env, users (a lock), temporary (there while nobody said `services up`).
-services_dir() { if [ "${DEV_RABBITMQ:-}" = 4 ]; then echo "$DEV_DIR/with-rabbitmq4"; else echo "$DEV_DIR"; fi; }
+services_dir() { if [ -n "${DEV_RABBITMQ:-}" ]; then echo "$DEV_DIR/with-rabbitmq$DEV_RABBITMQ"; else echo "$DEV_DIR"; fi; }
 
 # One at a time starts or stops services in this checkout.
 lock() { mkdir -p "$DEV_DIR"; if have flock; then exec 9>"$DEV_DIR/lock"; flock 9; fi; }

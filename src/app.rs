@@ -4,6 +4,7 @@
 
 mod management;
 mod parts;
+mod presence;
 mod server;
 
 use std::future::{Future, pending};
@@ -33,6 +34,7 @@ pub use parts::{
     transfer_retry_policy,
 };
 use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
+use presence::{Presence, Working};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -69,6 +71,7 @@ impl Default for Patience {
 /// Clawback, built and ready to run.
 #[derive(Debug)]
 pub struct App {
+    role: Role,
     ledger: Ledger,
     publisher: Option<Publisher>,
     relay: Option<(Relay, Sweeper)>,
@@ -118,7 +121,7 @@ impl App {
         // Before the parts are made: their counters are bound then.
         let recorder = address.map(|_| Recorder::installed()).transpose()?;
         let leaving = CancellationToken::new();
-        let mut app = Self { ledger, publisher: None, relay: None, http: None, workers: None, recorder, leaving };
+        let mut app = Self { role, ledger, publisher: None, relay: None, http: None, workers: None, recorder, leaving };
         if role != Role::Serve {
             app.workers = workers(config, &app.ledger, patience)?;
         }
@@ -164,6 +167,8 @@ impl App {
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
             left_at_stripe: left_at_stripe(config),
+            queues: None,
+            figures: Default::default(),
             recorder,
             leaving: self.leaving.clone(),
             database: Arc::default(),
@@ -211,6 +216,17 @@ impl App {
         parts.spawn(async move {
             work_on_operations(ledger, stop_operations).await;
             ("operations", Ok(()))
+        });
+        let workers = self.workers.as_ref().map(|workers| Working {
+            consumers: workers.consumers.iter().chain(&workers.notifications).map(Worker::control).collect(),
+            breaker: Arc::clone(&workers.breaker),
+            limiter: Arc::clone(&workers.limiter),
+        });
+        let presence = Presence { ledger: self.ledger.clone(), role: self.role, workers };
+        let stop_beating = stopping.clone();
+        parts.spawn(async move {
+            presence.keep(stop_beating).await;
+            ("heartbeat", Ok(()))
         });
         if let Some(recorder) = self.recorder {
             let stop = stopping.clone();

@@ -233,10 +233,43 @@ const UP: &[&str] = &[
     "CREATE INDEX outbox_unpublished ON outbox (id) WHERE published_at IS NULL",
     "CREATE INDEX outbox_by_entity ON outbox (entity_id)",
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
+    // Who is alive: each running process keeps its row fresh, and deletes it when it stops in order. `outage_…` says since when and
+    // why Stripe can't be used, and at which transfer that was noticed. An operator who asks for a probe sets `probe_asked_at`.
+    "CREATE TABLE processes (
+        id uuid PRIMARY KEY,
+        role text NOT NULL CHECK (role IN ('run', 'serve', 'worker')),
+        version text NOT NULL,
+        host text NOT NULL,
+        pid bigint NOT NULL,
+        breaker text CHECK (breaker IN ('closed', 'open', 'half_open')),
+        outage_since timestamptz,
+        outage_reason text,
+        outage_about text,
+        next_probe_at timestamptz,
+        calls_per_second double precision,
+        consumers integer NOT NULL CHECK (consumers >= 0),
+        connected integer NOT NULL CHECK (connected >= 0 AND connected <= consumers),
+        jobs_running integer NOT NULL CHECK (jobs_running >= 0),
+        last_delivery_at timestamptz,
+        probe_asked_at timestamptz,
+        started_at timestamptz NOT NULL,
+        seen_at timestamptz NOT NULL,
+        CHECK (breaker IS NULL OR (breaker = 'closed') = (outage_since IS NULL))
+    )",
+    // What operators have paused: one seller's account, or everything where `destination` is empty.
+    "CREATE TABLE pauses (
+        id uuid PRIMARY KEY,
+        destination text NOT NULL,
+        operator text NOT NULL,
+        reason text NOT NULL,
+        created_at timestamptz NOT NULL,
+        ended_at timestamptz
+    )",
+    "CREATE UNIQUE INDEX pauses_in_force ON pauses (destination) WHERE ended_at IS NULL",
     "CREATE TABLE history (
         id uuid PRIMARY KEY,
         entity text NOT NULL CHECK (entity IN ('payment', 'transfer', 'refund', 'dispute', 'reversal', 'lookup',
-            'event', 'operation')),
+            'event', 'operation', 'pause', 'process')),
         entity_id uuid NOT NULL,
         from_status text,
         to_status text NOT NULL,
@@ -254,6 +287,8 @@ const UP: &[&str] = &[
 
 const DOWN: &[&str] = &[
     "DROP TABLE history",
+    "DROP TABLE pauses",
+    "DROP TABLE processes",
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
     "DROP TABLE notifications",

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 /// One publisher's.
 #[derive(Clone)]
@@ -83,19 +83,21 @@ impl JobMetrics {
 
 /// One worker's.
 pub(crate) struct WorkerMetrics {
+    queue: String,
     kinds: HashMap<&'static str, JobMetrics>,
-    unknown: JobMetrics,
+    /// Made when the first one comes: most workers never see any.
+    unknown: OnceLock<JobMetrics>,
 }
 
 impl WorkerMetrics {
     pub(crate) fn new(queue: &str, kinds: impl Iterator<Item = &'static str>) -> Self {
         let kinds = kinds.map(|kind| (kind, JobMetrics::new(queue, kind))).collect();
-        Self { kinds, unknown: JobMetrics::new(queue, "unknown") }
+        Self { queue: queue.to_owned(), kinds, unknown: OnceLock::new() }
     }
 
     /// Kinds without a handler share one label: publishers could invent any number of them.
     pub(crate) fn of(&self, kind: &str) -> &JobMetrics {
-        self.kinds.get(kind).unwrap_or(&self.unknown)
+        self.kinds.get(kind).unwrap_or_else(|| self.unknown.get_or_init(|| JobMetrics::new(&self.queue, "unknown")))
     }
 }
 

@@ -13,7 +13,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url};
+use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url, presence};
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
@@ -189,7 +189,9 @@ pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpList
 }
 
 /// Webhooks, the API, what describes and watches them, and the pages.
-pub(super) fn server(config: &Config, api: ApiState) -> Result<Router> {
+pub(super) fn server(config: &Config, mut api: ApiState) -> Result<Router> {
+    let watched = Operator::new(api.ledger.clone(), broker(config, "clawback metrics")?, topologies(config)?);
+    api.queues = Some(watched.depths());
     let ingress = IngressState {
         ledger: api.ledger.clone(),
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
@@ -201,10 +203,8 @@ pub(super) fn server(config: &Config, api: ApiState) -> Result<Router> {
 }
 
 fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
     let instance = Instance {
-        name: name.unwrap_or_else(|| config.http_addr.to_string()),
+        name: presence::host().unwrap_or_else(|| config.http_addr.to_string()),
         livemode: config.stripe.livemode(),
         management: management_url(config)?,
     };
@@ -213,7 +213,6 @@ fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
         operator: Operator::new(api.ledger.clone(), broker(config, "clawback pages")?, topologies(config)?),
         tokens: api.tokens.clone(),
         broker: api.broker.clone(),
-        stripe: api.stripe.clone(),
         instance: Arc::new(instance),
     })
 }

@@ -4,6 +4,7 @@ mod broker;
 mod configuration;
 mod database;
 mod finding;
+mod processes;
 mod stripe;
 
 use std::io::Write;
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 #[command(
     after_help = "Each line is ok, a warning, or an error with what to do. Checks the configuration; the database, \
                         its migrations and clock, and what waits in the ledger; the broker, its version, feature \
-                        flags, queues, consumers and parked jobs; and Stripe, the key, its mode, and the clock. \
+                        flags, queues, consumers and parked jobs; who is alive, what is paused, and the circuit breakers; and Stripe, the key, its mode, and the clock. \
                         Nothing is changed: Stripe is asked for a list of one transfer, \
                         and of the webhook endpoints.\n\n\
                         --format json: {\"status\": \"ok\" | \"warning\" | \"error\", \"checks\": [{\"check\", \

@@ -12,6 +12,7 @@ mod operations;
 mod operator;
 mod output;
 mod parked;
+mod pauses;
 mod payments;
 mod queues;
 mod reconcile;
@@ -63,6 +64,7 @@ const NEEDS_ATTENTION: u8 = 3;
   \
                   clawback parked list            which jobs failed permanently, and why\n  \
                   clawback reconcile --since 24h  do the ledger and Stripe agree\n  \
+                  clawback processes              who is alive, what is paused, and whether Stripe can be used\n  \
                   clawback doctor                 check everything that Clawback needs\n  \
                   clawback config                 every setting, and where it comes from\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but something needs \
@@ -107,6 +109,15 @@ enum Command {
     Sellers(sellers::Sellers),
     /// The ledger in figures: what is at risk, what was taken back, how fast
     Summary(summary::ShowSummary),
+    /// Who is alive, what is paused, and whether Stripe can be used
+    Processes(pauses::ShowProcesses),
+    /// Stop calls to Stripe, about one seller or all of them, until they are resumed
+    Pause(pauses::PauseCalls),
+    /// Let paused calls go on
+    Resume(pauses::ResumeCalls),
+    /// The circuit breaker of the workers
+    #[command(subcommand)]
+    Breaker(pauses::Breaker),
     /// Who did what, when and why
     History(history::History),
     /// Reversals for the books, as CSV or JSON lines
@@ -148,6 +159,10 @@ impl Cli {
             Command::Operations(command) => return command.execute(&ready()?.config).await,
             Command::Sellers(command) => command.execute(&ready()?.config).await?,
             Command::Summary(command) => command.execute(&ready()?.config).await?,
+            Command::Processes(command) => command.execute(&ready()?.config).await?,
+            Command::Pause(command) => command.execute(&ready()?.config).await?,
+            Command::Resume(command) => command.execute(&ready()?.config).await?,
+            Command::Breaker(command) => command.execute(&ready()?.config).await?,
             Command::History(command) => command.execute(&ready()?.config).await?,
             Command::Export(command) => command.execute(&ready()?.config).await?,
             Command::Parked(command) => return command.execute(&ready()?.config).await,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::NEEDS_ATTENTION;
 use super::output::{Format, json, table, wrap};
 use super::terminal::print;
-use super::topology::{Management, by_remedy, remedy, survey};
+use super::topology::{Management, Survey, by_remedy, paused_workers, remedy, situation, survey};
 use crate::app;
 use crate::config::Config;
 
@@ -45,12 +45,13 @@ pub(super) struct Output {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Compares every queue's type, TTL, dead-letter target and strategy, overflow, limits and policies, \
-                        the exchange, and the binding; each work queue must have a consumer. Without the management \
+                        the exchange, and the binding; each work queue must have a consumer, or a live worker that waits for Stripe. Without the management \
                         API (its user needs the tag `monitoring`), AMQP shows what is missing and the first \
                         difference of each queue, but no policies and no binding.\n\n\
-                        --format json: {\"broker_version\", \"limited\", \"queues\": [{\"name\", \"exists\", \
+                        --format json: {\"broker_version\", \"limited\", \"paused\", \"queues\": [{\"name\", \"exists\", \
                         \"messages\", \"consumers\"}], \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
-                        \"remedy\"}]}; \"limited\" says why only AMQP was asked, or is null.\n\n\
+                        \"remedy\"}]}; \"limited\" says why only AMQP was asked, \"paused\" why live workers \
+                        take no jobs for now; each may be null.\n\n\
                         Example:\n  \
                         clawback queues verify --management https://rabbitmq.example.com:15671\n\n\
                         Exit codes: 0 as wanted, 1 the broker can't be reached, 2 wrong usage, 3 something differs."
@@ -73,6 +74,8 @@ struct Shown {
 struct Verified {
     broker_version: Option<String>,
     limited: Option<String>,
+    /// Why live workers take no jobs for now.
+    paused: Option<String>,
     queues: Vec<QueueStatus>,
     problems: Vec<Problem>,
 }
@@ -113,8 +116,14 @@ impl Verify {
         let management = self.management.url(config)?;
         let surveys = topologies.iter().map(|topology| survey(broker, topology, management.as_ref()));
         let mut verified = Verified::default();
-        for (topology, survey) in topologies.iter().zip(try_join_all(surveys).await.context(UNREACHABLE)?) {
-            let unattended = survey.no_consumer(topology);
+        let surveys = try_join_all(surveys).await.context(UNREACHABLE)?;
+        let lacks = |(topology, survey): (&Topology, &Survey)| survey.no_consumer(topology).is_some();
+        // The database is asked only where it matters.
+        if topologies.iter().zip(&surveys).any(lacks) {
+            verified.paused = paused_workers(situation(config).await.as_deref());
+        }
+        for (topology, survey) in topologies.iter().zip(surveys) {
+            let unattended = survey.no_consumer(topology).filter(|_| verified.paused.is_none());
             verified.broker_version = survey.report.broker_version.or(verified.broker_version);
             verified.limited = survey.limited.or(verified.limited);
             verified.queues.extend(survey.queues);
@@ -141,6 +150,9 @@ impl Verified {
         }
         if self.problems.is_empty() {
             writeln!(out, "Everything is as wanted.")?;
+        }
+        if let Some(why) = &self.paused {
+            wrap(out, "", "", &format!("Workers are alive, and take no jobs for now: {why}."))?;
         }
         match &self.limited {
             Some(why) => wrap(out, "", "", &format!("Policies and bindings were not checked: {why}.")),

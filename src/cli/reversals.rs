@@ -14,7 +14,7 @@ use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView};
+use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView, now};
 use crate::operator::{Part, amount as amount_of};
 
 #[derive(Debug, Subcommand)]
@@ -232,6 +232,12 @@ fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {
     writeln!(out, "\nWhat happened to it: clawback trace {id}")
 }
 
+/// A time that has come is no promise any more.
+pub(super) fn next_try(at: chrono::DateTime<chrono::Utc>) -> String {
+    let when = if at > now() { "next try" } else { "due since" };
+    format!("{when} {}", time(at))
+}
+
 /// What its status alone does not say.
 pub(super) fn in_words(reversal: &ReversalView) -> Option<String> {
     let failure = || {
@@ -244,7 +250,7 @@ pub(super) fn in_words(reversal: &ReversalView) -> Option<String> {
             reversal.stripe_reversal_id.as_ref().map(|id| format!("reversed at Stripe as {id}{by}"))
         }
         ReversalStatus::Pending => {
-            let next = format!("next try {}", time(reversal.next_retry_at?));
+            let next = next_try(reversal.next_retry_at?);
             Some(failure().map_or(next.clone(), |failure| format!("{next}; {failure}")))
         }
         ReversalStatus::PermanentlyFailed | ReversalStatus::CalledOff | ReversalStatus::Closed => failure(),

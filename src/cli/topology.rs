@@ -1,11 +1,15 @@
-//! `--management`: where RabbitMQ's management API is. Used by `clawback queues` and `clawback doctor`.
+//! What `clawback queues` and `clawback doctor` share: where RabbitMQ's management API is, and why a queue has no consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use url::Url;
 
-use crate::app::{management_url, parse_management_url};
+use crate::app::{self, management_url, parse_management_url};
 use crate::config::Config;
+use crate::ledger::Situation;
 
 pub(super) use crate::operator::survey::{Survey, UNKNOWN_PORT, by_remedy, remedy, survey};
 
@@ -24,4 +28,22 @@ impl Management {
     pub(super) fn url(self, config: &Config) -> Result<Option<Url>> {
         self.management.map_or_else(|| management_url(config), |url| Ok(Some(url)))
     }
+}
+
+/// Who is alive and what keeps jobs waiting, as far as the database can be asked in a few seconds.
+pub(super) async fn situation(config: &Config) -> Option<Arc<Situation>> {
+    let ask = async {
+        let ledger = app::connect_ledger(config).await.ok()?;
+        let situation = ledger.situation().await.ok();
+        let _ = ledger.close().await;
+        situation
+    };
+    tokio::time::timeout(Duration::from_secs(4), ask).await.ok().flatten()
+}
+
+/// Why live workers take no jobs for now, if that is so.
+pub(super) fn paused_workers(situation: Option<&Situation>) -> Option<String> {
+    let situation = situation?;
+    situation.processes.outage()?;
+    situation.why_waiting(None)
 }

@@ -47,7 +47,7 @@ impl Trace {
         };
         let mut out = Vec::new();
         match self.output.format {
-            Format::Table => timeline::write(&mut out, &trace)?,
+            Format::Table => timeline::write(&mut out, &trace, &*ledger.situation().await?)?,
             Format::Json => json(&mut out, &trace)?,
         }
         Ok(print(&out)?)

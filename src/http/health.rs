@@ -2,18 +2,19 @@
 //!
 //! Ready means that a webhook can be committed now. That needs no broker: the outbox keeps jobs until it is back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use queues::ConnectionState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Situation};
 use crate::worker::CircuitState;
 
 /// How long the database is not asked again.
@@ -38,8 +39,9 @@ pub(crate) async fn live() -> Json<Liveness> {
 
 /// Can a webhook be committed now
 ///
-/// With the state of each part, and the reason. `stripe` is the worker's circuit breaker, absent without a worker
-/// (`clawback serve`). `broker` is absent in a process that does not publish (`clawback worker`).
+/// With the state of each part, and the reason. `stripe` is the circuit breaker: this process's, or in `clawback serve` that of
+/// the workers. `workers` says whether any is alive, `pauses` whether an operator has paused calls; both are absent in `clawback
+/// worker`, like `broker`, since it does not publish.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -53,13 +55,18 @@ pub(crate) async fn live() -> Json<Liveness> {
     security(()),
 )]
 pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
-    let (database, migrations) = look_at_database(&state).await;
+    let Found { database, migrations, situation } = look_at_database(&state).await;
+    let serves = state.broker.is_some();
     let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
     let consumers = state.consumers.iter().map(|consumer| check_broker(&consumer.borrow()));
     let consumers = consumers.reduce(|worst, part| if worst.status == Status::Ok { part } else { worst });
-    let stripe = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
+    let own = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
+    let works = own.is_some();
+    let stripe = own.or_else(|| check_workers_stripe(situation.as_deref()?));
+    let workers = situation.as_deref().filter(|_| serves).map(|situation| check_workers(situation, works));
+    let pauses = situation.as_deref().filter(|_| serves).and_then(check_pauses);
     let stopping = state.leaving.is_cancelled().then(|| Part::unavailable("told to stop, and about to"));
-    let readiness = Readiness::of(Parts { database, migrations, broker, consumers, stripe, stopping });
+    let readiness = Readiness::of(Parts { database, migrations, broker, consumers, stripe, workers, pauses, stopping });
     let status = match readiness.status {
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Status::Ok | Status::Degraded => StatusCode::OK,
@@ -98,10 +105,18 @@ pub(crate) struct Parts {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     consumers: Option<Part>,
-    /// The circuit breaker. Absent without a worker.
+    /// The circuit breaker. Absent where no worker tells of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stripe: Option<Part>,
+    /// Whether a worker is alive. Absent in a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    workers: Option<Part>,
+    /// There while an operator has paused calls. Absent in a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pauses: Option<Part>,
     /// There once the process was told to stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -138,7 +153,7 @@ impl Readiness {
         let status = if needed.into_iter().flatten().any(|part| part.status != Status::Ok) {
             Status::Unavailable
         } else {
-            let may_wait = [&parts.broker, &parts.consumers, &parts.stripe];
+            let may_wait = [&parts.broker, &parts.consumers, &parts.stripe, &parts.workers, &parts.pauses];
             let waits = may_wait.into_iter().flatten().any(|part| part.status != Status::Ok);
             if waits { Status::Degraded } else { Status::Ok }
         };
@@ -164,11 +179,20 @@ impl Part {
 #[derive(Clone, Debug)]
 pub struct Look {
     at: Instant,
-    found: (Part, Part),
+    found: Found,
+}
+
+/// What the database says.
+#[derive(Clone, Debug)]
+struct Found {
+    database: Part,
+    migrations: Part,
+    /// None without the tables.
+    situation: Option<Arc<Situation>>,
 }
 
 /// The route is open to everyone: whoever asks, the database is asked by one, and once a second.
-async fn look_at_database(state: &ApiState) -> (Part, Part) {
+async fn look_at_database(state: &ApiState) -> Found {
     let mut last = state.database.lock().await;
     match &*last {
         Some(look) if look.at.elapsed() < FRESH => look.found.clone(),
@@ -176,25 +200,29 @@ async fn look_at_database(state: &ApiState) -> (Part, Part) {
     }
 }
 
-async fn check_database(ledger: &Ledger) -> (Part, Part) {
+async fn check_database(ledger: &Ledger) -> Found {
+    let unknown = || Part::unavailable("not known without the database");
     let checks = async {
         ledger.ping().await?;
         ledger.pending_migrations().await
     };
     match tokio::time::timeout(DATABASE_TIME_LIMIT, checks).await {
-        Ok(Ok(pending)) => (Part::ok(), migrations(pending)),
-        Ok(Err(error)) => unreachable_database(&error),
+        Ok(Ok(pending)) => {
+            let situation = tokio::time::timeout(DATABASE_TIME_LIMIT, ledger.situation()).await;
+            let situation = situation.ok().and_then(Result::ok);
+            Found { database: Part::ok(), migrations: migrations(pending), situation }
+        }
+        Ok(Err(error)) => Found { database: unreachable_database(&error), migrations: unknown(), situation: None },
         Err(_) => {
             let reason = format!("the database did not answer within {} s", DATABASE_TIME_LIMIT.as_secs());
-            (Part::unavailable(reason), Part::unavailable("not known without the database"))
+            Found { database: Part::unavailable(reason), migrations: unknown(), situation: None }
         }
     }
 }
 
-fn unreachable_database(error: &LedgerError) -> (Part, Part) {
+fn unreachable_database(error: &LedgerError) -> Part {
     tracing::warn!(%error, "not ready: the database can't be reached");
-    let reason = "the database can't be reached; the log says why";
-    (Part::unavailable(reason), Part::unavailable("not known without the database"))
+    Part::unavailable("the database can't be reached; the log says why")
 }
 
 fn migrations(pending: usize) -> Part {
@@ -209,10 +237,52 @@ fn check_stripe(state: &CircuitState) -> Part {
     match state {
         CircuitState::Closed => Part::ok(),
         CircuitState::Open(outage) | CircuitState::HalfOpen(outage) => Part::degraded(format!(
-            "the circuit breaker is {state}: Stripe can't be used since {}, jobs wait; the log says why",
-            outage.since.to_rfc3339_opts(SecondsFormat::Secs, true)
+            "the circuit breaker is {state}: Stripe can't be used since {}, jobs wait ({}); `clawback processes` says more",
+            short(outage.since),
+            outage.why
         )),
     }
+}
+
+/// As the workers tell of it.
+fn check_workers_stripe(situation: &Situation) -> Option<Part> {
+    let Some(worker) = situation.processes.outage() else {
+        return situation.processes.workers().next().map(|_| Part::ok());
+    };
+    let (state, since) = (worker.breaker?, worker.outage_since?);
+    Some(Part::degraded(format!(
+        "the circuit breaker of a worker is {state}: Stripe can't be used since {}, jobs wait; `clawback processes` says why",
+        short(since)
+    )))
+}
+
+/// `works`: this process has one of its own.
+fn check_workers(situation: &Situation, works: bool) -> Part {
+    if works || situation.processes.workers().next().is_some() {
+        return Part::ok();
+    }
+    let missing = situation.processes.missing.iter().filter(|process| process.breaker.is_some());
+    Part::degraded(match missing.map(|process| process.seen_at).max() {
+        Some(last) => {
+            format!("no worker is alive, the last was heard of {}: jobs wait; start `clawback worker`", short(last))
+        }
+        None => "no worker is alive: jobs wait; start `clawback worker`".to_owned(),
+    })
+}
+
+/// Who paused it, and why, is for those who may read.
+fn check_pauses(situation: &Situation) -> Option<Part> {
+    let oldest = situation.pauses.first()?;
+    let what = match situation.pauses.iter().find(|pause| pause.seller.is_none()) {
+        Some(_) => "all calls are".to_owned(),
+        None => format!("calls about {} sellers are", situation.pauses.len()),
+    };
+    let since = short(oldest.created_at);
+    Some(Part::degraded(format!("{what} paused by an operator, since {since}; GET /v1/pauses says why")))
+}
+
+fn short(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn check_broker(state: &ConnectionState) -> Part {
@@ -222,7 +292,7 @@ fn check_broker(state: &ConnectionState) -> Part {
             Part::degraded("the broker accepts nothing: memory or disk alarm; jobs wait in the outbox")
         }
         ConnectionState::Reconnecting { since, .. } => {
-            let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let since = short(*since);
             Part::degraded(format!("no connection since {since}; jobs wait in the outbox, the log says why"))
         }
         ConnectionState::Refused { .. } => {
@@ -243,9 +313,9 @@ mod tests {
 
     fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
         let broker = broker.as_ref().map(check_broker);
-        let (consumers, stripe, stopping) = (None, None, None);
-        let parts =
-            Parts { database: Part::ok(), migrations: migrations(pending), broker, consumers, stripe, stopping };
+        let (consumers, stripe, workers, pauses, stopping) = (None, None, None, None, None);
+        let (database, migrations) = (Part::ok(), migrations(pending));
+        let parts = Parts { database, migrations, broker, consumers, stripe, workers, pauses, stopping };
         serde_json::to_value(Readiness::of(parts)).unwrap()
     }
 

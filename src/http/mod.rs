@@ -14,8 +14,10 @@ pub mod openapi;
 pub(crate) mod operations;
 mod operator;
 mod page;
+pub(crate) mod pauses;
 pub(crate) mod payments;
 pub(crate) mod problem;
+pub(crate) mod processes;
 pub(crate) mod refunds;
 mod request_id;
 pub(crate) mod reversals;
@@ -35,7 +37,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
-use crate::operator::LeftAtStripe;
+use crate::operator::{Depths, LeftAtStripe};
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitState, Limiter};
 
@@ -68,6 +70,10 @@ pub struct ApiState {
     pub limiter: Option<Arc<Limiter>>,
     /// The way to ask Stripe what is left of a transfer; `None` without a key.
     pub left_at_stripe: Option<LeftAtStripe>,
+    /// The way to ask the broker how full the queues are.
+    pub queues: Option<Depths>,
+    /// What the last scrape found.
+    pub figures: metrics::LastKnown,
     /// This process's counters.
     pub recorder: Recorder,
     /// Cancelled when the process was told to stop.
@@ -102,6 +108,10 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/sellers", get(sellers::list))
         .route("/v1/sellers/{id}", get(sellers::show))
         .route("/v1/summary", get(summary::show))
+        .route("/v1/processes", get(processes::list))
+        .route("/v1/breaker/probe", post(processes::probe))
+        .route("/v1/pauses", get(pauses::list).post(pauses::pause))
+        .route("/v1/pauses/{id}/resume", post(pauses::resume))
         .route("/v1/history", get(history::list))
         .route("/v1/export", get(export::show))
         .route("/v1/operations", get(operations::list).post(operations::preview))

@@ -19,8 +19,8 @@ use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::problem::{Kind, ProblemBody, Row};
 use super::{
-    disputes, export, health, history, metrics, operations, payments, refunds, reversals, sellers, summary, transfers,
-    webhooks,
+    disputes, export, health, history, metrics, operations, pauses, payments, processes, refunds, reversals, sellers,
+    summary, transfers, webhooks,
 };
 use crate::ledger::{HistoryEntity, HistoryKind, SellerDebt};
 
@@ -70,6 +70,11 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         sellers::list,
         sellers::show,
         summary::show,
+        processes::list,
+        processes::probe,
+        pauses::list,
+        pauses::pause,
+        pauses::resume,
         history::list,
         export::show,
         webhooks::receive_stripe,

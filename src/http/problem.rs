@@ -183,6 +183,11 @@ impl Problem {
         Self { hint: Some(Hint::RetryAfter(seconds)), ..self }
     }
 
+    /// Its kind.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Its title, and what is wrong, for a page.
     pub(crate) fn in_words(&self) -> (&'static str, String) {
         (self.kind.row().title, self.detail.clone())

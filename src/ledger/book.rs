@@ -9,7 +9,7 @@ mod in_memory;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ModelTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, ModelTrait};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -22,7 +22,8 @@ use super::history::{self, Note};
 use super::lookups::Subject;
 use super::notifications;
 use super::operations::ItemState;
-use super::outbox::{self, OUTBOX_CHANNEL};
+use super::outbox;
+use super::pauses::IS_PAUSED;
 use super::schema::{
     call, claim, history as history_table, lookup, notification, operation_item, outbox as outbox_table, payment,
     reversal, transfer, webhook_event,
@@ -115,6 +116,8 @@ pub(super) struct Book {
     pub(super) reversals: Table<reversal::Model>,
     pub(super) calls: Table<call::Model>,
     pub(super) lookups: Table<lookup::Model>,
+    /// The transfers about which Stripe is not called for now.
+    paused: BTreeSet<Uuid>,
     known_events: HashSet<(Source, String)>,
     locked_names: BTreeSet<String>,
     notifies: bool,
@@ -142,7 +145,7 @@ impl Book {
             (payments, claims) = rowset::select_both(txn, ("payment_ref IN {texts}", of_names), &[], &texts).await?;
         }
         let payment_ids: Vec<Uuid> = payments.iter().map(|row: &payment::Model| row.id).collect();
-        let transfers = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
+        let (transfers, paused) = transfers(txn, &payment_ids, &reads.calls, &reads.stripe_transfers).await?;
         // One that is registered is not looked for any more.
         let registered = |name: &str| payments.iter().any(|row| row.payment_ref == name);
         let looked_for = names.iter().map(String::as_str).filter(|name| store.claims.discovery && !registered(name));
@@ -175,6 +178,7 @@ impl Book {
             reversals: Table::of(reversals, |row| row.id),
             calls: Table::of(calls, |row| row.id),
             lookups: Table::of(lookups, |row| row.id),
+            paused,
             known_events,
             locked_names: names,
             notifies: store.notifies,
@@ -201,6 +205,7 @@ impl Book {
             reversals: Table::default(),
             calls: Table::default(),
             lookups: Table::default(),
+            paused: BTreeSet::new(),
             known_events: HashSet::new(),
             locked_names: names.iter().map(|name| (*name).to_owned()).collect(),
             notifies: false,
@@ -441,6 +446,12 @@ impl Book {
         self.history.push(history::row(entity.to_string(), id, from, to.to_string(), note, self.now));
     }
 
+    /// Whether an operator has paused the calls about the transfer of this one.
+    pub(super) fn is_paused(&self, call: &call::Model) -> bool {
+        let transfer = self.reversals.get(call.id).map_or(call.id, |row| row.transfer_id);
+        self.paused.contains(&transfer)
+    }
+
     /// Whether a claim takes nothing after all.
     pub(super) fn takes_nothing(&self, claim_id: Uuid) -> Option<&claim::Model> {
         self.claims.get(claim_id).filter(|row| row.takes_nothing())
@@ -526,11 +537,8 @@ impl Book {
         if !writes.run(txn).await? {
             return Err(LedgerError::Retry);
         }
-        let announce = lease.is_none() && !self.jobs.is_empty();
-        if announce && txn.get_database_backend() == DbBackend::Postgres {
-            let notify = "SELECT pg_notify($1, '')";
-            let notify = Statement::from_sql_and_values(DbBackend::Postgres, notify, [OUTBOX_CHANNEL.into()]);
-            txn.execute_raw(notify).await?;
+        if lease.is_none() && !self.jobs.is_empty() {
+            outbox::announce(txn).await?;
         }
         Ok(self.jobs)
     }
@@ -575,13 +583,13 @@ async fn lookups(
     rowset::select(txn, "id IN {ids} OR reference IN {texts}", &ids, references).await
 }
 
-/// Locked, in the order of their ids.
+/// Locked, in the order of their ids; and which of them are paused.
 async fn transfers(
     txn: &DatabaseTransaction,
     payments: &[Uuid],
     calls: &BTreeSet<Uuid>,
     stripe_ids: &BTreeSet<String>,
-) -> Result<Vec<transfer::Model>, DbErr> {
+) -> Result<(Vec<transfer::Model>, BTreeSet<Uuid>), DbErr> {
     let mut conditions = Vec::new();
     if !payments.is_empty() {
         conditions.push("payment_id IN {ids}".to_owned());
@@ -595,13 +603,25 @@ async fn transfers(
         conditions.push("stripe_transfer_id IN {texts}".to_owned());
     }
     if conditions.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), BTreeSet::new()));
     }
     let lock = if txn.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
-    let condition = format!("{} ORDER BY id{lock}", conditions.join(" OR "));
+    let sql = format!(
+        "SELECT *, {IS_PAUSED} AS paused FROM seller_transfers t WHERE {} ORDER BY id{lock}",
+        conditions.join(" OR ")
+    );
     let ids: Vec<Uuid> = payments.iter().chain(calls).copied().collect();
     let stripe_ids: Vec<&str> = stripe_ids.iter().map(String::as_str).collect();
-    rowset::select(txn, &condition, &ids, &stripe_ids).await
+    let statement = rowset::in_sets(txn.get_database_backend(), &sql, &ids, &stripe_ids);
+    let (mut transfers, mut paused) = (Vec::new(), BTreeSet::new());
+    for row in txn.query_all_raw(statement).await? {
+        let transfer = transfer::Model::from_query_result(&row, "")?;
+        if row.try_get("", "paused")? {
+            paused.insert(transfer.id);
+        }
+        transfers.push(transfer);
+    }
+    Ok((transfers, paused))
 }
 
 impl claim::Model {

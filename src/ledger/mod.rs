@@ -16,7 +16,9 @@ mod lookups;
 mod notifications;
 mod operations;
 mod outbox;
+mod pauses;
 mod payments;
+mod processes;
 mod read;
 pub(crate) mod schema;
 mod status;
@@ -37,7 +39,7 @@ use read::Figures;
 pub(crate) use book::Rows;
 pub use calls::{
     Call, CreationTarget, Failure, LookUpTarget, NextStep, NotificationTarget, Postponement, RegisteredTransfer,
-    Remainder, Retries, ReversalTarget, Target, Task, TryOutcome,
+    Remainder, Retries, ReversalTarget, Swept, Target, Task, TryOutcome,
 };
 pub use claims::{Adopted, ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported, UnknownReversal};
 pub(crate) use db::rowset::{id_set, in_ids};
@@ -56,14 +58,16 @@ pub use operations::{
 };
 pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
+pub use pauses::{Pause, parse_account};
 pub use payments::Registered;
+pub use processes::{BreakerState, Process, ProcessRole, Processes};
 pub use read::{
-    Amounts, AtRisk, Backlog, ByAge, ClaimFilter, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView,
-    ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
-    FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
-    OldestOpen, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney, SellerView, Sum,
-    Summary, TimeToReverse, Totals, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal,
-    TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
+    AtRisk, Backlog, ByAge, ClaimFilter, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView, ExportCursor,
+    ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal, FoundTransfer,
+    HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare, OldestOpen,
+    OutboxBacklog, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney, SellerView,
+    Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
+    TracedReversal, TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
 };
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
@@ -120,6 +124,7 @@ impl Ledger {
             claims: options.claims,
             notifies: options.notifies,
             set_up_at,
+            resumed: tokio::sync::watch::Sender::new(0),
         };
         // While one batch of webhooks waits for the disk, another is applied. SQLite has one writer.
         let intakes = if store.db.get_database_backend() == DbBackend::Sqlite { 1 } else { 2 };
@@ -169,6 +174,26 @@ impl Ledger {
         Ok(self.store.ping().await?)
     }
 
+    /// The pools of connections: name, open connections, and how many of them are idle.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(&'static str, u32, usize)> {
+        let Store { db, writer, reader, relay_db, .. } = &self.store;
+        let pools = [("others", db), ("changes", writer), ("figures", reader), ("relay", relay_db)];
+        let of = |(name, pool): (&'static str, &DatabaseConnection)| match pool.get_database_backend() {
+            DbBackend::Postgres => {
+                let pool = pool.get_postgres_connection_pool();
+                Some((name, pool.size(), pool.num_idle()))
+            }
+            // There is one, and the relay's.
+            _ if ["changes", "figures"].contains(&name) => None,
+            _ => {
+                let pool = pool.get_sqlite_connection_pool();
+                Some((name, pool.size(), pool.num_idle()))
+            }
+        };
+        pools.into_iter().filter_map(of).collect()
+    }
+
     /// Closes the connections.
     ///
     /// # Errors
@@ -178,6 +203,11 @@ impl Ledger {
         self.store.writer.close().await?;
         self.store.reader.close().await?;
         Ok(self.store.db.close().await?)
+    }
+
+    /// Counts the pauses that this process has ended.
+    pub(crate) fn resumed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.store.resumed.subscribe()
     }
 
     /// The connection for the relay, which claims and marks the outbox's rows.

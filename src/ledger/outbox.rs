@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -102,6 +103,15 @@ impl Handoff {
     fn lock(&self) -> MutexGuard<'_, Vec<outbox::Model>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells the relays of other processes, once `txn` is committed, that there are jobs. On SQLite they look by themselves.
+pub(super) async fn announce(txn: &DatabaseTransaction) -> Result<(), DbErr> {
+    if txn.get_database_backend() == DbBackend::Postgres {
+        let notify = "SELECT pg_notify($1, '')";
+        txn.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, notify, [OUTBOX_CHANNEL.into()])).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn row(call: &call::Model, traceparent: Option<&str>, now: DateTime<Utc>) -> outbox::Model {

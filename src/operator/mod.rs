@@ -27,6 +27,7 @@ pub use parked::{Filter, Parked};
 pub use part::{LeftAtStripe, Part, amount};
 pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};
+pub use survey::Depths;
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]

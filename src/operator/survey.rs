@@ -1,7 +1,13 @@
 //! Compares the queues on the broker with the wanted ones, and says what to do about a difference: for `clawback queues`, `clawback
 //! doctor` and the page about queues. It changes nothing.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use queues::{Broker, BrokerError, Difference, QueueStatus, Topology, TopologyReport};
+use tokio::sync::Mutex;
 use url::Url;
 
 use super::Operator;
@@ -9,6 +15,11 @@ use super::Operator;
 /// Why the management API was not asked.
 pub const UNKNOWN_PORT: &str = "the management API's port is unknown, because AMQP_URL has another port than 5672; \
      name it with --management or RABBITMQ_MANAGEMENT_URL";
+
+/// How long the broker is not asked again how full its queues are.
+const DEPTHS_FRESH_FOR: Duration = Duration::from_secs(10);
+/// A broker that takes longer is away.
+const DEPTHS_TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// The queues of one topology as they are on the broker.
 #[derive(Debug)]
@@ -51,6 +62,33 @@ impl Operator {
             Ok((topology, survey))
         });
         futures_util::future::try_join_all(surveys).await
+    }
+}
+
+/// How full each queue is, as of some seconds ago at most; nothing while the broker can't be asked.
+pub type Depths = Arc<dyn Fn() -> BoxFuture<'static, Arc<[QueueStatus]>> + Send + Sync>;
+
+impl Operator {
+    /// The way to ask how full the queues are: at most every few seconds, whoever asks.
+    #[must_use]
+    pub fn depths(self) -> Depths {
+        let (operator, last) = (Arc::new(self), Arc::new(Mutex::new(None::<(Instant, Arc<[QueueStatus]>)>)));
+        Arc::new(move || {
+            let (operator, last) = (Arc::clone(&operator), Arc::clone(&last));
+            async move {
+                let mut last = last.lock().await;
+                if let Some((_, known)) = last.as_ref().filter(|(at, _)| at.elapsed() < DEPTHS_FRESH_FOR) {
+                    return Arc::clone(known);
+                }
+                let looks = operator.topologies.iter().map(|topology| operator.broker.verify(topology));
+                let looked = tokio::time::timeout(DEPTHS_TIME_LIMIT, futures_util::future::try_join_all(looks)).await;
+                let found = looked.ok().and_then(Result::ok).unwrap_or_default().into_iter().flatten();
+                let found: Arc<[QueueStatus]> = found.filter(|queue| queue.exists).collect();
+                *last = Some((Instant::now(), Arc::clone(&found)));
+                found
+            }
+            .boxed()
+        })
     }
 }
 

@@ -113,7 +113,10 @@ impl Relay {
                 Ok(true) => {}
                 Ok(false) => look_at = look_at.min(Instant::now() + PAUSE_AFTER_REFUSAL),
                 // They were published, but not marked: a claim finds them when their lease is over.
-                Err(error) => tracing::warn!(%error, "the outbox can't be marked; these jobs will be published again"),
+                Err(error) => {
+                    metrics::counter!("clawback_relay_errors_total", "what" => "database").increment(1);
+                    tracing::warn!(%error, "the outbox can't be marked; these jobs will be published again");
+                }
             }
         }
     }
@@ -125,6 +128,7 @@ impl Relay {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
+                    metrics::counter!("clawback_relay_errors_total", "what" => "database").increment(1);
                     tracing::warn!(%error, "the outbox can't be read or marked; trying again");
                     return PAUSE_AFTER_DATABASE_ERROR;
                 }
@@ -167,6 +171,7 @@ impl Relay {
         if let Some((_, error)) = refused.first() {
             let ids: Vec<Uuid> = refused.iter().map(|(row, _)| row.id).collect();
             let first = error.to_string();
+            metrics::counter!("clawback_relay_errors_total", "what" => "refused").increment(ids.len() as u64);
             tracing::warn!(refused = ids.len(), confirmed = confirmed.len(), first, "jobs not taken by the broker");
             store::give_back(&self.db, &ids, PAUSE_AFTER_REFUSAL, &first).await?;
             if refused.iter().any(|(_, error)| matches!(error, PublishError::Returned { .. })) {

@@ -46,9 +46,14 @@ impl Sweeper {
     }
 
     async fn repeat(&self, kind: CallKind, interval: Duration, stop: &CancellationToken) {
-        let mut ticks = ticks(interval);
-        while is_next(&mut ticks, stop).await {
-            if let Err(error) = self.sweep(kind).await {
+        let (mut ticks, mut resumed) = (ticks(interval), self.ledger.resumed());
+        loop {
+            let resumed = tokio::select! {
+                is_next = is_next(&mut ticks, stop) => if is_next { false } else { return },
+                // The ledger lives as long as this.
+                _ = resumed.changed() => true,
+            };
+            if let Err(error) = self.sweep(kind, resumed).await {
                 tracing::warn!(%error, "the sweep failed; trying again at the next interval");
             }
         }
@@ -60,6 +65,9 @@ impl Sweeper {
         while is_next(&mut ticks, stop).await {
             if let Err(error) = store::prune(self.ledger.relay_db()).await {
                 tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
+            }
+            if let Err(error) = self.ledger.forget_processes().await {
+                tracing::warn!(%error, "rows of dead processes were not deleted; trying again at the next interval");
             }
             if let Err(error) = self.ledger.forget_previews().await {
                 tracing::warn!(%error, "old previews were not deleted; trying again at the next interval");
@@ -74,13 +82,16 @@ impl Sweeper {
         }
     }
 
-    async fn sweep(&self, kind: CallKind) -> Result<(), LedgerError> {
+    async fn sweep(&self, kind: CallKind, resumed: bool) -> Result<(), LedgerError> {
         loop {
             let swept = self.ledger.sweep(kind, BATCH).await?;
-            if swept > 0 {
-                tracing::warn!(%kind, calls = swept, "no job was coming for due calls: new jobs made");
+            metrics::counter!("clawback_swept_jobs_total", "kind" => kind.to_string()).increment(swept.jobs as u64);
+            if swept.jobs > 0 && resumed {
+                tracing::info!(%kind, calls = swept.jobs, "resumed: new jobs made for due calls");
+            } else if swept.jobs > 0 {
+                tracing::warn!(%kind, calls = swept.jobs, "no job was coming for due calls: new jobs made");
             }
-            if (swept as u64) < BATCH {
+            if (swept.looked_at as u64) < BATCH {
                 break;
             }
         }

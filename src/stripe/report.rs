@@ -130,6 +130,33 @@ impl Meaning {
         }
     }
 
+    /// Every [`Self::label`], and `read`, as which a read that found its object is counted.
+    pub const LABELS: &[&str] = &[
+        "read",
+        "reversed",
+        "created",
+        "pending",
+        "ended",
+        "unreadable",
+        "unreached",
+        "tls_failed",
+        "not_sent",
+        "key_in_use",
+        "locked",
+        "rate_limited",
+        "server_error",
+        "unavailable",
+        "already_reversed",
+        "more_than_left",
+        "balance_insufficient",
+        "no_such_transfer",
+        "no_such_account",
+        "key_misused",
+        "denied",
+        "forbidden",
+        "rejected",
+    ];
+
     /// A failure code of ours for an answer that carries none of Stripe's.
     #[must_use]
     pub fn code(&self) -> &'static str {

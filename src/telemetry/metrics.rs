@@ -8,9 +8,11 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Label, Unit, describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
+
+use crate::stripe::Meaning;
 
 /// The upper bounds of what a request, or a job's handler, takes: 5 ms to 2 min.
 const SHORT_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -56,10 +58,18 @@ impl Recorder {
         INSTALLED.clone().map(Self).map_err(RecorderError)
     }
 
-    /// Prometheus' text format.
+    /// Prometheus' text format. The queue library's metrics, which any program may have, get this one's prefix.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.render()
+        let own = |line: &str| {
+            let (start, rest) = match line.strip_prefix("# ").and_then(|line| line.split_once(' ')) {
+                Some((word, rest)) => (format!("# {word} "), rest),
+                None => (String::new(), line),
+            };
+            let prefix = if rest.starts_with("queues_") { "clawback_" } else { "" };
+            format!("{start}{prefix}{rest}\n")
+        };
+        self.0.render().lines().map(own).collect()
     }
 
     /// Keeps the recorder small, also where nobody scrapes it, until `stop`.
@@ -83,11 +93,104 @@ fn install() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     let help = "From when a debt was recorded until Stripe had reversed it.";
     describe_histogram!("clawback_refund_to_reversed_seconds", Unit::Seconds, help);
-    let help = "Answers of Stripe, and calls without one, by what they mean to the worker.";
-    describe_counter!("clawback_stripe_calls_total", Unit::Count, help);
-    let help = "Stripe's events of connected accounts and of the other mode, which are ignored.";
-    describe_counter!("clawback_webhooks_not_ours_total", Unit::Count, help);
     let help = "From a request's headers to its answer, by route pattern; its _count counts the requests.";
     describe_histogram!("clawback_http_request_duration_seconds", Unit::Seconds, help);
+    for Counter { name, help, labels } in COUNTERS {
+        describe_counter!(*name, Unit::Count, *help);
+        // There from the start, with 0: a rate sees the first event.
+        let mut series: Vec<Vec<Label>> = vec![Vec::new()];
+        for (label, values) in *labels {
+            let with =
+                |of: &Vec<Label>, value: &'static str| [&of[..], &[Label::from_static_parts(label, value)]].concat();
+            series = series.iter().flat_map(|of| values.iter().map(move |value| with(of, value))).collect();
+        }
+        series.into_iter().for_each(|labels| metrics::counter!(*name, labels).increment(0));
+    }
     Ok(handle)
 }
+
+/// A counter, with all values of its labels.
+struct Counter {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [(&'static str, &'static [&'static str])],
+}
+
+const KINDS: &[&str] = &["reverse", "create", "look_up", "notify"];
+
+const COUNTERS: &[Counter] = &[
+    Counter {
+        name: "clawback_webhooks_total",
+        help: "Webhooks by provider and what became of them. refused_signature: not signed by the provider; not_committed: \
+               answered with 5xx, and sent again.",
+        labels: &[
+            ("source", &["stripe", "hyperswitch"]),
+            (
+                "outcome",
+                &[
+                    "accepted",
+                    "unmatched",
+                    "held",
+                    "conflicting",
+                    "failed",
+                    "looking_up",
+                    "duplicate",
+                    "ignored",
+                    "refused_signature",
+                    "malformed",
+                    "not_committed",
+                ],
+            ),
+        ],
+    },
+    Counter {
+        name: "clawback_webhooks_not_ours_total",
+        help: "Stripe's events of connected accounts and of the other mode, which are ignored.",
+        labels: &[("why", &["connected_account", "other_mode"])],
+    },
+    Counter {
+        name: "clawback_stripe_calls_total",
+        help: "Answers of Stripe, and calls without one, by what they mean to the worker.",
+        labels: &[("meaning", Meaning::LABELS)],
+    },
+    Counter {
+        name: "clawback_circuit_breaker_opened_total",
+        help: "How often this process's circuit breaker has opened.",
+        labels: &[],
+    },
+    Counter {
+        name: "clawback_failed_permanently_total",
+        help: "Calls that failed permanently in this process, by kind.",
+        labels: &[("kind", KINDS)],
+    },
+    Counter {
+        name: "clawback_foreign_reversals_total",
+        help: "Reversals that another program had made at Stripe.",
+        labels: &[],
+    },
+    Counter {
+        name: "clawback_reversed_twice_total",
+        help: "Reversals for which Stripe has two. Wake somebody.",
+        labels: &[],
+    },
+    Counter {
+        name: "clawback_paid_twice_total",
+        help: "Transfers that Stripe has created twice. Wake somebody.",
+        labels: &[],
+    },
+    Counter {
+        name: "clawback_replays_total",
+        help: "Calls that operators had tried again through this process, by kind.",
+        labels: &[("kind", KINDS)],
+    },
+    Counter {
+        name: "clawback_swept_jobs_total",
+        help: "New jobs for due calls that no job was coming for, by kind: the broker has lost them, or they were resumed.",
+        labels: &[("kind", KINDS)],
+    },
+    Counter {
+        name: "clawback_relay_errors_total",
+        help: "Failures of the relay: the database could not be asked, or the broker refused jobs, each of which is tried again.",
+        labels: &[("what", &["database", "refused"])],
+    },
+];

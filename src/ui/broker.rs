@@ -12,27 +12,34 @@ use super::html::Head::{Number, Text};
 use super::html::{counted, table};
 use super::input::Asked;
 use super::page::{Answer, Page};
+use super::processes;
 use crate::operator::survey::by_remedy;
 
 /// A broker that takes longer is away.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// `GET /ui/queues`.
-pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Asked(fields): Asked) -> Answer {
+pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
     let surveyed = tokio::time::timeout(PATIENCE, ui.operator.survey(ui.instance.management.as_ref())).await;
     let surveyed = surveyed.map_err(|_| "no answer".to_owned()).and_then(|done| done.map_err(|e| e.to_string()));
-    let totals = ui.ledger.totals().await?;
+    let outbox = ui.ledger.outbox_backlog().await?;
+    let situation = ui.ledger.situation().await?;
+    let alive = processes::section(&session, &situation);
     let surveys = match surveyed {
         Ok(surveys) => surveys,
         Err(why) => {
             let body = html! {
-                p.notice { "Unknown: the broker could not be asked (" (why) "). Jobs wait in the outbox: " (totals.unpublished) "." }
+                p.notice { "Unknown: the broker could not be asked (" (why) "). Jobs wait in the outbox: " (outbox.unpublished) "." }
+                (alive)
             };
             return Ok(Page::new("Queues", body));
         }
     };
-    let unattended: Vec<_> = surveys.iter().filter_map(|(topology, survey)| survey.no_consumer(topology)).collect();
+    // Workers that wait for Stripe take no jobs, and are not missing.
+    let missing = situation.processes.outage().is_none();
+    let unattended = surveys.iter().filter(|_| missing).filter_map(|(topology, survey)| survey.no_consumer(topology));
+    let unattended: Vec<_> = unattended.collect();
     let differences = surveys.iter().flat_map(|(_, survey)| &survey.report.differences).chain(&unattended);
     let problems = by_remedy(differences);
     let rows: Vec<Markup> = surveys.iter().flat_map(|(_, survey)| &survey.queues).map(row).collect();
@@ -41,11 +48,12 @@ pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Asked(fields): Asked)
     let body = html! {
         p {
             "RabbitMQ " (version.as_deref().unwrap_or("of an unknown version")) ". In the outbox, on the way to it: "
-            (counted(totals.unpublished, "job")) "."
+            (counted(outbox.unpublished, "job")) "."
         }
         @if problems.is_empty() { p.done { "Everything is as wanted." } }
         @for (what, remedy) in &problems { p.notice { (what) br; strong { "What to do: " } (remedy) } }
         (table("Queues", &[Text("Queue"), Number("Ready messages"), Number("Consumers")], &rows))
+        (alive)
         @if let Some(why) = limited { p.help { "Policies and bindings were not checked: " (why) "." } }
     };
     Ok(Page::new("Queues", body))

@@ -7,7 +7,7 @@ use super::html::time;
 use super::session::Session;
 use super::{Ui, style};
 use crate::http::Rights;
-use crate::worker::CircuitState;
+use crate::ledger::Situation;
 
 const PAGES: [(&str, &str); 11] = [
     ("/ui/", "Overview"),
@@ -24,7 +24,14 @@ const PAGES: [(&str, &str); 11] = [
 ];
 
 /// The whole document.
-pub(super) fn around(ui: &Ui, session: Option<&Session>, path: &str, title: &str, body: &Markup) -> Markup {
+pub(super) fn around(
+    ui: &Ui,
+    session: Option<&Session>,
+    situation: Option<&Situation>,
+    path: &str,
+    title: &str,
+    body: &Markup,
+) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -42,7 +49,7 @@ pub(super) fn around(ui: &Ui, session: Option<&Session>, path: &str, title: &str
                     p.brand { a href="/ui/" { "Clawback" } " " (badge(ui)) " " span.instance { (ui.instance.name) } }
                     @if let Some(session) = session { (who(session)) }
                 }
-                @if session.is_some() { (navigation(path)) (notices(ui)) }
+                @if session.is_some() { (navigation(path)) (notices(ui, situation)) }
                 main id="main" tabindex="-1" {
                     h1 { (title) }
                     (body)
@@ -87,19 +94,27 @@ fn navigation(path: &str) -> Markup {
     }
 }
 
-fn notices(ui: &Ui) -> Markup {
-    let stripe = ui.stripe.as_ref().map(|state| state.borrow().clone());
-    let outage = match &stripe {
-        Some(CircuitState::Open(outage) | CircuitState::HalfOpen(outage)) => Some(outage),
-        _ => None,
-    };
+fn notices(ui: &Ui, situation: Option<&Situation>) -> Markup {
     let broker = ui.broker.as_ref().map(|state| state.borrow().clone());
+    let outage = situation.and_then(|situation| situation.processes.outage());
     html! {
-        @if let Some(outage) = outage {
+        @for pause in situation.iter().flat_map(|situation| &situation.pauses) {
             p.notice role="status" {
-                strong { "Stripe can't be used" } " since " (time(outage.since)) ": " (outage.reason)
-                ". Jobs wait, and no retries are used up. Stripe is probed, and work goes on by itself."
+                strong { (pause.what()) " is paused" } " since " (time(pause.created_at)) " by " (pause.operator) ": " (pause.reason)
+                ". " a href="/ui/queues#pauses" { "Resume" }
             }
+        }
+        @if let Some(process) = outage {
+            p.notice role="status" {
+                strong { "Stripe can't be used" }
+                @if let Some(since) = process.outage_since { " since " (time(since)) }
+                ": " (process.outage_reason.as_deref().unwrap_or_default())
+                ". Jobs wait, and no retries are used up. Stripe is probed, and work goes on by itself. "
+                a href="/ui/queues#alive" { "Probe it now" }
+            }
+        }
+        @if situation.is_some_and(|situation| situation.processes.workers().next().is_none()) {
+            p.notice role="status" { strong { "No worker is alive" } ": nobody calls Stripe. " a href="/ui/queues#alive" { "Who is alive" } }
         }
         @match broker {
             None | Some(ConnectionState::Connected) => {},

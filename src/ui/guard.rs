@@ -16,7 +16,7 @@ use super::page::{Page, Refusal};
 use super::session::{self, Session};
 use super::{Ui, frame};
 use crate::http::Rights;
-use crate::ledger::now;
+use crate::ledger::{Situation, now};
 
 /// Nothing from elsewhere, no script, nothing inline, and no other site may frame a page or take a form.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; \
@@ -64,7 +64,9 @@ pub(super) async fn guard(State(ui): State<Ui>, mut request: Request, next: Next
             next.run(request).await
         }
     };
-    with_headers(framed(&ui, session.as_ref(), &path, response))
+    let is_page = response.extensions().get::<Page>().is_some();
+    let situation = if session.is_some() && is_page { ui.situation().await } else { None };
+    with_headers(framed(&ui, session.as_ref(), situation.as_deref(), &path, response))
 }
 
 fn check(ui: &Ui, request: &Request, session: Option<&Session>) -> Result<(), Refusal> {
@@ -102,12 +104,18 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 }
 
 /// The page in its frame.
-fn framed(ui: &Ui, session: Option<&Session>, path: &str, mut response: Response) -> Response {
+fn framed(
+    ui: &Ui,
+    session: Option<&Session>,
+    situation: Option<&Situation>,
+    path: &str,
+    mut response: Response,
+) -> Response {
     let Some(Page { title, body, .. }) = response.extensions_mut().remove::<Page>() else { return response };
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    Response::from_parts(parts, frame::around(ui, session, path, &title, &body).into_string().into())
+    Response::from_parts(parts, frame::around(ui, session, situation, path, &title, &body).into_string().into())
 }
 
 fn with_headers(mut response: Response) -> Response {

@@ -18,6 +18,7 @@ mod operations;
 mod overview;
 mod page;
 mod parked;
+mod processes;
 mod reversals;
 mod sellers;
 mod session;
@@ -26,6 +27,7 @@ mod trace;
 mod transfers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
@@ -36,12 +38,14 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::http::Tokens;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Situation};
 use crate::operator::Operator;
-use crate::worker::CircuitState;
 
 /// The largest form.
 const FORM_MAX_BYTES: usize = 16 * 1024;
+
+/// What surrounds a page is not waited for any longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the pages need.
 #[derive(Clone, Debug)]
@@ -54,8 +58,6 @@ pub struct Ui {
     pub tokens: Tokens,
     /// The outbox's connection.
     pub broker: Option<watch::Receiver<ConnectionState>>,
-    /// The circuit breaker; `None` in a process without a worker.
-    pub stripe: Option<watch::Receiver<CircuitState>>,
     /// What this installation is.
     pub instance: Arc<Instance>,
 }
@@ -69,6 +71,13 @@ pub struct Instance {
     pub livemode: Option<bool>,
     /// RabbitMQ's management API, if it is known.
     pub management: Option<Url>,
+}
+
+impl Ui {
+    /// Who is alive, and what keeps jobs waiting; `None` where the database does not say so at once.
+    async fn situation(&self) -> Option<Arc<Situation>> {
+        tokio::time::timeout(PATIENCE, self.ledger.situation()).await.ok()?.ok()
+    }
 }
 
 /// `/ui/…`.
@@ -87,6 +96,9 @@ pub fn routes(ui: Ui) -> Router {
         .route("/ui/sellers", get(sellers::show))
         .route("/ui/trace", get(trace::show))
         .route("/ui/queues", get(broker::show))
+        .route("/ui/pauses", post(processes::pause))
+        .route("/ui/pauses/{id}/resume", post(processes::resume))
+        .route("/ui/breaker/probe", post(processes::probe))
         .route("/ui/audit", get(audit::list))
         .route("/ui/operations", get(operations::list).post(operations::preview))
         .route("/ui/operations/{id}", get(operations::show))

@@ -12,7 +12,7 @@ use super::html::{Head, ago, counted, facts, own, query, status, table, time};
 use super::input::Asked;
 use super::money::{money, text};
 use super::page::{Answer, Page};
-use crate::ledger::{AtRisk, ByAge, ClaimKind, CurrencySummary, NeedsAttention, Risk, Sum, Summary, Unpaid};
+use crate::ledger::{AtRisk, ByAge, ClaimKind, CurrencySummary, NeedsAttention, Risk, Situation, Sum, Summary, Unpaid};
 
 const AT_RISK: [Head; 10] = [
     Text("Currency"),
@@ -34,6 +34,7 @@ const UNPAID: [Head; 5] =
 pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
     let (summary, failures) = tokio::try_join!(ui.ledger.summary(), failures::groups(&ui, &session))?;
+    let situation = ui.ledger.situation().await?;
     let at_risk: Vec<Markup> = summary.currencies.iter().flat_map(at_risk).collect();
     let taken_back: Vec<Markup> = summary.currencies.iter().map(taken_back).collect();
     let unpaid: Vec<Markup> = summary.unpaid.iter().map(unpaid).collect();
@@ -60,7 +61,7 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
         section aria-labelledby="moving" {
             h2 id="moving" { "Is money moving?" }
             @if !taken_back.is_empty() { (table("Taken back", &TAKEN_BACK, &taken_back)) }
-            (facts(&moving(&summary)))
+            (facts(&moving(&summary, &situation)))
         }
     };
     Ok(Page::new("Overview", body))
@@ -141,7 +142,7 @@ fn attention(of: &NeedsAttention) -> Markup {
     }
 }
 
-fn moving(summary: &Summary) -> Vec<(&'static str, Markup)> {
+fn moving(summary: &Summary, situation: &Situation) -> Vec<(&'static str, Markup)> {
     let took = match summary.time_to_reverse {
         None => html! { "nothing in the last 24 hours" },
         Some(took) => html! {
@@ -153,8 +154,19 @@ fn moving(summary: &Summary) -> Vec<(&'static str, Markup)> {
     vec![
         ("From report to reversal: half, 95 %, 99 % take at most", took),
         ("Last webhook", webhook),
+        ("Workers alive", alive(situation)),
         ("Queues, consumers and outbox", html! { a href="/ui/queues" { "Ask the broker" } }),
     ]
+}
+
+fn alive(situation: &Situation) -> Markup {
+    let workers = situation.processes.workers().count();
+    let waiting = situation.processes.workers().filter(|process| process.outage_since.is_some()).count();
+    html! {
+        a href="/ui/queues#alive" { (workers) }
+        @if waiting > 0 { ", of which " (waiting) " wait for Stripe" }
+        @if !situation.pauses.is_empty() { ", " a href="/ui/queues#pauses" { "some calls are paused" } }
+    }
 }
 
 fn seconds(seconds: f64) -> String {

@@ -14,7 +14,7 @@ use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::ledger::{
     CallState, ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedLookup, TracedRefund, TracedReversal,
-    TracedTransfer, TransferStatus,
+    TracedTransfer, TransferStatus, now,
 };
 
 /// `GET /ui/trace?id=`.
@@ -105,7 +105,7 @@ fn transfer(session: &Session, transfer: &TracedTransfer, link: &Markup) -> Mark
         td.number { (money(transfer.amount_reversed, &transfer.currency)) }
         td {
             @if !is_created && let Some(why) = &transfer.failure_message { (why) ". " }
-            @if let Some(at) = transfer.next_retry_at { "Next try " (time(at)) ". " }
+            @if let Some(at) = transfer.next_retry_at { (next_try(at)) }
             (waiting(transfer.job_waiting_since))
             @if !is_created && transfer.status == TransferStatus::PermanentlyFailed {
                 "The seller was not paid. No further try until it is retried. "
@@ -135,7 +135,7 @@ fn reversal(session: &Session, trace: &Trace, traced: &TracedReversal) -> Markup
             }
             @if reversal.amount_closed > 0 { (money(reversal.amount_closed, &reversal.currency)) " were settled elsewhere. " }
             @match (reversal.status, reversal.next_retry_at) {
-                (ReversalStatus::Pending, Some(at)) => { "Next try " (time(at)) ". " },
+                (ReversalStatus::Pending, Some(at)) => (next_try(at)),
                 (ReversalStatus::Pending, None) if !is_created => "It waits for its transfer to be created. ",
                 (ReversalStatus::Pending, None) if traced.job_waiting_since.is_none() => "Its job is under way. ",
                 (ReversalStatus::PermanentlyFailed, _) => {
@@ -157,10 +157,15 @@ fn lookup(lookup: &TracedLookup) -> Markup {
         td { (status(lookup.state)) }
         td {
             (said.as_deref().unwrap_or_default())
-            @if let Some(at) = lookup.next_attempt_at { " Next try " (time(at)) "." }
+            @if let Some(at) = lookup.next_attempt_at { " " (next_try(at)) }
             (waiting(lookup.job_waiting_since))
         }
     }
+}
+
+/// A time that has come is no promise any more.
+fn next_try(at: chrono::DateTime<chrono::Utc>) -> Markup {
+    html! { @if at > now() { "Next try " } @else { "Due since " } (time(at)) ". " }
 }
 
 fn waiting(since: Option<chrono::DateTime<chrono::Utc>>) -> Markup {

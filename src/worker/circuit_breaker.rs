@@ -10,17 +10,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queues::WorkerControl;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::recent_calls::RecentCalls;
-use crate::ledger::{Ledger, now};
+use crate::ledger::{Ledger, after, now};
 use crate::stripe::{self, Meaning, Report};
 
 /// The pause before a probe doubles with every trial that fails, this many times at most: from 10 s to some minutes.
 const MAX_DOUBLINGS: u32 = 5;
+/// An outage is over once the breaker has been closed for so many pauses between probes: one answer among many failures ends none.
+const OVER_AFTER: u32 = 6;
 
 /// Whether Stripe is called.
 #[derive(Clone, Debug, strum::Display, PartialEq, Eq)]
@@ -37,10 +39,24 @@ pub enum CircuitState {
 /// Why Stripe can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Since when: not since the last probe.
+    /// Since when: not since the last probe, nor since the last of several openings.
     pub since: DateTime<Utc>,
-    /// For people.
-    pub reason: String,
+    /// Why, in our own words.
+    pub why: &'static str,
+    /// What Stripe said.
+    pub message: String,
+    /// Stripe's id of the transfer, or of what else, at whose call it was noticed last.
+    pub about: String,
+    /// When Stripe is probed next.
+    pub next_probe_at: Option<DateTime<Utc>>,
+}
+
+impl Outage {
+    /// Why, with what Stripe said.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.why, self.message)
+    }
 }
 
 /// Watches the calls of one worker, and pauses it.
@@ -50,6 +66,9 @@ pub struct CircuitBreaker {
     recent: Mutex<RecentCalls>,
     /// The job that tries Stripe out while the breaker is half-open.
     on_trial: watch::Sender<Option<Uuid>>,
+    /// Since when the present outage lasts, until it is over.
+    outage_since: Mutex<Option<DateTime<Utc>>>,
+    probe_now: Notify,
 }
 
 /// A job that may call Stripe. While the breaker is half-open no other may, until this is dropped.
@@ -76,7 +95,20 @@ impl CircuitBreaker {
     #[must_use]
     pub fn new() -> Self {
         let state = watch::Sender::new(CircuitState::Closed);
-        Self { state, recent: Mutex::default(), on_trial: watch::Sender::new(None) }
+        Self {
+            state,
+            recent: Mutex::default(),
+            on_trial: watch::Sender::new(None),
+            outage_since: Mutex::default(),
+            probe_now: Notify::new(),
+        }
+    }
+
+    /// Probes Stripe at once, if the breaker is open.
+    pub fn hurry(&self) {
+        if self.is_open() {
+            self.probe_now.notify_one();
+        }
     }
 
     /// The state, and its changes.
@@ -135,33 +167,41 @@ impl CircuitBreaker {
         self.recent().answers(Instant::now())
     }
 
-    /// Learns what a call of `job` about `account` met, and opens if Stripe can't be used. Returns whether the job is spared:
+    /// Learns what a call of `job` met, which was about `about` and the account `account`, and opens if Stripe can't be used. Returns whether the job is spared:
     /// it is hardly to blame, and its failure uses up no retry.
-    pub fn note(&self, job: Uuid, account: &str, report: &Report) -> bool {
+    pub fn note(&self, job: Uuid, account: &str, about: &str, report: &Report) -> bool {
         let (verdict, on_trial) = {
             let mut recent = self.recent();
             (recent.add(job, account, report, Instant::now()), recent.rounds() > 0)
         };
         match verdict.unusable {
-            Some(why) => self.open(format!("{why}: {}", report.message)),
+            Some(why) => self.open(why, &report.message, about),
             None if !on_trial => self.close(),
             None => {}
         }
         verdict.spared
     }
 
-    fn open(&self, reason: String) {
+    fn open(&self, why: &'static str, message: &str, about: &str) {
         self.state.send_if_modified(|state| {
-            let since = match state {
-                CircuitState::Open(_) => return false,
-                CircuitState::HalfOpen(outage) => outage.since,
-                CircuitState::Closed => {
-                    tracing::error!(reason, "circuit breaker open: no jobs are taken until Stripe can be used again");
-                    now()
-                }
-            };
-            *state = CircuitState::Open(Outage { since, reason });
+            if matches!(state, CircuitState::Open(_)) {
+                return false;
+            }
+            metrics::counter!("clawback_circuit_breaker_opened_total").increment(1);
+            let since = *self.since().get_or_insert_with(now);
+            let (message, about) = (message.to_owned(), about.to_owned());
+            *state = CircuitState::Open(Outage { since, why, message, about, next_probe_at: None });
             true
+        });
+    }
+
+    fn probe_at(&self, at: DateTime<Utc>) {
+        self.state.send_if_modified(|state| match state {
+            CircuitState::Open(outage) => {
+                outage.next_probe_at = Some(at);
+                true
+            }
+            CircuitState::Closed | CircuitState::HalfOpen(_) => false,
         });
     }
 
@@ -170,7 +210,7 @@ impl CircuitBreaker {
         self.state.send_if_modified(|state| match state {
             CircuitState::Open(outage) => {
                 tracing::debug!("circuit breaker half-open: Stripe answers a probe");
-                *state = CircuitState::HalfOpen(outage.clone());
+                *state = CircuitState::HalfOpen(Outage { next_probe_at: None, ..outage.clone() });
                 true
             }
             CircuitState::Closed | CircuitState::HalfOpen(_) => false,
@@ -179,9 +219,8 @@ impl CircuitBreaker {
 
     fn close(&self) {
         self.state.send_if_modified(|state| match state {
-            CircuitState::HalfOpen(Outage { since, .. }) => {
-                let outage_seconds = (now() - *since).num_seconds();
-                tracing::info!(outage_seconds, "circuit breaker closed: Stripe answers calls again");
+            CircuitState::HalfOpen(_) => {
+                tracing::debug!("circuit breaker closed: Stripe has answered a call");
                 *state = CircuitState::Closed;
                 true
             }
@@ -192,6 +231,11 @@ impl CircuitBreaker {
     // A panic while the lock is held can't leave it in a bad state.
     fn recent(&self) -> MutexGuard<'_, RecentCalls> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // As above.
+    fn since(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
+        self.outage_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pause(&self, probe_every: Duration) -> Duration {
@@ -209,28 +253,44 @@ impl CircuitBreaker {
         stop: CancellationToken,
     ) {
         tokio::select! {
-            () = self.tell_changes(&ledger) => {}
+            () = self.tell_of_outages(&ledger, probe_every * OVER_AFTER) => {}
             () = self.pause_while_open(&workers, &stripe, &ledger, probe_every, &stop) => {}
         }
     }
 
-    /// Tells another system of the beginning and the end of each outage: no row of the ledger says when Stripe can't be used.
-    async fn tell_changes(&self, ledger: &Ledger) {
-        let (mut state, mut told) = (self.state(), None);
-        while state.changed().await.is_ok() {
-            let now = state.borrow_and_update().clone();
-            let (topic, outage) = match (now, told.take()) {
-                (CircuitState::Open(outage), None) => ("breaker.opened", outage),
-                (CircuitState::Closed, Some(outage)) => ("breaker.closed", outage),
-                (_, before) => {
-                    told = before;
-                    continue;
+    /// Logs the beginning and the end of each outage, and tells another system of them: no row of the ledger says when Stripe
+    /// can't be used. It is over once the breaker stays closed for `steady`.
+    async fn tell_of_outages(&self, ledger: &Ledger, steady: Duration) {
+        let (mut state, mut begun) = (self.state(), None);
+        loop {
+            let now_is = state.borrow_and_update().clone();
+            match (now_is, &begun) {
+                (CircuitState::Open(outage), None) => {
+                    let (reason, about) = (outage.reason(), &outage.about);
+                    tracing::error!(
+                        reason,
+                        about,
+                        "circuit breaker open: no jobs are taken until Stripe can be used again"
+                    );
+                    tell(ledger, "breaker.opened", &outage).await;
+                    begun = Some(outage);
                 }
-            };
-            match ledger.tell(topic, json!({"since": outage.since, "reason": outage.reason})).await {
-                Ok(()) if topic == "breaker.opened" => told = Some(outage),
-                Ok(()) => {}
-                Err(error) => tracing::warn!(topic, %error, "not told"),
+                (CircuitState::Closed, Some(outage)) => {
+                    tokio::select! {
+                        changed = state.changed() => if changed.is_err() { return } else { continue },
+                        () = tokio::time::sleep(steady) => {}
+                    }
+                    *self.since() = None;
+                    let outage_seconds = (now() - outage.since).num_seconds();
+                    tracing::info!(outage_seconds, "circuit breaker closed: Stripe answers calls again");
+                    tell(ledger, "breaker.closed", outage).await;
+                    begun = None;
+                }
+                (CircuitState::Closed, None) => *self.since() = None,
+                _ => {}
+            }
+            if state.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -251,9 +311,12 @@ impl CircuitBreaker {
             }
             workers.iter().for_each(WorkerControl::pause);
             while self.is_open() {
+                let pause = self.pause(probe_every);
+                self.probe_at(after(now(), pause));
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(self.pause(probe_every)) => {}
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.probe_now.notified() => tracing::info!("circuit breaker: probing Stripe, as an operator asks"),
                 }
                 if probe(stripe, ledger).await {
                     self.half_open();
@@ -267,6 +330,13 @@ impl CircuitBreaker {
 impl Default for CircuitBreaker {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+async fn tell(ledger: &Ledger, topic: &'static str, outage: &Outage) {
+    let data = json!({"since": outage.since, "reason": outage.reason(), "about": outage.about});
+    if let Err(error) = ledger.tell(topic, data).await {
+        tracing::warn!(topic, %error, "not told");
     }
 }
 
@@ -292,6 +362,60 @@ async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
             let answered = report.meaning == Meaning::NoSuchTransfer && may_be_unknown;
             tracing::debug!(message = report.message, answered, "circuit breaker: probed Stripe");
             answered
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
+
+    use super::*;
+    use crate::ledger::{ClaimPolicy, LedgerOptions};
+
+    fn outage(breaker: &CircuitBreaker) -> Outage {
+        match breaker.state().borrow().clone() {
+            CircuitState::Open(outage) => outage,
+            other => panic!("it is {other}"),
+        }
+    }
+
+    fn open(breaker: &CircuitBreaker, about: &str) -> Outage {
+        breaker.open("most recent calls to Stripe failed", "503", about);
+        outage(breaker)
+    }
+
+    #[tokio::test]
+    async fn an_outage_begins_once_however_often_the_breaker_closes_for_a_moment() {
+        const STEADY: Duration = Duration::from_millis(200);
+        let second = Duration::from_secs(1);
+        let options = LedgerOptions {
+            reversal_grace: second,
+            creation_grace: second,
+            max_connections: 1,
+            claims: ClaimPolicy::default(),
+            notifies: false,
+        };
+        let ledger = Ledger::connect("sqlite::memory:", options).await.unwrap();
+        let breaker = CircuitBreaker::new();
+        let flaps = async {
+            let first = open(&breaker, "tr_1");
+            for about in ["tr_2", "tr_3"] {
+                tokio::time::sleep(STEADY / 10).await;
+                breaker.half_open();
+                breaker.close();
+                tokio::time::sleep(STEADY / 10).await;
+                let again = open(&breaker, about);
+                assert_eq!((again.since, again.about.as_str()), (first.since, about));
+            }
+            breaker.half_open();
+            breaker.close();
+            tokio::time::sleep(STEADY * 3).await;
+            assert!(open(&breaker, "tr_4").since > first.since, "it was over");
+        };
+        tokio::select! {
+            () = flaps => {}
+            () = breaker.tell_of_outages(&ledger, STEADY) => panic!("nobody told it to stop"),
         }
     }
 }

@@ -151,6 +151,13 @@ impl Caller {
         let Some(_alone) = self.transfers.enter(transfer, LONGEST_WAIT_FOR_A_TURN).await else {
             return Ok(self.not_now("another call about the same transfer is on its way".to_owned()));
         };
+        // Two machines' clocks may differ a little: a message that comes that much too early is on time.
+        let early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
+        // The row waits for the resume, which makes a new job.
+        if task.paused && matches!(task.next_step(after(now(), early)), NextStep::Look | NextStep::Make) {
+            tracing::debug!("paused by an operator");
+            return Ok(Outcome::Done);
+        }
         if matches!(task.next_step(now()), NextStep::Park { .. }) && was_parked_for(&task.call, delivery) {
             let note = Note::new("operator", "replayed: its message was moved back from the parking queue");
             match self.ledger.replay_held(&task.call, &note).await {
@@ -161,8 +168,6 @@ impl Caller {
             }
         }
         let (retries, due) = (task.call.attempts, task.call.next_attempt_at);
-        // Two machines' clocks may differ a little: a message that comes that much too early is on time.
-        let early = (self.policy.delay(0) / 10).min(Duration::from_secs(1));
         loop {
             task = match (task.next_step(after(now(), early)), &task.target) {
                 // Reading changes nothing at Stripe: there is nothing to authorize.
@@ -311,7 +316,13 @@ impl Caller {
             Target::LookUp(target) => &target.reference,
             Target::Notification(target) => &target.topic,
         };
-        let spared = self.breaker.note(task.call.id, account, report);
+        let about = match &task.target {
+            Target::Reversal(target) => target.stripe_transfer_id.as_deref().unwrap_or(&target.payment_ref),
+            Target::Creation(target) => &target.payment_ref,
+            Target::LookUp(target) => &target.reference,
+            Target::Notification(target) => &target.topic,
+        };
+        let spared = self.breaker.note(task.call.id, account, about, report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
             Meaning::Unreached | Meaning::TlsFailed | Meaning::NotSent => {}
@@ -391,6 +402,9 @@ impl Caller {
             Target::Reversal(target) => {
                 let took = (now() - task.call.created_at).to_std().unwrap_or_default();
                 metrics::histogram!("clawback_refund_to_reversed_seconds").record(took);
+                if externally {
+                    metrics::counter!("clawback_foreign_reversals_total").increment(1);
+                }
                 tracing::info!(
                     refund = target.claim_ref,
                     payment = target.payment_ref,
@@ -433,6 +447,7 @@ impl Caller {
         };
         let note = format!("failed permanently, its message is parked: {reason}");
         let failed = self.report(task, outcome, &note, request_id).await?;
+        metrics::counter!("clawback_failed_permanently_total", "kind" => task.call.kind.to_string()).increment(1);
         let (payment, transfer, amount, currency) = task.target.in_logs();
         tracing::warn!(payment, transfer, amount, currency, reason, "failed permanently and parked");
         Ok(failed)

@@ -61,6 +61,7 @@ fn only_the_ledger_writes_a_status() {
                 "src/ledger/operations/mod.rs",
                 "src/ledger/operations/preview.rs",
                 "src/ledger/operations/work.rs",
+                "src/ledger/pauses.rs",
                 "src/ledger/read/remarks.rs",
             ][..],
         ),

@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 34] = [
+    let commands: [&[&str]; 38] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -52,6 +52,10 @@ async fn every_command_explains_itself() {
         &["operations", "preview"],
         &["operations", "start"],
         &["operations", "abort"],
+        &["processes"],
+        &["pause"],
+        &["resume"],
+        &["breaker", "probe"],
     ];
     for command in commands {
         let run = clawback(&[command, &["--help"]].concat(), &[]).await;

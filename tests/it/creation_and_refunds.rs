@@ -43,7 +43,7 @@ async fn a_refund_before_the_transfer_exists_waits_and_then_takes_it_back(mut ap
         );
     }
     app.db.execute("UPDATE calls SET sweep_after = created_at").await;
-    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 0, "nothing can be reversed yet");
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap().jobs, 0, "nothing can be reversed yet");
     assert_eq!(reversals_with_a_job(&app).await, 0);
 
     app.restart_with(&[("TRANSFER_RETRY_ENABLED", "true")]).await;

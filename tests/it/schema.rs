@@ -1,8 +1,9 @@
 //! The schema defends itself, also against hands and other programs.
 
+use clawback::ledger::Note;
 use sea_orm::ConnectionTrait;
 
-use crate::support::{TestApp, both_databases, to_create};
+use crate::support::{TestApp, both_databases, eventually, to_create};
 
 both_databases! {
     history_is_append_only,
@@ -12,6 +13,7 @@ both_databases! {
     two_transfers_to_create_have_two_names,
     a_claim_that_contradicts_itself_is_refused,
     a_call_that_contradicts_itself_is_refused,
+    a_process_or_a_pause_that_contradicts_itself_is_refused,
     migrations_go_down_and_up_again,
 }
 
@@ -86,6 +88,19 @@ async fn a_call_that_contradicts_itself_is_refused(mut app: TestApp) {
     for state in ["waiting", "done", "failed", "called_off"] {
         refused(&app, &format!("UPDATE calls SET state = '{state}'"), "constraint").await;
     }
+}
+
+async fn a_process_or_a_pause_that_contradicts_itself_is_refused(app: TestApp) {
+    eventually("the process has its row", || async { (app.db.count("processes").await == 1).then_some(()) }).await;
+    refused(&app, "UPDATE processes SET role = 'nobody'", "constraint").await;
+    refused(&app, "UPDATE processes SET breaker = 'off'", "constraint").await;
+    refused(&app, "UPDATE processes SET breaker = 'open'", "constraint").await;
+    refused(&app, "UPDATE processes SET connected = consumers + 1", "constraint").await;
+    let note = Note::new("ada", "to try it out");
+    app.ledger().pause(Some("acct_1"), &note).await.unwrap();
+    app.ledger().pause(None, &note).await.unwrap();
+    refused(&app, "UPDATE pauses SET destination = 'acct_1'", "unique").await;
+    refused(&app, "UPDATE pauses SET reason = NULL", "null").await;
 }
 
 async fn migrations_go_down_and_up_again(mut app: TestApp) {

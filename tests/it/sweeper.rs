@@ -57,8 +57,8 @@ async fn a_job_that_is_still_in_the_outbox_gets_no_second_one(mut app: TestApp) 
     app.stop().await;
     app.db.execute("UPDATE outbox SET published_at = NULL").await;
     app.db.execute("UPDATE calls SET sweep_after = created_at").await;
-    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 0);
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap().jobs, 0);
     app.db.execute("UPDATE outbox SET published_at = created_at").await;
-    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap(), 2);
+    assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap().jobs, 2);
     assert_eq!(app.db.count("outbox").await, 4);
 }

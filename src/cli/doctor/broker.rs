@@ -7,11 +7,14 @@ use url::Url;
 use super::finding::Finding;
 use super::in_time;
 use crate::app;
-use crate::cli::topology::{Management, Survey, UNKNOWN_PORT, by_remedy, remedy, survey};
+use crate::cli::topology::{Management, Survey, UNKNOWN_PORT, by_remedy, paused_workers, remedy, situation, survey};
 use crate::config::Config;
 
 const CHECK: &str = "broker";
 const REMEDY: &str = "check AMQP_URL, and that RabbitMQ runs; until then jobs wait in the outbox";
+/// What to do about workers that wait for Stripe.
+pub(super) const HURRY: &str =
+    "they go on by themselves; `clawback breaker probe --reason TEXT` has them try Stripe now";
 /// Quorum queues that dead-letter at least once need both.
 const FLAGS: [&str; 2] = ["quorum_queue", "stream_queue"];
 
@@ -26,12 +29,14 @@ async fn look(config: &Config, management: Management) -> anyhow::Result<Vec<Fin
     let (broker, topologies) = (app::broker(config, "clawback doctor")?, app::topologies(config)?);
     let management = management.url(config)?;
     let surveys = topologies.iter().map(|topology| in_time(survey(&broker, topology, management.as_ref())));
-    let (surveys, flags) = tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())));
+    let (surveys, flags, situation) =
+        tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())), situation(config));
+    let paused = paused_workers(situation.as_deref());
     let mut findings = Vec::new();
     let mut version = None;
     for (topology, survey) in topologies.iter().zip(surveys) {
         let survey = survey.map_err(anyhow::Error::msg)??;
-        findings.extend(of_queues(topology, &survey));
+        findings.extend(of_queues(topology, &survey, paused.as_deref()));
         version = survey.report.broker_version;
     }
     let reached = match &version {
@@ -65,7 +70,7 @@ fn unknown_flags(version: Option<&str>, why: &str) -> Finding {
     Finding::warning("feature flags", format!("unknown: {why}"), remedy)
 }
 
-fn of_queues(topology: &Topology, survey: &Survey) -> Vec<Finding> {
+fn of_queues(topology: &Topology, survey: &Survey, paused: Option<&str>) -> Vec<Finding> {
     let name = topology.queue();
     let check = format!("queues of {name}");
     let differs = by_remedy(&survey.report.differences).into_iter();
@@ -77,9 +82,13 @@ fn of_queues(topology: &Topology, survey: &Survey) -> Vec<Finding> {
     }
     if let Some(work) = survey.queue(name) {
         let check = format!("workers of {name}");
-        findings.push(match survey.no_consumer(topology) {
-            Some(none) => Finding::warning(&check, "the queue has no consumer", remedy(&none)),
-            None => Finding::ok(&check, format!("consumers: {}; waiting jobs: {}", work.consumers, work.messages)),
+        findings.push(match (survey.no_consumer(topology), paused) {
+            (Some(_), Some(why)) => {
+                let message = format!("no consumer: workers are alive, and take no jobs for now; {why}");
+                Finding::warning(&check, message, HURRY)
+            }
+            (Some(none), None) => Finding::warning(&check, "the queue has no consumer", remedy(&none)),
+            (None, _) => Finding::ok(&check, format!("consumers: {}; waiting jobs: {}", work.consumers, work.messages)),
         });
     }
     if let Some(parked) = survey.queue(&topology.parked_queue()) {

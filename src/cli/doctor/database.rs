@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::finding::Finding;
-use super::in_time;
+use super::{in_time, processes};
 use crate::app;
 use crate::cli::claims::age;
 use crate::config::{AppEnv, Config};
@@ -46,6 +46,10 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
         match ledger.backlog().await {
             Ok(backlog) => findings.extend(waiting(&backlog, config)),
             Err(error) => findings.push(Finding::error("ledger", error.to_string(), REMEDY)),
+        }
+        match ledger.situation().await {
+            Ok(situation) => findings.extend(processes::findings(&situation)),
+            Err(error) => findings.push(Finding::error("processes", error.to_string(), REMEDY)),
         }
     }
     let _ = ledger.close().await;
@@ -94,10 +98,10 @@ fn not_ours(backlog: &Backlog) -> Option<Finding> {
 }
 
 fn outbox(backlog: &Backlog, config: &Config, now: DateTime<Utc>) -> Finding {
-    let Some(oldest) = backlog.oldest_unpublished else {
+    let Some(oldest) = backlog.outbox.oldest else {
         return Finding::ok("outbox", "every job has reached the broker");
     };
-    let jobs = backlog.unpublished;
+    let jobs = backlog.outbox.unpublished;
     let since = oldest.to_rfc3339_opts(SecondsFormat::Secs, true);
     let interval = i64::try_from(config.reversal.check_interval.as_secs()).unwrap_or(i64::MAX);
     if (now - oldest).num_seconds() <= PATIENT_OUTBOX_SECONDS.max(interval) {
@@ -208,6 +212,7 @@ fn attention(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
 mod tests {
     use super::super::finding::Status;
     use super::*;
+    use crate::ledger::OutboxBacklog;
 
     #[test]
     fn jobs_that_wait_longer_than_the_relay_would_are_a_warning() {
@@ -215,8 +220,7 @@ mod tests {
         let now = Utc::now();
         let waiting_for = |seconds| Backlog {
             newest_events: Vec::new(),
-            unpublished: 2,
-            oldest_unpublished: Some(now - chrono::TimeDelta::seconds(seconds)),
+            outbox: OutboxBacklog { unpublished: 2, oldest: Some(now - chrono::TimeDelta::seconds(seconds)) },
             reversals_given_up: 0,
             waiting: Vec::new(),
             held_though_taken: 0,

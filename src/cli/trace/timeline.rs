@@ -3,17 +3,17 @@
 use std::io::{Result, Write};
 
 use crate::cli::output::wrap;
-use crate::cli::reversals::in_words;
+use crate::cli::reversals::{in_words, next_try};
 use crate::cli::terminal::{plain, time};
 use crate::ledger::{
-    CallState, ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedLookup, TracedRefund, TracedReversal,
+    CallState, ClaimStatus, ReversalStatus, Situation, Trace, TraceEvent, TracedLookup, TracedRefund, TracedReversal,
     TracedTransfer, now,
 };
 
 /// Below the text of an event, beside its time.
 const INDENT: &str = "              ";
 
-pub(super) fn write(out: &mut impl Write, trace: &Trace) -> Result<()> {
+pub(super) fn write(out: &mut impl Write, trace: &Trace, situation: &Situation) -> Result<()> {
     let mut day = None;
     for event in &trace.events {
         let date = event.at.date_naive();
@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut impl Write, trace: &Trace) -> Result<()> {
         wrap(out, "", "  ", &plain(&transfer_now(transfer)))?;
     }
     for reversal in &trace.reversals {
-        wrap(out, "", "  ", &plain(&reversal_now(trace, reversal)))?;
+        wrap(out, "", "  ", &plain(&reversal_now(trace, reversal, situation)))?;
     }
     for lookup in &trace.lookups {
         wrap(out, "", "  ", &plain(&lookup_now(lookup)))?;
@@ -77,12 +77,12 @@ fn transfer_now(transfer: &TracedTransfer) -> String {
     let TracedTransfer { id, status, amount, amount_reversed, currency, .. } = transfer;
     let name = transfer.stripe_transfer_id.as_deref().unwrap_or("not at Stripe");
     let failure = transfer.failure_message.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-    let next = transfer.next_retry_at.map(|at| format!("; next try {}", time(at))).unwrap_or_default();
+    let next = transfer.next_retry_at.map(|at| format!("; {}", next_try(at))).unwrap_or_default();
     let waiting = waiting(transfer.job_waiting_since);
     format!("transfer {name} ({id}): {status}, {amount_reversed} of {amount} {currency} back{failure}{next}{waiting}")
 }
 
-fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
+fn reversal_now(trace: &Trace, traced: &TracedReversal, situation: &Situation) -> String {
     let reversal = &traced.reversal;
     let transfer = trace.transfers.iter().find(|transfer| transfer.id == reversal.transfer_id);
     let at_stripe = transfer.and_then(|transfer| transfer.stripe_transfer_id.clone());
@@ -101,15 +101,18 @@ fn reversal_now(trace: &Trace, traced: &TracedReversal) -> String {
         _ => "",
     };
     let waiting = waiting(traced.job_waiting_since);
+    let why = situation.why_waiting(transfer.map(|transfer| transfer.destination.as_str()));
+    let why = why.filter(|_| reversal.status == ReversalStatus::Pending).map(|why| format!("; it waits: {why}"));
+    let why = why.unwrap_or_default();
     let (id, status, amount, currency) = (reversal.id, reversal.status, reversal.amount, &reversal.currency);
-    format!("reversal {id}: {status}, {amount} {currency}{of}{retries}{more}{next}{waiting}")
+    format!("reversal {id}: {status}, {amount} {currency}{of}{retries}{more}{next}{waiting}{why}")
 }
 
 fn lookup_now(lookup: &TracedLookup) -> String {
     let TracedLookup { id, subject, reference, state, .. } = lookup;
     let said = if *state == CallState::Done { &lookup.result } else { &lookup.failure_message };
     let said = said.as_ref().map(|said| format!("; {said}")).unwrap_or_default();
-    let next = lookup.next_attempt_at.map(|at| format!("; next try {}", time(at))).unwrap_or_default();
+    let next = lookup.next_attempt_at.map(|at| format!("; {}", next_try(at))).unwrap_or_default();
     format!("lookup {subject} {reference} ({id}): {state}{said}{next}{}", waiting(lookup.job_waiting_since))
 }
 

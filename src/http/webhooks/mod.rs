@@ -51,17 +51,20 @@ pub(crate) struct Endpoint {
 
 /// How a provider signs and writes its events.
 struct Provider {
+    name: &'static str,
     header: &'static str,
     verify: fn(&str, &[u8], &SecretList) -> Result<(), SignatureError>,
     parse: fn(&[u8], Option<bool>) -> Result<WebhookEvent, MalformedEvent>,
 }
 
 const STRIPE: Provider = Provider {
+    name: "stripe",
     header: "Stripe-Signature",
     verify: |header, body, secrets| signature::stripe(header, body, secrets, Utc::now()),
     parse: stripe::parse,
 };
 const HYPERSWITCH: Provider = Provider {
+    name: "hyperswitch",
     header: "x-webhook-signature-512",
     verify: signature::hyperswitch,
     parse: |body, _| hyperswitch::parse(body),
@@ -130,6 +133,22 @@ pub(crate) async fn receive_hyperswitch(
 }
 
 async fn receive(endpoint: &Endpoint, provider: &Provider, request: Request) -> Result<Json<Received>, Problem> {
+    let received = take_in(endpoint, provider, request).await;
+    let outcome = match &received {
+        Ok(Json(received)) => received.outcome.label(),
+        Err(problem) => match problem.kind() {
+            Kind::SignatureMissing | Kind::SignatureMalformed | Kind::SignatureMismatch | Kind::SignatureStale => {
+                "refused_signature"
+            }
+            kind if kind.row().status >= 500 => "not_committed",
+            _ => "malformed",
+        },
+    };
+    metrics::counter!("clawback_webhooks_total", "source" => provider.name, "outcome" => outcome).increment(1);
+    received
+}
+
+async fn take_in(endpoint: &Endpoint, provider: &Provider, request: Request) -> Result<Json<Received>, Problem> {
     if let Some(count) = endpoint.refused.overdue(Instant::now()) {
         tracing::warn!(header = provider.header, count, "more webhooks were refused: not signed by their provider");
     }
@@ -212,6 +231,22 @@ pub(crate) enum Outcome {
         /// Why.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// As metrics name it.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Unmatched => "unmatched",
+            Self::Held { .. } => "held",
+            Self::Conflicting { .. } => "conflicting",
+            Self::Failed { .. } => "failed",
+            Self::LookingUp => "looking_up",
+            Self::Duplicate => "duplicate",
+            Self::Ignored { .. } => "ignored",
+        }
+    }
 }
 
 impl From<Receipt> for Received {

@@ -85,7 +85,7 @@ impl Rows {
             transfer_amount: transfer.amount - transfer.withheld,
             destination: transfer.destination.clone(),
         });
-        Some(Task { call, target, read_at: at })
+        Some(Task { call, target, read_at: at, paused: false })
     }
 
     /// [`Ledger::authorize`](crate::ledger::Ledger::authorize).

@@ -128,6 +128,7 @@ pub(super) fn done(
     let row = book.transfer(call.id)?;
     if let Some(known) = row.stripe_transfer_id.as_deref() {
         if known != stripe_id {
+            metrics::counter!("clawback_paid_twice_total").increment(1);
             tracing::error!(transfer_id = %row.id, known, stripe_id, "paid twice: Stripe has two transfers");
             let note = note.because(format!("paid twice: Stripe has created {stripe_id} beside {known}"));
             book.remark("transfer", row.id, row.status, &note);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Call, CreationTarget, LookUpTarget, NotificationTarget, ReversalTarget, Target, Task};
 use crate::ledger::db::{Store, rowset};
+use crate::ledger::pauses::IS_PAUSED;
 use crate::ledger::schema::transfer;
 use crate::ledger::status::{CallKind, ClaimStatus};
 use crate::ledger::{Ledger, LedgerError};
@@ -95,11 +96,12 @@ impl Ledger {
     }
 }
 
+/// With `{paused}` in the place of what says whether it is.
 const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, t.id AS transfer_id, t.ordinal,
         t.stripe_transfer_id, t.destination, t.refund_application_fee, t.amount AS transfer_amount,
         t.currency AS transfer_currency, t.withheld, r.amount AS reversal_amount, cl.source,
         cl.reference AS claim_ref, cl.status AS claim_status, cl.provider_created_at, l.subject,
-        l.reference AS lookup_ref, n.topic, n.body, CURRENT_TIMESTAMP AS read_at
+        l.reference AS lookup_ref, n.topic, n.body, CURRENT_TIMESTAMP AS read_at, {paused} AS paused
     FROM calls c
     LEFT JOIN reversals r ON r.id = c.id
     LEFT JOIN claims cl ON cl.id = r.claim_id
@@ -111,7 +113,8 @@ const TASKS: &str = "SELECT c.*, p.payment_ref, p.currency AS payment_currency, 
 
 impl Store {
     async fn tasks(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Task>, sea_orm::DbErr> {
-        let statement = rowset::in_sets(self.db.get_database_backend(), TASKS, ids, &[]);
+        let sql = TASKS.replace("{paused}", IS_PAUSED);
+        let statement = rowset::in_sets(self.db.get_database_backend(), &sql, ids, &[]);
         let rows = self.writer.query_all_raw(statement).await?;
         rows.iter().map(|row| task(row).map(|task| (task.call.id, task))).collect()
     }
@@ -152,7 +155,9 @@ fn task(row: &QueryResult) -> Result<Task, sea_orm::DbErr> {
             body: row.try_get("", "body")?,
         }),
     };
-    Ok(Task { call, target, read_at: row.try_get("", "read_at")? })
+    // Telling another system is no call to Stripe.
+    let paused = call.kind != CallKind::Notify && row.try_get("", "paused")?;
+    Ok(Task { call, target, read_at: row.try_get("", "read_at")?, paused })
 }
 
 /// What the transfer is at Stripe: what was withheld for earlier claims never got there.

@@ -31,6 +31,7 @@ pub use load::RegisteredTransfer;
 pub(super) use replay::Replay;
 pub(super) use report::Report;
 pub(super) use reversal::{await_reversal, done as reversal_done};
+pub use sweep::Swept;
 
 /// Stripe prunes a key once it is 24 h old, and it runs again. A key that may be older than this is not used, and what may
 /// have been asked longer ago is looked for first.
@@ -48,6 +49,8 @@ pub struct Task {
     pub target: Target,
     /// When it was read, by the database's clock.
     pub read_at: DateTime<Utc>,
+    /// Whether an operator has paused it.
+    pub paused: bool,
 }
 
 /// What a call is for.

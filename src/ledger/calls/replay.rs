@@ -69,7 +69,9 @@ impl Ledger {
         held: Option<i64>,
     ) -> Result<Call, LedgerError> {
         let replay = Replay { id, kind, note: note.clone(), amount, held, traceparent: trace_context::current() };
-        self.store.apply(&replay).await
+        let replayed = self.store.apply(&replay).await?;
+        metrics::counter!("clawback_replays_total", "kind" => kind.to_string()).increment(1);
+        Ok(replayed)
     }
 
     /// Clawback's id of what has this id, Clawback's or Stripe's.

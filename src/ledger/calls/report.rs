@@ -43,7 +43,7 @@ impl Ledger {
     /// since it read the call, and another may have gone on with it: an old key would run a second time.
     ///
     /// # Errors
-    /// [`LedgerError::Stale`] when the call has changed, its claim takes nothing any more, or its key is burnt or too old;
+    /// [`LedgerError::Stale`] when the call has changed, is paused, its claim takes nothing any more, or its key is burnt or too old;
     /// [`LedgerError::Overloaded`];
     /// [`LedgerError::Database`].
     pub async fn authorize(&self, task: Task) -> Result<Task, LedgerError> {
@@ -64,7 +64,7 @@ impl Ledger {
             let found = self.task(call.id).await?;
             return found.ok_or(LedgerError::NotFound { entity: "call", id: call.id.to_string() });
         }
-        Ok(Task { call, target: task.target.clone(), read_at: task.read_at })
+        Ok(Task { call, target: task.target.clone(), read_at: task.read_at, paused: task.paused })
     }
 }
 
@@ -106,6 +106,8 @@ impl Change for Report {
             }
             _ if call.version != self.version || call.state != CallState::Open => return Err(self.stale()),
             What::Authorize if !call.key_is_usable(book.now) || !is_owed(book, &call) => return Err(self.stale()),
+            // Read again, it says that it is paused.
+            What::Authorize if book.is_paused(&call) => return Err(self.stale()),
             What::Authorize => {
                 // What a look did not find before this call says nothing of it.
                 if call.requested_at.is_none() || call.absent_since.is_some() {

@@ -23,6 +23,7 @@ pub(in crate::ledger) fn done(
         ReversalStatus::Reversed => {
             let known = row.stripe_reversal_id.as_deref().unwrap_or_default();
             if known != stripe_id && !externally {
+                metrics::counter!("clawback_reversed_twice_total").increment(1);
                 tracing::error!(reversal_id = %row.id, known, stripe_id, "reversed twice: Stripe has two reversals");
                 let note = note.because(format!("reversed twice: Stripe has {stripe_id} beside {known}"));
                 book.remark("reversal", row.id, row.status, &note);

@@ -14,18 +14,27 @@ use crate::ledger::history::{self, Note};
 use crate::ledger::schema::{call, outbox as outbox_table, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus};
 use crate::ledger::time::{after, now};
-use crate::ledger::{Ledger, LedgerError, outbox};
+use crate::ledger::{Ledger, LedgerError, outbox, pauses};
 
 /// The grace doubles with every sweep of the same call, this many times at most.
 const MAX_DOUBLINGS: u32 = 6;
 
+/// What one sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Calls that no job was coming for.
+    pub looked_at: usize,
+    /// New jobs: one for each of them that is not paused.
+    pub jobs: usize,
+}
+
 impl Ledger {
     /// Puts a new job into the outbox for each of at most `limit` open calls of `kind` that are due, have had no news for
-    /// longer than the grace, and have no job in the outbox. Returns how many there were.
+    /// longer than the grace, and have no job in the outbox. What is paused gets none, and is looked at again later.
     ///
     /// # Errors
     /// [`LedgerError::Database`]; nothing was changed.
-    pub async fn sweep(&self, kind: CallKind, limit: u64) -> Result<usize, LedgerError> {
+    pub async fn sweep(&self, kind: CallKind, limit: u64) -> Result<Swept, LedgerError> {
         use call::Column as C;
         let at = now();
         let txn = self.store.begin().await?;
@@ -49,7 +58,7 @@ impl Ledger {
             .await?;
         if lost.is_empty() {
             txn.rollback().await?;
-            return Ok(0);
+            return Ok(Swept::default());
         }
         let grace = self.store.graces.of(kind);
         let swept: Vec<Call> = lost
@@ -60,7 +69,9 @@ impl Ledger {
                 Call { sweep_after, sweep_count: i32::saturating_add(row.sweep_count, 1), ..row.clone() }
             })
             .collect();
-        let ids: Vec<Uuid> = lost.iter().map(|row| row.id).collect();
+        let mut ids: Vec<Uuid> = lost.iter().map(|row| row.id).collect();
+        let paused = pauses::paused_among(&txn, &ids).await?;
+        ids.retain(|id| !paused.contains(id));
         let mut statuses = HashMap::new();
         if kind == CallKind::Create {
             let rows = rowset::select::<_, transfer::Model>(&txn, "id IN {ids}", &ids, &[]).await?;
@@ -75,13 +86,17 @@ impl Ledger {
             };
             history::row(kind.entity().to_owned(), *id, Some(status.clone()), status, &note, at)
         };
-        let jobs: Vec<_> = swept.iter().map(|call| outbox::row(call, None, at)).collect();
+        let goes_on = |call: &&Call| !paused.contains(&call.id);
+        let jobs: Vec<_> = swept.iter().filter(goes_on).map(|call| outbox::row(call, None, at)).collect();
         let mut writes = Writes::new(&txn);
         writes.update(C::Version, &lost.iter().zip(&swept).collect::<Vec<_>>())?;
         writes.insert(&ids.iter().map(remark).collect::<Vec<_>>())?;
         writes.insert(&jobs)?;
         writes.run(&txn).await?;
-        let swept = jobs.len();
+        if self.store.handoff.lease().is_none() {
+            outbox::announce(&txn).await?;
+        }
+        let swept = Swept { looked_at: lost.len(), jobs: jobs.len() };
         self.store.commit(txn, jobs).await?;
         Ok(swept)
     }

@@ -15,7 +15,7 @@ use sea_orm::{
     SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 pub(super) use batch::{Batcher, Change};
 
@@ -74,6 +74,8 @@ pub(super) struct Store {
     pub(super) notifies: bool,
     /// Read once.
     pub(super) set_up_at: Arc<OnceCell<DateTime<Utc>>>,
+    /// Counts the pauses that this process has ended.
+    pub(super) resumed: watch::Sender<u64>,
 }
 
 /// How long after its due time a call may be without news before the sweeper suspects a lost job.

@@ -1,12 +1,12 @@
 //! What an operator asks first: which database this is, and what waits in it. Called by `clawback doctor`. Changes nothing.
 
 use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    Statement,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 
-use super::totals::is_owed;
 use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{claim, outbox, reversal, webhook_event};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
@@ -23,13 +23,20 @@ pub struct DatabaseFacts {
     pub now: Option<DateTime<Utc>>,
 }
 
+/// Jobs that are committed and have not reached the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxBacklog {
+    /// How many.
+    pub unpublished: u64,
+    /// When the oldest of them was committed.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
 /// What waits in the ledger for the relay or for an operator.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// Jobs that are committed and have not reached the broker.
-    pub unpublished: u64,
-    /// When the oldest of them was committed.
-    pub oldest_unpublished: Option<DateTime<Utc>>,
+    /// What waits in the outbox.
+    pub outbox: OutboxBacklog,
     /// Reversals that are `permanently_failed` and still owed.
     pub reversals_given_up: u64,
     /// Refunds and disputes that take nothing before something else happens.
@@ -69,13 +76,22 @@ impl Ledger {
         Ok(DatabaseFacts { name, version: row.try_get("", "version")?, now })
     }
 
+    /// What waits in the outbox.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn outbox_backlog(&self) -> Result<OutboxBacklog, LedgerError> {
+        let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
+        let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.store.db).await?;
+        let unpublished = unpublished.count(&self.store.db).await?;
+        Ok(OutboxBacklog { unpublished, oldest: oldest.map(|job| job.created_at) })
+    }
+
     /// What waits.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn backlog(&self) -> Result<Backlog, LedgerError> {
-        let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
-        let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.store.db).await?;
         let given_up = reversal::Entity::find()
             .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))
             .filter(is_owed());
@@ -90,12 +106,22 @@ impl Ledger {
         Ok(Backlog {
             newest_events: events.into_iter().map(|event| event.detail.unwrap_or_default()).collect(),
             held_though_taken: held_though_taken.count(&self.store.db).await?,
-            unpublished: unpublished.count(&self.store.db).await?,
-            oldest_unpublished: oldest.map(|job| job.created_at),
+            outbox: self.outbox_backlog().await?,
             reversals_given_up: given_up.count(&self.store.db).await?,
             waiting: waiting::waiting(&self.store.db).await?,
             attention: waiting::attention(&self.store.db).await?,
             attention_shown: shown.into_iter().map(|claim| (claim.kind, claim.reference)).collect(),
         })
     }
+}
+
+/// Reversals whose claim still asks for money.
+pub(super) fn is_owed() -> Condition {
+    let takes_nothing = Query::select()
+        .expr(Expr::value(1))
+        .from(claim::Entity)
+        .and_where(Expr::col((claim::Entity, claim::Column::Id)).equals((reversal::Entity, reversal::Column::ClaimId)))
+        .and_where(claim::Column::Status.is_in([ClaimStatus::Failed, ClaimStatus::NothingToReverse]))
+        .to_owned();
+    Condition::all().not().add(Expr::exists(takes_nothing))
 }

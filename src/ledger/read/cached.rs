@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use tokio::sync::Mutex;
 
-use super::{FailureGroups, Sum, Summary};
+use super::{FailureGroups, Situation, Sum, Summary};
 use crate::ledger::LedgerError;
 
 /// How old a figure may be.
@@ -20,13 +20,14 @@ pub(in crate::ledger) struct Figures {
     pub(super) summary: Cached<Summary>,
     pub(super) reversal_groups: Cached<FailureGroups>,
     pub(super) transfer_groups: Cached<FailureGroups>,
+    pub(in crate::ledger) situation: Cached<Situation>,
     /// What was taken back on days that are over, by currency.
     pub(super) past_days: Mutex<BTreeMap<NaiveDate, BTreeMap<String, Sum>>>,
 }
 
 /// One figure.
 #[derive(Debug)]
-pub(super) struct Cached<T>(Mutex<Option<(Instant, Arc<T>)>>);
+pub(in crate::ledger) struct Cached<T>(Mutex<Option<(Instant, Arc<T>)>>);
 
 impl<T> Default for Cached<T> {
     fn default() -> Self {
@@ -40,13 +41,27 @@ impl<T> Cached<T> {
         &self,
         compute: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<Arc<T>, LedgerError> {
+        self.get_within(FRESH_FOR, compute).await
+    }
+
+    /// The figure, computed now unless it is no older than `age`.
+    pub(super) async fn get_within(
+        &self,
+        age: Duration,
+        compute: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<Arc<T>, LedgerError> {
         let mut latest = self.0.lock().await;
-        if let Some((_, figure)) = latest.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR) {
+        if let Some((_, figure)) = latest.as_ref().filter(|(at, _)| at.elapsed() < age) {
             return Ok(Arc::clone(figure));
         }
         let figure = Arc::new(compute.await?);
         *latest = Some((Instant::now(), Arc::clone(&figure)));
         Ok(figure)
+    }
+
+    /// Has the figure computed anew when it is next asked for.
+    pub(in crate::ledger) async fn forget(&self) {
+        *self.0.lock().await = None;
     }
 }
 

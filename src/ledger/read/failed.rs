@@ -5,7 +5,7 @@ use sea_orm::sea_query::Query;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryTrait};
 use uuid::Uuid;
 
-use super::totals::is_owed;
+use super::backlog::is_owed;
 use crate::ledger::schema::{call, reversal, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus};
 use crate::ledger::{Ledger, LedgerError};

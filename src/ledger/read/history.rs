@@ -54,6 +54,10 @@ pub enum HistoryEntity {
     Lookup,
     /// An operator's action on many rows.
     Operation,
+    /// A pause of calls to Stripe.
+    Pause,
+    /// A running process, which an operator asked for a probe.
+    Process,
 }
 
 /// What a row says.
@@ -74,7 +78,7 @@ pub struct HistoryRow {
     pub id: Uuid,
     /// When it happened.
     pub at: DateTime<Utc>,
-    /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup` or `operation`.
+    /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup`, `operation`, `pause` or `process`.
     #[schema(examples("reversal"))]
     pub entity: String,
     /// Clawback's id of that.

@@ -13,13 +13,13 @@ mod query;
 mod reconcile;
 mod remarks;
 mod sellers;
+mod situation;
 mod summary;
-mod totals;
 mod trace;
 mod views;
 mod waiting;
 
-pub use backlog::{Backlog, DatabaseFacts};
+pub use backlog::{Backlog, DatabaseFacts, OutboxBacklog};
 pub(super) use cached::Figures;
 pub use export::{ExportCursor, ExportFilter, ExportRow};
 pub use failed::{FailedCall, FailedFilter};
@@ -31,10 +31,10 @@ pub use one::TransferToProbe;
 pub(super) use query::Query;
 pub(super) use sellers::OPEN;
 pub use sellers::{SellerDebt, SellerMoney, SellerView};
+pub use situation::Situation;
 pub use summary::{
     AtRisk, ByAge, CurrencySummary, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,
 };
-pub use totals::{Amounts, Totals};
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 pub use views::{DisputeView, NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};
 pub use waiting::WaitingClaims;

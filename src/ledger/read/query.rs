@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::ledger::db::rowset::id_set;
+use crate::ledger::now;
 
 /// See the module's words.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(in crate::ledger) struct Query {
 }
 
 impl Query {
-    pub(in crate::ledger) fn new(db: &DatabaseConnection) -> Self {
+    pub(in crate::ledger) fn new(db: &impl ConnectionTrait) -> Self {
         Self { backend: db.get_database_backend(), values: Vec::new() }
     }
 
@@ -23,6 +24,14 @@ impl Query {
     pub(in crate::ledger) fn bind(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
         format!("${}", self.values.len())
+    }
+
+    /// Now, by PostgreSQL's own clock: that of this machine may be wrong.
+    pub(in crate::ledger) fn clock(&mut self) -> String {
+        match self.backend {
+            DbBackend::Postgres => "CURRENT_TIMESTAMP".to_owned(),
+            _ => self.bind(now()),
+        }
     }
 
     /// `column IN (…)`, however many there are.
@@ -62,7 +71,11 @@ impl Query {
     }
 
     /// The rows as they come.
-    pub(in crate::ledger) async fn rows(self, db: &DatabaseConnection, sql: String) -> Result<Vec<QueryResult>, DbErr> {
+    pub(in crate::ledger) async fn rows(
+        self,
+        db: &impl ConnectionTrait,
+        sql: String,
+    ) -> Result<Vec<QueryResult>, DbErr> {
         db.query_all_raw(Statement::from_sql_and_values(self.backend, sql, self.values)).await
     }
 

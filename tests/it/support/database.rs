@@ -21,7 +21,7 @@ pub(crate) enum Backend {
 }
 
 /// In an order in which each may be filled.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "seaql_migrations",
     "payments",
     "seller_transfers",
@@ -34,6 +34,8 @@ const TABLES: [&str; 13] = [
     "operation_items",
     "webhook_events",
     "outbox",
+    "pauses",
+    "processes",
     "history",
 ];
 

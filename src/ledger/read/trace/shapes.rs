@@ -96,6 +96,8 @@ pub struct TracedTransfer {
     pub id: Uuid,
     /// Stripe's id.
     pub stripe_transfer_id: Option<String>,
+    /// The seller's connected account.
+    pub destination: String,
     /// Minor units.
     pub amount: i64,
     /// Minor units that are back.
@@ -234,6 +236,7 @@ impl From<TransferView> for TracedTransfer {
         Self {
             id: row.id,
             stripe_transfer_id: row.stripe_transfer_id,
+            destination: row.destination,
             amount: row.amount,
             amount_reversed: row.amount_reversed,
             currency: row.currency,
