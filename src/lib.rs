@@ -19,6 +19,7 @@ pub mod lines;
 #[path = "../tests/model/mod.rs"]
 mod model;
 pub mod operator;
+mod reached;
 pub mod reconcile;
 mod reference;
 pub mod relay;

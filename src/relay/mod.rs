@@ -21,6 +21,7 @@ pub use sweeper::Sweeper;
 
 use crate::ledger::schema::outbox;
 use crate::ledger::{Handoff, Ledger, now};
+use crate::reached::reached;
 
 /// Rows in one claim, all of them in flight on the broker together.
 const BATCH: usize = 500;
@@ -144,6 +145,9 @@ impl Relay {
 
     async fn claim_and_publish(&self) -> Result<usize, DbErr> {
         let rows = store::claim(&self.db, BATCH as u64).await?;
+        if rows.iter().any(|row| row.attempts > 1 && row.last_error.is_none()) {
+            reached!("the lease of another relay had ended");
+        }
         let claimed = rows.len();
         self.publish(rows).await?;
         Ok(claimed)
@@ -175,6 +179,7 @@ impl Relay {
             tracing::warn!(refused = ids.len(), confirmed = confirmed.len(), first, "jobs not taken by the broker");
             store::give_back(&self.db, &ids, PAUSE_AFTER_REFUSAL, &first).await?;
             if refused.iter().any(|(_, error)| matches!(error, PublishError::Returned { .. })) {
+                reached!("the broker returned a job, since its queue was gone");
                 self.declare().await;
             }
         } else if !ids.is_empty() {

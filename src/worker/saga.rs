@@ -22,6 +22,7 @@ use crate::ledger::{
     Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
     Target, Task, TryOutcome, after, now,
 };
+use crate::reached::reached;
 use crate::stripe::{self, Meaning, Report};
 use crate::trace_context;
 
@@ -223,6 +224,7 @@ impl Caller {
                 self.wait(&task, Remainder::Absent, self.timing.settling, why, request_id).await
             }
             AfterLook::NewGeneration => {
+                reached!("a new key after two looks");
                 let reason = "not at Stripe, looked twice: calling under a new key";
                 self.report(&task, TryOutcome::NewGeneration, reason, request_id).await
             }
@@ -290,6 +292,9 @@ impl Caller {
     async fn follow(&self, task: Task, report: Report) -> Result<Task, Interrupted> {
         match self.judge(&task, &report) {
             Decision::Succeed { id, balance_transaction } => {
+                if report.replayed {
+                    reached!("an answer was lost after Stripe had done it");
+                }
                 let success = Success { id, externally: false, balance_transaction };
                 self.succeed(&task, success, report.request_id).await
             }
@@ -304,7 +309,12 @@ impl Caller {
             Decision::Look { otherwise } => self.look_or(task, otherwise, report).await,
             Decision::Retry { remainder } => self.retry(&task, remainder, report).await,
             Decision::ReadAgain => Err(Interrupted::NotSent),
-            Decision::Wait { remainder, reason } => self.wait_for(&task, remainder, reason, report).await,
+            Decision::Wait { remainder, reason } => {
+                if remainder == Remainder::Burnt {
+                    reached!("a key was burnt");
+                }
+                self.wait_for(&task, remainder, reason, report).await
+            }
         }
     }
 
@@ -365,6 +375,7 @@ impl Caller {
     async fn report_seen(&self, task: &Task, seen: Seen, request_id: Option<String>) -> Result<Task, Interrupted> {
         match seen {
             Seen::Done { id, balance_transaction } => {
+                reached!("a look found what nobody had recorded");
                 let success = Success { id, externally: false, balance_transaction };
                 self.succeed(task, success, request_id).await
             }

@@ -14,7 +14,7 @@ GAP = 2.2
 WEIGHTS = {
     "kill_serve": 26, "kill_worker": 26, "kill_role": 4, "kill_database": 6, "kill_broker": 3,
     "stop": 8, "stop_database": 2, "stop_broker": 2, "stop_stripe": 2,
-    "purge": 5, "stall": 8, "cut": 8, "roll": 2, "alarm": 2, "skew": 4, "refuse_key": 2, "part": 3,
+    "purge": 5, "wipe": 2, "stall": 8, "cut": 8, "roll": 2, "alarm": 2, "skew": 4, "refuse_key": 2, "part": 3,
 }
 QUEUES = ("reversals", "transfers", "lookups")
 
@@ -155,19 +155,22 @@ class Faults:
                 return
         raise AssertionError(f"./dev {' '.join(command)} failed five times; see dev.log")
 
-    async def purge(self, rng):
-        """All of a queue that waits for a worker is gone, and now and then all that waits for its time, or the queue itself."""
+    async def wipe(self, rng):
+        """The queues are gone, as on a broker that was set up anew."""
+        return await self.alone("broker", self.purge(rng, ""))
+
+    async def purge(self, rng, what="/contents"):
+        """All of a queue that waits for a worker is gone, and now and then all that waits for its time."""
         queue = rng.choice(QUEUES)
         for broker in self.place.brokers:
             management = self.place.broker_env(broker)["MANAGEMENT"]
             headers = {"authorization": "Basic " + base64.b64encode(b"dev:dev").decode()}
             try:
                 names = [row["name"] for row in await self.web.json("GET", management, "/api/queues/%2F", headers=headers, timeout=5)]
-                mine = [name for name in names if name == queue or (rng.random() < 0.5 and name.startswith(f"{queue}.retry"))]
-                what = rng.choice(("", "/contents", "/contents"))
+                mine = [name for name in names if name == queue or not what or (rng.random() < 0.5 and name.startswith(f"{queue}.retry"))]
                 for name in mine:
                     await self.web.send("DELETE", management, f"/api/queues/%2F/{urllib.parse.quote(name)}{what}", None, headers, 5)
-                return " and ".join(mine) + (what or " itself")
+                return " and ".join(mine)
             except NoAnswer:
                 continue
         return None

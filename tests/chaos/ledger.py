@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 
 from load import AUTHORIZATION
@@ -22,34 +23,30 @@ async def ask(place, web, path, method="GET", body=None):
     raise AssertionError(f"no answer in a minute: {last}")
 
 
-async def still_open(place, web):
+async def still_open(place, load):
     """What is not at its end yet, in words."""
+    web = load.web
     for what in ("reversals?status=pending", "refunds?status=unmatched", "disputes?status=unmatched"):
         rows = await ask(place, web, f"/v1/{what}&limit=1")
         if rows[what.split("?", maxsplit=1)[0]]:
             return what
-    metrics = await web.send("GET", place.serves[0], "/metrics", headers=AUTHORIZATION, timeout=30)
-    for line in metrics[1].decode().splitlines():
-        if line.startswith(('clawback_transfers{status="pending"}', 'clawback_transfers{status="failed"}', "clawback_outbox_unpublished ")):
-            if not line.endswith(" 0"):
-                return line
+    while load.created:
+        payment = await ask(place, web, f"/v1/payments/{load.created[-1]}")
+        if any(transfer["status"] in ("pending", "failed") for transfer in payment["transfers"]):
+            return f"the transfers of payment {load.created[-1]}"
+        load.created.pop()
     return None
 
 
-async def quiet(place, web, within):
+async def quiet(place, load, within):
     """Until nothing is open any more."""
     until = time.monotonic() + within
-    while what := await still_open(place, web):
+    while what := await still_open(place, load):
         if time.monotonic() > until:
             return  # The checker says what is still open.
-        last = what
         await asyncio.sleep(1)
         if int(time.monotonic()) % 30 == 0:
-            print(f"chaos: waiting for {last}", flush=True, file=__import__("sys").stderr)
-    # Figures may be some seconds old.
-    await asyncio.sleep(6)
-    if await still_open(place, web) and time.monotonic() < until:
-        await quiet(place, web, until - time.monotonic())
+            print(f"chaos: waiting for {what}", file=sys.stderr, flush=True)
 
 
 async def replay_failed(place, web):

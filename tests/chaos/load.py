@@ -26,6 +26,7 @@ class Load:
         self.web, self.turns = Web(), asyncio.Semaphore(AT_ONCE)
         self.number, self.events, self.running = 0, 0, set()
         self.latencies, self.wrong = [], []
+        self.created = []  # Payments with transfers that Clawback creates.
 
     async def run(self, until):
         names, weights = list(STORIES), list(STORIES.values())
@@ -133,6 +134,7 @@ class Story:
         self.transfers = [self.transfer(position, share - rng.randrange(40)) for position in range(sellers)]
         if kind == "created":
             self.transfers[-1]["id"] = None
+            load.created.append(self.ref)
 
     def transfer(self, position, amount):
         name = f"chaos{self.name}x{position}"

@@ -15,7 +15,7 @@ from load import Load
 from place import HistoryFile, Place
 from recovery import Samples, recoveries
 
-CALM = 70  # Seconds of --minutes that are kept for what was broken to heal.
+CALM = 90  # Seconds of --minutes that are kept for what was broken to heal.
 QUIET_WITHIN = 400
 STRIPE_FAULTS = 0.04
 
@@ -25,7 +25,7 @@ def arguments():
     parser.add_argument("--root", required=True)
     parser.add_argument("--dir", required=True)
     parser.add_argument("--bin", required=True, help="the folder of clawback and stripe-sim")
-    parser.add_argument("--minutes", type=float, default=3, help="all of it, about 70 s of calm included")
+    parser.add_argument("--minutes", type=float, default=3, help="all of it, about 90 s of calm included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=30, help="refunds a second")
     parser.add_argument("--cluster", action="store_true")
@@ -97,7 +97,7 @@ async def calm(place, load):
     """All is whole again: everything ends by itself, or an operator replays it."""
     await load.finish()
     for attempt in range(4):
-        await quiet(place, load.web, QUIET_WITHIN)
+        await quiet(place, load, QUIET_WITHIN)
         replayed = await replay_failed(place, load.web)
         if not replayed:
             return

@@ -71,14 +71,13 @@ async def sample(place, load, seconds):
         overview = await load.web.json("GET", management, "/api/overview", headers=headers, timeout=10)
         row["connections broker"] = overview["object_totals"]["connections"]
         row["connections channels"] = overview["object_totals"]["channels"]
-        row["messages"] = overview["queue_totals"].get("messages", 0)
+        row["messages waiting"] = overview["queue_totals"].get("messages", 0)
         row["reversals"] = (await load.web.json("GET", place.addresses["sim"], "/_sim/counts"))["reversals"]
     except NoAnswer:
         pass
     taken, load.latencies = sorted(latency for _, latency in load.latencies), []
     if taken:
         row["webhook p50"], row["webhook p99"] = (taken[min(len(taken) - 1, len(taken) * at // 100)] * 1000 for at in (50, 99))
-        row["webhooks"] = len(taken)
     return row
 
 
@@ -125,7 +124,11 @@ def table(samples, options):
     first = samples[min(len(samples) - 1, len(samples) // 10)]
     middle, last = samples[len(samples) // 2], samples[-1]
     names = [name for name in last if name != "seconds"]
-    lines = [f"`./dev soak --minutes {options.minutes:g} --rate {options.rate:g}`: {options.rate:g} refunds a second without faults.", "",
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        cores = sum(line.startswith("processor") for line in file)
+    build = "release" if "release" in options.bin else "debug"
+    lines = [f"`./dev soak --minutes {options.minutes:g} --rate {options.rate:g}`: {options.rate:g} refunds a second without faults, "
+             f"a {build} build and all services on {cores} cores.", "",
              "![memory, connections, sizes and latency over time](soak.svg)", "",
              "| | " + " | ".join(f"after {row['seconds'] / 60:.0f} min" for row in (first, middle, last)) + " |", "|---|---|---|---|"]
     units = (("memory", " MB"), ("size", " MB"), ("webhook p", " ms"))

@@ -5,6 +5,9 @@
 
 mod world;
 
+use std::fs::File;
+use std::sync::Mutex;
+
 use futures_util::{StreamExt, stream};
 
 use world::World;
@@ -15,6 +18,7 @@ const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn for_every_seed_our_ledger_and_stripes_agree_and_nothing_is_reversed_twice() {
+    list_what_is_reached();
     let number = |name: &str, default| std::env::var(name).map_or(default, |value| value.parse().unwrap());
     let (from, count) = (number("SEEDS_FROM", 0), number("SEEDS", SEEDS));
     let outcomes = stream::iter(from..from + count).map(|seed| async move {
@@ -29,4 +33,11 @@ async fn for_every_seed_our_ledger_and_stripes_agree_and_nothing_is_reversed_twi
     let failed = outcomes.buffer_unordered(AT_ONCE).filter(|(_, is_well)| std::future::ready(!is_well));
     let failed: Vec<u64> = failed.map(|(seed, _)| seed).collect().await;
     assert!(failed.is_empty(), "seeds {failed:?} failed; repeat one with: ./dev seeds --from SEED --count 1");
+}
+
+/// Adds the rare places of the program that are reached (`src/reached.rs`) to the file that `REACHED` names: `./dev check` wants all of them.
+fn list_what_is_reached() {
+    let Ok(path) = std::env::var("REACHED") else { return };
+    let file = File::options().create(true).append(true).open(path).unwrap();
+    tracing_subscriber::fmt().with_env_filter("reached=trace").with_ansi(false).with_writer(Mutex::new(file)).init();
 }

@@ -21,6 +21,7 @@ use crate::ledger::history::Note;
 use crate::ledger::schema::{reversal, transfer};
 use crate::ledger::status::{CallState, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
 use crate::ledger::time::after;
+use crate::reached::reached;
 
 /// A reversal's code when its transfer was created for that much less.
 pub(in crate::ledger) const WITHHELD: &str = "withheld";
@@ -48,6 +49,7 @@ pub(in crate::ledger) fn withhold(
         ),
     };
     let why = Failure { code: WITHHELD.to_owned(), message };
+    reached!("a debt was withheld before the transfer was created");
     let note = note.because(format!("{}: {}", note.reason, why.message));
     let take = |row: &mut transfer::Model| {
         row.withheld += amount;

@@ -9,6 +9,7 @@ use crate::ledger::db::Change;
 use crate::ledger::history::Note;
 use crate::ledger::status::{CallKind, CallState};
 use crate::ledger::{Ledger, LedgerError};
+use crate::reached::reached;
 use crate::trace_context;
 
 /// Who the history names for what follows from a report.
@@ -167,6 +168,10 @@ impl Report {
     }
 
     fn stale(&self) -> LedgerError {
+        match self.what {
+            What::Authorize => reached!("overtaken directly before the call"),
+            What::Outcome(..) => reached!("a report came too late"),
+        }
         LedgerError::Stale { entity: "call", id: self.id, expected: format!("open at version {}", self.version) }
     }
 }

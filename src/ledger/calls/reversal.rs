@@ -7,6 +7,7 @@ use crate::ledger::book::Book;
 use crate::ledger::history::Note;
 use crate::ledger::schema::reversal;
 use crate::ledger::status::{ReversalEvent, ReversalStatus, TransferEvent, TransferStatus};
+use crate::reached::reached;
 
 use super::{Call, TryOutcome};
 
@@ -28,6 +29,7 @@ pub(in crate::ledger) fn done(
                 let note = note.because(format!("reversed twice: Stripe has {stripe_id} beside {known}"));
                 book.remark("reversal", row.id, row.status, &note);
             }
+            reached!("a success was reported twice");
             return Ok(());
         }
         ReversalStatus::CalledOff | ReversalStatus::Closed => return done_but_not_owed(book, &row, stripe_id, note),

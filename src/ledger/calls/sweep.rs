@@ -15,6 +15,7 @@ use crate::ledger::schema::{call, outbox as outbox_table, transfer};
 use crate::ledger::status::{CallKind, CallState, ReversalStatus};
 use crate::ledger::time::{after, now};
 use crate::ledger::{Ledger, LedgerError, outbox, pauses};
+use crate::reached::reached;
 
 /// The grace doubles with every sweep of the same call, this many times at most.
 const MAX_DOUBLINGS: u32 = 6;
@@ -60,6 +61,7 @@ impl Ledger {
             txn.rollback().await?;
             return Ok(Swept::default());
         }
+        reached!("the sweep found a call without a job");
         let grace = self.store.graces.of(kind);
         let swept: Vec<Call> = lost
             .iter()

@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::{Store, is_read_only, sqlx_error};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
+use crate::reached::reached;
 
 /// Changes in one transaction.
 const LARGEST_BATCH: usize = 256;
@@ -78,7 +79,10 @@ impl<C: Change> Batcher<C> {
             self.queue.send((change, caller)).await.ok()?;
             answer.await.ok()
         };
-        let answered = tokio::time::timeout(PATIENCE, answered).await.map_err(|_| LedgerError::Overloaded)?;
+        let Ok(answered) = tokio::time::timeout(PATIENCE, answered).await else {
+            reached!("a caller gave up on its batch");
+            return Err(LedgerError::Overloaded);
+        };
         answered
             .unwrap_or_else(|| Err(DbErr::Custom("the change was not answered; the log says why".to_owned()).into()))
     }
@@ -119,7 +123,8 @@ impl Store {
                     return changes.iter().map(|_| Err(error.clone().into())).collect();
                 }
                 Err(error) => {
-                    tracing::debug!(%error, changes = changes.len(), "batch failed: changes applied one by one")
+                    reached!("a batch was broken up");
+                    tracing::debug!(%error, changes = changes.len(), "batch failed: changes applied one by one");
                 }
             }
         }
