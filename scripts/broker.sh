@@ -111,7 +111,10 @@ broker_start_node() { # DIR BASE
   [ -n "$root" ] || bin=$(rabbitmq_bin) || die "RabbitMQ is not installed any more"
   mkdir -p "$dir/data" "$dir/home"
   broker_config "$base" "$address" >"$dir/rabbitmq.conf"
-  if [ -s "$dir/cluster.conf" ]; then cat "$dir/cluster.conf" >>"$dir/rabbitmq.conf"; fi
+  local part
+  for part in cluster tls; do
+    if [ -s "$dir/$part.conf" ]; then cat "$dir/$part.conf" >>"$dir/rabbitmq.conf"; fi
+  done
   cp queues/enabled_plugins "$dir/enabled_plugins"
   if [ -n "$root" ]; then
     # A mount namespace of its own, in which DIR has the same path inside the root as outside; it vanishes with the process.

@@ -19,6 +19,7 @@ run_tests() {
   lock # an installation must not run twice at the same time
   ensure_browser
   ensure_prometheus
+  ensure_faketime
   ensure_axe
   unlock
   step "tests"

@@ -2,6 +2,7 @@
 //!
 //! `main` and the integration tests build it. It decides nothing about refunds.
 
+mod credentials;
 mod management;
 mod parts;
 mod presence;
@@ -28,6 +29,7 @@ use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Limiter};
 
+use credentials::Credentials;
 pub use management::{management_url, parse_management_url};
 pub use parts::{
     broker, connect_ledger, create_ledger, left_at_stripe, retry_policy, stripe_client, topologies,
@@ -60,11 +62,14 @@ pub struct Patience {
     pub settling: Duration,
     /// Between two probes of a Stripe that can't be used.
     pub probe_every: Duration,
+    /// How long broker or database may refuse the credentials before the process ends: only a restart brings it others.
+    pub refusals: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { settling: Duration::from_secs(45), probe_every: Duration::from_secs(10) }
+        let (settling, probe_every) = (Duration::from_secs(45), Duration::from_secs(10));
+        Self { settling, probe_every, refusals: Duration::from_secs(5 * 60) }
     }
 }
 
@@ -78,6 +83,7 @@ pub struct App {
     http: Option<(TcpListener, Router)>,
     workers: Option<Workers>,
     recorder: Option<Recorder>,
+    credentials: Credentials,
     /// Told to stop.
     leaving: CancellationToken,
 }
@@ -120,8 +126,10 @@ impl App {
         };
         // Before the parts are made: their counters are bound then.
         let recorder = address.map(|_| Recorder::installed()).transpose()?;
+        let credentials = Credentials::new(config, patience.refusals);
         let leaving = CancellationToken::new();
-        let mut app = Self { role, ledger, publisher: None, relay: None, http: None, workers: None, recorder, leaving };
+        let (publisher, relay, http) = Default::default();
+        let mut app = Self { role, ledger, publisher, relay, http, workers: None, recorder, credentials, leaving };
         if role != Role::Serve {
             app.workers = workers(config, &app.ledger, patience)?;
         }
@@ -132,13 +140,16 @@ impl App {
             );
         }
         if role != Role::Worker {
-            let broker = broker(config, "clawback relay")?;
+            // It takes webhooks whatever the broker does.
+            let broker = broker(config, "clawback relay")?.with_refusal_timeout(Duration::MAX);
             let publisher = Publisher::start(&broker);
             let routes = routes(config)?;
             let interval = config.reversal.check_interval;
-            let relay = Relay::new(&app.ledger, broker, publisher.clone(), routes, interval);
+            let relay = Relay::new(&app.ledger, broker.clone(), publisher.clone(), routes.clone(), interval);
             let sweeper = Sweeper::new(
                 app.ledger.clone(),
+                broker,
+                routes,
                 interval,
                 config.transfer_retry.check_interval,
                 config.inbox_retention,
@@ -212,6 +223,8 @@ impl App {
                 })
             });
         }
+        let (stop_looking, ledger, credentials) = (stopping.clone(), self.ledger.clone(), self.credentials);
+        parts.spawn(async move { ("database", credentials.keep(ledger, stop_looking).await) });
         let (stop_operations, ledger) = (stopping.clone(), self.ledger.clone());
         parts.spawn(async move {
             work_on_operations(ledger, stop_operations).await;

@@ -6,8 +6,8 @@
 
 #![expect(elided_lifetimes_in_paths, reason = "async_trait needs the very signature that the trait declares")]
 
-use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
-pub use sea_orm_migration::{MigratorTrait, migrator};
+use sea_orm_migration::async_trait::async_trait;
+pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 
 mod m20261101_000001_ledger;
 mod m20261101_000002_history_is_append_only;

@@ -44,6 +44,7 @@ const UP: &[&str] = &[
     "CREATE UNIQUE INDEX seller_transfers_to_create ON seller_transfers (payment_id, destination, amount, currency, ordinal)
         WHERE created_by_us",
     "CREATE INDEX seller_transfers_by_status ON seller_transfers (status, id)",
+    "CREATE INDEX seller_transfers_adopted ON seller_transfers (id) WHERE adopted IS NOT NULL",
     "CREATE INDEX seller_transfers_by_seller ON seller_transfers (seller_id, id)",
     // `reference` is the provider's id. A charge's id is kept beside the payment's: a marketplace may have registered either.
     // `account` is the provider's account where references are unique only within one (Hyperswitch's merchant), else empty.
@@ -119,6 +120,7 @@ const UP: &[&str] = &[
     "CREATE INDEX reversals_closed_in_part ON reversals (transfer_id) WHERE amount_closed > 0",
     // A reversal that another program made may settle two of our rows; one that we made settles exactly one.
     "CREATE UNIQUE INDEX reversals_by_stripe_reversal ON reversals (stripe_reversal_id) WHERE NOT externally_reversed",
+    "CREATE INDEX reversals_by_stripe_id ON reversals (stripe_reversal_id) WHERE stripe_reversal_id IS NOT NULL",
     // What Stripe must do, and how far that is. A call has the id of the row that it is for.
     "CREATE TABLE calls (
         id uuid PRIMARY KEY,
@@ -188,6 +190,7 @@ const UP: &[&str] = &[
         lease_until timestamptz,
         CHECK (state <> 'running' OR (operator IS NOT NULL AND reason IS NOT NULL AND started_at IS NOT NULL))
     )",
+    "CREATE INDEX operations_by_state ON operations (state, created_at)",
     "CREATE INDEX operations_running ON operations (id) WHERE state = 'running'",
     // The rows that it is about, in the order in which they are worked on.
     "CREATE TABLE operation_items (

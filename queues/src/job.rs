@@ -82,7 +82,7 @@ pub struct Delivery {
     /// Why the message was parked, once it has returned from the parking queue: by a replay, or by "Move messages" in
     /// RabbitMQ's management UI. Later retries keep it.
     pub parked_reason: Option<String>,
-    /// When it was parked (UTC), if known: the worker's clock, or the broker's in whole seconds. It tells a parking after
+    /// When it was parked (UTC), if known: by the worker's clock (see [`Worker::clock`](crate::Worker::clock)), or the broker's in whole seconds. It tells a parking after
     /// a failure from one before it. (RabbitMQ 3 keeps the time of the first parking when it parked a message twice and
     /// the message was moved by hand in between.)
     pub parked_at: Option<DateTime<Utc>>,

@@ -17,7 +17,7 @@ use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url, presenc
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
-use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions};
+use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions, now};
 use crate::operator::{LeftAtStripe, Operator};
 use crate::relay::Route;
 use crate::stripe;
@@ -113,7 +113,11 @@ pub(super) async fn open_ledger(config: &Config, role: Role) -> Result<Ledger> {
 /// # Errors
 /// When the URL can't be used.
 pub fn broker(config: &Config, name: &str) -> Result<Broker> {
-    Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")
+    let broker = Broker::new(config.amqp_url.expose_secret(), name).context("AMQP_URL can't be used")?;
+    Ok(match config.amqp_url_file.clone() {
+        Some(file) => broker.with_renewed_url(move || Config::read_again(&file)),
+        None => broker,
+    })
 }
 
 /// The client of Stripe that `config` describes, with this key.
@@ -277,7 +281,9 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
     // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
     let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
     let consumer = |kind: CallKind, policy: RetryPolicy| -> Result<Worker> {
-        Ok(Worker::new(&broker(config, "clawback worker")?, topology(config, kind)?, policy)
+        let broker = broker(config, "clawback worker")?.with_refusal_timeout(patience.refusals);
+        Ok(Worker::new(&broker, topology(config, kind)?, policy)
+            .clock(now)
             .prefetch(config.reversal.prefetch)
             .concurrency(concurrency)
             .job_timeout(JOB_TIMEOUT)

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::effective::SettingSource;
 use super::reader::Reader;
 use super::settings::{Part, SETTINGS, has_several_hosts, written};
 use super::{AppEnv, SecretList};
@@ -62,8 +63,9 @@ pub(super) fn production(reader: &mut Reader, parts: &[Part]) {
     if reader.text("DATABASE_URL").is_some_and(|url| url.starts_with("sqlite:")) {
         refuse(reader, "DATABASE_URL", "must be postgres://…", "SQLite", "");
     }
-    // A URL without a user means `guest`, which AMQP clients fill in.
-    let broker = reader.url("AMQP_URL");
+    // A URL without a user means `guest`, which AMQP clients fill in. What runs none of the parts may have no use for a broker.
+    let is_used = !parts.is_empty() || reader.source("AMQP_URL") != SettingSource::Default;
+    let broker = reader.url("AMQP_URL").filter(|_| is_used);
     if broker.is_some_and(|url| ["", "guest"].contains(&url.username()) || url.password() == Some("guest")) {
         refuse(reader, "AMQP_URL", "must name a user of Clawback's own", "the broker's guest credentials", "");
     }

@@ -40,6 +40,10 @@ pub struct Config {
     pub database_url: SecretString,
     /// `AMQP_URL`: `amqp://` or `amqps://`; secret, since it may hold a password.
     pub amqp_url: SecretString,
+    /// `DATABASE_URL_FILE`: where the URL was read from, and is read again when it changes.
+    pub database_url_file: Option<PathBuf>,
+    /// `AMQP_URL_FILE`: the same for each new connection to the broker.
+    pub amqp_url_file: Option<PathBuf>,
     /// `HTTP_ADDR`: where the HTTP server listens; port 0 lets the system choose.
     pub http_addr: SocketAddr,
     /// `WORKER_HTTP_ADDR`: where `clawback worker` serves its health and metrics. Without it, it serves no HTTP.
@@ -108,18 +112,21 @@ pub struct StripeConfig {
     pub max_rps: u32,
     /// `STRIPE_WEBHOOK_SECRET`. Without it `POST /webhooks/stripe` answers 404.
     pub webhook_secret: Option<SecretList>,
+    /// Test mode is for development.
+    takes_test_mode: bool,
     /// `STRIPE_DISCOVERY`: look up the transfers of payments that nobody registered.
     pub discovery: bool,
 }
 
 impl StripeConfig {
-    /// Whether the key is one of live mode; `None` where there is no key, or one of a form that is not known.
+    /// Whether events and transfers are those of live mode: by the key, or else because production is. `None`: not known.
     #[must_use]
     pub fn livemode(&self) -> Option<bool> {
-        match self.api_key.as_ref()?.expose_secret().split('_').nth(1)? {
-            "live" => Some(true),
-            "test" => Some(false),
-            _ => None,
+        let mode = self.api_key.as_ref().and_then(|key| key.expose_secret().split('_').nth(1));
+        match mode {
+            Some("live") => Some(true),
+            Some("test") => Some(false),
+            _ => (!self.takes_test_mode).then_some(true),
         }
     }
 }
@@ -237,13 +244,23 @@ impl Config {
         settings::setting("DATABASE_URL").is_some_and(|setting| setting.default == self.database_url.expose_secret())
     }
 
+    /// The text of a setting's file as it is by now; `None` while it can't be read or is empty.
+    #[must_use]
+    pub fn read_again(file: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(file).ok()?;
+        Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|text| !text.is_empty())
+    }
+
     fn build(reader: &Reader, unknown_variables: Vec<UnknownVariable>) -> Result<Self, Problem> {
         Ok(Self {
             database_url: reader.require::<String>("DATABASE_URL")?.into(),
             amqp_url: reader.require::<String>("AMQP_URL")?.into(),
+            database_url_file: reader.file_of("DATABASE_URL"),
+            amqp_url_file: reader.file_of("AMQP_URL"),
             http_addr: reader.require("HTTP_ADDR")?,
             worker_http_addr: reader.get("WORKER_HTTP_ADDR"),
             stripe: StripeConfig {
+                takes_test_mode: reader.get("APP_ENV") != Some(AppEnv::Production),
                 api_key: reader.secret("STRIPE_API_KEY"),
                 api_base: reader.require("STRIPE_API_BASE")?,
                 proxy: reader.secret("STRIPE_PROXY"),

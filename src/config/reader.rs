@@ -1,6 +1,7 @@
 //! Layers the sources over the defaults, and checks each setting against its kind.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -103,6 +104,12 @@ impl Reader {
             }
             Err(error) => self.refuse(&name, format!("must name a readable file (got {shown}: {error})")),
         }
+    }
+
+    /// The file that the setting's value was read from, if an `X_FILE` names it.
+    pub(super) fn file_of(&self, name: &'static str) -> Option<PathBuf> {
+        self.contents.get(name)?;
+        self.text(&settings::setting(name)?.file_name()?).map(PathBuf::from)
     }
 
     fn check(&mut self, setting: &Setting) {

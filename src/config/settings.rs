@@ -311,7 +311,9 @@ pub(super) fn is_secret(text: &str) -> bool {
 pub(super) fn has_several_hosts(url: &str) -> bool {
     let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-    hosts.contains(',')
+    let query = url.split_once('?').map_or("", |(_, query)| query).to_lowercase();
+    let names = |pair: &str| pair.split_once('=').is_some_and(|(name, _)| ["host", "hostaddr", "port"].contains(&name));
+    hosts.contains(',') || query.split('&').any(|pair| names(pair) && (pair.contains(',') || pair.contains("%2c")))
 }
 
 fn either(texts: &[&str], end: &str) -> String {

@@ -1,5 +1,6 @@
 //! What can go wrong in the ledger, told apart by what a caller must do about it.
 
+use super::db::is_refusal;
 use super::input::{FieldProblem, sentences};
 use super::status::IllegalTransition;
 
@@ -45,4 +46,12 @@ pub enum LedgerError {
     /// It contradicts what is registered.
     #[error("{0}")]
     Conflict(String),
+}
+
+impl LedgerError {
+    /// Whether the database refuses our credentials.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database(error) if is_refusal(error))
+    }
 }

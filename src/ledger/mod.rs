@@ -31,7 +31,7 @@ use sea_orm::{DatabaseConnection, DbBackend};
 
 use calls::{Loader, Report};
 use claims::Received;
-use db::{Batcher, Graces, Store};
+use db::{Batcher, Graces, Purpose, Store};
 use payments::Registration;
 use read::Figures;
 
@@ -42,6 +42,7 @@ pub use calls::{
     Remainder, Retries, ReversalTarget, Swept, Target, Task, TryOutcome,
 };
 pub use claims::{Adopted, ClaimPolicy, DisputeEvent, DisputePolicy, DisputeStage, Reported, UnknownReversal};
+pub use db::migrate::{Contents, Migrations};
 pub(crate) use db::rowset::{id_set, in_ids};
 pub use error::LedgerError;
 pub use events::{
@@ -110,9 +111,9 @@ impl Ledger {
     pub async fn connect(url: &str, options: LedgerOptions) -> Result<Self, LedgerError> {
         let db = db::connect(url, options.max_connections).await?;
         let graces = Graces { reverse: options.reversal_grace, create: options.creation_grace };
-        let writer = db::connect_writer(url, &db, options.max_connections).await?;
-        let reader = db::connect_reader(url, &db, options.max_connections).await?;
-        let relay_db = db::connect_relay(url).await?;
+        let writer = db::connect_for(Purpose::Changes, url, &db, options.max_connections).await?;
+        let reader = db::connect_for(Purpose::Lists, url, &db, options.max_connections).await?;
+        let relay_db = db::connect_for(Purpose::Relay, url, &db, options.max_connections).await?;
         let (handoff, set_up_at) = (Arc::default(), Arc::default());
         let store = Store {
             db,
@@ -137,25 +138,33 @@ impl Ledger {
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.
     ///
     /// # Errors
-    /// [`LedgerError::Database`]; nothing is half applied.
+    /// [`LedgerError::Database`]; no migration is half applied, and those before the one that failed stay.
     pub async fn migrate_up(&self) -> Result<usize, LedgerError> {
-        Ok(db::migrate_up(&self.store.db).await?)
+        Ok(db::migrate::migrate_up(&self.store.db).await?)
     }
 
     /// Takes back the newest `steps` migrations, and with them the data of their tables.
     ///
     /// # Errors
-    /// [`LedgerError::Database`]; nothing is half taken back.
+    /// [`LedgerError::Database`], also when the newest is only known to a newer version; none is half taken back.
     pub async fn migrate_down(&self, steps: u32) -> Result<(), LedgerError> {
-        Ok(db::migrate_down(&self.store.db, steps).await?)
+        Ok(db::migrate::migrate_down(&self.store.db, steps).await?)
     }
 
-    /// Every migration's name and whether it is applied, oldest first.
+    /// The migrations of this version and of its database.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
-    pub async fn migrations(&self) -> Result<Vec<(String, bool)>, LedgerError> {
-        Ok(db::migration_status(&self.store.db).await?)
+    pub async fn migrations(&self) -> Result<Migrations, LedgerError> {
+        Ok(db::migrate::migrations(&self.store.db).await?)
+    }
+
+    /// What taking migrations back would delete, and who would miss it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn contents(&self) -> Result<Contents, LedgerError> {
+        Ok(db::migrate::contents(&self.store.db).await?)
     }
 
     /// How many migrations are still to be applied.
@@ -163,7 +172,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn pending_migrations(&self) -> Result<usize, LedgerError> {
-        Ok(db::pending_migrations(&self.store.db).await?)
+        Ok(self.migrations().await?.pending())
     }
 
     /// Whether the database takes changes.
@@ -192,6 +201,14 @@ impl Ledger {
             }
         };
         pools.into_iter().filter_map(of).collect()
+    }
+
+    /// Has new connections to the database made as `url` says; those that are there stay.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] when `url` can't be used; the text does not show it.
+    pub fn reconnect_by(&self, url: &str) -> Result<(), LedgerError> {
+        Ok(self.store.reconnect_by(url)?)
     }
 
     /// Closes the connections.

@@ -1,11 +1,39 @@
-//! The ledger's clock. Microseconds, which is what PostgreSQL keeps: what is written is what is read.
+//! The ledger's clock, which is the database's: how old a key is, say, two processes must not judge by two clocks. In
+//! microseconds, which is what PostgreSQL keeps: what is written is what is read.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Now, in UTC, to the microsecond.
+use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
+
+/// By how many microseconds the database's clock is ahead of this machine's.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+/// A difference that is worth a line in the log.
+const MUCH: TimeDelta = TimeDelta::seconds(5);
+
+/// Now, in UTC, to the microsecond, by the database's clock.
 pub(crate) fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(6)
+    (Utc::now() + ahead()).trunc_subsecs(6)
+}
+
+fn ahead() -> TimeDelta {
+    TimeDelta::microseconds(AHEAD.load(Ordering::Relaxed))
+}
+
+/// Takes the database's time, which it told between `asked` and now by this machine's clock. While both agree, as far as that
+/// tells, nothing changes: time does not jump about.
+pub(super) fn set_clock(told: DateTime<Utc>, asked: DateTime<Utc>) {
+    let answered = Utc::now();
+    let agrees = |ahead: TimeDelta| (asked..=answered).contains(&(told - ahead));
+    if answered < asked || agrees(ahead()) {
+        return;
+    }
+    let ahead = if agrees(TimeDelta::zero()) { TimeDelta::zero() } else { told - (asked + (answered - asked) / 2) };
+    let before = AHEAD.swap(ahead.num_microseconds().unwrap_or_default(), Ordering::Relaxed);
+    if (ahead - TimeDelta::microseconds(before)).abs() > MUCH {
+        let seconds = ahead.num_seconds();
+        tracing::warn!(seconds, "this machine's clock is behind the database's by so much; the database's counts");
+    }
 }
 
 /// `delay` from now.
@@ -23,6 +51,6 @@ pub(crate) fn after(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
 pub(crate) fn parse(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
     let day = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
-    let ago = || Utc::now().checked_sub_signed(TimeDelta::from_std(humantime::parse_duration(text).ok()?).ok()?);
+    let ago = || now().checked_sub_signed(TimeDelta::from_std(humantime::parse_duration(text).ok()?).ok()?);
     time.or_else(day).or_else(ago)
 }

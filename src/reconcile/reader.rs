@@ -2,6 +2,7 @@
 //!
 //! Used by the walk. It only reads, and gives up after half a minute without an answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::compare::AtStripe;
@@ -18,41 +19,47 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Reader {
     stripe: stripe::Client,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
 }
 
 impl Reader {
     pub(super) fn new(stripe: stripe::Client, limiter: Limiter) -> Self {
-        Self { stripe, limiter }
+        Self { stripe, limiter: Arc::new(limiter) }
     }
 
     /// Reads the transfer, then its list: what the transfer says is reversed must be in a list that is read later.
     /// Where neither side knows of any reversal there is no list to read.
     pub(super) async fn read(&self, id: &str, none_expected: bool) -> Result<Option<AtStripe>, ReconcileError> {
-        let transfer = match self.ask(|| self.stripe.get_transfer(id)).await {
+        let transfer = match self.ask(|stripe| async move { stripe.get_transfer(id).await }).await {
             Ok(transfer) => transfer,
             Err(report) if report.meaning == Meaning::NoSuchTransfer => return Ok(None),
             Err(report) => return Err(failed(id, report)),
         };
         let reversals = match none_expected && transfer.amount_reversed == 0 {
             true => Vec::new(),
-            false => self.ask(|| self.stripe.list_reversals(id)).await.map_err(|report| failed(id, report))?.items,
+            false => {
+                let listed = self.ask(|stripe| async move { stripe.list_reversals(id).await }).await;
+                listed.map_err(|report| failed(id, report))?.items
+            }
         };
         Ok(Some(AtStripe { transfer, reversals }))
     }
 
     /// What Stripe has of a transfer that the ledger says was never created.
     pub(super) async fn created(&self, call: &Call, of: &CreationTarget) -> Result<Option<Transfer>, ReconcileError> {
-        let found = self.ask(|| created(&self.stripe, call, of)).await;
+        let found = self.ask(|stripe| async move { created(&stripe, call, of).await }).await;
         found.map_err(|report| failed(&format!("to {} of payment {}", of.destination, of.payment_ref), report))
     }
 
     /// Makes a call in its turn, and again where that may help.
-    async fn ask<T, F: Future<Output = Result<T, Report>>>(&self, call: impl Fn() -> F) -> Result<T, Report> {
+    async fn ask<T, F: Future<Output = Result<T, Report>>>(
+        &self,
+        call: impl Fn(stripe::Client) -> F,
+    ) -> Result<T, Report> {
         let mut failures = 0;
         loop {
             self.limiter.turn().await;
-            let report = match call().await {
+            let report = match call(self.limiter.pace(&self.stripe)).await {
                 Ok(answer) => {
                     self.limiter.raise();
                     return Ok(answer);

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement, Value,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, Statement, Value,
 };
 use uuid::Uuid;
 
@@ -20,28 +19,22 @@ use crate::ledger::{id_set, in_future, in_ids, now};
 const LEASE: Duration = Duration::from_secs(40);
 /// How long published rows are kept, for whoever asks what became of a job.
 const KEEP_DAYS: i64 = 7;
-const PRUNE_BATCH: u64 = 1_000;
+const PRUNE_BATCH: i64 = 1_000;
 
 /// Claims at most `limit` unpublished rows, oldest first. Two relays never get the same row.
 pub(super) async fn claim(db: &DatabaseConnection, limit: u64) -> Result<Vec<Model>, DbErr> {
-    let free = Query::select()
-        .column(Column::Id)
-        .from(Entity)
-        .cond_where(
-            Condition::all()
-                .add(Column::PublishedAt.is_null())
-                .add(Condition::any().add(Column::ClaimedUntil.is_null()).add(Column::ClaimedUntil.lte(now()))),
-        )
-        .order_by(Column::Id, sea_orm::Order::Asc)
-        .limit(limit)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .to_owned();
-    let mut claimed = Entity::update_many()
-        .col_expr(Column::ClaimedUntil, Expr::value(Some(in_future(LEASE))))
-        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
-        .filter(Column::Id.in_subquery(free))
-        .exec_with_returning(db)
-        .await?;
+    let backend = db.get_database_backend();
+    // Materialized: PostgreSQL may otherwise choose the rows several times over, each time others, and more than `limit`.
+    let lock = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "WITH free AS MATERIALIZED (SELECT id FROM outbox
+            WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until <= $1) ORDER BY id LIMIT $2 {lock})
+        UPDATE outbox SET claimed_until = $3, attempts = attempts + 1 WHERE id IN (SELECT id FROM free) RETURNING *"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let values = [now().into(), limit.into(), in_future(LEASE).into()];
+    let rows = db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    let mut claimed = rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()?;
     claimed.sort_by_key(|row| row.id);
     Ok(claimed)
 }
@@ -88,16 +81,10 @@ pub(super) async fn next_free(db: &DatabaseConnection) -> Result<Option<DateTime
 
 /// Deletes the rows that were published long ago, a batch at a time.
 pub(super) async fn prune(db: &DatabaseConnection) -> Result<(), DbErr> {
-    loop {
-        let old = Query::select()
-            .column(Column::Id)
-            .from(Entity)
-            .and_where(Column::PublishedAt.lt(now() - TimeDelta::days(KEEP_DAYS)))
-            .limit(PRUNE_BATCH)
-            .to_owned();
-        let deleted = Entity::delete_many().filter(Column::Id.in_subquery(old)).exec(db).await?.rows_affected;
-        if deleted < PRUNE_BATCH {
-            return Ok(());
-        }
-    }
+    let sql = "WITH old AS MATERIALIZED (SELECT id FROM outbox WHERE published_at < $1 ORDER BY published_at LIMIT $2)
+        DELETE FROM outbox WHERE id IN (SELECT id FROM old)";
+    let values: [Value; 2] = [(now() - TimeDelta::days(KEEP_DAYS)).into(), PRUNE_BATCH.into()];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    while db.execute_raw(statement.clone()).await?.rows_affected() == PRUNE_BATCH as u64 {}
+    Ok(())
 }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use queues::{Broker, Topology};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::store;
+use super::{Route, store};
 use crate::ledger::{CallKind, Ledger, LedgerError};
 
 const BATCH: u64 = 500;
@@ -16,6 +17,8 @@ const BATCH: u64 = 500;
 #[derive(Debug)]
 pub struct Sweeper {
     ledger: Ledger,
+    broker: Broker,
+    routes: Vec<Route>,
     reversals_every: Duration,
     creations_every: Duration,
     inbox_retention: Duration,
@@ -23,15 +26,17 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A sweeper that looks for lost reversals and look-ups, and for lost creations of transfers, at these intervals, and
-    /// deletes webhooks that are older than `inbox_retention`.
+    /// deletes webhooks that are older than `inbox_retention`. `routes` say which queue of the broker has which jobs.
     #[must_use]
     pub fn new(
         ledger: Ledger,
+        broker: Broker,
+        routes: Vec<Route>,
         reversals_every: Duration,
         creations_every: Duration,
         inbox_retention: Duration,
     ) -> Self {
-        Self { ledger, reversals_every, creations_every, inbox_retention }
+        Self { ledger, broker, routes, reversals_every, creations_every, inbox_retention }
     }
 
     /// Runs until `stop`.
@@ -83,22 +88,43 @@ impl Sweeper {
     }
 
     async fn sweep(&self, kind: CallKind, resumed: bool) -> Result<(), LedgerError> {
-        loop {
-            let swept = self.ledger.sweep(kind, BATCH).await?;
+        let mut left = self.without_a_job(kind).await?;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            let swept = self.ledger.sweep(kind, batch).await?;
             metrics::counter!("clawback_swept_jobs_total", "kind" => kind.to_string()).increment(swept.jobs as u64);
             if swept.jobs > 0 && resumed {
                 tracing::info!(%kind, calls = swept.jobs, "resumed: new jobs made for due calls");
             } else if swept.jobs > 0 {
                 tracing::warn!(%kind, calls = swept.jobs, "no job was coming for due calls: new jobs made");
             }
-            if (swept.looked_at as u64) < BATCH {
-                break;
-            }
+            let looked_at = swept.looked_at as u64;
+            left = if looked_at < batch { 0 } else { left - looked_at };
         }
         if kind == CallKind::Reverse {
             self.rematch().await?;
         }
         Ok(())
+    }
+
+    /// How many due calls have no job in their queue, at least. A queue that can't be looked at counts as empty.
+    async fn without_a_job(&self, kind: CallKind) -> Result<u64, LedgerError> {
+        let Some(route) = self.routes.iter().find(|route| route.kind == kind.job()) else { return Ok(0) };
+        let (due, without_news) = self.ledger.due_calls(kind).await?;
+        if without_news == 0 {
+            return Ok(0);
+        }
+        let waiting = match self.waiting(&route.topology).await {
+            // A busy broker says 0 as well.
+            0 => self.waiting(&route.topology).await,
+            waiting => waiting,
+        };
+        Ok(due.saturating_sub(waiting).min(without_news))
+    }
+
+    async fn waiting(&self, topology: &Topology) -> u64 {
+        let queues = self.broker.verify(topology).await.unwrap_or_default();
+        queues.iter().find(|queue| queue.name == topology.queue()).map_or(0, |queue| queue.messages.into())
     }
 
     /// Claims that no registration and no report came upon, one page after the other.

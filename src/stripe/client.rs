@@ -4,10 +4,12 @@
 //! beyond its limit, and never shows the API key.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Proxy, RequestBuilder, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
@@ -33,6 +35,8 @@ const POOL_MAX_IDLE: usize = 32;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The page size of lists: the most that Stripe gives.
 const PAGE_LIMIT: &str = "100";
+/// A list that is longer can't be read as a whole: one look would take all the turns there are.
+const MOST_PAGES: usize = 100;
 
 /// A client of Stripe's API for one account. Cheap to clone; clones share the connection pool.
 #[derive(Debug, Clone)]
@@ -41,6 +45,17 @@ pub struct Client {
     base: Arc<Url>,
     timeout: Duration,
     write_by: Option<Instant>,
+    pace: Option<Pace>,
+}
+
+/// Waits for the turn of a request.
+#[derive(Clone)]
+struct Pace(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pace")
+    }
 }
 
 /// Why a [`Client`] can't be made. Never shows the key.
@@ -93,7 +108,7 @@ impl Client {
             .user_agent(concat!("clawback/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ClientError::Setup)?;
-        Ok(Client { http, base: Arc::new(base), timeout: TOTAL_TIMEOUT, write_by: None })
+        Ok(Client { http, base: Arc::new(base), timeout: TOTAL_TIMEOUT, write_by: None, pace: None })
     }
 
     /// The same client with another limit to how long a whole call may take.
@@ -106,6 +121,12 @@ impl Client {
     #[must_use]
     pub fn write_by(&self, instant: Instant) -> Client {
         Client { write_by: Some(instant), ..self.clone() }
+    }
+
+    /// The same client, which waits for `turn` before each request that reads.
+    #[must_use]
+    pub fn paced(&self, turn: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Client {
+        Client { pace: Some(Pace(Arc::new(turn))), ..self.clone() }
     }
 
     /// Asks Stripe to reverse a transfer, once, under the command's idempotency key.
@@ -147,7 +168,7 @@ impl Client {
     /// # Errors
     /// The [`Report`] of whatever was not a readable transfer of that id.
     pub async fn get_transfer(&self, id: &str) -> Result<Transfer, Report> {
-        let answer = self.send(self.http.get(self.url(&[id]))).await?;
+        let answer = self.get(self.http.get(self.url(&[id]))).await?;
         let transfer = answer.read().filter(|transfer: &Transfer| transfer.id == id);
         transfer.ok_or_else(|| answer.classify(Asked::Read))
     }
@@ -157,7 +178,20 @@ impl Client {
     /// # Errors
     /// The [`Report`] of the first page that failed: an incomplete list would look like an absent reversal.
     pub async fn list_reversals(&self, transfer_id: &str) -> Result<Listed<TransferReversal>, Report> {
-        self.list(self.url(&[transfer_id, "reversals"]), &[], |reversal: &TransferReversal| &reversal.id).await
+        self.list_reversals_until(transfer_id, |_| false).await
+    }
+
+    /// Reads the reversals of a transfer up to the page with one that is `wanted`.
+    ///
+    /// # Errors
+    /// As [`Self::list_reversals`].
+    pub async fn list_reversals_until(
+        &self,
+        transfer_id: &str,
+        wanted: impl Fn(&TransferReversal) -> bool,
+    ) -> Result<Listed<TransferReversal>, Report> {
+        let url = self.url(&[transfer_id, "reversals"]);
+        self.list(url, &[], |reversal: &TransferReversal| &reversal.id, wanted).await
     }
 
     /// Reads all transfers among which `command`'s must be if it was carried out, over all pages: those that were created
@@ -173,7 +207,7 @@ impl Client {
         let since = since.map(|since| since.timestamp().to_string());
         let filter: Vec<_> =
             [command.filter()].into_iter().chain(since.as_deref().map(|at| ("created[gte]", at))).collect();
-        self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id).await
+        self.list(self.url(&[]), &filter, |transfer: &Transfer| &transfer.id, |_| false).await
     }
 
     /// Reads the object at `path` (`["charges", "ch_1"]`), and gives the `Request-Id` with it.
@@ -185,7 +219,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<(T, Option<String>), Report> {
-        let answer = self.send(self.http.get(self.at(path)).query(query)).await?;
+        let answer = self.get(self.http.get(self.at(path)).query(query)).await?;
         match answer.read() {
             Some(object) => Ok((object, answer.request_id())),
             None => Err(answer.classify(Asked::Read)),
@@ -206,7 +240,7 @@ impl Client {
         if let Some(after) = after {
             request = request.query(&[("starting_after", after)]);
         }
-        let answer = self.send(request).await?;
+        let answer = self.get(request).await?;
         match answer.read() {
             Some(page) => Ok((page, answer.request_id())),
             None => Err(answer.classify(Asked::Read)),
@@ -218,15 +252,16 @@ impl Client {
         url: Url,
         filter: &[(&str, &str)],
         id: impl Fn(&T) -> &String,
+        wanted: impl Fn(&T) -> bool,
     ) -> Result<Listed<T>, Report> {
         let mut items: Vec<T> = Vec::new();
         let mut seen = HashSet::new();
-        loop {
+        for _ in 0..MOST_PAGES {
             let mut request = self.http.get(url.clone()).query(filter).query(&[("limit", PAGE_LIMIT)]);
             if let Some(last) = items.last() {
                 request = request.query(&[("starting_after", id(last))]);
             }
-            let answer = self.send(request).await?;
+            let answer = self.get(request).await?;
             let Some(page) = answer.read::<Page<T>>() else {
                 return Err(answer.classify(Asked::Read));
             };
@@ -235,11 +270,14 @@ impl Client {
             if repeats || (page.has_more && page.data.is_empty()) {
                 return Err(answer.classify(Asked::Read));
             }
+            let is_there = page.data.iter().any(&wanted);
             items.extend(page.data);
-            if !page.has_more {
+            if is_there || !page.has_more {
                 return Ok(Listed { items, request_id: answer.request_id() });
             }
         }
+        let message = format!("the list at Stripe has more than {} objects, too many to look through", items.len());
+        Err(Report::unreadable("list_too_long", message))
     }
 
     fn url(&self, segments: &[&str]) -> Url {
@@ -259,6 +297,14 @@ impl Client {
     async fn post(&self, url: Url, key: String, form: &[(&'static str, String)]) -> Result<Answer, Report> {
         let body = Body::wrap(Fenced::new(form, self.write_by));
         let request = self.http.post(url).header("idempotency-key", key).header(CONTENT_TYPE, FORM).body(body);
+        self.send(request).await
+    }
+
+    /// Sends a request that reads, in its turn.
+    async fn get(&self, request: RequestBuilder) -> Result<Answer, Report> {
+        if let Some(Pace(turn)) = &self.pace {
+            turn().await;
+        }
         self.send(request).await
     }
 

@@ -24,6 +24,15 @@ pub struct Report {
     pub replayed: bool,
 }
 
+impl Report {
+    /// The report of answers that can't be used together.
+    pub(super) fn unreadable(code: &str, message: String) -> Self {
+        let (http_status, request_id, retry_after) = (None, None, None);
+        let (meaning, code) = (Meaning::Unreadable, Some(code.to_owned()));
+        Self { meaning, http_status, request_id, code, message, retry_after, replayed: false }
+    }
+}
+
 /// The longest [`Report::message`], in characters.
 pub const MESSAGE_MAX_CHARS: usize = 500;
 /// The longest [`Report::retry_after`]: the limit that Stripe's own SDKs set to what a server may ask of them.

@@ -2,10 +2,14 @@
 //! line: a 429 halves the rate of the worker that met it, success raises it, never above the ceiling. A worker starts low
 //! and doubles its rate every second until the first 429; from then on it feels its way up.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
+
+use crate::stripe;
 
 /// The rate never falls below one call in ten seconds.
 const SLOWEST_PER_SECOND: f64 = 0.1;
@@ -62,6 +66,21 @@ impl Limiter {
     pub async fn turn_within(&self, patience: Duration) -> Result<(), Duration> {
         sleep_until(self.take(patience)?).await;
         Ok(())
+    }
+
+    /// `stripe` for a look that may take several requests: each has a turn of its own, but the first, whose turn has come.
+    #[must_use]
+    pub fn pace(self: &Arc<Self>, stripe: &stripe::Client) -> stripe::Client {
+        let (limiter, is_first) = (Arc::clone(self), AtomicBool::new(true));
+        stripe.paced(move || {
+            let (limiter, has_turn) = (Arc::clone(&limiter), is_first.swap(false, Ordering::Relaxed));
+            let turn = async move {
+                if !has_turn {
+                    limiter.turn().await;
+                }
+            };
+            turn.boxed()
+        })
     }
 
     fn take(&self, patience: Duration) -> Result<Instant, Duration> {

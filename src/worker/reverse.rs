@@ -20,7 +20,9 @@ pub(crate) fn command(call: &Call, target: &ReversalTarget) -> ReverseTransfer {
 pub(super) async fn look(stripe: &Client, call: &Call, target: &ReversalTarget) -> Result<Sight, Report> {
     let command = &command(call, target);
     let transfer = stripe.get_transfer(&command.transfer_id).await?;
-    let list = stripe.list_reversals(&command.transfer_id).await?;
+    // With ours in it, the rest of the list changes nothing.
+    let is_it = |reversal: &TransferReversal| reversal.claim() == Some(&command.claim) && reversal.counts();
+    let list = stripe.list_reversals_until(&command.transfer_id, is_it).await?;
     let sight = sight(command, call, target, &transfer, &list.items);
     Ok(Sight { request_id: list.request_id, ..sight })
 }

@@ -274,9 +274,10 @@ impl Caller {
 
     async fn see(&self, task: &Task) -> Result<Result<Sight, Report>, Interrupted> {
         self.turn(task).await?;
+        let stripe = self.limiter.pace(&self.stripe);
         let sight = match &task.target {
-            Target::Reversal(target) => reverse::look(&self.stripe, &task.call, target).await,
-            Target::Creation(target) => create::look(&self.stripe, &self.ledger, &task.call, target).await?,
+            Target::Reversal(target) => reverse::look(&stripe, &task.call, target).await,
+            Target::Creation(target) => create::look(&stripe, &self.ledger, &task.call, target).await?,
             // They leave nothing at Stripe.
             Target::LookUp(_) | Target::Notification(_) => {
                 Ok(Sight { seen: None, foreign: None, complete: true, request_id: None })

@@ -1,4 +1,4 @@
-//! The broker goes away and comes back under a running Clawback. A broker of the test's own, which it may stop and kill.
+//! The broker goes away and comes back under a running Clawback, and is spoken to over TLS. A broker of the test's own, which it may stop and kill.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{Backend, Db, TestApp, Vhost, eventually, refund_event};
+use crate::support::{Authority, Backend, Db, TestApp, Vhost, clawback, eventually, refund_event, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_killed() {
@@ -18,6 +18,8 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
     app.refund(1_000).await;
     app.transfer_becomes(0, "partially_reversed").await;
 
+    let (right, wrong) = (Authority::new(), Authority::new());
+    broker.encrypts_from_its_next_start(&right);
     for (n, how) in ["stop", "kill"].into_iter().enumerate() {
         broker.dev(how).await;
         readiness_says(&app, "degraded").await;
@@ -33,6 +35,17 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
         assert_eq!(transfer["amount_reversed"], json!(600 * (n + 2)));
     }
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (1_800, 900));
+    // Over TLS, only with the right certificate.
+    let mut url = url::Url::parse(&app.vhost.amqp_url.replacen("amqp:", "amqps:", 1)).unwrap();
+    url.set_port(Some(broker.tls_port())).unwrap();
+    let verify = async |authority: &Authority| {
+        let given = [("AMQP_URL", url.as_str()), ("SSL_CERT_FILE", &text(&authority.file()))];
+        clawback(&["queues", "verify"], &app.settings_with(&given)).await
+    };
+    let encrypted = verify(&right).await;
+    assert_eq!((encrypted.code, encrypted.stdout.contains("Everything is as wanted.")), (0, true), "{encrypted:?}");
+    let refused = verify(&wrong).await;
+    assert!(refused.code == 1 && refused.stderr.contains("certificate"), "{refused:?}");
     drop(app);
     db.give_back().await;
     broker.dev("remove").await;
@@ -70,6 +83,29 @@ impl OwnBroker {
         };
         (broker.amqp_url, broker.management_url) = (value("AMQP_URL"), value("RABBITMQ_MANAGEMENT_URL"));
         broker
+    }
+
+    /// A second listener, for TLS.
+    fn encrypts_from_its_next_start(&self, authority: &Authority) {
+        let (certificate, key) = authority.for_this_machine();
+        let write = |name: &str, content: &str| {
+            let file = self.dir.join(name);
+            std::fs::write(&file, content).unwrap();
+            text(&file)
+        };
+        let (certificate, key) = (write("server.pem", &certificate), write("server.key", &key));
+        let port = self.tls_port();
+        write(
+            "tls.conf",
+            &format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+            ),
+        );
+    }
+
+    /// One of the ten that are its own.
+    fn tls_port(&self) -> u16 {
+        std::fs::read_to_string(self.dir.join("ports")).unwrap().trim().parse::<u16>().unwrap() + 6
     }
 
     /// `./dev broker <verb> DIR`.

@@ -6,11 +6,13 @@
 use std::io::Read;
 use std::net::TcpListener as BlockingListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clawback::stripe::{
     API_VERSION, Client, ClientError, CreateTransfer, Meaning, Report, ReverseTransfer, TransferReversal,
 };
+use futures_util::FutureExt;
 use secrecy::SecretString;
 use stripe_sim::{Fault, Sim, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -217,8 +219,23 @@ async fn reversals_are_listed_over_all_pages() {
     let reversals = client.list_reversals("tr_1").await.unwrap().items;
     let listed: Vec<_> = reversals.iter().rev().map(TransferReversal::claim).collect();
     assert_eq!(listed, claims.iter().map(Option::as_deref).collect::<Vec<_>>());
-    let pages = sim.ledger().requests.iter().filter(|request| request.method == "GET").count();
-    assert_eq!(pages, 3);
+    let pages = || sim.ledger().requests.iter().filter(|request| request.method == "GET").count();
+    assert_eq!(pages(), 3);
+
+    // Each page in a turn of its own, and none after the one with what is looked for.
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let paced = client.paced(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(()).boxed()
+    });
+    paced.get_transfer("tr_1").await.unwrap();
+    assert_eq!(paced.list_reversals("tr_1").await.unwrap().items.len(), 250);
+    assert_eq!((turns.load(Ordering::Relaxed), pages()), (4, 7));
+    let second_page = claims[100].as_deref();
+    let found = paced.list_reversals_until("tr_1", |reversal| reversal.claim() == second_page).await.unwrap();
+    assert!(found.items.iter().any(|reversal| reversal.claim() == second_page));
+    assert_eq!((found.items.len(), turns.load(Ordering::Relaxed), pages()), (200, 6, 9));
 }
 
 #[tokio::test]

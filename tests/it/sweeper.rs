@@ -3,13 +3,14 @@
 use clawback::ledger::CallKind;
 use stripe_sim::Fault;
 
-use crate::support::{TestApp, both_databases};
+use crate::support::{TestApp, both_databases, refund_event};
 
 both_databases! {
     jobs_that_were_purged_from_the_work_queue_come_back,
     jobs_that_were_purged_from_a_retry_queue_come_back,
     queues_that_were_deleted_come_back_with_their_jobs,
     a_job_that_is_still_in_the_outbox_gets_no_second_one,
+    a_backlog_gets_no_second_jobs_and_what_was_lost_from_it_comes_back,
 }
 
 async fn jobs_that_were_purged_from_the_work_queue_come_back(mut app: TestApp) {
@@ -61,4 +62,23 @@ async fn a_job_that_is_still_in_the_outbox_gets_no_second_one(mut app: TestApp) 
     app.db.execute("UPDATE outbox SET published_at = created_at").await;
     assert_eq!(app.ledger().sweep(CallKind::Reverse, 100).await.unwrap().jobs, 2);
     assert_eq!(app.db.count("outbox").await, 4);
+}
+
+async fn a_backlog_gets_no_second_jobs_and_what_was_lost_from_it_comes_back(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    let amount = app.many_sellers("pi_many", 10).await;
+    let event = refund_event("evt_many", "re_many", "pi_many", amount).to_string();
+    assert_eq!(app.post_webhook(&event).await.status(), 200);
+    app.published(10).await;
+    // All are overdue at once, and the queue has the jobs of all but one.
+    app.vhost.take("reversals").await;
+    app.db.execute("UPDATE calls SET sweep_after = created_at").await;
+    app.published(11).await;
+    app.vhost.take("reversals").await;
+    app.published(12).await;
+    assert_eq!(app.db.count("history WHERE actor = 'sweeper'").await, 2);
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.until_none_is_open().await;
+    assert_eq!(app.sim.ledger().reversals("tr_of_9").len(), 1);
+    app.db.no_table_was_read_as_a_whole().await;
 }

@@ -50,7 +50,8 @@ impl Broker {
     pub(crate) async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
         let name = format!("{} ({purpose})", self.connection_name());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let patience = self.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
+        let uri = self.next_uri();
+        let patience = uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
         // lapin bounds no part of connecting, and leaks a thread and a socket for each abandoned try: the guard ends the
         // socket however this function ends, unless there is a connection.
         let socket = Socket::new();
@@ -74,7 +75,7 @@ impl Broker {
                 let opened = timeout(patience, opening).await;
                 Ok(opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
             };
-            Connection::connector((*self.uri).clone(), runtime, open, properties).await
+            Connection::connector(uri, runtime, open, properties).await
         };
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => {

@@ -22,10 +22,14 @@ use tokio::time::timeout;
 
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+type Renewal = dyn Fn() -> Option<String> + Send + Sync;
+
 /// A broker's address, credentials and our connections' name. Cheap to clone; opens no connection by itself.
 #[derive(Clone)]
 pub struct Broker {
     uri: Arc<AMQPUri>,
+    /// Gives the URL of the next connection.
+    renewal: Option<Arc<Renewal>>,
     connection_name: Arc<str>,
     refusal_timeout: Duration,
 }
@@ -42,7 +46,25 @@ impl Broker {
         let uri = connect::parse(amqp_url)?;
         let length = connection_name.floor_char_boundary(255);
         let connection_name = Arc::from(&connection_name[..length]);
-        Ok(Self { uri: Arc::new(uri), connection_name, refusal_timeout: REFUSAL_TIMEOUT })
+        Ok(Self { uri: Arc::new(uri), renewal: None, connection_name, refusal_timeout: REFUSAL_TIMEOUT })
+    }
+
+    /// Asks `url` for the URL before each connection: its password may have changed. While that gives none, or one that can't
+    /// be used, the URL of [`new`](Self::new) serves. Must not block for long.
+    #[must_use]
+    pub fn with_renewed_url(mut self, url: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.renewal = Some(Arc::new(url));
+        self
+    }
+
+    /// The URL that the next connection is made with.
+    fn next_uri(&self) -> AMQPUri {
+        let renewed = self.renewal.as_ref().and_then(|url| url());
+        let renewed = renewed.and_then(|url| {
+            let parsed = connect::parse(&url);
+            parsed.inspect_err(|error| tracing::warn!(%error, "the renewed URL can't be used")).ok()
+        });
+        renewed.unwrap_or_else(|| (*self.uri).clone())
     }
 
     /// How long publishers and workers retry when the broker refuses the user, the vhost or a permission (5 minutes unless

@@ -15,7 +15,6 @@ use crate::{
     measure::{InFlightGuard, JobMetrics, WorkerMetrics},
     publisher::Outgoing,
 };
-use chrono::Utc;
 use futures_util::FutureExt;
 use lapin::BasicProperties;
 use std::{any::Any, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -108,7 +107,7 @@ impl Desk {
     async fn decide(&self, message: &Received, delivery: &Delivery, metrics: &JobMetrics) -> Settlement {
         let Worker { topology, handlers, .. } = &self.worker;
         let policy = self.worker.policy_of(&delivery.kind);
-        let case = Case { delivery, policy, topology, now: Utc::now() };
+        let case = Case { delivery, policy, topology, now: (self.worker.clock)() };
         let properties = &message.properties;
         if let Some(due_at) = headers::due_at(properties)
             && let Ok(remaining) = (due_at - case.now).to_std()
@@ -125,7 +124,7 @@ impl Desk {
         let started = Instant::now();
         let outcome = self.perform(handler.as_ref(), delivery, &message.payload).await;
         metrics.handler_seconds.record(started.elapsed());
-        Case { now: Utc::now(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
+        Case { now: (self.worker.clock)(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
     }
 
     /// Runs the handler; there is an outcome whatever it does.
@@ -161,7 +160,7 @@ impl Desk {
 
     fn copy(&self, copy: &Copy, delivery: &Delivery, original: &BasicProperties, payload: Vec<u8>) -> Outgoing {
         let max_attempts = delivery.max_attempts.unwrap_or_default();
-        let properties = headers::of_copy(original, delivery, copy, max_attempts, Utc::now());
+        let properties = headers::of_copy(original, delivery, copy, max_attempts, (self.worker.clock)());
         let (id, routing_key) = (delivery.message_id.clone(), copy.queue.as_str().into());
         Outgoing { id, exchange: "".into(), routing_key, payload, properties }
     }

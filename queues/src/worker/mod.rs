@@ -62,6 +62,7 @@ pub struct Worker {
     control: WorkerControl,
     on_settled: Option<OnSettled>,
     on_parked: Option<OnParked>,
+    clock: fn() -> DateTime<Utc>,
 }
 
 struct Registered {
@@ -87,6 +88,7 @@ impl Worker {
             state,
             on_settled: None,
             on_parked: None,
+            clock: Utc::now,
         }
     }
 
@@ -141,6 +143,13 @@ impl Worker {
 
     fn policy_of(&self, kind: &str) -> &RetryPolicy {
         self.handlers.get(kind).and_then(|registered| registered.policy.as_ref()).unwrap_or(&self.policy)
+    }
+
+    /// What time it is, for when a job is due and when it was parked; this machine's clock unless set. Machines whose clocks
+    /// differ need one that they share, like their database's.
+    pub fn clock(mut self, clock: fn() -> DateTime<Utc>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. Must

@@ -10,7 +10,7 @@ use crate::app;
 use crate::cli::claims::age;
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::stripe::NOT_OURS;
-use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, LedgerError, WaitingClaims};
+use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, WaitingClaims};
 
 const CHECK: &str = "database";
 const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts this user";
@@ -60,16 +60,16 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
 async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
     let all = match ledger.migrations().await {
         Ok(all) => all,
-        Err(error @ LedgerError::Database(_)) => {
-            let remedy = "another version of Clawback may have created the schema: use that one, or a newer";
-            return (Finding::error("migrations", error.to_string(), remedy), false);
-        }
         Err(error) => return (Finding::error("migrations", error.to_string(), REMEDY), false),
     };
-    let pending = all.iter().filter(|(_, applied)| !applied).count();
-    let message = format!("{pending} of {} are pending", all.len());
+    let (pending, known) = (all.pending(), all.known.len());
+    let message = format!("{pending} of {known} are pending");
     let finding = match app_env {
-        _ if pending == 0 => Finding::ok("migrations", format!("all {} are applied", all.len())),
+        _ if pending == 0 && !all.newer.is_empty() => {
+            let newer = all.newer.join(", ");
+            Finding::ok("migrations", format!("all {known} are applied, and of a newer version: {newer}"))
+        }
+        _ if pending == 0 => Finding::ok("migrations", format!("all {known} are applied")),
         AppEnv::Development => Finding::warning("migrations", message, "the next start applies them"),
         AppEnv::Production => Finding::error("migrations", message, "run `clawback migrate up`"),
     };

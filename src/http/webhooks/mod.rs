@@ -13,7 +13,6 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::routing::{any, post};
 use axum::{Json, Router};
-use chrono::Utc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,7 +20,7 @@ use super::BODY_MAX_BYTES;
 use super::problem::{Kind, Problem};
 use super::sampled::Sampled;
 use crate::config::SecretList;
-use crate::ledger::{FieldProblem, Ledger, Receipt, WebhookEvent};
+use crate::ledger::{FieldProblem, Ledger, Receipt, WebhookEvent, now};
 
 pub use self::reading::MalformedEvent;
 use self::signature::SignatureError;
@@ -60,7 +59,7 @@ struct Provider {
 const STRIPE: Provider = Provider {
     name: "stripe",
     header: "Stripe-Signature",
-    verify: |header, body, secrets| signature::stripe(header, body, secrets, Utc::now()),
+    verify: |header, body, secrets| signature::stripe(header, body, secrets, now()),
     parse: stripe::parse,
 };
 const HYPERSWITCH: Provider = Provider {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use chrono::Utc;
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -11,6 +12,7 @@ use crate::ledger::db::{Store, rowset};
 use crate::ledger::pauses::IS_PAUSED;
 use crate::ledger::schema::transfer;
 use crate::ledger::status::{CallKind, ClaimStatus};
+use crate::ledger::time::set_clock;
 use crate::ledger::{Ledger, LedgerError};
 
 const LARGEST_QUERY: usize = 256;
@@ -115,8 +117,15 @@ impl Store {
     async fn tasks(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Task>, sea_orm::DbErr> {
         let sql = TASKS.replace("{paused}", IS_PAUSED);
         let statement = rowset::in_sets(self.db.get_database_backend(), &sql, ids, &[]);
+        let asked = Utc::now();
         let rows = self.writer.query_all_raw(statement).await?;
-        rows.iter().map(|row| task(row).map(|task| (task.call.id, task))).collect()
+        let tasks: HashMap<Uuid, Task> =
+            rows.iter().map(|row| task(row).map(|task| (task.call.id, task))).collect::<Result<_, _>>()?;
+        // SQLite's is this machine's, and in whole seconds.
+        if let (DbBackend::Postgres, Some(task)) = (self.db.get_database_backend(), tasks.values().next()) {
+            set_clock(task.read_at, asked);
+        }
+        Ok(tasks)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Finds open calls that no job is coming for, and gives them a new one. The broker may lose everything; the rows decide.
 //!
-//! A call whose job merely waits in a long queue gets a second job too. That does no harm, and happens less and less often.
+//! A call whose job merely waits in a long queue can't be told from one whose job is lost. A second job does no harm, but during a
+//! backlog there would be many: so there are no more new jobs than calls for which none can be in the queue.
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockBehavior, LockType, Query};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 use uuid::Uuid;
 
 use super::Call;
@@ -29,7 +33,25 @@ pub struct Swept {
     pub jobs: usize,
 }
 
+fn due(kind: CallKind, at: DateTime<Utc>) -> Select<call::Entity> {
+    use call::Column as C;
+    let is_due = Condition::any().add(C::NextAttemptAt.is_null()).add(C::NextAttemptAt.lte(at));
+    call::Entity::find().filter(C::State.eq(CallState::Open)).filter(C::Kind.eq(kind)).filter(is_due)
+}
+
 impl Ledger {
+    /// How many open calls of `kind` are due, and how many of them have had no news for longer than the grace.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn due_calls(&self, kind: CallKind) -> Result<(u64, u64), LedgerError> {
+        let at = now();
+        let without_news = due(kind, at).filter(call::Column::SweepAfter.lte(at)).count(&self.store.writer).await?;
+        // Most of the time there is none, and that is found in no time.
+        let all = if without_news == 0 { 0 } else { due(kind, at).count(&self.store.writer).await? };
+        Ok((all, without_news))
+    }
+
     /// Puts a new job into the outbox for each of at most `limit` open calls of `kind` that are due, have had no news for
     /// longer than the grace, and have no job in the outbox. What is paused gets none, and is looked at again later.
     ///
@@ -45,11 +67,8 @@ impl Ledger {
             .and_where(Expr::col((outbox_table::Entity, outbox_table::Column::EntityId)).equals((call::Entity, C::Id)))
             .and_where(outbox_table::Column::PublishedAt.is_null())
             .to_owned();
-        let lost = call::Entity::find()
-            .filter(C::State.eq(CallState::Open))
-            .filter(C::Kind.eq(kind))
+        let lost = due(kind, at)
             .filter(C::SweepAfter.lte(at))
-            .filter(Condition::any().add(C::NextAttemptAt.is_null()).add(C::NextAttemptAt.lte(at)))
             .filter(Condition::all().not().add(Expr::exists(has_a_job)))
             .order_by_asc(C::SweepAfter)
             .limit(limit)

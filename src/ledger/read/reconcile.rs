@@ -48,7 +48,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn adopted_by(&self, stripe_reversal_id: &str) -> Result<Option<String>, LedgerError> {
-        let perhaps = transfer::Entity::find().filter(transfer::Column::Adopted.contains(stripe_reversal_id));
+        let adopted = transfer::Entity::find().filter(transfer::Column::Adopted.is_not_null());
+        let perhaps = adopted.filter(transfer::Column::Adopted.contains(stripe_reversal_id));
         let found = perhaps.all(&self.store.db).await?;
         let found = found.into_iter().find(|row| row.adopted().contains_key(stripe_reversal_id));
         Ok(found.and_then(|row| row.stripe_transfer_id))

@@ -18,7 +18,11 @@ use super::{Backend, Db, Finished, Vhost, clawback, count, eventually, sign, sig
 /// The payment response hash key of the tests' profile.
 pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 
-const PATIENCE: Patience = Patience { settling: Duration::from_millis(200), probe_every: Duration::from_millis(300) };
+const PATIENCE: Patience = Patience {
+    settling: Duration::from_millis(200),
+    probe_every: Duration::from_millis(300),
+    refusals: Duration::from_secs(2),
+};
 
 /// The options of a ledger that a test opens itself.
 pub(super) const LEDGER_OPTIONS: LedgerOptions = LedgerOptions {
@@ -123,6 +127,13 @@ impl TestApp {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
+    }
+
+    /// Waits until it ends with an error, and returns that.
+    pub(crate) async fn ends(&mut self) -> String {
+        let running = self.running.take().expect("it was not started");
+        let ended = tokio::time::timeout(super::DEADLINE, running.task).await.expect("it goes on");
+        format!("{:#}", ended.unwrap().unwrap_err())
     }
 
     /// Stops, changes settings, and starts again.

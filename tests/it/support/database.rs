@@ -39,6 +39,9 @@ const TABLES: [&str; 15] = [
     "history",
 ];
 
+/// They have few rows whatever happens: one for each migration, process, pause or note of an operator's.
+const SMALL_TABLES: [&str; 4] = ["seaql_migrations", "processes", "pauses", "group_notes"];
+
 /// What a database had at one moment.
 pub(crate) struct Backup {
     tables: Vec<String>,
@@ -115,6 +118,7 @@ impl Db {
             return false;
         }
         self.execute(&format!("TRUNCATE {}", TABLES[1..].join(", "))).await;
+        self.query("SELECT pg_stat_reset()::text AS done").await;
         true
     }
 
@@ -130,11 +134,56 @@ impl Db {
         Self { url: url_of(&name), backend: Backend::Postgres, name, connection: OnceCell::new(), holder }
     }
 
-    /// One connection of the test's own, beside the application's.
+    /// Its name: on SQLite its file's.
+    pub(crate) fn name(&self) -> &str {
+        match self.backend {
+            Backend::Sqlite => self.url.rsplit(['/', '?']).nth(1).unwrap(),
+            Backend::Postgres => &self.name,
+        }
+    }
+
+    /// One connection of the test's own, beside the application's. What it reads is not counted.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         let mut options = ConnectOptions::new(&self.url);
         options.max_connections(1).sqlx_logging(false);
+        options.map_sqlx_postgres_opts(|postgres| postgres.options([("track_counts", "off")]));
         Database::connect(options).await.unwrap()
+    }
+
+    /// Fails if Clawback has read a whole table that grows, in whatever statement. Ends its sessions: they say what they did
+    /// when they end, at the latest.
+    pub(crate) async fn no_table_was_read_as_a_whole(&self) {
+        if self.backend != Backend::Postgres {
+            return;
+        }
+        self.end_other_sessions().await;
+        let sql = format!(
+            "SELECT relname AS table, seq_scan AS scans FROM pg_stat_user_tables
+            WHERE seq_scan > 0 AND relname NOT IN ('{}') ORDER BY relname",
+            SMALL_TABLES.join("', '")
+        );
+        let scans = self.query(&sql).await;
+        assert!(scans.is_empty(), "whole tables were read; is an index missing? {scans:?}");
+    }
+
+    /// Of what was read so far, nothing counts: migrations read tables to make their indexes.
+    pub(crate) async fn forget_what_was_read(&self) {
+        if self.backend == Backend::Postgres {
+            self.end_other_sessions().await;
+            self.query("SELECT pg_stat_reset()::text AS done").await;
+        }
+    }
+
+    async fn end_other_sessions(&self) {
+        let others = "pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
+            AND pid <> pg_backend_pid()";
+        let ended = self.query(&format!("SELECT pid, pg_terminate_backend(pid) FROM {others}")).await;
+        let pids: Vec<String> = ended.iter().map(|row| row["pid"].to_string()).collect();
+        let left = format!("{others} AND pid IN (0, {})", pids.join(", "));
+        super::eventually("the other sessions have ended", || async {
+            (pids.is_empty() || self.count(&left).await == 0).then_some(())
+        })
+        .await;
     }
 
     /// A UUID as this database's SQL writes it.
@@ -193,6 +242,7 @@ impl Db {
                 .await
                 .unwrap();
         }
+        connection.execute_unprepared("SELECT pg_stat_reset()").await.unwrap();
         connection.close().await.unwrap();
     }
 

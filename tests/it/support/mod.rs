@@ -2,6 +2,7 @@
 
 mod app;
 mod browser;
+mod certificates;
 mod command;
 mod database;
 mod http;
@@ -11,6 +12,7 @@ mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
 pub(crate) use browser::Browser;
+pub(crate) use certificates::{Authority, text};
 pub(crate) use command::{Finished, clawback, clawback_reading, command, settings};
 pub(crate) use database::{Backend, Db, count, rows};
 pub(crate) use http::{

@@ -52,6 +52,36 @@ impl Vhost {
         self.call(reqwest::Method::PUT, &format!("{kind}/{}/{name}", self.name), description).await;
     }
 
+    /// Makes a user, or gives it another password, with these rights here.
+    pub(crate) async fn put_user(&self, user: &str, password: &str, rights: &Value) {
+        let described = json!({"password": password, "tags": ""});
+        self.call(reqwest::Method::PUT, &format!("users/{user}"), described).await;
+        let rights = json!({"configure": rights["configure"], "write": rights["write"], "read": rights["read"]});
+        self.call(reqwest::Method::PUT, &format!("permissions/{}/{user}", self.name), rights).await;
+    }
+
+    pub(crate) async fn delete_user(&self, user: &str) {
+        self.call(reqwest::Method::DELETE, &format!("users/{user}"), Value::Null).await;
+    }
+
+    /// Ends the connections of a user, all of which are in this virtual host.
+    pub(crate) async fn hang_up(&self, user: &str) {
+        let path = format!("vhosts/{}/connections", self.name);
+        // The management API hears of a connection a little later.
+        let found = eventually(&format!("connections of {user}"), || async {
+            let answer = self.call(reqwest::Method::GET, &path, Value::Null).await;
+            let all = answer.as_array().cloned().unwrap_or_default();
+            let names = all.iter().filter(|connection| connection["user"] == user);
+            let names: Vec<String> = names.filter_map(|of| of["name"].as_str().map(str::to_owned)).collect();
+            (!names.is_empty()).then_some(names)
+        })
+        .await;
+        for name in found {
+            // It may have gone already.
+            self.send(reqwest::Method::DELETE, &["connections", &name], Value::Null).await;
+        }
+    }
+
     /// All queues, as the management API shows them.
     pub(crate) async fn queues(&self) -> Vec<Value> {
         let answer = self.call(reqwest::Method::GET, &format!("queues/{}", self.name), Value::Null).await;
@@ -98,15 +128,19 @@ impl Vhost {
         assert_eq!(answer["routed"], true, "{queue} is not there");
     }
 
-    async fn call(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
+    async fn send(&self, method: reqwest::Method, path: &[&str], body: Value) -> reqwest::Response {
         let mut url = self.management.clone();
         url.set_username("").unwrap();
         url.set_password(None).unwrap();
-        url.set_path(&format!("/api/{path}"));
-        let request = self.http.request(method.clone(), url);
+        url.path_segments_mut().unwrap().clear().push("api").extend(path);
+        let request = self.http.request(method, url);
         let request = request.basic_auth(self.management.username(), self.management.password());
         let request = if body.is_null() { request } else { request.json(&body) };
-        let answer = request.send().await.expect("RABBITMQ_MANAGEMENT_URL can't be reached");
+        request.send().await.expect("RABBITMQ_MANAGEMENT_URL can't be reached")
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
+        let answer = self.send(method.clone(), &path.split('/').collect::<Vec<_>>(), body).await;
         let status = answer.status();
         let text = answer.text().await.unwrap();
         assert!(status.is_success(), "{method} {path}: {status} {text}");
