@@ -44,6 +44,8 @@ run_checks() {
   cargo clippy --workspace --all-targets --locked -- -D warnings
   step "documentation"
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
+  step "packages for crates.io"
+  cargo package --package clawback-queues --locked --allow-dirty --no-verify --quiet
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*
   else say "LEFT OUT: shellcheck is not installed"; fi

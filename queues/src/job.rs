@@ -1,9 +1,15 @@
 //! What users implement and see of a job: its kind, its handler, its delivery and its outcome.
 
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, future::Future, marker::PhantomData, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    future::{Future, ready},
+    marker::PhantomData,
+    time::Duration,
+};
 
 /// One kind of work: a payload that survives a journey through the broker.
 ///
@@ -25,23 +31,63 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
 }
 
-/// Does one kind of job. Any `Fn(J, Delivery) -> impl Future<Output = Outcome>` is a handler; shared state goes into the
-/// closure's captures or the type's fields.
+/// Does one kind of job. Any `Fn(J, Delivery) -> impl Future<Output: Into<Outcome>>` is a handler; shared state goes into the
+/// closure's captures or the type's fields. The output is an [`Outcome`], or a `Result<(), E>` whose error becomes one:
+///
+/// ```
+/// use queues::{Delivery, Job, Outcome};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct SendReceipt { order: String }
+/// # impl Job for SendReceipt { const KIND: &'static str = "send_receipt"; }
+///
+/// enum PrintError {
+///     NoPaper,
+///     NoSuchOrder(String),
+/// }
+///
+/// impl From<PrintError> for Outcome {
+///     fn from(error: PrintError) -> Self {
+///         match error {
+///             PrintError::NoPaper => Self::retry("the printer has no paper"),
+///             PrintError::NoSuchOrder(order) => Self::park(format!("there is no order {order}")),
+///         }
+///     }
+/// }
+///
+/// async fn send_receipt(job: SendReceipt, _: Delivery) -> Result<(), PrintError> {
+///     print(&job.order).await
+/// }
+///
+/// // Where every error means the same:
+/// async fn send_receipt_soon(job: SendReceipt, _: Delivery) -> Result<(), Outcome> {
+///     let text = std::fs::read_to_string(&job.order).map_err(Outcome::retry)?;
+///     let _copies: u8 = text.parse().map_err(Outcome::park)?;
+///     Ok(())
+/// }
+/// # async fn print(_: &str) -> Result<(), PrintError> { Err(PrintError::NoPaper) }
+/// # fn is_handler<J: Job, H: queues::Handler<J>>(_: H) {}
+/// # is_handler::<SendReceipt, _>(send_receipt);
+/// # is_handler::<SendReceipt, _>(send_receipt_soon);
+/// ```
 ///
 /// Delivery is at least once: a handler must give the same result when it runs twice, even concurrently. Its future is
 /// dropped at an `await` when it exceeds the job timeout or the drain timeout.
 pub trait Handler<J: Job>: Send + Sync + 'static {
+    /// [`Outcome`], or `Result<(), E>` with an error that becomes one.
+    type Output: Into<Outcome>;
+
     /// Does the job and decides the fate of its message. A panic counts as [`Outcome::Retry`] with the panic's text.
-    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Outcome> + Send;
+    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Self::Output> + Send;
 }
 
 impl<J, F, Fut> Handler<J> for F
 where
     J: Job,
     F: Fn(J, Delivery) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Outcome> + Send,
+    Fut: Future<Output: Into<Outcome>> + Send,
 {
-    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Outcome> + Send {
+    type Output = Fut::Output;
+
+    fn handle(&self, job: J, delivery: Delivery) -> impl Future<Output = Self::Output> + Send {
         self(job, delivery)
     }
 }
@@ -49,7 +95,12 @@ where
 /// A handler whose job type is erased.
 pub(crate) trait AnyHandler: Send + Sync {
     /// Decodes the payload and starts the job.
-    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> serde_json::Result<BoxFuture<'a, Outcome>>;
+    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> BoxFuture<'a, Outcome>;
+
+    /// How many jobs must be able to run at a time.
+    fn least_concurrency(&self) -> usize {
+        1
+    }
 }
 
 /// Keeps the job type beside the handler: one type may handle several kinds.
@@ -62,10 +113,21 @@ impl<J, H> HandlerOf<J, H> {
 }
 
 impl<J: Job, H: Handler<J>> AnyHandler for HandlerOf<J, H> {
-    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> serde_json::Result<BoxFuture<'a, Outcome>> {
-        let job: J = serde_json::from_slice(payload)?;
-        Ok(Box::pin(self.0.handle(job, delivery)))
+    fn start<'a>(&'a self, payload: &[u8], delivery: Delivery) -> BoxFuture<'a, Outcome> {
+        match decode(payload) {
+            Ok(job) => Box::pin(self.0.handle(job, delivery).map(Into::into)),
+            Err(outcome) => Box::pin(ready(outcome)),
+        }
     }
+}
+
+/// # Errors
+/// Parks the job. serde's own text would quote the body.
+pub(crate) fn decode<J: Job>(payload: &[u8]) -> Result<J, Outcome> {
+    serde_json::from_slice(payload).map_err(|error| {
+        let (category, line, column) = (error.classify(), error.line(), error.column());
+        Outcome::park(format!("undecodable payload: {category:?} error at line {line} column {column}"))
+    })
 }
 
 /// A job's message as its handler sees it, without the payload.
@@ -164,4 +226,28 @@ pub enum Outcome {
     /// retry queue, whose delay grows. After some 20 returns in a row the job is parked. To wait for something, use
     /// [`Snooze`](Self::Snooze).
     GiveBack,
+}
+
+impl Outcome {
+    /// [`Retry`](Self::Retry), for `map_err`.
+    #[must_use]
+    pub fn retry(reason: impl Display) -> Self {
+        Self::Retry { reason: reason.to_string() }
+    }
+
+    /// [`Park`](Self::Park), for `map_err`.
+    #[must_use]
+    pub fn park(reason: impl Display) -> Self {
+        Self::Park { reason: reason.to_string() }
+    }
+
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::RetryAfter { .. } | Self::Park { .. })
+    }
+}
+
+impl<E: Into<Outcome>> From<Result<(), E>> for Outcome {
+    fn from(result: Result<(), E>) -> Self {
+        result.map_or_else(Into::into, |()| Self::Done)
+    }
 }

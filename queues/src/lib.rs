@@ -1,13 +1,17 @@
 #![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a unit test fails by panicking"))]
 
 mod acknowledge;
+mod batch;
 mod broker;
 mod connection;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 mod headers;
 mod job;
+#[cfg(feature = "tower")]
+mod layer;
 mod measure;
 mod message;
 mod parking;
@@ -27,6 +31,8 @@ pub use broker::ManagementError;
 pub use broker::{Broker, BrokerError, Difference, QueueStatus, TopologyReport};
 pub use connection::ConnectionState;
 pub use job::{Delivery, Handler, Job, Outcome};
+#[cfg(feature = "tower")]
+pub use layer::{Attempt, HandlerService};
 pub use message::Message;
 pub use parking::{ParkedJob, Parking, ParkingError, Selection, Verdict};
 pub use publisher::{PublishError, Publisher, PublisherHealth};

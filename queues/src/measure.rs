@@ -37,8 +37,10 @@ impl PublisherMetrics {
 pub(crate) struct JobMetrics {
     pub(crate) delivered: Counter,
     pub(crate) done: Counter,
+    pub(crate) failed: Counter,
     pub(crate) retried: Counter,
     pub(crate) snoozed: Counter,
+    pub(crate) given_back: Counter,
     pub(crate) parked: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) handler_seconds: Histogram,
@@ -60,8 +62,10 @@ impl JobMetrics {
         Self {
             delivered: counter("queues_jobs_delivered_total", "Deliveries, duplicates included."),
             done: counter("queues_jobs_done_total", "Jobs done; their messages are acknowledged next."),
+            failed: counter("queues_jobs_failed_total", "Attempts whose handler failed: to be retried or parked."),
             retried: counter("queues_jobs_retried_total", "Failed jobs put into a retry queue."),
             snoozed: counter("queues_jobs_snoozed_total", "Jobs delayed without using up an attempt."),
+            given_back: counter("queues_jobs_given_back_total", "Jobs returned to the queue at once by their handler."),
             parked: counter("queues_jobs_parked_total", "Jobs put into the parking queue by a worker."),
             in_flight: metrics::gauge!("queues_jobs_in_flight", labels.clone()),
             handler_seconds: histogram("queues_job_handler_seconds", "How long a handler ran."),

@@ -1,12 +1,14 @@
 //! A message to publish, as plain data.
 
-use crate::{Job, Topology};
+use crate::{Job, PublishError, Topology, publisher::Outgoing};
 use std::{collections::BTreeMap, time::Duration};
 
 /// One message: its destination, kind and content.
 ///
 /// Every field except the payload and the trace context must fit in 255 bytes (an AMQP limit).
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It may be stored, as an outbox does. What this version stores, a later one reads.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Message {
     /// The job's identity: the `message_id` property. Errors name it.
@@ -59,6 +61,15 @@ impl Message {
     /// When the job's `Serialize` fails (for example on a map whose keys are not strings).
     pub fn job<J: Job>(topology: &Topology, id: impl Into<String>, job: &J) -> Result<Self, serde_json::Error> {
         Ok(Self::new(topology, J::KIND, id, serde_json::to_vec(job)?))
+    }
+
+    /// Whether AMQP, and RabbitMQ with its defaults, can carry it: what [`Publisher::publish`](crate::Publisher::publish)
+    /// would refuse.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid), with the field and what is allowed.
+    pub fn validate(&self) -> Result<(), PublishError> {
+        Outgoing::check(self.clone())
     }
 
     /// Sets the attempt number of its first delivery.

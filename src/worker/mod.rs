@@ -70,24 +70,32 @@ impl Job for Notify {
 }
 
 impl Handler<ReverseTransfer> for Caller {
+    type Output = Outcome;
+
     async fn handle(&self, ReverseTransfer(job): ReverseTransfer, delivery: Delivery) -> Outcome {
         self.run(job.call_id, &delivery).await
     }
 }
 
 impl Handler<CreateTransfer> for Caller {
+    type Output = Outcome;
+
     async fn handle(&self, CreateTransfer(job): CreateTransfer, delivery: Delivery) -> Outcome {
         self.run(job.call_id, &delivery).await
     }
 }
 
 impl Handler<LookUp> for Caller {
+    type Output = Outcome;
+
     async fn handle(&self, LookUp(job): LookUp, delivery: Delivery) -> Outcome {
         self.run(job.call_id, &delivery).await
     }
 }
 
 impl Handler<Notify> for Caller {
+    type Output = Outcome;
+
     async fn handle(&self, Notify(job): Notify, delivery: Delivery) -> Outcome {
         self.run(job.call_id, &delivery).await
     }

@@ -33,6 +33,10 @@ pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
     if !matches!(url.scheme(), "amqp" | "amqps") {
         return Err(bad("its scheme is neither amqp nor amqps".to_owned()));
     }
+    // Without a TLS library lapin would connect in the clear.
+    if url.scheme() == "amqps" && !cfg!(feature = "tls") {
+        return Err(bad("amqps needs this library's feature `tls`".to_owned()));
+    }
     let host = url.host().filter(|host| *host != Host::Domain("")).ok_or_else(|| bad("it has no host".to_owned()))?;
     let mut uri: AMQPUri = amqp_url.parse().map_err(bad)?;
     if let Host::Ipv6(address) = host {

@@ -35,8 +35,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Checks the URL: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://` for TLS (rustls, with the system's root
-    /// certificates). The vhost `/` is written `%2f`. `?heartbeat=SECONDS` and `?connection_timeout=MILLISECONDS`
+    /// Checks the URL: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://` for TLS (feature `tls`: rustls, with the
+    /// system's root certificates). The vhost `/` is written `%2f`. `?heartbeat=SECONDS` and `?connection_timeout=MILLISECONDS`
     /// change their defaults of 30 s and 10 s. `connection_name` appears in the management UI and is the `app_id` of
     /// published messages (truncated to 255 bytes).
     ///

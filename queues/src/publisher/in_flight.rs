@@ -141,7 +141,10 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
             }
         }
         let settled_before = self.settled;
-        while let Some(entry) = self.entries.pop_front_if(|entry| !matches!(entry.progress, Progress::Waiting(_))) {
+        let is_answered = |entry: &Entry<F>| !matches!(entry.progress, Progress::Waiting(_));
+        while self.entries.front().is_some_and(is_answered)
+            && let Some(entry) = self.entries.pop_front()
+        {
             self.settled += 1;
             let result = self.result(&entry);
             // The caller may have given up waiting.

@@ -30,6 +30,7 @@ const MAX_TRACEPARENT_BYTES: usize = 255;
 
 /// More than all properties without the headers can have, with the frame's own fields.
 const OTHER_PROPERTIES_BYTES: usize = 3 * 1024;
+const FRAME_MAX: usize = 131_072;
 const NOT_FOUND: u16 = 404;
 
 /// A message with its AMQP properties.
@@ -89,6 +90,15 @@ impl Outgoing {
         }
         let (exchange, routing_key) = (short("exchange", exchange)?, short("routing_key", routing_key)?);
         Ok(Self { id, exchange, routing_key, payload, properties })
+    }
+
+    /// As [`new`](Self::new), and for the default frame size.
+    pub(crate) fn check(message: Message) -> Result<(), PublishError> {
+        let outgoing = Self::new(message, "")?;
+        match outgoing.excess(FRAME_MAX) {
+            Some(problem) => Err(PublishError::Invalid { id: outgoing.id, problem }),
+            None => Ok(()),
+        }
     }
 
     /// What keeps the properties from fitting into one frame, which must hold them all: a larger one costs the connection.

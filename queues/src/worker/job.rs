@@ -68,6 +68,7 @@ impl Desk {
                 }
                 Settlement::GiveBack => {
                     info!(elapsed_ms, "job given back");
+                    metrics.given_back.increment(1);
                     Box::pin(give_back(unsettled)).await;
                 }
                 Settlement::Copy(why, copy) => {
@@ -124,25 +125,15 @@ impl Desk {
         let started = Instant::now();
         let outcome = self.perform(handler.as_ref(), delivery, &message.payload).await;
         metrics.handler_seconds.record(started.elapsed());
+        if outcome.is_failure() {
+            metrics.failed.increment(1);
+        }
         Case { now: (self.worker.clock)(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
     }
 
     /// Runs the handler; there is an outcome whatever it does.
     async fn perform(&self, handler: &dyn AnyHandler, delivery: &Delivery, payload: &[u8]) -> Outcome {
-        let run = async {
-            match handler.start(payload, delivery.clone()) {
-                Ok(running) => running.await,
-                // serde's own text would quote the body.
-                Err(error) => Outcome::Park {
-                    reason: format!(
-                        "undecodable payload: {:?} error at line {} column {}",
-                        error.classify(),
-                        error.line(),
-                        error.column()
-                    ),
-                },
-            }
-        };
+        let run = async { handler.start(payload, delivery.clone()).await };
         match timeout(self.worker.job_timeout, AssertUnwindSafe(run).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Outcome::Retry { reason: format!("panicked: {}", panic_text(panic.as_ref())) },

@@ -6,8 +6,11 @@ mod session;
 mod settle;
 mod supervisor;
 
+#[cfg(feature = "tower")]
+use crate::layer::{Attempt, BoxError, HandlerService, Layered};
 use crate::{
-    Broker, BrokerError, ConnectionState, Delivery, Handler, Job, Publisher, RetryPolicy, Topology,
+    Broker, BrokerError, ConnectionState, Delivery, Handler, Job, Outcome, Publisher, RetryPolicy, Topology,
+    batch::Batched,
     connection::{Reconnect, Refusals},
     job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
@@ -124,19 +127,83 @@ impl Worker {
 
     /// Sets the handler of one kind of job. Several kinds may share the queue.
     pub fn register<J: Job, H: Handler<J>>(self, handler: H) -> Self {
-        self.add::<J, H>(handler, None)
+        self.add(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler)), None)
     }
 
     /// Like [`register`](Self::register), with a retry policy for this kind alone. The topology must declare its delays
     /// too.
     pub fn register_with_policy<J: Job, H: Handler<J>>(self, policy: RetryPolicy, handler: H) -> Self {
-        self.add::<J, H>(handler, Some(policy))
+        self.add(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler)), Some(policy))
     }
 
-    fn add<J: Job, H: Handler<J>>(mut self, handler: H, policy: Option<RetryPolicy>) -> Self {
-        let handler = Arc::new(HandlerOf::<J, H>::new(handler));
-        if self.handlers.insert(J::KIND, Registered { handler, policy }).is_some() {
-            self.duplicate = Some(J::KIND);
+    /// Sets a handler that takes up to `size` jobs at once, or what has come `wait` after the first of them. It returns an
+    /// outcome (or a `Result`) for each, in their order, and each job is settled by its own. Each of them counts as a job that
+    /// runs: `size` must not exceed the [`concurrency`](Self::concurrency) or the [`prefetch`](Self::prefetch), and the
+    /// [`job_timeout`](Self::job_timeout) includes the wait.
+    ///
+    /// ```no_run
+    /// # use queues::*;
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct IndexPage { url: String }
+    /// # impl Job for IndexPage { const KIND: &'static str = "index_page"; }
+    /// # async fn insert_all(_: &[String]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # fn register(worker: Worker) -> Worker {
+    /// worker.concurrency(50).register_batch(50, Duration::from_millis(200), |jobs: Vec<(IndexPage, Delivery)>| async move {
+    ///     let urls: Vec<String> = jobs.into_iter().map(|(job, _)| job.url).collect();
+    ///     let inserted = insert_all(&urls).await;
+    ///     urls.iter().map(|_| inserted.as_ref().copied().map_err(Outcome::retry)).collect::<Vec<_>>()
+    /// })
+    /// # }
+    /// ```
+    pub fn register_batch<J, F, Fut, O>(self, size: usize, wait: Duration, handler: F) -> Self
+    where
+        J: Job,
+        F: Fn(Vec<(J, Delivery)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Vec<O>> + Send,
+        O: Into<Outcome> + Send + 'static,
+    {
+        self.add(J::KIND, Arc::new(Batched::new(size, wait, handler)), None)
+    }
+
+    fn add(mut self, kind: &'static str, handler: Arc<dyn AnyHandler>, policy: Option<RetryPolicy>) -> Self {
+        if self.handlers.insert(kind, Registered { handler, policy }).is_some() {
+            self.duplicate = Some(kind);
+        }
+        self
+    }
+
+    /// Wraps every handler that was registered before with a tower layer; the last layer is the outermost. Feature `tower`.
+    ///
+    /// A layer sees each attempt before its payload is decoded, within the job's `tracing` span and the
+    /// [`job_timeout`](Self::job_timeout). An error of the middleware is [`Outcome::Retry`] with its text. While a layer is not
+    /// ready (a concurrency limit), the job waits, and holds its place among those that run at a time.
+    ///
+    /// ```no_run
+    /// # use queues::*;
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct SendReceipt;
+    /// # impl Job for SendReceipt { const KIND: &'static str = "send_receipt"; }
+    /// # fn build(worker: Worker) -> Worker {
+    /// worker
+    ///     .register(|_: SendReceipt, _: Delivery| async { Outcome::Done })
+    ///     .layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(5)))
+    ///     .layer(tower::limit::GlobalConcurrencyLimitLayer::new(3))
+    /// # }
+    /// ```
+    #[cfg(feature = "tower")]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: tower_layer::Layer<HandlerService>,
+        L::Service: tower_service::Service<Attempt, Response: Into<Outcome>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        for registered in self.handlers.values_mut() {
+            let least_concurrency = registered.handler.least_concurrency();
+            let service = layer.layer(HandlerService(Arc::clone(&registered.handler)));
+            registered.handler = Arc::new(Layered { service, least_concurrency });
         }
         self
     }
@@ -196,6 +263,13 @@ impl Worker {
         }
         if self.handlers.is_empty() {
             return Err(WorkerError::NoHandler { queue: self.topology.queue().to_owned() });
+        }
+        let at_once = self.concurrency.min(self.prefetch.into());
+        for (kind, Registered { handler, .. }) in &self.handlers {
+            let size = handler.least_concurrency();
+            if size > at_once {
+                return Err(WorkerError::BatchTooLarge { kind, size, at_once });
+            }
         }
         let policies = self.handlers.values().filter_map(|registered| registered.policy.as_ref()).chain([&self.policy]);
         let declared = self.topology.delays();
@@ -380,6 +454,18 @@ pub enum WorkerError {
     DuplicateKind {
         /// The kind.
         kind: &'static str,
+    },
+    /// A batch could never become full.
+    #[error(
+        "the batch size of kind {kind:?} must be at most the worker's concurrency and prefetch, {at_once} (got {size})"
+    )]
+    BatchTooLarge {
+        /// The kind.
+        kind: &'static str,
+        /// The size asked for.
+        size: usize,
+        /// The smaller of concurrency and prefetch.
+        at_once: usize,
     },
     /// The broker refused the user, the vhost or a permission for longer than
     /// [`Broker::with_refusal_timeout`](crate::Broker::with_refusal_timeout) allows.

@@ -18,6 +18,8 @@ impl Job for Note {
 }
 
 impl Handler<Count> for Arc<Clerk> {
+    type Output = Outcome;
+
     async fn handle(&self, job: Count, _: Delivery) -> Outcome {
         self.heard.send(job.number.to_string()).unwrap();
         Outcome::Done
@@ -25,6 +27,8 @@ impl Handler<Count> for Arc<Clerk> {
 }
 
 impl Handler<Note> for Clerk {
+    type Output = Outcome;
+
     async fn handle(&self, job: Note, _: Delivery) -> Outcome {
         self.heard.send(job.0).unwrap();
         Outcome::Done
@@ -34,7 +38,9 @@ impl Handler<Note> for Clerk {
 #[tokio::test]
 async fn a_panic_counts_as_a_failure_and_its_text_is_kept() {
     bench(&[60_000], async |bench| {
-        let handler = |_: Count, delivery: Delivery| async move { panic!("panic number {}", delivery.attempt) };
+        async fn handler(_: Count, delivery: Delivery) -> Outcome {
+            panic!("panic number {}", delivery.attempt)
+        }
         let worker = Running::start(bench.worker().register(handler)).await;
         publish(&bench, bench.job(1)).await;
         let queue = bench.topology.retry_queue(Duration::from_secs(60));

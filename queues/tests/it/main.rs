@@ -4,6 +4,7 @@
 mod connections;
 mod first_job;
 mod handlers;
+mod handling;
 mod observing;
 mod operating;
 mod parking;

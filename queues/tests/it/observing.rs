@@ -18,6 +18,7 @@ async fn what_is_published_delivered_retried_parked_and_done_is_counted_and_time
     bench(&[200, 400], async |bench| {
         let (handler, mut heard) =
             scripted::<Count>(|delivery| match (delivery.message_id.rsplit('-').next(), delivery.attempt) {
+                (Some("0"), _) if !delivery.redelivered => Outcome::GiveBack,
                 (Some("1"), 1) => Outcome::Retry { reason: "once".to_owned() },
                 (Some("2"), _) => Outcome::Park { reason: "broken".to_owned() },
                 _ => Outcome::Done,
@@ -27,7 +28,7 @@ async fn what_is_published_delivered_retried_parked_and_done_is_counted_and_time
         messages[3].routing_key = "nowhere".to_owned();
         Publisher::start(&bench.broker).publish_all(messages).await;
         assert!(bench.management.publish(&bench.name, serde_json::json!({ "type": "sing" }), "{}").await);
-        for _ in 0..4 {
+        for _ in 0..5 {
             heard.next().await;
         }
         bench.parked(2).await;
@@ -53,21 +54,25 @@ async fn what_is_published_delivered_retried_parked_and_done_is_counted_and_time
             ("queues_messages_published_total ", 12.0),
             ("queues_messages_confirmed_total ", 11.0),
             ("queues_messages_returned_total ", 1.0),
-            ("queues_jobs_delivered_total count", 4.0),
+            ("queues_jobs_delivered_total count", 5.0),
             ("queues_jobs_delivered_total unknown", 6.0),
             ("queues_jobs_done_total count", 2.0),
             ("queues_jobs_done_total unknown", 0.0),
+            ("queues_jobs_failed_total count", 2.0),
+            ("queues_jobs_failed_total unknown", 0.0),
             ("queues_jobs_retried_total count", 1.0),
             ("queues_jobs_retried_total unknown", 0.0),
             ("queues_jobs_snoozed_total count", 0.0),
             ("queues_jobs_snoozed_total unknown", 5.0),
+            ("queues_jobs_given_back_total count", 1.0),
+            ("queues_jobs_given_back_total unknown", 0.0),
             ("queues_jobs_parked_total count", 1.0),
             ("queues_jobs_parked_total unknown", 1.0),
             ("queues_jobs_in_flight count", 0.0),
             ("queues_jobs_in_flight unknown", 0.0),
         ];
         assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)).into());
-        assert_eq!(times["queues_job_handler_seconds count"].len(), 4);
+        assert_eq!(times["queues_job_handler_seconds count"].len(), 5);
         let mut completions: Vec<f64> =
             times["queues_job_completion_seconds count"].iter().map(|seconds| seconds.0).collect();
         completions.sort_by(f64::total_cmp);

@@ -224,8 +224,12 @@ async fn headers_that_no_frame_can_hold_are_refused_and_cost_no_other_message() 
     bench(&[500], async |bench| {
         let publisher = Publisher::start(&bench.broker);
         let large = bench.job(1).with_header("large", "x".repeat(131_000));
-        let results = publisher.publish_all(vec![bench.job(0), large, bench.job(2)]).await;
+        let early = large.validate().unwrap_err();
+        // Messages may be stored meanwhile.
+        let stored = serde_json::to_string(&[bench.job(0), large, bench.job(2)]).unwrap();
+        let results = publisher.publish_all(serde_json::from_str(&stored).unwrap()).await;
         let error = results[1].as_ref().unwrap_err();
+        assert_eq!(*error, early);
         assert!(
             matches!(error, PublishError::Invalid { problem, .. } if problem.contains("headers must have at most"))
         );
