@@ -16,3 +16,9 @@ pub mod what_can_still_happen {}
 
 #[doc = include_str!("../docs/comparison.md")]
 pub mod comparison {}
+
+#[doc = include_str!("../docs/order-and-limits.md")]
+pub mod order_and_limits {}
+
+#[doc = include_str!("../docs/versions.md")]
+pub mod versions {}

@@ -4,13 +4,13 @@
 #[cfg(test)]
 mod fuzz;
 
-use crate::{Delivery, publisher::PERSISTENT};
-use chrono::{DateTime, SecondsFormat, Utc};
+use crate::{Delivery, publisher::PERSISTENT, topology::Address};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 /// The next delivery's attempt number, from 1; on a parked message: the last one's.
@@ -27,12 +27,14 @@ const PARKED_AT: &str = "parked-at";
 /// restarts the count.
 const REPLAYED: &str = "replayed";
 /// When a delay longer than the longest retry queue ends: until then early arrivals are delayed again.
-const DUE_AT: &str = "due-at";
+pub(crate) const DUE_AT: &str = "due-at";
+/// What the job is about, for order and limits.
+pub(crate) const KEY: &str = "key";
 /// How often the job came back to a worker that returned it, or that knew no such kind.
 pub(crate) const GIVEN_BACK: &str = "given-back";
 pub(crate) const UNKNOWN_KIND: &str = "unknown-kind";
 /// Those that a publisher must not set itself.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     ATTEMPT,
     PUBLISHED_MS,
     TRACEPARENT,
@@ -45,6 +47,7 @@ const OURS: [&str; 13] = [
     DUE_AT,
     GIVEN_BACK,
     UNKNOWN_KIND,
+    KEY,
     "CC",
 ];
 /// All headers share one frame of 128 KiB at most.
@@ -76,6 +79,7 @@ pub(crate) fn delivery(properties: &BasicProperties, redelivered: bool) -> Deliv
     Delivery {
         message_id: message_id(properties).unwrap_or_else(|| Uuid::now_v7().to_string()),
         kind: property(properties.kind()).unwrap_or_default(),
+        key: text(headers, KEY),
         attempt,
         parked_reason,
         parked_at,
@@ -97,6 +101,11 @@ fn foreign(headers: &FieldTable) -> BTreeMap<String, String> {
 /// Whether a header belongs to the library or the broker.
 pub(crate) fn is_reserved(name: &str) -> bool {
     OURS.contains(&name) || name == "BCC" || name.starts_with("x-")
+}
+
+/// What the job is about.
+pub(crate) fn key(properties: &BasicProperties) -> Option<String> {
+    text(properties.headers().as_ref()?, KEY)
 }
 
 /// Whether this library published the message: another program's count of attempts is believed up to the maximum only.
@@ -273,7 +282,9 @@ fn integer_of(value: &AMQPValue) -> Option<i64> {
 /// A copy's destination, and what its headers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
-    pub(crate) queue: String,
+    pub(crate) to: Address,
+    /// How long it waits there before it comes again.
+    pub(crate) delay: Duration,
     pub(crate) attempt: u32,
     /// `None` keeps the error of the last attempt.
     pub(crate) reason: Option<String>,
@@ -377,6 +388,12 @@ fn long_text(text: &str) -> AMQPValue {
     let end = text.floor_char_boundary(MAX_TEXT_BYTES);
     let cut = if end < text.len() { format!("{}…", &text[..end]) } else { text.to_owned() };
     AMQPValue::LongString(cut.into())
+}
+
+/// The time of a delay's end, as a header's text; `None` beyond the years that it can hold.
+pub(crate) fn after(now: DateTime<Utc>, delay: Duration) -> Option<String> {
+    let end = now.checked_add_signed(TimeDelta::from_std(delay).ok()?)?;
+    (end.year() <= 9999).then(|| time_text(end))
 }
 
 /// RFC 3339 in UTC, with milliseconds.

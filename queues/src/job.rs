@@ -139,6 +139,8 @@ pub struct Delivery {
     pub message_id: String,
     /// The job's kind: the message's `type` property.
     pub kind: String,
+    /// What the job is about: see [`Message::with_key`](crate::Message::with_key).
+    pub key: Option<String>,
     /// The attempt's number: 1 is the first. Starts again at 1 after the parking queue.
     pub attempt: u32,
     /// Why the message was parked, once it has returned from the parking queue: by a replay, or by "Move messages" in
@@ -169,6 +171,7 @@ impl Delivery {
         Self {
             message_id: message_id.into(),
             kind: kind.into(),
+            key: None,
             attempt: 1,
             parked_reason: None,
             parked_at: None,
@@ -203,16 +206,16 @@ pub enum Outcome {
     /// It failed, and the handler, which keeps its own count, chose the time of the next attempt. The attempt counts in
     /// the header; the policy is not asked.
     RetryAfter {
-        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
-        /// passes through the longest retry queue until it is over.
+        /// The delay: a declared one exactly; with [long delays](crate::Topology::with_long_delays) rounded up to seconds,
+        /// otherwise to a declared one. A longer one passes through the longest retry queue until it is over.
         delay: Duration,
         /// Why it failed; kept in the header `last-error`, truncated when long.
         reason: String,
     },
     /// It is too early, or something else is not ready: try later without counting this attempt.
     Snooze {
-        /// The delay: rounded up to a declared one, see [`Topology::delay_for`](crate::Topology::delay_for). A longer one
-        /// passes through the longest retry queue until it is over.
+        /// The delay: a declared one exactly; with [long delays](crate::Topology::with_long_delays) rounded up to seconds,
+        /// otherwise to a declared one. A longer one passes through the longest retry queue until it is over.
         delay: Duration,
         /// What the job waits for; kept in the header `last-error`, truncated when long.
         reason: String,

@@ -37,5 +37,5 @@ pub use message::Message;
 pub use parking::{ParkedJob, Parking, ParkingError, Selection, Verdict};
 pub use publisher::{PublishError, Publisher, PublisherHealth};
 pub use retry_policy::RetryPolicy;
-pub use topology::{Argument, QueueSpec, Topology, TopologyError};
-pub use worker::{Worker, WorkerControl, WorkerError, WorkerHealth};
+pub use topology::{Argument, Binding, ExchangeSpec, QueueSpec, Topology, TopologyError};
+pub use worker::{KeyLimit, KeyPermit, KeyPermits, RetryOrder, Worker, WorkerControl, WorkerError, WorkerHealth};

@@ -1,6 +1,6 @@
 //! A message to publish, as plain data.
 
-use crate::{Job, PublishError, Topology, publisher::Outgoing};
+use crate::{Job, PublishError, Topology, publisher::Outgoing, topology::Address};
 use std::{collections::BTreeMap, time::Duration};
 
 /// One message: its destination, kind and content.
@@ -17,8 +17,10 @@ pub struct Message {
     pub kind: String,
     /// The exchange. It must exist.
     pub exchange: String,
-    /// The routing key: the work queue's name.
+    /// The routing key: the work queue's name, unless it is delayed.
     pub routing_key: String,
+    /// What the job is about, for order and limits: see [`with_key`](Self::with_key).
+    pub key: Option<String>,
     /// The body; JSON for a [`Job`].
     pub payload: Vec<u8>,
     /// The attempt number of its first delivery: 1, unless the publisher continues a count.
@@ -32,26 +34,34 @@ pub struct Message {
     /// Further headers: names must not begin with `x-` or be one of the library's own; all headers together must fit in a
     /// frame (128 KiB by default). Retries keep them.
     pub headers: BTreeMap<String, String>,
-    /// A requested delay that exceeds the longest retry queue's.
-    pub(crate) excessive_delay: Option<(Duration, Duration)>,
+    /// The requested delay.
+    pub(crate) delay: Option<Duration>,
+    /// The longest delay of a topology without long ones.
+    pub(crate) longest_delay: Option<Duration>,
+    /// How long it can wait without meeting a worker.
+    pub(crate) longest_wait: Duration,
 }
 
 impl Message {
     /// A message to the topology's work queue, with any payload.
     #[must_use]
     pub fn new(topology: &Topology, kind: impl Into<String>, id: impl Into<String>, payload: Vec<u8>) -> Self {
+        let id = id.into();
         Self {
-            id: id.into(),
             kind: kind.into(),
             exchange: topology.exchange().to_owned(),
-            routing_key: topology.queue().to_owned(),
+            routing_key: topology.work_queue_of(&id),
+            id,
             payload,
+            key: None,
             attempt: 1,
             correlation_id: None,
             traceparent: None,
             high_priority: false,
             headers: BTreeMap::new(),
-            excessive_delay: None,
+            delay: None,
+            longest_delay: None,
+            longest_wait: topology.longest_wait(),
         }
     }
 
@@ -79,9 +89,21 @@ impl Message {
         self
     }
 
-    /// Delays its first delivery by `delay`, rounded up to a declared one: see [`Topology::delay_for`]. It waits in the retry
-    /// queue of that delay. Publishing a message with a longer delay fails with
-    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
+    /// Says what the job is about: a customer, an account, an order (at most 255 bytes). With a
+    /// [partitioned](Topology::partitioned) topology the jobs of one key run in the order of their publishing, and a worker
+    /// may [limit](crate::Worker::limit_per_key) each key. A job without a key has no order, and no limit.
+    #[must_use]
+    pub fn with_key(mut self, topology: &Topology, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self.route(topology);
+        self
+    }
+
+    /// Delays its first delivery by `delay`: a declared one exactly; with [long
+    /// delays](Topology::with_long_delays) any, rounded up to seconds; otherwise rounded up to a declared one, see
+    /// [`Topology::delay_for`], and publishing it with a longer one fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid). It waits in queues. A published message cannot be called
+    /// back: let the handler find that there is nothing left to do.
     ///
     /// ```
     /// # use queues::{Message, Topology};
@@ -94,15 +116,25 @@ impl Message {
     /// ```
     #[must_use]
     pub fn with_delay(mut self, topology: &Topology, delay: Duration) -> Self {
-        let longest = topology.longest_delay();
-        self.excessive_delay = (delay > longest).then_some((delay, longest));
-        self.exchange = String::new();
-        self.routing_key = topology.retry_queue(topology.delay_for(delay));
+        self.delay = Some(delay);
+        self.route(topology);
         self
     }
 
-    /// Lets it overtake others in the work queue, also after a retry. From RabbitMQ 4.0 on a quorum queue has two
-    /// priorities and delivers two messages of high priority for one of normal priority. RabbitMQ 3 ignores it.
+    fn route(&mut self, topology: &Topology) {
+        let work_queue = topology.work_queue_of(self.key.as_deref().unwrap_or(&self.id));
+        let Some(delay) = self.delay else {
+            self.routing_key = work_queue;
+            return;
+        };
+        let Address { exchange, routing_key } = topology.delayed(delay, &work_queue);
+        (self.exchange, self.routing_key) = (exchange, routing_key);
+        self.longest_delay = (!topology.has_long_delays()).then(|| topology.longest_delay());
+    }
+
+    /// Lets it overtake others in the work queue, also after a retry, and also others of its own key. RabbitMQ 4.0 to 4.2
+    /// deliver two messages of high priority for one of normal priority; 4.3 delivers those of high priority first, as long
+    /// as there are any; RabbitMQ 3 ignores it.
     #[must_use]
     pub fn with_high_priority(mut self) -> Self {
         self.high_priority = true;

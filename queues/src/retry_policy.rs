@@ -64,6 +64,16 @@ impl RetryPolicy {
         (retries_used < self.max_retries).then(|| self.delay(retries_used))
     }
 
+    /// Whether the delays of all retries together are at most `limit`.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        let mut total = Duration::ZERO;
+        // A policy without delays takes no time, however many retries it has.
+        (0..self.max_retries).take_while(|_| !self.base.is_zero()).all(|retry| {
+            total = total.saturating_add(self.delay(retry));
+            total <= limit
+        })
+    }
+
     /// The distinct delays that [`next`](Self::next) can return, ascending: one retry queue each. Some 90 at most, because
     /// they double; none when `max_retries` is 0.
     ///
@@ -126,6 +136,14 @@ mod tests {
                 prop_assert!(delays.contains(&delay));
             }
         }
+    }
+
+    #[test]
+    fn the_time_of_all_retries_is_their_sum() {
+        let policy = |retries| RetryPolicy::new(Duration::from_secs(60), Duration::from_secs(300), retries);
+        assert!(policy(4).ends_within(Duration::from_secs(60 + 120 + 240 + 300)));
+        assert!(!policy(4).ends_within(Duration::from_secs(719)));
+        assert!(!policy(u32::MAX).ends_within(Duration::from_secs(3600)));
     }
 
     #[test]

@@ -101,6 +101,19 @@ impl TestQueue {
     /// # Errors
     /// When the broker cannot be used, or a delay cannot be declared.
     pub async fn declare(amqp_url: &str, policy: RetryPolicy) -> Result<Self, TestQueueError> {
+        Self::declare_with(amqp_url, policy, Ok).await
+    }
+
+    /// [`declare`](Self::declare) with another topology, which `shape` makes of the plain one: a
+    /// [partitioned](Topology::partitioned) one, for example.
+    ///
+    /// # Errors
+    /// As from [`declare`](Self::declare), and what `shape` answers.
+    pub async fn declare_with(
+        amqp_url: &str,
+        policy: RetryPolicy,
+        shape: impl FnOnce(Topology) -> Result<Topology, TopologyError>,
+    ) -> Result<Self, TestQueueError> {
         let name = format!("test-{}", Uuid::now_v7());
         let broker = Broker::new(amqp_url, &name)?;
         let mut delays = policy.delays();
@@ -108,7 +121,7 @@ impl TestQueue {
             // A policy without retries; a topology needs a delay.
             delays.push(Duration::from_secs(1));
         }
-        let topology = Topology::new(format!("{name}.jobs"), name, delays)?;
+        let topology = shape(Topology::new(format!("{name}.jobs"), name, delays)?)?;
         broker.declare(&topology).await?;
         let publisher = Publisher::start(&broker);
         let (outstanding, workers) = (Arc::default(), Arc::default());
@@ -191,7 +204,10 @@ impl TestQueue {
             for queue in self.topology.queues() {
                 channel.queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
             }
-            channel.exchange_delete(self.topology.exchange().into(), ExchangeDeleteOptions::default()).await
+            for exchange in self.topology.exchanges() {
+                channel.exchange_delete(exchange.name.as_str().into(), ExchangeDeleteOptions::default()).await?;
+            }
+            Ok(())
         };
         let deleted = deleting.await.map_err(|error: lapin::Error| self.broker.unreachable(text(&error)));
         close(&connection).await;

@@ -123,6 +123,8 @@ pub(crate) async fn delete(place: &Place) {
     for queue in place.topology.queues() {
         channel.queue_delete(queue.name.into(), QueueDeleteOptions::default()).await.unwrap();
     }
-    channel.exchange_delete(place.topology.exchange().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    for exchange in place.topology.exchanges() {
+        channel.exchange_delete(exchange.name.into(), ExchangeDeleteOptions::default()).await.unwrap();
+    }
     connection.close(200, "OK".into()).await.unwrap();
 }

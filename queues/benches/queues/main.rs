@@ -3,6 +3,7 @@
 //! It needs `AMQP_URL`, deletes the queues that it makes, and measures nothing but speed: the tests are elsewhere.
 //!
 //! `-- --memory N` publishes and handles N jobs instead, and shows what this process holds of memory on the way.
+//! `-- --order N` runs N jobs with an order, see `order.rs`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +14,7 @@
 mod bare;
 mod library;
 mod memory;
+mod order;
 mod report;
 
 use queues::{Broker, Job, Message, RetryPolicy, Topology};
@@ -20,6 +22,7 @@ use report::Samples;
 use std::{env, time::Duration};
 use uuid::Uuid;
 
+const PARTITIONS: u16 = 8;
 /// Together with its field's name and braces a body of 300 bytes.
 const TEXT_BYTES: usize = 300 - r#"{"text":""}"#.len();
 
@@ -42,19 +45,37 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    async fn new() -> Self {
+    fn named(name: &str) -> Self {
         let url = env::var("AMQP_URL").expect("AMQP_URL is not set: run `./dev bench queues`, which starts a broker");
-        let name = format!("bench-{}", Uuid::now_v7());
         let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(1), 1);
-        let topology = Topology::new(format!("{name}.jobs"), &name, policy.delays()).unwrap();
-        let broker = Broker::new(&url, &name).unwrap();
-        broker.declare(&topology).await.unwrap();
+        let topology = Topology::new(format!("{name}.jobs"), name, policy.delays()).unwrap();
+        let broker = Broker::new(&url, name).unwrap();
         Self { url, broker, topology, policy }
     }
 
+    /// The same with partitions, on queues of its own.
+    async fn partitioned() -> Self {
+        let mut place = Self::named(&format!("bench-{}", Uuid::now_v7()));
+        place.topology = place.topology.partitioned(PARTITIONS).unwrap();
+        place.broker.declare(&place.topology).await.unwrap();
+        place
+    }
+
+    /// With partitions, of a thousand keys.
     fn messages(&self, count: usize) -> Vec<Message> {
         let job = Note { text: "x".repeat(TEXT_BYTES) };
-        (0..count).map(|_| Message::job(&self.topology, Uuid::now_v7(), &job).unwrap()).collect()
+        let message = |number: usize| {
+            let message = Message::job(&self.topology, Uuid::now_v7(), &job).unwrap();
+            match self.topology.is_partitioned() {
+                true => message.with_key(&self.topology, format!("key-{}", number % 1000)),
+                false => message,
+            }
+        };
+        (0..count).map(message).collect()
+    }
+
+    async fn delete(&self) {
+        bare::delete(self).await;
     }
 
     /// A broker may still be passing acknowledgements on to the queue when their channel ends, and then delivers those
@@ -74,15 +95,24 @@ fn argument(name: &str, default: usize) -> usize {
 
 #[tokio::main]
 async fn main() {
-    let place = Place::new().await;
+    let arguments: Vec<String> = env::args().collect();
+    if let Some([_, name, file]) = arguments.windows(3).find(|part| part[0] == "--order-worker") {
+        return order::work(name, file).await;
+    }
+    let place = Place::named(&format!("bench-{}", Uuid::now_v7()));
+    if let jobs @ 1.. = argument("--order", 0) {
+        return order::run(place, jobs).await;
+    }
+    place.broker.declare(&place.topology).await.unwrap();
     match argument("--memory", 0) {
         0 => compare(&place, argument("--messages", 50_000), argument("--rounds", 9)).await,
         jobs => memory::run(&place, jobs).await,
     }
-    bare::delete(&place).await;
+    place.delete().await;
 }
 
 async fn compare(place: &Place, messages: usize, rounds: usize) {
+    let count = messages;
     // Each side with its best: what is good for lapin is not always good for a library that runs jobs side by side.
     let prefetch = best_prefetch(place, messages).await;
     println!("{messages} messages a round, {rounds} rounds after one for warming up, prefetch {prefetch}");
@@ -90,8 +120,8 @@ async fn compare(place: &Place, messages: usize, rounds: usize) {
     for round in 0..=rounds {
         let mut sampled = Vec::new();
         // The order changes with the round, so that what a measurement leaves behind hits everybody.
-        for turn in 0..3 {
-            match (round + turn) % 3 {
+        for turn in 0..4 {
+            match (round + turn) % 4 {
                 0 => {
                     sampled.push(("bare publish, one by one", bare::publish(place, place.messages(messages)).await));
                     sampled.push(("bare consume, ack one by one", bare::consume(place, messages, prefetch, 1).await));
@@ -99,6 +129,15 @@ async fn compare(place: &Place, messages: usize, rounds: usize) {
                 1 => {
                     sampled.push(("library publish", library::publish(place, place.messages(messages)).await));
                     sampled.push(("library consume", library::consume(place, messages, prefetch).await));
+                }
+                2 => {
+                    let partitions = Place::partitioned().await;
+                    let messages = partitions.messages(messages);
+                    sampled.push(("partitions publish", library::publish(&partitions, messages).await));
+                    let each = (prefetch / PARTITIONS).max(1);
+                    let rate = library::consume(&partitions, count, each).await;
+                    sampled.push(("partitions consume", rate));
+                    partitions.delete().await;
                 }
                 _ => {
                     let rate = bare::publish_buffered(place, place.messages(messages)).await;

@@ -35,6 +35,7 @@ impl Samples {
         let one_by_one = self.median("bare consume, ack one by one");
         let multiple = self.median("bare consume, ack multiple");
         let consume = self.median("library consume");
+        let (parts_publish, parts_consume) = (self.median("partitions publish"), self.median("partitions consume"));
         let two = |number: f64| (number * 100.0).round() / 100.0;
         println!(
             "{}",
@@ -46,6 +47,8 @@ impl Samples {
                 "bare_consume_multiple_per_second": multiple.round(),
                 "library_consume_per_second": consume.round(),
                 "consume_ratio": two(consume / one_by_one.max(multiple)),
+                "partitions_publish_ratio": two(parts_publish / bare_publish),
+                "partitions_consume_ratio": two(parts_consume / one_by_one.max(multiple)),
                 "latency_median_ms": two(median),
                 "latency_p99_ms": two(high),
             })

@@ -3,15 +3,15 @@
 
 use super::{
     Broker, BrokerError,
-    declare::{arguments, count_messages, look_at},
+    declare::{arguments, count_messages, durable_exchange, exchange_kind, look_at},
 };
 use crate::{
-    Topology,
+    ExchangeSpec, Topology,
     connection::{reply_code, text},
 };
 use futures_util::future::join_all;
 use lapin::{
-    Connection, ExchangeKind,
+    Connection,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -106,18 +106,19 @@ pub(super) async fn compare(
         let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments(&queue)).await;
         differences.extend(refusal(broker, &object, declared.map(drop))?);
     }
-    let exchange = topology.exchange();
-    let object = format!("exchange `{exchange}`");
-    let passive = ExchangeDeclareOptions { passive: true, durable: true, ..ExchangeDeclareOptions::default() };
-    for (step, options) in [passive, ExchangeDeclareOptions { passive: false, ..passive }].into_iter().enumerate() {
-        let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
-        let none = FieldTable::default();
-        match channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, none).await {
-            Err(error) if step == 0 && reply_code(&error) == Some(404) => {
-                differences.push(Difference::missing(&object));
-                break;
+    for ExchangeSpec { name, kind } in topology.exchanges() {
+        let object = format!("exchange `{name}`");
+        let passive = ExchangeDeclareOptions { passive: true, ..durable_exchange() };
+        for (step, options) in [passive, durable_exchange()].into_iter().enumerate() {
+            let channel = connection.create_channel().await.map_err(|error| broker.error(&error))?;
+            let none = FieldTable::default();
+            match channel.exchange_declare(name.as_str().into(), exchange_kind(kind), options, none).await {
+                Err(error) if step == 0 && reply_code(&error) == Some(404) => {
+                    differences.push(Difference::missing(&object));
+                    break;
+                }
+                declared => differences.extend(refusal(broker, &object, declared)?),
             }
-            declared => differences.extend(refusal(broker, &object, declared)?),
         }
     }
     differences.extend(without_leader(broker, connection, topology).await);

@@ -2,13 +2,13 @@
 
 use super::{Broker, BrokerError};
 use crate::{
-    Argument, QueueSpec, Topology,
+    Argument, Binding, ExchangeSpec, QueueSpec, Topology,
     acknowledge::Acknowledgement,
     connection::{close_channel, reply_code, text},
 };
 use lapin::{
     Channel, Connection, ExchangeKind, Queue,
-    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use std::time::Duration;
@@ -40,22 +40,43 @@ pub(crate) async fn declare(broker: &Broker, connection: &Connection, topology: 
             let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments(&queue)).await;
             declared.map_err(|error| mismatch(broker, format!("queue `{}`", queue.name), &error))?;
         }
-        declare_exchange(&channel, topology)
-            .await
-            .map_err(|error| mismatch(broker, format!("exchange `{}`", topology.exchange()), &error))?;
+        for ExchangeSpec { name, kind } in topology.exchanges() {
+            let (options, none) = (durable_exchange(), FieldTable::default());
+            let declared = channel.exchange_declare(name.as_str().into(), exchange_kind(kind), options, none).await;
+            declared.map_err(|error| mismatch(broker, format!("exchange `{name}`"), &error))?;
+        }
+        bind(&channel, &topology.bindings()).await.map_err(|error| broker.error(&error))?;
         close_channel(&channel).await;
         Ok(())
     };
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
-/// The exchange comes last: once it is there, a publisher can reach queues that are complete.
-async fn declare_exchange(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
-    let (exchange, queue) = (topology.exchange(), topology.queue());
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
-    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-    channel.queue_bind(queue.into(), exchange.into(), queue.into(), options, none).await
+async fn bind(channel: &Channel, bindings: &[Binding]) -> lapin::Result<()> {
+    for Binding { source, destination, to_queue, routing_key } in bindings {
+        let (source, destination, key) = (source.as_str(), destination.as_str(), routing_key.as_str());
+        let none = FieldTable::default();
+        if *to_queue {
+            let options = QueueBindOptions::default();
+            channel.queue_bind(destination.into(), source.into(), key.into(), options, none).await?;
+        } else {
+            let options = ExchangeBindOptions::default();
+            channel.exchange_bind(destination.into(), source.into(), key.into(), options, none).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn durable_exchange() -> ExchangeDeclareOptions {
+    ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() }
+}
+
+pub(super) fn exchange_kind(kind: &str) -> ExchangeKind {
+    match kind {
+        "fanout" => ExchangeKind::Fanout,
+        "topic" => ExchangeKind::Topic,
+        _ => ExchangeKind::Direct,
+    }
 }
 
 pub(super) async fn look(
@@ -127,6 +148,7 @@ pub(super) fn arguments(queue: &QueueSpec) -> FieldTable {
         let value = match value {
             Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
             Argument::Integer(number) => AMQPValue::LongLongInt(*number),
+            Argument::Flag(flag) => AMQPValue::Boolean(*flag),
         };
         table.insert((*name).into(), value);
     }

@@ -4,7 +4,7 @@ use super::{
     Broker, BrokerError,
     check::{Difference, TopologyReport, without_leader},
 };
-use crate::{Argument, QueueSpec, Topology, connection::close};
+use crate::{Argument, Binding, ExchangeSpec, QueueSpec, Topology, connection::close};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -60,7 +60,7 @@ pub enum ManagementError {
 impl Broker {
     /// Compares the broker with the topology through RabbitMQ's management API at `management`
     /// (`http://USER:PASSWORD@HOST:15672`; user and password default to the AMQP URL's), in the AMQP URL's vhost: every
-    /// queue's type, arguments and policies, the exchange, the binding, the version and the feature flag that dead-lettering
+    /// queue's type, arguments and policies, the exchanges, the bindings, the version and the feature flag that dead-lettering
     /// needs; and, through AMQP, whether every queue's leader answers. It changes nothing. Without the API, use
     /// [`check`](Self::check).
     ///
@@ -85,13 +85,13 @@ impl Broker {
             let found = api.get(&["queues", &api.vhost, &queue.name]).await?;
             differences.extend(compare_queue(&queue, found.as_ref()));
         }
-        let exchange = api.get(&["exchanges", &api.vhost, topology.exchange()]).await?;
-        differences.extend(compare_exchange(topology, exchange.as_ref()));
-        let path = ["bindings", &api.vhost, "e", topology.exchange(), "q", topology.queue()];
-        let bindings = api.get(&path).await?.unwrap_or_default();
-        let mut bindings = bindings.as_array().into_iter().flatten();
-        if !bindings.any(|binding| binding["routing_key"] == topology.queue()) {
-            differences.push(Difference::missing(&format!("binding `{}`", topology.queue())));
+        for exchange in topology.exchanges() {
+            let path = ["exchanges", &api.vhost, &exchange.name];
+            differences.extend(compare_exchange(&exchange, api.get(&path).await?.as_ref()));
+            let [kind, vhost, name] = path;
+            let bound = api.get(&[kind, vhost, name, "bindings", "source"]).await?.unwrap_or_default();
+            let wanted = topology.bindings().into_iter().filter(|binding| binding.source == exchange.name);
+            differences.extend(wanted.filter_map(|binding| compare_binding(&binding, &bound)));
         }
         let connection = self.connect("check").await?;
         differences.extend(without_leader(self, &connection, topology).await);
@@ -146,6 +146,7 @@ fn compare_queue(wanted: &QueueSpec, found: Option<&Value>) -> Vec<Difference> {
         let is_same = match argument {
             Argument::Text(text) => value.and_then(Value::as_str) == Some(text.as_str()),
             Argument::Integer(number) => value.and_then(Value::as_i64) == Some(*number),
+            Argument::Flag(flag) => value.and_then(Value::as_bool) == Some(*flag),
         };
         if !is_same {
             differences.push(Difference::new(&object, name, Some(argument.to_string()), value.map(shown)));
@@ -162,7 +163,7 @@ fn compare_queue(wanted: &QueueSpec, found: Option<&Value>) -> Vec<Difference> {
         let argument = wanted.arguments.get(format!("x-{name}").as_str());
         let is_harmless = match argument {
             Some(Argument::Integer(number)) => value.as_i64().is_some_and(|value| value >= *number),
-            Some(Argument::Text(_)) => true,
+            Some(Argument::Text(_) | Argument::Flag(_)) => true,
             None => false,
         };
         if !is_harmless {
@@ -173,10 +174,22 @@ fn compare_queue(wanted: &QueueSpec, found: Option<&Value>) -> Vec<Difference> {
     differences
 }
 
-fn compare_exchange(topology: &Topology, found: Option<&Value>) -> Vec<Difference> {
-    let object = format!("exchange `{}`", topology.exchange());
+/// Named by its routing key.
+fn compare_binding(wanted: &Binding, found: &Value) -> Option<Difference> {
+    let kind = if wanted.to_queue { "queue" } else { "exchange" };
+    let is_it = |found: &Value| {
+        found["destination"] == *wanted.destination
+            && found["destination_type"] == kind
+            && found["routing_key"] == *wanted.routing_key
+    };
+    let exists = found.as_array().into_iter().flatten().any(is_it);
+    (!exists).then(|| Difference::missing(&format!("binding `{}`", wanted.routing_key)))
+}
+
+fn compare_exchange(wanted: &ExchangeSpec, found: Option<&Value>) -> Vec<Difference> {
+    let object = format!("exchange `{}`", wanted.name);
     let Some(found) = found else { return vec![Difference::missing(&object)] };
-    [("type", Value::from("direct")), ("durable", Value::from(true))]
+    [("type", Value::from(wanted.kind)), ("durable", Value::from(true))]
         .into_iter()
         .filter(|(property, wanted)| found[*property] != *wanted)
         .map(|(property, wanted)| {

@@ -97,6 +97,27 @@ impl RawChannel {
         let answer = self.method().await?;
         let Some(got) = answer.strip_prefix(&[0, 60, 0, 71]) else { return Ok(None) };
         let tag = u64::from_be_bytes(first(got)?);
+        self.content(tag).await.map(Some)
+    }
+
+    /// Begins to consume. A queue with a single active consumer refuses [`get`](Self::get).
+    pub(crate) async fn consume(&mut self, prefetch: u16) -> io::Result<()> {
+        self.send(1, 60, 10, &[&NO_ARGUMENTS[..], &prefetch.to_be_bytes(), &[0]].concat()).await?;
+        self.expect(60, 11).await?;
+        let arguments = [vec![0, 0], short(&self.queue), vec![0, 0], NO_ARGUMENTS.to_vec()].concat();
+        self.send(1, 60, 20, &arguments).await?;
+        self.expect(60, 21).await.map(drop)
+    }
+
+    /// The next message for the consumer.
+    pub(crate) async fn delivered(&mut self) -> io::Result<RawMessage> {
+        let delivery = self.expect(60, 60).await?;
+        let tag_at = delivery.first().map_or(0, |length| usize::from(*length) + 1);
+        let tag = u64::from_be_bytes(first(delivery.get(tag_at..).unwrap_or_default())?);
+        self.content(tag).await
+    }
+
+    async fn content(&mut self, tag: u64) -> io::Result<RawMessage> {
         let (kind, header) = read_frame(&mut self.stream).await?;
         if kind != HEADER {
             return Err(io::ErrorKind::InvalidData.into());
@@ -109,7 +130,7 @@ impl RawChannel {
                 payload.extend(body);
             }
         }
-        Ok(Some(RawMessage { tag, properties: header.get(12..).unwrap_or_default().to_vec(), payload }))
+        Ok(RawMessage { tag, properties: header.get(12..).unwrap_or_default().to_vec(), payload })
     }
 
     pub(crate) async fn ack(&mut self, tag: u64) -> io::Result<()> {
@@ -125,6 +146,13 @@ impl RawChannel {
         self.expect(20, 41).await?;
         self.send(0, 10, 50, &[0, 200, 0, 0, 0, 0, 0]).await?;
         self.expect(10, 51).await.map(drop)
+    }
+
+    /// Closes the channel: only so, and not by returning them, do many messages keep their order (RabbitMQ 3).
+    pub(crate) async fn stop_consuming(mut self) -> io::Result<()> {
+        self.send(1, 20, 40, &[0, 200, 0, 0, 0, 0, 0]).await?;
+        while !self.method().await?.starts_with(&[0, 20, 0, 41]) {}
+        Ok(())
     }
 
     /// Publishes what lapin would not.

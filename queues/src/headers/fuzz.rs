@@ -1,7 +1,7 @@
 //! Whatever headers and properties other programs put on a message, it is read and copied, and the copy is read alike.
 //! `./dev fuzz` tries this for longer.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lapin::types::FieldArray;
 use proptest::collection::vec;
@@ -87,7 +87,8 @@ fn is_read_and_copied(original: &BasicProperties) {
     assert!(read.headers.keys().all(|name| !is_reserved(name)));
     let _ = (as_text(original), due_at(original), first_published_at(original), unsupported_content(original));
     let copy = Copy {
-        queue: "retry".to_owned(),
+        to: Address::queue("retry".to_owned()),
+        delay: Duration::ZERO,
         attempt: read.attempt.saturating_add(1),
         reason: Some("é".repeat(MAX_TEXT_BYTES)),
         parked_reason: None,

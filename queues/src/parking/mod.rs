@@ -91,7 +91,7 @@ impl Parking {
     async fn repair(&self) -> u32 {
         let publisher = Publisher::start(&self.broker);
         let queue = self.topology.parked_queue();
-        let repaired = rescue(&self.broker, &publisher, (&queue, &queue), u32::MAX).await;
+        let repaired = rescue(&self.broker, &publisher, (&queue, &queue), u32::MAX, false).await;
         publisher.close().await;
         repaired.unwrap_or_default()
     }

@@ -139,7 +139,7 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
                 Some(Outgoing {
                     id: delivery.message_id.clone(),
                     exchange: "".into(),
-                    routing_key: self.topology.queue().into(),
+                    routing_key: self.topology.work_queue_of(delivery.key.as_deref().unwrap_or(&job.id)).into(),
                     payload: job.payload,
                     properties: headers::of_replay(&properties, &delivery),
                 })

@@ -47,7 +47,8 @@ impl Outgoing {
     /// Checks AMQP's limits and sets the properties.
     pub(super) fn new(message: Message, app_id: &str) -> Result<Self, PublishError> {
         let Message { id, kind, exchange, routing_key, payload, attempt, .. } = message;
-        let Message { correlation_id, traceparent, high_priority, headers: foreign, excessive_delay, .. } = message;
+        let Message { correlation_id, traceparent, high_priority, headers: foreign, key, .. } = message;
+        let Message { delay, longest_delay, longest_wait, .. } = message;
         let short = |field: &str, text: String| {
             ShortString::try_new(text).map_err(|error| PublishError::Invalid {
                 id: id.clone(),
@@ -58,8 +59,12 @@ impl Outgoing {
         if payload.len() > MAX_PAYLOAD_BYTES {
             return invalid(format!("payload must have at most {MAX_PAYLOAD_BYTES} bytes (got {})", payload.len()));
         }
-        if let Some((delay, longest)) = excessive_delay {
-            return invalid(format!("delay must be at most {longest:?}, the longest retry queue's (got {delay:?})"));
+        if let (Some(delay), Some(longest)) = (delay, longest_delay)
+            && delay > longest
+        {
+            return invalid(format!(
+                "delay must be at most {longest:?}, the longest retry queue's (got {delay:?}); declare long delays for it"
+            ));
         }
         if let Some(name) = foreign.keys().find(|name| headers::is_reserved(name)) {
             return invalid(format!("header {name:?} is reserved for the library or the broker"));
@@ -71,6 +76,15 @@ impl Outgoing {
         let now = Utc::now();
         headers.insert(headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
         headers.insert(headers::PUBLISHED_MS.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
+        if let Some(key) = key {
+            headers.insert(headers::KEY.into(), AMQPValue::LongString(short("key", key)?.as_str().into()));
+        }
+        if let Some(delay) = delay.filter(|delay| *delay > longest_wait) {
+            let Some(due_at) = headers::after(now, delay) else {
+                return invalid(format!("delay must end before the year 9999 (got {delay:?})"));
+            };
+            headers.insert(headers::DUE_AT.into(), AMQPValue::LongString(due_at.into()));
+        }
         if let Some(traceparent) = traceparent.filter(|text| text.len() <= MAX_TRACEPARENT_BYTES) {
             headers.insert(headers::TRACEPARENT.into(), AMQPValue::LongString(traceparent.into()));
         }

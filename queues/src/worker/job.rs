@@ -14,6 +14,7 @@ use crate::{
     job::AnyHandler,
     measure::{InFlightGuard, JobMetrics, WorkerMetrics},
     publisher::Outgoing,
+    topology::Address,
 };
 use futures_util::FutureExt;
 use lapin::BasicProperties;
@@ -38,16 +39,48 @@ pub(super) struct Received {
     pub(super) properties: BasicProperties,
     pub(super) redelivered: bool,
     pub(super) payload: Vec<u8>,
+    pub(super) arrived_at: Instant,
+    /// Its key has had its share: the job comes again after this delay.
+    pub(super) not_now: Option<Duration>,
+    /// Set while it waits here for its next attempt, because later jobs of its key must not overtake it.
+    pub(super) held: Option<Held>,
+}
+
+/// What the headers of a copy would say.
+pub(super) struct Held {
+    attempt: u32,
+    counter: Option<(&'static str, u32)>,
+}
+
+impl Received {
+    /// One of our counters; 0 when missing.
+    fn count(&self, name: &str) -> u32 {
+        match self.held.as_ref().and_then(|held| held.counter) {
+            Some((counted, count)) if counted == name => count,
+            _ => headers::count(&self.properties, name),
+        }
+    }
+}
+
+/// A message that is to be settled.
+pub(super) struct Open {
+    pub(super) received: Box<Received>,
+    pub(super) unsettled: Unsettled,
 }
 
 impl Desk {
-    /// The message is boxed: it is large, and this future is moved.
-    pub(super) async fn process(self: Arc<Self>, mut message: Box<Received>, unsettled: Unsettled) {
+    /// Settles the message, or returns it with the delay after which it is to be processed again. It is boxed: it is large, and
+    /// this future is moved.
+    pub(super) async fn process(self: Arc<Self>, Open { received, unsettled }: Open) -> Option<(Open, Duration)> {
+        let mut message = received;
         let mut delivery = headers::delivery(&message.properties, message.redelivered);
         let max_attempts = self.worker.policy_of(&delivery.kind).max_retries().saturating_add(1);
         delivery.max_attempts = Some(max_attempts);
         if !headers::is_ours(&message.properties) {
             delivery.attempt = delivery.attempt.min(max_attempts);
+        }
+        if let Some(held) = &message.held {
+            delivery.attempt = held.attempt;
         }
         let span = info_span!("job", id = delivery.message_id, kind = delivery.kind, attempt = delivery.attempt);
         let metrics = self.metrics.of(&delivery.kind);
@@ -74,10 +107,17 @@ impl Desk {
                 Settlement::Copy(why, copy) => {
                     match why {
                         Why::Retried => {
-                            warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job failed; retrying")
+                            warn!(elapsed_ms, to = copy.to.routing_key, reason = copy.reason, "job failed; retrying")
                         }
-                        Why::Snoozed => info!(elapsed_ms, to = copy.queue, reason = copy.reason, "job delayed"),
-                        Why::Parked => warn!(elapsed_ms, to = copy.queue, reason = copy.reason, "job parked"),
+                        Why::Snoozed | Why::Early => {
+                            info!(elapsed_ms, to = copy.to.routing_key, reason = copy.reason, "job delayed")
+                        }
+                        Why::Parked => warn!(elapsed_ms, to = copy.to.routing_key, reason = copy.reason, "job parked"),
+                    }
+                    if self.worker.holds(why, &delivery) {
+                        metrics.count_delayed(why == Why::Retried);
+                        message.held = Some(Held { attempt: copy.attempt, counter: copy.counter });
+                        return Some((Open { received: message, unsettled }, copy.delay.min(LONGEST_HOLD)));
                     }
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
                     let give_up = started + LONGEST_HOLD;
@@ -91,17 +131,17 @@ impl Desk {
                                     tell(&delivery, &reason);
                                 }
                             }
-                            (Why::Snoozed, None) => metrics.snoozed.increment(1),
-                            (Why::Retried | Why::Parked, None) => metrics.retried.increment(1),
+                            (why, None) => metrics.count_delayed(matches!(why, Why::Retried | Why::Parked)),
                         }
                     } else {
                         Box::pin(give_back(unsettled)).await;
                     }
                 }
             }
+            None
         }
         .instrument(span)
-        .await;
+        .await
     }
 
     /// Runs the handler, unless the message says that it must not run now.
@@ -110,6 +150,9 @@ impl Desk {
         let policy = self.worker.policy_of(&delivery.kind);
         let case = Case { delivery, policy, topology, now: (self.worker.clock)() };
         let properties = &message.properties;
+        if let Some(delay) = message.not_now {
+            return case.not_its_turn(delay);
+        }
         if let Some(due_at) = headers::due_at(properties)
             && let Ok(remaining) = (due_at - case.now).to_std()
             && !remaining.is_zero()
@@ -117,7 +160,7 @@ impl Desk {
             return case.arrived_early(remaining, due_at);
         }
         let Some(Registered { handler, .. }) = handlers.get(delivery.kind.as_str()) else {
-            return case.unknown_kind(headers::count(properties, UNKNOWN_KIND));
+            return case.unknown_kind(message.count(UNKNOWN_KIND));
         };
         if let Some(reason) = headers::unsupported_content(properties) {
             return case.park(reason.clone(), reason);
@@ -128,7 +171,7 @@ impl Desk {
         if outcome.is_failure() {
             metrics.failed.increment(1);
         }
-        Case { now: (self.worker.clock)(), ..case }.settle(outcome, headers::count(properties, GIVEN_BACK))
+        Case { now: (self.worker.clock)(), ..case }.settle(outcome, message.count(GIVEN_BACK))
     }
 
     /// Runs the handler; there is an outcome whatever it does.
@@ -152,8 +195,9 @@ impl Desk {
     fn copy(&self, copy: &Copy, delivery: &Delivery, original: &BasicProperties, payload: Vec<u8>) -> Outgoing {
         let max_attempts = delivery.max_attempts.unwrap_or_default();
         let properties = headers::of_copy(original, delivery, copy, max_attempts, (self.worker.clock)());
-        let (id, routing_key) = (delivery.message_id.clone(), copy.queue.as_str().into());
-        Outgoing { id, exchange: "".into(), routing_key, payload, properties }
+        let Address { exchange, routing_key } = &copy.to;
+        let (exchange, routing_key) = (exchange.as_str().into(), routing_key.as_str().into());
+        Outgoing { id: delivery.message_id.clone(), exchange, routing_key, payload, properties }
     }
 
     /// `Some` once the copy is confirmed; with a reason when it was parked instead, because its headers are too large for a
@@ -175,13 +219,14 @@ impl Desk {
                 PublishError::Invalid { problem, .. } if parked_for.is_none() => {
                     let reason = format!("its copy for {} could not be published: {problem}", outgoing.routing_key);
                     outgoing.properties = headers::without_foreign(&outgoing.properties, &reason);
+                    outgoing.exchange = "".into();
                     outgoing.routing_key = self.worker.topology.parked_queue().into();
                     parked_for = Some(reason);
                     continue;
                 }
-                PublishError::Returned { .. } => {
+                PublishError::Returned { .. } | PublishError::NoExchange { .. } => {
                     if let Err(error) = self.worker.broker.declare(&self.worker.topology).await {
-                        // The queue was deleted and cannot be declared again yet.
+                        // The queue or the exchange was deleted and cannot be declared again yet.
                         warn!(%error, "the topology could not be declared");
                     }
                 }

@@ -1,7 +1,11 @@
 //! Consuming: a worker's configuration and its run. `supervisor` spans all its connections, `session` one connection's
 //! life, `job` one job's.
 
+mod admission;
+mod consumers;
 mod job;
+mod key_limit;
+mod key_permits;
 mod session;
 mod settle;
 mod supervisor;
@@ -15,8 +19,12 @@ use crate::{
     job::{AnyHandler, HandlerOf},
     measure::WorkerMetrics,
 };
+use admission::{Admission, Rules};
 use chrono::{DateTime, Utc};
 use job::{Desk, OnParked, OnSettled};
+pub use key_limit::KeyLimit;
+pub use key_permits::{KeyPermit, KeyPermits};
+use settle::Why;
 use std::{
     collections::HashMap,
     fmt,
@@ -66,6 +74,22 @@ pub struct Worker {
     on_settled: Option<OnSettled>,
     on_parked: Option<OnParked>,
     clock: fn() -> DateTime<Utc>,
+    retry_order: RetryOrder,
+    key_limit: Option<KeyLimit>,
+}
+
+/// What becomes of the later jobs of a key when one of them is to be tried again, in a
+/// [partitioned](Topology::partitioned) topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RetryOrder {
+    /// They wait, in this worker, until it is done or parked; jobs of other keys go on. The delays of a retry policy together
+    /// must not exceed 15 minutes; a longer [`Snooze`](crate::Outcome::Snooze) ends early, and the handler may
+    /// snooze again. Should the worker die, the attempts are counted anew.
+    #[default]
+    Hold,
+    /// They go on. It waits in a retry queue, and comes behind all that were published meanwhile.
+    Overtake,
 }
 
 struct Registered {
@@ -92,11 +116,13 @@ impl Worker {
             on_settled: None,
             on_parked: None,
             clock: Utc::now,
+            retry_order: RetryOrder::default(),
+            key_limit: None,
         }
     }
 
-    /// How many unacknowledged messages the broker may hand over (at least 1; AMQP's 0, "unlimited", counts as 1). It bounds
-    /// the concurrency too.
+    /// How many unacknowledged messages the broker may hand over (at least 1; AMQP's 0, "unlimited", counts as 1), of each
+    /// partition if there are any. It bounds the concurrency too.
     ///
     /// The broker closes a channel that holds a message for 30 minutes (its consumer timeout). So [`run`](Self::run) takes
     /// only what it can finish in 15 minutes should every job run into the job timeout, and logs a smaller prefetch: 15 for
@@ -219,6 +245,30 @@ impl Worker {
         self
     }
 
+    /// Whether later jobs of a key wait for one that is to be tried again; only with a
+    /// [partitioned](Topology::partitioned) topology.
+    pub fn retry_order(mut self, order: RetryOrder) -> Self {
+        self.retry_order = order;
+        self
+    }
+
+    /// Limits the jobs of each [key](crate::Message::with_key) in this worker. A job whose turn comes within some seconds
+    /// waits for it in the prefetch, as far as half of that allows; otherwise it is snoozed until its turn, without using up an
+    /// attempt. Declare short delays, or [long delays](Topology::with_long_delays), for a precise turn. In a partitioned
+    /// topology jobs only wait.
+    pub fn limit_per_key(mut self, limit: KeyLimit) -> Self {
+        self.key_limit = Some(limit);
+        self
+    }
+
+    /// Whether a job that is to be tried again keeps its place.
+    fn holds(&self, why: Why, delivery: &Delivery) -> bool {
+        self.retry_order == RetryOrder::Hold
+            && self.topology.is_partitioned()
+            && delivery.key.is_some()
+            && matches!(why, Why::Retried | Why::Snoozed)
+    }
+
     /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. Must
     /// not block. Jobs parked by the broker are not reported.
     pub fn on_parked(mut self, tell: impl Fn(&Delivery, &str) + Send + Sync + 'static) -> Self {
@@ -272,13 +322,30 @@ impl Worker {
             }
         }
         let policies = self.handlers.values().filter_map(|registered| registered.policy.as_ref()).chain([&self.policy]);
+        let policies: Vec<&RetryPolicy> = policies.collect();
         let declared = self.topology.delays();
         let lacks = |policy: &&RetryPolicy| policy.delays().iter().any(|delay| !declared.contains(delay));
-        if let Some(policy) = policies.into_iter().find(lacks) {
+        if let Some(policy) = policies.iter().copied().find(lacks) {
             let queue = self.topology.queue().to_owned();
             return Err(WorkerError::MissingDelays { queue, policy: policy.delays(), declared: declared.to_vec() });
         }
-        let prefetch = supervisor::capped_prefetch(self.prefetch, self.concurrency, self.job_timeout);
+        let in_order = self.topology.is_partitioned();
+        let waits_too_long = |policy: &&RetryPolicy| !policy.ends_within(supervisor::LONGEST_HOLD);
+        if in_order
+            && self.retry_order == RetryOrder::Hold
+            && let Some(policy) = policies.into_iter().find(waits_too_long)
+        {
+            let (queue, retries) = (self.topology.queue().to_owned(), policy.max_retries());
+            return Err(WorkerError::HeldTooLong { queue, policy: policy.delays(), retries });
+        }
+        let queues = u16::try_from(self.topology.work_queues().len()).unwrap_or(u16::MAX);
+        let all = self.prefetch.saturating_mul(queues);
+        let all = supervisor::capped_prefetch(all, self.concurrency, self.job_timeout);
+        let prefetch = (all / queues).max(1);
+        let admission = (in_order || self.key_limit.is_some()).then(|| {
+            let (limit, room) = (self.key_limit.unwrap_or_default(), usize::from(all / 2));
+            Admission::new(Rules { in_order, limit, room })
+        });
         if prefetch < self.prefetch {
             let (queue, wanted) = (self.topology.queue(), self.prefetch);
             warn!(queue, wanted, prefetch, "smaller prefetch: no message may wait here for more than 15 minutes");
@@ -293,6 +360,7 @@ impl Worker {
             desk: Arc::clone(&desk),
             prefetch,
             jobs,
+            admission,
             state: &consuming,
             paused,
             reconnect: Reconnect::new(),
@@ -486,6 +554,20 @@ pub enum WorkerError {
         policy: Vec<Duration>,
         /// The topology's delays.
         declared: Vec<Duration>,
+    },
+    /// The retries of a job that holds its key would take longer than a message may be held.
+    #[error(
+        "the delays of a retry policy must together be at most 15 minutes where retries hold their key (queue {queue:?}: {retries} \
+         retries with delays up to {:?}); choose RetryOrder::Overtake for longer ones",
+        .policy.last().copied().unwrap_or_default()
+    )]
+    HeldTooLong {
+        /// The work queue.
+        queue: String,
+        /// The policy's delays.
+        policy: Vec<Duration>,
+        /// How many retries it allows.
+        retries: u32,
     },
     /// A queue or the exchange exists with other arguments: retrying does not help.
     #[error(transparent)]

@@ -3,6 +3,7 @@
 use crate::{
     Delivery, Outcome, RetryPolicy, Topology,
     headers::{Copy, GIVEN_BACK, UNKNOWN_KIND},
+    topology::Address,
 };
 use chrono::{DateTime, Utc};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(super) enum Why {
     Retried,
     /// Delayed without using up an attempt.
     Snoozed,
+    /// The delay with which it was published is not over.
+    Early,
     Parked,
 }
 
@@ -44,7 +47,8 @@ impl Case<'_> {
         match outcome {
             Outcome::Done => Settlement::Ack,
             // Only a copy can count on every version of RabbitMQ: 4.3 does not count a nack.
-            Outcome::GiveBack if !self.delivery.redelivered => Settlement::GiveBack,
+            // And where the order counts, one that is returned would come behind those that are here already.
+            Outcome::GiveBack if !self.delivery.redelivered && !self.topology.is_partitioned() => Settlement::GiveBack,
             Outcome::GiveBack => self.wait(GIVEN_BACK, given_back, MAX_GIVEN_BACK, || {
                 "handlers returned it to the queue again and again".to_owned()
             }),
@@ -65,10 +69,16 @@ impl Case<'_> {
 
     /// The handler has not run: the delay was longer than the longest retry queue's.
     pub(super) fn arrived_early(&self, remaining: Duration, due_at: DateTime<Utc>) -> Settlement {
-        let queue = self.topology.retry_queue(self.topology.delay_for(remaining));
         let (attempt, due_at) = (self.delivery.attempt, Some(due_at));
-        let copy = Copy { queue, attempt, reason: None, parked_reason: None, due_at, counter: None };
-        Settlement::Copy(Why::Snoozed, copy)
+        let (to, delay) = (self.after(remaining), remaining);
+        let copy = Copy { to, delay, attempt, reason: None, parked_reason: None, due_at, counter: None };
+        Settlement::Copy(Why::Early, copy)
+    }
+
+    /// The handler has not run: other jobs of its key run, or have just run.
+    pub(super) fn not_its_turn(&self, delay: Duration) -> Settlement {
+        let reason = format!("the limit of its key {:?} is reached", self.delivery.key.as_deref().unwrap_or_default());
+        self.delay(Why::Snoozed, delay, self.delivery.attempt, Some(reason))
     }
 
     /// `returned` is the count so far. A message without a kind waits for nothing.
@@ -81,27 +91,34 @@ impl Case<'_> {
     }
 
     pub(super) fn park(&self, reason: String, parked_reason: String) -> Settlement {
-        let (queue, attempt) = (self.topology.parked_queue(), self.delivery.attempt);
+        let (to, attempt) = (Address::queue(self.topology.parked_queue()), self.delivery.attempt);
         let (reason, parked_reason) = (Some(reason), Some(parked_reason));
-        Settlement::Copy(Why::Parked, Copy { queue, attempt, reason, parked_reason, due_at: None, counter: None })
+        let delay = Duration::ZERO;
+        Settlement::Copy(Why::Parked, Copy { to, delay, attempt, reason, parked_reason, due_at: None, counter: None })
     }
 
     fn wait(&self, counter: &'static str, count: u32, limit: u32, reason: impl Fn() -> String) -> Settlement {
         if count >= limit {
             return self.park(reason(), reason());
         }
-        let queue = self.topology.retry_queue(self.topology.growing_delay(count));
-        let (attempt, counter) = (self.delivery.attempt, Some((counter, count + 1)));
-        let copy = Copy { queue, attempt, reason: Some(reason()), parked_reason: None, due_at: None, counter };
+        let delay = self.topology.growing_delay(count);
+        let (to, attempt, counter) = (self.after(delay), self.delivery.attempt, Some((counter, count + 1)));
+        let copy = Copy { to, delay, attempt, reason: Some(reason()), parked_reason: None, due_at: None, counter };
         Settlement::Copy(Why::Snoozed, copy)
     }
 
     fn delay(&self, why: Why, delay: Duration, attempt: u32, reason: Option<String>) -> Settlement {
-        let queue = self.topology.retry_queue(self.topology.delay_for(delay));
-        let is_too_long = delay > self.topology.longest_delay();
+        let is_too_long = delay > self.topology.longest_wait();
         let due_at =
             is_too_long.then(|| self.now.checked_add_signed(chrono::TimeDelta::from_std(delay).ok()?)).flatten();
-        Settlement::Copy(why, Copy { queue, attempt, reason, parked_reason: None, due_at, counter: None })
+        let to = self.after(delay);
+        Settlement::Copy(why, Copy { to, delay, attempt, reason, parked_reason: None, due_at, counter: None })
+    }
+
+    /// Where a copy waits before it returns to the queue of its key.
+    fn after(&self, delay: Duration) -> Address {
+        let key = self.delivery.key.as_deref().unwrap_or(&self.delivery.message_id);
+        self.topology.delayed(delay, &self.topology.work_queue_of(key))
     }
 }
 
@@ -123,40 +140,47 @@ mod tests {
         decide(&Case { delivery: &delivery, policy: &policy, topology: &topology, now: NOW })
     }
 
-    fn copy(why: Why, queue: &str, attempt: u32, parked_reason: Option<&str>) -> Settlement {
-        let (queue, parked_reason) = (queue.to_owned(), parked_reason.map(str::to_owned));
+    fn copy(why: Why, queue: &str, seconds: u64, attempt: u32, parked_reason: Option<&str>) -> Settlement {
+        let (to, parked_reason) = (Address::queue(queue.to_owned()), parked_reason.map(str::to_owned));
         let reason = Some("why".to_owned());
-        Settlement::Copy(why, Copy { queue, attempt, reason, parked_reason, due_at: None, counter: None })
+        let delay = Duration::from_secs(seconds);
+        Settlement::Copy(why, Copy { to, delay, attempt, reason, parked_reason, due_at: None, counter: None })
     }
 
     #[test]
     fn a_retry_counts_and_the_last_one_parks_the_job() {
         let retry = || Outcome::Retry { reason: "why".to_owned() };
-        assert_eq!(settled(retry(), 1), copy(Why::Retried, "q.retry.1s", 2, None));
-        assert_eq!(settled(retry(), 2), copy(Why::Retried, "q.retry.2s", 3, None));
-        assert_eq!(settled(retry(), 3), copy(Why::Parked, "q.parked", 3, Some("exhausted after 3 attempts: why")));
+        assert_eq!(settled(retry(), 1), copy(Why::Retried, "q.retry.1s", 1, 2, None));
+        assert_eq!(settled(retry(), 2), copy(Why::Retried, "q.retry.2s", 2, 3, None));
+        assert_eq!(settled(retry(), 3), copy(Why::Parked, "q.parked", 0, 3, Some("exhausted after 3 attempts: why")));
     }
 
     #[test]
     fn a_handler_that_keeps_its_own_count_is_not_overruled_by_the_policy() {
         let later = Outcome::RetryAfter { delay: Duration::from_secs(3), reason: "why".to_owned() };
-        assert_eq!(settled(later, 7), copy(Why::Retried, "q.retry.1m", 8, None));
+        assert_eq!(settled(later, 7), copy(Why::Retried, "q.retry.1m", 3, 8, None));
     }
 
     #[test]
     fn a_snooze_does_not_count() {
         let snooze = Outcome::Snooze { delay: Duration::from_secs(2), reason: "why".to_owned() };
-        assert_eq!(settled(snooze, 3), copy(Why::Snoozed, "q.retry.2s", 3, None));
+        assert_eq!(settled(snooze, 3), copy(Why::Snoozed, "q.retry.2s", 2, 3, None));
     }
 
     #[test]
     fn a_delay_beyond_the_longest_queue_is_remembered_until_it_is_over() {
         let snooze = Outcome::Snooze { delay: Duration::from_secs(90), reason: "why".to_owned() };
         let Settlement::Copy(_, snoozed) = settled(snooze, 1) else { unreachable!() };
-        assert_eq!((snoozed.queue.as_str(), snoozed.due_at), ("q.retry.1m", Some(NOW + Duration::from_secs(90))));
+        assert_eq!(
+            (snoozed.to.routing_key.as_str(), snoozed.due_at),
+            ("q.retry.1m", Some(NOW + Duration::from_secs(90)))
+        );
         let rest = case(|case| case.arrived_early(Duration::from_millis(1500), NOW), 3, false);
-        let Settlement::Copy(Why::Snoozed, rest) = rest else { unreachable!() };
-        assert_eq!((rest.queue.as_str(), rest.attempt, rest.reason, rest.due_at), ("q.retry.2s", 3, None, Some(NOW)));
+        let Settlement::Copy(Why::Early, rest) = rest else { unreachable!() };
+        assert_eq!(
+            (rest.to.routing_key.as_str(), rest.attempt, rest.reason, rest.due_at),
+            ("q.retry.2s", 3, None, Some(NOW))
+        );
     }
 
     #[test]
@@ -165,7 +189,7 @@ mod tests {
         assert_eq!(give_back(9, false), Settlement::GiveBack);
         for (count, expected) in [(0, "q.retry.1s"), (1, "q.retry.2s"), (9, "q.retry.1m"), (10, "q.parked")] {
             let Settlement::Copy(_, copy) = give_back(count, true) else { unreachable!() };
-            assert_eq!((copy.queue.as_str(), copy.parked_reason.is_some()), (expected, count == 10));
+            assert_eq!((copy.to.routing_key.as_str(), copy.parked_reason.is_some()), (expected, count == 10));
             assert_eq!(copy.counter, (count < 10).then_some((GIVEN_BACK, count + 1)));
         }
     }
@@ -175,6 +199,6 @@ mod tests {
         assert_eq!(settled(Outcome::Done, 1), Settlement::Ack);
         assert_eq!(settled(Outcome::GiveBack, 1), Settlement::GiveBack);
         let park = Outcome::Park { reason: "why".to_owned() };
-        assert_eq!(settled(park, 2), copy(Why::Parked, "q.parked", 2, Some("why")));
+        assert_eq!(settled(park, 2), copy(Why::Parked, "q.parked", 0, 2, Some("why")));
     }
 }

@@ -1,14 +1,16 @@
 //! Reconnects a worker until it is asked to stop, then drains it. It looks at no message.
 
 use super::{
-    job::Desk,
-    session::{Ended, Session},
+    admission::Admission,
+    job::{Desk, Open},
+    session::{Ended, EndedJob, Session},
 };
 use crate::{
     BrokerError, ConnectionState,
     connection::{Reconnect, Refusals},
     parking::rescue,
 };
+use futures_util::future::join_all;
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     select,
@@ -29,7 +31,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) desk: Arc<Desk>,
     pub(super) prefetch: u16,
     /// Outlives the sessions: a job whose connection is lost still runs and keeps its slot.
-    pub(super) jobs: JoinSet<()>,
+    pub(super) jobs: JoinSet<EndedJob>,
+    /// Set where keys are limited, or their jobs run in order. Outlives the sessions, as the jobs do.
+    pub(super) admission: Option<Admission<Open>>,
     pub(super) state: &'a watch::Sender<ConnectionState>,
     pub(super) paused: watch::Receiver<bool>,
     pub(super) reconnect: Reconnect,
@@ -46,7 +50,9 @@ impl Supervisor<'_> {
     ) -> Result<Option<Session>, BrokerError> {
         loop {
             let since = Instant::now();
-            let careful_until = self.careful_until.filter(|until| *until > since);
+            // Not where the order counts: a smaller consumer returns what it has to the end of what a larger one returned.
+            let in_order = self.desk.worker.topology.is_partitioned();
+            let careful_until = self.careful_until.filter(|until| *until > since && !in_order);
             let at_once = u16::try_from(self.desk.worker.concurrency).unwrap_or(u16::MAX);
             let prefetch = if careful_until.is_some() { self.prefetch.min(at_once) } else { self.prefetch };
             let opened = select! {
@@ -60,14 +66,21 @@ impl Supervisor<'_> {
                     session.widening = careful_until.map(|at| (at, self.prefetch));
                     self.refusals.end();
                     self.state.send_replace(ConnectionState::Connected);
-                    let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs).await;
+                    let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs, &mut self.admission).await;
                     match ended {
                         Ended::Shutdown => return Ok(Some(session)),
+                        Ended::Renewal => {
+                            self.forget_messages().await;
+                            session.close().await;
+                            continue;
+                        }
                         Ended::Lost(reason) => {
+                            self.forget_messages().await;
                             session.close().await;
                             reason
                         }
                         Ended::Unreadable(reason) => {
+                            self.forget_messages().await;
                             session.close().await;
                             self.careful_until = Some(Instant::now() + CAREFUL_TIME);
                             self.rescue(prefetch).await;
@@ -91,15 +104,32 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The broker delivers what was held anew. Where the order counts, perhaps to another worker: then no job runs on here.
+    async fn forget_messages(&mut self) {
+        let in_order = self.desk.worker.topology.is_partitioned();
+        if in_order {
+            self.jobs.shutdown().await;
+        }
+        if let Some(admission) = &mut self.admission {
+            admission.clear(in_order);
+        }
+    }
+
     /// At once, or the neighbors of an unreadable message would be delivered again and again until the broker parks them.
     async fn rescue(&mut self, prefetch: u16) {
         let Desk { worker, publisher, .. } = &*self.desk;
-        let (queue, parked) = (worker.topology.queue(), worker.topology.parked_queue());
-        let depth = u32::from(prefetch).saturating_mul(2);
-        match rescue(&worker.broker, publisher, (queue, &parked), depth).await {
-            Ok(_) => self.reconnect = Reconnect::new(),
-            Err(reason) => {
-                warn!(queue, reason, "an unreadable message could not be parked; remove it with the management UI");
+        let parked = worker.topology.parked_queue();
+        let single_active = worker.topology.is_partitioned();
+        let depth = u32::from(prefetch).saturating_mul(if single_active { 1 } else { 2 });
+        let queues = worker.topology.work_queues();
+        let rescues =
+            queues.iter().map(|queue| rescue(&worker.broker, publisher, (queue, &parked), depth, single_active));
+        for (queue, rescued) in queues.iter().zip(join_all(rescues).await) {
+            match rescued {
+                Ok(_) => self.reconnect = Reconnect::new(),
+                Err(reason) => {
+                    warn!(queue, reason, "an unreadable message could not be parked; remove it with the management UI");
+                }
             }
         }
     }
@@ -110,7 +140,7 @@ impl Supervisor<'_> {
         let drained = async {
             if let Some(session) = &mut session {
                 // On an error the connection is lost, and the broker takes everything back.
-                let _ = session.give_back_waiting().await;
+                let _ = session.give_back_waiting(&mut self.admission).await;
             }
             while self.jobs.join_next().await.is_some() {}
         };

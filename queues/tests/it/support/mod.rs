@@ -41,9 +41,18 @@ pub(crate) struct Bench {
 
 /// Runs a test on queues of its own, with these delays, and deletes them, whether it succeeds or fails.
 pub(crate) async fn bench<F: Future<Output = ()>>(delays_ms: &[u64], test: impl FnOnce(Bench) -> F) {
+    bench_with(delays_ms, |topology| topology, test).await;
+}
+
+/// [`bench`] with another topology, which `shape` makes of the plain one.
+pub(crate) async fn bench_with<F: Future<Output = ()>>(
+    delays_ms: &[u64],
+    shape: impl FnOnce(Topology) -> Topology,
+    test: impl FnOnce(Bench) -> F,
+) {
     let name = format!("test-{}", Uuid::now_v7());
     let delays = delays_ms.iter().copied().map(Duration::from_millis);
-    let topology = Topology::new(format!("{name}.jobs"), &name, delays).unwrap();
+    let topology = shape(Topology::new(format!("{name}.jobs"), &name, delays).unwrap());
     let url = amqp_url();
     let broker = Broker::new(&url, &name).unwrap();
     let management = Management::from_environment(&url);
@@ -131,6 +140,18 @@ impl Bench {
         self.management.get_messages(&queue, count).await
     }
 
+    /// Waits until this many messages are ready in the work queues.
+    pub(crate) async fn given_back(&self, count: u32) {
+        eventually("messages that are given back", async || {
+            let mut ready = 0;
+            for queue in self.topology.work_queues() {
+                ready += self.ready(&queue).await;
+            }
+            (ready == count).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the work queue is empty, and no worker holds anything of it.
     pub(crate) async fn drained(&self) {
         eventually("an empty queue", async || (self.ready(self.topology.queue()).await == 0).then_some(())).await;
@@ -140,7 +161,9 @@ impl Bench {
         for queue in self.topology.queues() {
             self.management.delete("queues", &queue.name).await;
         }
-        self.management.delete("exchanges", self.topology.exchange()).await;
+        for exchange in self.topology.exchanges() {
+            self.management.delete("exchanges", &exchange.name).await;
+        }
     }
 }
 
