@@ -1,15 +1,17 @@
 # shellcheck shell=bash
 # ./dev bench: measurements, in release mode, against private services that live as long as the measurement. Used by ./dev.
 
-# run_bench queues|whole [ARGUMENTS]: the arguments go to the benchmark, see queues/benches/queues/main.rs and benches/whole/main.rs.
+# run_bench queues|whole|pages [ARGUMENTS]: the arguments go to the benchmark, see queues/benches/queues/main.rs and benches/*/main.rs.
 run_bench() {
   local what=${1:-}
   [ $# -eq 0 ] || shift
   case $what in
     queues) bench_queues "$@" ;;
     whole) bench_whole "$@" ;;
+    pages) bench_pages "$@" ;;
     *) die "bench: '$what' is not a benchmark; usage: ./dev bench queues [--messages N] [--rounds N] [--memory JOBS]
-            or: ./dev bench whole [--refunds N] [--peers] [--peer-jobs N]" ;;
+            or: ./dev bench whole [--refunds N] [--peers] [--peer-jobs N]
+            or: ./dev bench pages [--reversals N] [--requests N]" ;;
   esac
 }
 
@@ -37,6 +39,16 @@ bench_whole() {
   BENCH_SIMULATOR=$(readlink -f "$target/release/stripe-sim") BENCH_PORT=$(cat "$BENCH_DIR/ports") \
   BENCH_BROKER_PID=$(broker_pid "$BENCH_DIR/broker") BENCH_POSTGRES_PID=$(postgres_pid "$BENCH_DIR/postgres") \
     cargo bench --quiet --locked --package clawback --bench whole -- "$@"
+}
+
+# BENCH_PROFILE=dev measures what `cargo build` makes, which is slower; BENCH_CLAWBACK=PATH another build of the program.
+bench_pages() {
+  need_cargo
+  cargo bench --locked --profile "${BENCH_PROFILE:-release}" --package clawback --bench pages --no-run
+  bench_services broker postgres
+  reserve_ports "$BENCH_DIR"
+  export BENCH_DIR
+  BENCH_PORT=$(cat "$BENCH_DIR/ports") cargo bench --quiet --locked --profile "${BENCH_PROFILE:-release}" --package clawback --bench pages -- "$@"
 }
 
 # What is compared is compared on two cores, on any machine.

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::http::{ApiState, Tokens};
 use crate::ledger::Ledger;
-use crate::operator::work_on_operations;
+use crate::operator::{Operator, work_on_operations};
+use crate::reconcile::StripeNow;
 use crate::relay::{Relay, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
@@ -32,8 +33,7 @@ use crate::worker::{CircuitBreaker, Limiter};
 use credentials::Credentials;
 pub use management::{management_url, parse_management_url};
 pub use parts::{
-    broker, connect_ledger, create_ledger, left_at_stripe, retry_policy, stripe_client, topologies,
-    transfer_retry_policy,
+    broker, connect_ledger, create_ledger, retry_policy, stripe_client, stripe_now, topologies, transfer_retry_policy,
 };
 use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
 use presence::{Presence, Working};
@@ -82,6 +82,9 @@ pub struct App {
     relay: Option<(Relay, Sweeper)>,
     http: Option<(TcpListener, Router)>,
     workers: Option<Workers>,
+    /// Works on operations.
+    operator: Operator,
+    stripe_now: Option<StripeNow>,
     recorder: Option<Recorder>,
     credentials: Credentials,
     /// Told to stop.
@@ -129,9 +132,23 @@ impl App {
         let credentials = Credentials::new(config, patience.refusals);
         let leaving = CancellationToken::new();
         let (publisher, relay, http) = Default::default();
-        let mut app = Self { role, ledger, publisher, relay, http, workers: None, recorder, credentials, leaving };
+        let stripe_now = stripe_now(config)?;
+        let operator = Operator::new(ledger.clone(), broker(config, "clawback operator")?, topologies(config)?);
+        let mut app = Self {
+            role,
+            ledger,
+            publisher,
+            relay,
+            http,
+            workers: None,
+            operator,
+            stripe_now,
+            recorder,
+            credentials,
+            leaving,
+        };
         if role != Role::Serve {
-            app.workers = workers(config, &app.ledger, patience)?;
+            app.workers = workers(config, &app.ledger, app.stripe_now.as_ref(), patience)?;
         }
         if role == Role::Worker && app.workers.is_none() {
             bail!(
@@ -177,9 +194,9 @@ impl App {
                 .unwrap_or_default(),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
-            left_at_stripe: left_at_stripe(config),
             queues: None,
             figures: Default::default(),
+            stripe_now: self.stripe_now.clone(),
             recorder,
             leaving: self.leaving.clone(),
             database: Arc::default(),
@@ -225,9 +242,9 @@ impl App {
         }
         let (stop_looking, ledger, credentials) = (stopping.clone(), self.ledger.clone(), self.credentials);
         parts.spawn(async move { ("database", credentials.keep(ledger, stop_looking).await) });
-        let (stop_operations, ledger) = (stopping.clone(), self.ledger.clone());
+        let (stop_operations, operator) = (stopping.clone(), self.operator);
         parts.spawn(async move {
-            work_on_operations(ledger, stop_operations).await;
+            work_on_operations(operator, stop_operations).await;
             ("operations", Ok(()))
         });
         let workers = self.workers.as_ref().map(|workers| Working {

@@ -147,6 +147,7 @@ const UP: &[&str] = &[
     )",
     "CREATE INDEX calls_to_sweep ON calls (sweep_after) WHERE state = 'open'",
     "CREATE INDEX calls_failed ON calls (kind, id) WHERE state = 'failed'",
+    "CREATE INDEX calls_by_failure_code ON calls (failure_code, id) WHERE failure_code IS NOT NULL",
     "CREATE INDEX calls_by_accepted_id ON calls (accepted_id) WHERE accepted_id IS NOT NULL",
     // What Stripe is asked about, once for each subject; asking again opens its call again.
     "CREATE TABLE lookups (
@@ -170,8 +171,8 @@ const UP: &[&str] = &[
     // process's.
     "CREATE TABLE operations (
         id uuid PRIMARY KEY,
-        action text NOT NULL CHECK (action IN ('replay_reversals', 'retry_transfers', 'close_reversals', 'accept_claims',
-            'acknowledge_claims')),
+        action text NOT NULL CHECK (action IN ('replay_reversals', 'retry_transfers', 'close_reversals', 'discard_messages',
+            'accept_claims', 'acknowledge_claims')),
         filter text NOT NULL,
         state text NOT NULL CHECK (state IN ('previewed', 'running', 'done', 'aborted')),
         items integer NOT NULL CHECK (items >= 0),
@@ -203,10 +204,61 @@ const UP: &[&str] = &[
         state text NOT NULL CHECK (state IN ('pending', 'done', 'refused')),
         problem text,
         done_at timestamptz,
+        at_stripe text CHECK (at_stripe IN ('ready', 'already_reversed', 'less_left', 'short_of_balance', 'unknown')),
+        stripe_detail text,
         UNIQUE (operation_id, position),
         UNIQUE (operation_id, target_id)
     )",
     "CREATE INDEX operation_items_pending ON operation_items (operation_id, position) WHERE state = 'pending'",
+    // A run of `clawback reconcile`. It goes on behind `after_id`; `pages` counts its writes, so two processes can't both go on.
+    "CREATE TABLE reconcile_runs (
+        id uuid PRIMARY KEY,
+        state text NOT NULL CHECK (state IN ('running', 'interrupted', 'done')),
+        since timestamptz,
+        fix boolean NOT NULL,
+        after_id uuid,
+        pages bigint NOT NULL CHECK (pages >= 0),
+        transfers bigint NOT NULL,
+        transfers_without_stripe_id bigint NOT NULL,
+        agreed bigint NOT NULL,
+        on_their_way bigint NOT NULL,
+        given_up bigint NOT NULL,
+        differences bigint NOT NULL,
+        repaired bigint NOT NULL CHECK (repaired <= differences),
+        problem text,
+        operator text NOT NULL,
+        started_at timestamptz NOT NULL,
+        updated_at timestamptz NOT NULL,
+        finished_at timestamptz,
+        CHECK ((state = 'done') = (finished_at IS NOT NULL))
+    )",
+    "CREATE TABLE reconcile_differences (
+        id uuid PRIMARY KEY,
+        run_id uuid NOT NULL REFERENCES reconcile_runs (id),
+        kind text NOT NULL CHECK (kind IN ('unrecorded', 'missing', 'duplicate', 'wrong_amount', 'externally_reversed', 'orphan',
+            'unknown_transfer', 'unrecorded_transfer', 'incomplete')),
+        transfer_id uuid NOT NULL,
+        stripe_transfer_id text NOT NULL,
+        reversal_id uuid,
+        stripe_reversal_id text,
+        claim text,
+        currency text NOT NULL CHECK (length(currency) = 3),
+        amount_in_ledger bigint,
+        amount_at_stripe bigint,
+        detail text NOT NULL,
+        repair text NOT NULL CHECK (repair IN ('by_hand', 'possible', 'done', 'refused')),
+        found_at timestamptz NOT NULL
+    )",
+    "CREATE INDEX reconcile_differences_of_run ON reconcile_differences (run_id, id)",
+    // What operators say about a group of failures, by the group's key.
+    "CREATE TABLE group_notes (
+        id uuid PRIMARY KEY,
+        group_key text NOT NULL,
+        text text NOT NULL,
+        operator text NOT NULL,
+        created_at timestamptz NOT NULL
+    )",
+    "CREATE INDEX group_notes_by_group ON group_notes (group_key, id)",
     "CREATE TABLE webhook_events (
         id uuid PRIMARY KEY,
         source text NOT NULL CHECK (source IN ('stripe', 'hyperswitch')),
@@ -295,6 +347,9 @@ const DOWN: &[&str] = &[
     "DROP TABLE outbox",
     "DROP TABLE webhook_events",
     "DROP TABLE notifications",
+    "DROP TABLE group_notes",
+    "DROP TABLE reconcile_differences",
+    "DROP TABLE reconcile_runs",
     "DROP TABLE operation_items",
     "DROP TABLE operations",
     "DROP TABLE lookups",

@@ -14,14 +14,16 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url, presence};
+use crate::cli;
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
 use crate::http::{self, ApiState, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions, now};
-use crate::operator::{LeftAtStripe, Operator};
+use crate::operator::Operator;
+use crate::reconcile::StripeNow;
 use crate::relay::Route;
 use crate::stripe;
-use crate::ui::{self, Instance, Ui};
+use crate::ui::{self, Doctor, Instance, Ui};
 use crate::worker::{
     self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, OneByOne, ReverseTransfer, Timing,
 };
@@ -68,7 +70,8 @@ pub async fn create_ledger(config: &Config) -> Result<Ledger> {
         },
         notifies: config.events_url.is_some(),
     };
-    Ledger::connect(url, options).await.context(NO_DATABASE)
+    let ledger = Ledger::connect(url, options).await.context(NO_DATABASE)?;
+    Ok(ledger.confirming_from(config.confirm_from))
 }
 
 /// The pool retries a refused connection until its time limit and then reports only that limit.
@@ -217,23 +220,26 @@ fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
         operator: Operator::new(api.ledger.clone(), broker(config, "clawback pages")?, topologies(config)?),
         tokens: api.tokens.clone(),
         broker: api.broker.clone(),
+        stripe_now: api.stripe_now.clone(),
+        doctor: doctor(config),
+        story: cli::story,
         instance: Arc::new(instance),
     })
 }
 
-/// The way to ask Stripe what is left of a transfer; none without a key.
-#[must_use]
-pub fn left_at_stripe(config: &Config) -> Option<LeftAtStripe> {
-    let api_key = config.stripe.api_key.clone()?;
-    let stripe = stripe_client(config, api_key).ok()?;
-    Some(Arc::new(move |transfer: String| {
-        let stripe = stripe.clone();
-        let left = async move {
-            let found = stripe.get_transfer(&transfer).await.map_err(|report| report.message)?;
-            Ok(found.amount - found.amount_reversed)
-        };
-        left.boxed()
-    }))
+fn doctor(config: &Config) -> Doctor {
+    let config = config.clone();
+    Doctor(Arc::new(move || cli::diagnose(config.clone()).boxed()))
+}
+
+/// The client of Stripe that this process has, with its turns; none without a key.
+///
+/// # Errors
+/// As [`stripe_client`].
+pub fn stripe_now(config: &Config) -> Result<Option<StripeNow>> {
+    let Some(api_key) = config.stripe.api_key.clone() else { return Ok(None) };
+    let limiter = Arc::new(Limiter::new(config.stripe.max_rps));
+    Ok(Some(StripeNow { client: stripe_client(config, api_key)?, limiter }))
 }
 
 /// Health and metrics alone.
@@ -251,12 +257,17 @@ fn notifier(config: &Config) -> Result<Option<Notifier>> {
 }
 
 /// The consumers that this process is to run, and what watches them; none when all are switched off.
-pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> Result<Option<Workers>> {
+pub(super) fn workers(
+    config: &Config,
+    ledger: &Ledger,
+    stripe: Option<&StripeNow>,
+    patience: Patience,
+) -> Result<Option<Workers>> {
     let (reversals, creations) = (config.reversal.worker_enabled, config.transfer_retry.enabled);
     if !reversals && !creations {
         return Ok(None);
     }
-    let Some(api_key) = config.stripe.api_key.clone() else {
+    let Some(StripeNow { client: stripe, limiter }) = stripe.cloned() else {
         if !reversals {
             tracing::warn!(
                 "STRIPE_API_KEY is missing: transfers that Clawback is to create wait until a worker has it"
@@ -265,12 +276,11 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
         }
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
-    let stripe = stripe_client(config, api_key)?;
     let breaker = Arc::new(CircuitBreaker::new());
     let caller = Caller {
         ledger: ledger.clone(),
         stripe: stripe.clone(),
-        limiter: Arc::new(Limiter::new(config.stripe.max_rps)),
+        limiter: Arc::clone(&limiter),
         breaker: Arc::clone(&breaker),
         transfers: OneByOne::default(),
         policy: retry_policy(config),
@@ -289,7 +299,6 @@ pub(super) fn workers(config: &Config, ledger: &Ledger, patience: Patience) -> R
             .job_timeout(JOB_TIMEOUT)
             .drain_timeout(DRAIN))
     };
-    let limiter = Arc::clone(&caller.limiter);
     let (mut consumers, mut notifications) = (Vec::new(), None);
     if reversals {
         let worker = consumer(CallKind::Reverse, caller.policy)?;

@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, Who, parse_reason, parse_status};
-use super::output::{Format, json, more, wrap};
+use super::operator::{self, Output, Who, parse_currency, parse_reason, parse_status};
+use super::output::{Format, gather, json, more, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print, time};
 use crate::config::Config;
-use crate::ledger::{ClaimKind, ClaimStatus, DisputeView, Ledger, RefundView, now};
+use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, DisputeView, Ledger, RefundView, now};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "`clawback refunds` and `clawback disputes` have the same commands.\n\n\
@@ -44,6 +44,12 @@ pub(super) struct List {
     /// Only these: unmatched, held, matched, conflicting, nothing_to_reverse or failed
     #[arg(long, value_parser = parse_status::<ClaimStatus>)]
     status: Option<ClaimStatus>,
+    /// Only those in this currency
+    #[arg(long, value_name = "CODE", value_parser = parse_currency)]
+    currency: Option<String>,
+    /// Only those that an operator must do something about
+    #[arg(long)]
+    attention: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
@@ -104,8 +110,9 @@ impl Claims {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, limit, output }) => {
-                let found = ledger.list_claims(kind, status, None, limit).await?;
+            Self::List(List { status, currency, attention, limit, output }) => {
+                let filter = ClaimFilter { status, currency, needs_attention: attention };
+                let found = gather(limit, |after, limit| ledger.find_claims(kind, &filter, after, limit)).await?;
                 match (output.format, kind) {
                     (Format::Table, _) => table(&mut out, kind, &found, limit)?,
                     (Format::Json, ClaimKind::Refund) => json(&mut out, &json!({"refunds": found}))?,

@@ -22,6 +22,7 @@ use super::output::{Format, json};
 use super::terminal::{in_color, print};
 use super::topology::Management;
 use crate::config::{Config, Effective};
+use crate::ui::Check;
 
 /// For each check, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -86,6 +87,23 @@ impl Doctor {
             Status::Warning | Status::Ok => ExitCode::SUCCESS,
         })
     }
+}
+
+/// What `clawback doctor` finds with this configuration.
+pub async fn diagnose(config: Config) -> Vec<Check> {
+    let findings = match Config::effective() {
+        Ok(effective) => examine(config, &effective, Management::default()).await,
+        Err(error) => configuration::unusable(&error),
+    };
+    let check = |Finding { check, status, message, remedy }: Finding| {
+        let status = match status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Error => "error",
+        };
+        Check { check, status: status.to_owned(), message, remedy }
+    };
+    findings.into_iter().map(check).collect()
 }
 
 /// Each part runs in a task of its own, so what one computes (loading certificates, say) costs another none of its time.

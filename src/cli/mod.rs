@@ -26,6 +26,8 @@ mod topology;
 mod trace;
 mod transfers;
 
+pub use self::doctor::diagnose;
+pub use self::trace::story;
 #[cfg(test)]
 pub(crate) use payments::read_to_the_end;
 

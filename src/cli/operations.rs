@@ -15,11 +15,13 @@ use super::history::parse_when;
 use super::operator::{self, Output, Who, confirm, parse_reason, parse_since, parse_status};
 use super::output::{Format, json, more, wrap};
 use super::terminal::{plain, print, time};
+use crate::app;
 use crate::config::Config;
 use crate::ledger::{
-    ClaimKind, ClaimStatus, ItemState, ItemView, Ledger, MAX_ITEMS, OperationAction, OperationFilter, OperationState,
-    OperationView, Pace,
+    ClaimKind, ClaimStatus, CurrencySum, ItemState, ItemView, Ledger, MAX_ITEMS, OperationAction, OperationFilter,
+    OperationState, OperationView, Pace,
 };
+use crate::reconcile;
 
 /// Refused rows that `show` lists.
 const REFUSED_SHOWN: u64 = 20;
@@ -75,15 +77,18 @@ pub(super) struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "ACTION is replay_reversals, retry_transfers or close_reversals (of what failed permanently), \
-                        accept_claims or acknowledge_claims (of refunds and disputes). At least one condition is needed; \
+#[command(
+    after_help = "ACTION is replay_reversals, retry_transfers, close_reversals or discard_messages (of what failed permanently; \
+                        discarding throws away parked messages alone, and the rows stay owed), accept_claims or acknowledge_claims (of refunds and disputes). At least one condition is needed; \
                         rows match that meet all of them. An operation is about 10,000 rows at most, the oldest. The \
-                        first 1,000 are tried, and rolled back, to see what would be refused.\n\n\
+                        first 1,000 are tried, and rolled back, to see what would be refused; of the first 100 reversals Stripe \
+                        is asked, for up to 8 s, whether they are ready, reversed already or short of balance.\n\n\
                         --format json prints the operation as GET /v1/operations/{id} shows it.\n\n\
                         Examples:\n  \
                         clawback operations preview replay_reversals --group 3f6c1a0b2d4e\n  \
                         clawback operations preview accept_claims --status held --kind refund --since 7d\n\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched.")]
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched."
+)]
 pub(super) struct Preview {
     /// What is to be done with each row
     #[arg(value_parser = parse_status::<OperationAction>)]
@@ -121,7 +126,7 @@ pub(super) struct Preview {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It says how many rows there are and asks; --yes answers. Your name and the reason go into the history of \
+    after_help = "It says how many rows there are and asks; --yes answers. A large amount (CONFIRM_FROM) must be typed, or given with --confirm-amount. Your name and the reason go into the history of \
                         each row.\n\n\
                         --format json prints the operation as GET /v1/operations/{id} shows it.\n\n\
                         Example:\n  \
@@ -140,6 +145,9 @@ pub(super) struct Start {
     /// Work on no more rows than this, the oldest first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     cap: Option<i32>,
+    /// A large amount, typed, as the preview says
+    #[arg(long, value_name = "AMOUNT")]
+    confirm_amount: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -194,14 +202,16 @@ impl Operations {
                     }
                 }
             }
-            Self::Preview(preview) => return preview.execute(&ledger).await,
-            Self::Start(Start { id, reason, spread, cap, yes, who, output }) => {
+            Self::Preview(preview) => return preview.execute(config, &ledger).await,
+            Self::Start(Start { id, reason, spread, cap, confirm_amount, yes, who, output }) => {
                 let found = find(&ledger, id).await?;
                 if found.state == OperationState::Previewed {
                     confirm(&format!("{}: {}", found.action, amounts(&found)), yes)?;
+                    operator::confirm_amount(&ledger, found.confirm.as_deref(), confirm_amount.as_deref())?;
                 }
                 let spread = i32::try_from(spread.unwrap_or_default().as_secs()).context("--spread is too long")?;
-                ledger.start_operation(id, &who.note(&reason)?, Pace { spread_seconds: spread, cap }).await?;
+                let pace = Pace { spread_seconds: spread, cap };
+                ledger.start_operation(id, &who.note(&reason)?, pace, found.confirm.as_deref()).await?;
                 changed(&mut out, output.format, "It runs. Watch it with: clawback operations show", &ledger, id)
                     .await?;
             }
@@ -216,11 +226,12 @@ impl Operations {
 }
 
 impl Preview {
-    async fn execute(self, ledger: &Ledger) -> Result<ExitCode> {
+    async fn execute(self, config: &Config, ledger: &Ledger) -> Result<ExitCode> {
         let Self { action, failure_code, group, seller, currency, since, until, kind, status, ids, output } = self;
         let ids = (!ids.is_empty()).then_some(ids);
         let filter = OperationFilter { failure_code, group, seller, currency, since, until, kind, status, ids };
-        let previewed = ledger.preview_operation(action, &filter).await?;
+        let stripe = app::stripe_now(config)?;
+        let previewed = reconcile::preview(ledger, stripe.as_ref(), action, &filter).await?;
         let mut out = Vec::new();
         match output.format {
             Format::Table => {
@@ -284,6 +295,26 @@ fn details(out: &mut impl Write, operation: &OperationView) -> IoResult<()> {
         let of = format!("{} of {} would be refused: {}", refusal.count, operation.checked, refusal.reason);
         wrap(out, "Refused       ", "              ", &plain(&of))?;
     }
+    for of in &operation.at_stripe {
+        let (count, sums) = (of.sums.iter().map(|of| of.sum.count).sum::<i64>(), in_minor_units(&of.sums));
+        wrap(
+            out,
+            "At Stripe     ",
+            "              ",
+            &format!("{count} {}: {sums}", of.says.to_string().replace('_', " ")),
+        )?;
+    }
+    if operation.action.asks_stripe() && operation.at_stripe.is_empty() && operation.items > 0 {
+        writeln!(out, "At Stripe     not asked (no STRIPE_API_KEY)")?;
+    }
+    if let Some(confirm) = &operation.confirm {
+        wrap(
+            out,
+            "To confirm    ",
+            "              ",
+            &format!("a large amount: start it with --confirm-amount \"{confirm}\""),
+        )?;
+    }
     if let (Some(operator), Some(reason)) = (&operation.operator, &operation.reason) {
         wrap(out, "By            ", "              ", &plain(&format!("{operator}: {reason}")))?;
         let cap = operation.cap.map(|cap| format!(", {cap} at most")).unwrap_or_default();
@@ -314,12 +345,16 @@ fn rows(out: &mut impl Write, refused: &[ItemView]) -> IoResult<()> {
 
 /// `2 rows (9000 eur in minor units)`.
 fn amounts(operation: &OperationView) -> String {
-    let sums: Vec<String> = operation.sums.iter().map(|of| format!("{} {}", of.sum.amount, of.currency)).collect();
+    let sums = in_minor_units(&operation.sums);
     match operation.items {
         0 => "none".to_owned(),
-        1 => format!("1 row ({} in minor units)", sums.join(", ")),
-        items => format!("{items} rows ({} in minor units)", sums.join(", ")),
+        1 => format!("1 row ({sums} in minor units)"),
+        items => format!("{items} rows ({sums} in minor units)"),
     }
+}
+
+fn in_minor_units(sums: &[CurrencySum]) -> String {
+    sums.iter().map(|of| format!("{} {}", of.sum.amount, of.currency)).collect::<Vec<_>>().join(", ")
 }
 
 fn progress(operation: &OperationView) -> String {

@@ -27,6 +27,17 @@ pub(super) struct Who {
     operator: Option<String>,
 }
 
+/// Whose, and in what currency.
+#[derive(Debug, Args)]
+pub(super) struct Of {
+    /// Only those of this seller, by the marketplace's id
+    #[arg(long, value_name = "ID")]
+    pub(super) seller: Option<String>,
+    /// Only those in this currency
+    #[arg(long, value_name = "CODE", value_parser = parse_currency)]
+    pub(super) currency: Option<String>,
+}
+
 /// `--format` alone.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Output {
@@ -121,8 +132,32 @@ pub(super) fn confirm(what: &str, yes: bool) -> Result<()> {
     }
 }
 
+/// Has a large amount typed: with `--confirm-amount`, or on the terminal. `--yes` is not enough.
+///
+/// # Errors
+/// It was not typed, or is another one.
+pub(super) fn confirm_amount(ledger: &Ledger, needed: Option<&str>, given: Option<&str>) -> Result<()> {
+    let Some(needed) = needed else { return Ok(()) };
+    if given.is_some() || !stdin().is_terminal() {
+        let checked = ledger.check_confirmed(Some(needed), given);
+        return checked.with_context(|| format!("add --confirm-amount \"{needed}\"; nothing was changed"));
+    }
+    write!(stderr(), "That is a large amount. Type {needed} to go on: ")?;
+    let mut typed = String::new();
+    stdin().read_line(&mut typed)?;
+    ledger.check_confirmed(Some(needed), Some(typed.trim())).context("nothing was changed")
+}
+
 /// For `--since`.
 pub(super) use super::reconcile::parse_since;
+
+/// For `--currency`.
+pub(super) fn parse_currency(text: &str) -> Result<String, String> {
+    let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    is_code
+        .then(|| text.to_ascii_lowercase())
+        .ok_or_else(|| "allowed: a three-letter ISO 4217 code, like eur".to_owned())
+}
 
 /// For `--reason`.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {

@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::ledger::LedgerError;
+
 /// The widest that a table gets, in columns.
 pub(super) const WIDTH: u16 = 80;
 
@@ -35,6 +37,27 @@ pub(super) fn json(out: &mut impl Write, object: &impl Serialize) -> Result<()> 
 /// Says under a list of `shown` rows that `--limit` cut it off, if it did.
 pub(super) fn more(out: &mut impl Write, shown: usize, limit: u64) -> Result<()> {
     if shown as u64 == limit { writeln!(out, "The newest {limit}; more with --limit.") } else { Ok(()) }
+}
+
+/// The newest `limit` rows, page by page. `next` gives the page after a cursor, with at most so many rows, and the cursor to the
+/// following one.
+pub(super) async fn gather<T, C, F>(
+    limit: u64,
+    next: impl Fn(Option<C>, u64) -> F,
+) -> std::result::Result<Vec<T>, LedgerError>
+where
+    F: Future<Output = std::result::Result<(Vec<T>, Option<C>), LedgerError>>,
+{
+    let mut all = Vec::new();
+    let mut cursor = None;
+    loop {
+        let (rows, following) = next(cursor, limit - all.len() as u64).await?;
+        all.extend(rows);
+        cursor = following;
+        if cursor.is_none() || all.len() as u64 >= limit {
+            return Ok(all);
+        }
+    }
 }
 
 /// Writes `text` in lines of at most 80 columns. A longer word gets a line of its own.

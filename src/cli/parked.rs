@@ -126,6 +126,9 @@ pub(super) struct Replay {
     /// Spread them evenly over this time: 30s, 10m, 1h
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     spread: Duration,
+    /// A large amount (CONFIRM_FROM), typed, like "1200000 eur"
+    #[arg(long, value_name = "AMOUNT")]
+    confirm_amount: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -171,8 +174,12 @@ impl ParkedCommand {
                     }
                 }
             }
-            Self::Replay(Replay { order, spread }) => {
+            Self::Replay(Replay { order, spread, confirm_amount }) => {
                 let chosen = order.chosen(&hands).await?;
+                if !order.dry_run {
+                    let needed = hands.to_confirm(&chosen).await?;
+                    operator::confirm_amount(hands.ledger(), needed.as_deref(), confirm_amount.as_deref())?;
+                }
                 let sorted = match order.reason_to_act() {
                     None => planned(chosen, Parked::on_replay),
                     Some(reason) => hands.replay_parked(chosen, spread, &order.who.note(reason)?).await,

@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::groups::Groups;
-use super::operator::{self, Output, Who, parse_reason, parse_status};
-use super::output::{Format, json, more, wrap};
+use super::groups::{AddNote, Groups};
+use super::operator::{self, Of, Output, Who, parse_reason, parse_status};
+use super::output::{Format, gather, json, more, wrap};
 use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, ReversalStatus, ReversalView, now};
+use crate::ledger::{CallKind, Ledger, ReversalFilter, ReversalStatus, ReversalView, now};
 use crate::operator::{Part, amount as amount_of};
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,8 @@ pub(super) enum Reversals {
     List(List),
     /// Show what failed permanently, by cause
     Groups(Groups),
+    /// Add a note to a group, for those who look at it later
+    Note(AddNote),
     /// Show one reversal
     Show(Show),
     /// Replay reversals that failed permanently; Stripe is asked first whether they have happened
@@ -46,6 +48,14 @@ pub(super) struct List {
     /// Only these: pending, reversed, permanently_failed, called_off or closed
     #[arg(long, value_parser = parse_status::<ReversalStatus>)]
     status: Option<ReversalStatus>,
+    #[command(flatten)]
+    of: Of,
+    /// Only those that wait for the seller's balance
+    #[arg(long)]
+    waiting: bool,
+    /// Only those whose last failure had this code
+    #[arg(long, value_name = "CODE")]
+    failure_code: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
@@ -95,6 +105,9 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N|left",
         conflicts_with_all = ["all", "failure_code", "seller", "since"])]
     amount: Option<Part>,
+    /// A large amount (CONFIRM_FROM), typed, like "1200000 eur"
+    #[arg(long, value_name = "AMOUNT")]
+    confirm_amount: Option<String>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -131,14 +144,18 @@ impl Reversals {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, limit, output }) => {
-                let found = ledger.list_reversals(status, None, limit).await?;
+            Self::List(List { status, of: Of { seller, currency }, waiting, failure_code, limit, output }) => {
+                let waits = waiting.then_some(true);
+                let filter = ReversalFilter { status, currency, waits, seller, failure_code };
+                let found = gather(limit, |after, limit| ledger.find_reversals(&filter, after, limit)).await?;
+                let found: Vec<ReversalView> = found.into_iter().map(|found| found.reversal).collect();
                 match output.format {
                     Format::Table => table(&mut out, &found, limit)?,
                     Format::Json => json(&mut out, &json!({"reversals": found}))?,
                 }
             }
             Self::Groups(groups) => groups.show(&ledger, CallKind::Reverse, &mut out).await?,
+            Self::Note(note) => note.add(&ledger, CallKind::Reverse, &mut out).await?,
             Self::Show(Show { id, output }) => {
                 let found = find(&ledger, &id).await?;
                 match output.format {
@@ -146,20 +163,23 @@ impl Reversals {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Replay(Replay { id, rows, amount, reason, who, output }) => {
+            Self::Replay(Replay { id, rows, amount, confirm_amount, reason, who, output }) => {
                 let hands = operator::hands(config, ledger.clone())?;
                 let note = who.note(&reason)?;
                 let Some(id) = id else {
-                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, output.format).await;
+                    let typed = confirm_amount.as_deref();
+                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, output.format, typed).await;
                 };
                 let found = find(&ledger, &id).await?;
                 let amount = match amount {
                     Some(part) => {
-                        let left_at_stripe = app::left_at_stripe(config);
-                        Some(amount_of(&ledger, left_at_stripe.as_ref(), &id, part).await?)
+                        let stripe = app::stripe_now(config)?;
+                        Some(amount_of(&ledger, stripe.as_ref(), &id, part).await?)
                     }
                     None => None,
                 };
+                let debt = [(found.currency.as_str(), amount.unwrap_or(found.amount))];
+                operator::confirm_amount(&ledger, ledger.to_confirm(debt).as_deref(), confirm_amount.as_deref())?;
                 let (id, left) = hands.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it has happened";

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::NEEDS_ATTENTION;
-use super::operator::{about_leftovers, confirm, parse_since};
+use super::operator::{self, about_leftovers, confirm, parse_since};
 use super::output::{self, Format, wrap};
 use super::terminal::{plain, print};
 use crate::ledger::{CallKind, FailedCall, FailedFilter, Ledger, Note};
@@ -39,18 +39,21 @@ impl Rows {
     /// Replays them, each as alone.
     pub(super) async fn replay(
         self,
-        (ledger, operator): (&Ledger, &Operator),
+        (ledger, hands): (&Ledger, &Operator),
         kind: CallKind,
         note: &Note,
         format: Format,
+        confirm_amount: Option<&str>,
     ) -> Result<ExitCode> {
         let Self { failure_code, seller, since, yes, .. } = self;
         let found = ledger.failed_calls(kind, &FailedFilter { failure_code, seller, since }).await?;
         if !found.is_empty() {
             confirm(&format!("Replay {}", amounts(kind, &found)), yes)?;
+            let needed = ledger.to_confirm(found.iter().map(|row| (row.currency.as_str(), row.amount)));
+            operator::confirm_amount(ledger, needed.as_deref(), confirm_amount)?;
         }
         let ids: Vec<_> = found.iter().map(|row| row.id).collect();
-        let rows = operator.replay_all(kind, &ids, note).await?;
+        let rows = hands.replay_all(kind, &ids, note).await?;
         let mut out = Vec::new();
         match format {
             Format::Table => told(&mut out, kind, &rows)?,

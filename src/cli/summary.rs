@@ -79,6 +79,17 @@ fn table(out: &mut impl Write, summary: &Summary) -> IoResult<()> {
     let attention = &summary.needs_attention;
     let oldest = attention.oldest.map(|at| format!(", the oldest for {}", since(at))).unwrap_or_default();
     writeln!(out, "Needs attention    {} refunds, {} disputes{oldest}", attention.refunds, attention.disputes)?;
+    let reconcile = match &summary.last_reconcile {
+        None => "never".to_owned(),
+        Some(run) => format!(
+            "{} ago: {} transfers compared, {} differences left{}",
+            since(run.finished_at.unwrap_or(run.updated_at)),
+            run.counts.transfers,
+            run.differences - run.repaired,
+            if run.finished_at.is_none() { "; it did not come to its end" } else { "" }
+        ),
+    };
+    wrap(out, "Last reconcile     ", "                   ", &reconcile)?;
     let webhook = summary.last_webhook_at.map_or_else(|| "none yet".to_owned(), time);
     writeln!(out, "Last webhook       {webhook}")
 }

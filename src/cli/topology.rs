@@ -13,7 +13,7 @@ use crate::ledger::Situation;
 
 pub(super) use crate::operator::survey::{Survey, UNKNOWN_PORT, by_remedy, remedy, survey};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct Management {
     /// RabbitMQ's management API; default: RABBITMQ_MANAGEMENT_URL, or port 15672 of AMQP_URL's host
     #[arg(long, value_name = "URL", value_parser = parse_management_url)]

@@ -9,6 +9,7 @@ use super::operator::{self, Output};
 use super::output::{Format, json};
 use super::terminal::print;
 use crate::config::Config;
+use crate::ledger::Situation;
 
 #[derive(Debug, Args)]
 #[command(after_help = "What ID may be:\n  \
@@ -33,6 +34,15 @@ pub(super) struct Trace {
     id: String,
     #[command(flatten)]
     output: Output,
+}
+
+/// A trace as text of at most 80 columns.
+#[must_use]
+pub fn story(trace: &crate::ledger::Trace, situation: &Situation) -> String {
+    let mut out = Vec::new();
+    // Writing into memory does not fail.
+    let _ = timeline::write(&mut out, trace, situation);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl Trace {

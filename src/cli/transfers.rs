@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::groups::Groups;
-use super::operator::{self, Output, Who, parse_reason, parse_status};
-use super::output::{Format, json, more, wrap};
+use super::groups::{AddNote, Groups};
+use super::operator::{self, Of, Output, Who, parse_reason, parse_status};
+use super::output::{Format, gather, json, more, wrap};
 use super::reversals::rows as reversal_rows;
 use super::rows::Rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, TransferStatus, TransferView};
+use crate::ledger::{CallKind, Ledger, TransferFilter, TransferStatus, TransferView};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -26,6 +26,8 @@ pub(super) enum Transfers {
     List(List),
     /// Show what failed permanently, by cause
     Groups(Groups),
+    /// Add a note to a group, for those who look at it later
+    Note(AddNote),
     /// Show one transfer with its reversals
     Show(Show),
     /// Retry creations of transfers that failed permanently; Stripe is asked first whether they exist
@@ -42,6 +44,8 @@ pub(super) struct List {
     /// Only these: pending, completed, failed, permanently_failed, reversal_pending, partially_reversed or reversed
     #[arg(long, value_parser = parse_status::<TransferStatus>)]
     status: Option<TransferStatus>,
+    #[command(flatten)]
+    of: Of,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
@@ -86,6 +90,9 @@ pub(super) struct Retry {
     id: Option<String>,
     #[command(flatten)]
     rows: Rows,
+    /// A large amount (CONFIRM_FROM), typed, like "1200000 eur"
+    #[arg(long, value_name = "AMOUNT")]
+    confirm_amount: Option<String>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -100,14 +107,17 @@ impl Transfers {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, limit, output }) => {
-                let found = ledger.list_transfers(status, None, limit).await?;
+            Self::List(List { status, of: Of { seller, currency }, limit, output }) => {
+                let filter = TransferFilter { status, currency, seller };
+                let found = gather(limit, |after, limit| ledger.find_transfers(&filter, after, limit)).await?;
+                let found: Vec<TransferView> = found.into_iter().map(|found| found.transfer).collect();
                 match output.format {
                     Format::Table => table(&mut out, &found, limit)?,
                     Format::Json => json(&mut out, &json!({"transfers": found}))?,
                 }
             }
             Self::Groups(groups) => groups.show(&ledger, CallKind::Create, &mut out).await?,
+            Self::Note(note) => note.add(&ledger, CallKind::Create, &mut out).await?,
             Self::Show(Show { id, output }) => {
                 let found = find(&ledger, &id).await?;
                 match output.format {
@@ -115,13 +125,17 @@ impl Transfers {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Retry(Retry { id, rows, reason, who, output }) => {
+            Self::Retry(Retry { id, rows, confirm_amount, reason, who, output }) => {
                 let hands = operator::hands(config, ledger.clone())?;
                 let note = who.note(&reason)?;
                 let Some(id) = id else {
-                    return rows.replay((&ledger, &hands), CallKind::Create, &note, output.format).await;
+                    let typed = confirm_amount.as_deref();
+                    return rows.replay((&ledger, &hands), CallKind::Create, &note, output.format, typed).await;
                 };
-                let id = find(&ledger, &id).await?.id.to_string();
+                let found = find(&ledger, &id).await?;
+                let needed = ledger.to_confirm_of(&[found.id]).await?;
+                operator::confirm_amount(&ledger, needed.as_deref(), confirm_amount.as_deref())?;
+                let id = found.id.to_string();
                 let (id, left) = hands.replay(CallKind::Create, &id, None, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it exists";

@@ -58,6 +58,8 @@ pub struct Config {
     pub api_read_token: Option<SecretList>,
     /// `UI_ENABLED`: whether the pages under `/ui/` are served.
     pub ui_enabled: bool,
+    /// `CONFIRM_FROM`: minor units of one currency from which a replay needs the amount typed; 0: never.
+    pub confirm_from: u32,
     /// `REVERSAL_*`.
     pub reversal: ReversalConfig,
     /// `TRANSFER_RETRY_*`.
@@ -272,6 +274,7 @@ impl Config {
             api_token: reader.get("API_TOKEN"),
             api_read_token: reader.get("API_READ_TOKEN"),
             ui_enabled: reader.require("UI_ENABLED")?,
+            confirm_from: reader.require("CONFIRM_FROM")?,
             reversal: ReversalConfig {
                 worker_enabled: reader.require("REVERSAL_WORKER_ENABLED")?,
                 max_retries: reader.require("REVERSAL_MAX_RETRIES")?,

@@ -116,6 +116,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Bearer tokens with read access only, comma-separated"),
     row(Api, "UI_ENABLED", BOOLEAN, "true",
         "Whether the pages under /ui/ are served; they need one of the tokens to log in"),
+    row(Api, "CONFIRM_FROM", Kind::Number(0, u32::MAX), "1000000",
+        "From so many minor units of one currency, a replay needs the amount typed; 0: never"),
 
     row(Reversals, "REVERSAL_WORKER_ENABLED", BOOLEAN, "true",
         "Whether this process reverses transfers"),

@@ -41,6 +41,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("API_TOKEN", "hush_all", "api_token: Some(", "hush hush"),
     ("API_READ_TOKEN", "hush_read", "api_read_token: Some(", "hush,,\u{e9}"),
     ("UI_ENABLED", "false", "ui_enabled: false", "off"),
+    ("CONFIRM_FROM", "5000", "confirm_from: 5000", "much"),
     ("REVERSAL_WORKER_ENABLED", "false", "worker_enabled: false", "on"),
     ("REVERSAL_MAX_RETRIES", "6", "max_retries: 6", "101"),
     ("REVERSAL_CHECK_INTERVAL", "2s", "check_interval: 2s", "25h"),

@@ -1,14 +1,17 @@
 //! What the routes about refunds and those about disputes share.
 
+use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::extract::parameter;
 use super::operator::OperatorRequest;
-use super::page::{Cursor, Limit};
+use super::page::{Currency, Cursor, Limit, YesNo};
 use super::problem::Problem;
+use super::stream::{self, Shape};
 use super::{ApiState, unknown};
-use crate::ledger::{ClaimKind, ClaimStatus, RefundView};
+use crate::ledger::{ClaimFilter, ClaimKind, ClaimLine, ClaimStatus, Ledger, RefundView};
+use crate::lines::Lines;
 
 /// The parameters of a list.
 #[derive(Debug, Deserialize)]
@@ -16,6 +19,12 @@ use crate::ledger::{ClaimKind, ClaimStatus, RefundView};
 pub(crate) struct ListQuery {
     #[serde(default, deserialize_with = "parameter")]
     status: Option<ClaimStatus>,
+    #[serde(default, deserialize_with = "parameter")]
+    currency: Option<Currency>,
+    #[serde(default, deserialize_with = "parameter")]
+    attention: Option<YesNo>,
+    #[serde(default, deserialize_with = "parameter")]
+    pub(super) format: Option<Shape>,
     #[serde(default, deserialize_with = "parameter")]
     limit: Option<Limit>,
     #[serde(default, deserialize_with = "parameter")]
@@ -34,12 +43,39 @@ pub(super) enum Decision {
 pub(super) async fn list(
     state: &ApiState,
     kind: ClaimKind,
-    query: ListQuery,
+    query: &ListQuery,
 ) -> Result<(Vec<RefundView>, Option<Uuid>), Problem> {
-    let limit = query.limit.unwrap_or_default();
-    let after = query.cursor.map(|Cursor(id)| id);
-    let found = state.ledger.list_claims(kind, query.status, after, limit.and_one()).await?;
-    Ok(limit.cut(found, |claim| claim.id))
+    let limit = query.limit.as_ref().map_or_else(|| Limit::default().rows(), Limit::rows);
+    let after = query.cursor.as_ref().map(|Cursor(id)| *id);
+    Ok(state.ledger.find_claims(kind, &query.filter(), after, limit).await?)
+}
+
+/// All of them, line by line.
+pub(crate) async fn lines(
+    ledger: &Ledger,
+    kind: ClaimKind,
+    filter: ClaimFilter,
+    lines: Lines,
+) -> Result<Response, Problem> {
+    let ledger = ledger.clone();
+    let next = move |after| {
+        let (ledger, filter) = (ledger.clone(), filter.clone());
+        async move {
+            let (found, next) = ledger.find_claims(kind, &filter, after, stream::PAGE).await?;
+            Ok((found.into_iter().map(ClaimLine::from).collect(), next))
+        }
+    };
+    stream::all::<ClaimLine, _, _>(lines, &format!("{kind}s"), next).await
+}
+
+impl ListQuery {
+    pub(super) fn filter(&self) -> ClaimFilter {
+        ClaimFilter {
+            status: self.status,
+            currency: self.currency.as_ref().map(|Currency(code)| code.clone()),
+            needs_attention: matches!(self.attention, Some(YesNo(true))),
+        }
+    }
 }
 
 pub(super) async fn show(state: &ApiState, kind: ClaimKind, id: &str) -> Result<RefundView, Problem> {

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use super::claims::{self, Decision, ListQuery};
 use super::extract::{self, Id, Query};
 use super::operator::OperatorRequest;
 use super::problem::Problem;
+use super::stream::Shape;
 use crate::ledger::{ClaimKind, ClaimStatus, DisputeView};
 
 /// Disputes, newest first.
@@ -24,7 +26,8 @@ pub(crate) struct DisputePage {
 
 /// Disputes, a page at a time
 ///
-/// Newest first. New disputes do not shift the pages.
+/// Newest first. New disputes do not shift the pages. Where few match, a page may be short, or even empty, and not be the last one.
+/// With `format=csv` or `ndjson` all rows that match are answered, one a line.
 #[utoipa::path(
     get,
     path = "/v1/disputes",
@@ -32,21 +35,24 @@ pub(crate) struct DisputePage {
     operation_id = "listDisputes",
     params(
         ("status" = Option<ClaimStatus>, Query, description = "Only disputes with this status."),
+        ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
+        ("attention" = Option<String>, Query, description = "`yes`: only those that an operator must do something about."),
+        ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
-        (status = 200, description = "A page.", body = DisputePage),
+        (status = 200, description = "A page, or all rows.", content((DisputePage = "application/json"), (String = "text/csv"))),
         (status = 400, description = "A parameter is unknown, or its value can't be used."),
     ),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<DisputePage>, Problem> {
-    let (found, next_cursor) = claims::list(&state, ClaimKind::Dispute, query).await?;
-    Ok(Json(DisputePage { disputes: found.into_iter().map(DisputeView::from).collect(), next_cursor }))
+pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    if let Some(Shape::Lines(lines)) = query.format {
+        return claims::lines(&state.ledger, ClaimKind::Dispute, query.filter(), lines).await;
+    }
+    let (found, next_cursor) = claims::list(&state, ClaimKind::Dispute, &query).await?;
+    Ok(Json(DisputePage { disputes: found.into_iter().map(DisputeView::from).collect(), next_cursor }).into_response())
 }
 
 /// A dispute

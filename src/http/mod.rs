@@ -18,6 +18,7 @@ pub(crate) mod pauses;
 pub(crate) mod payments;
 pub(crate) mod problem;
 pub(crate) mod processes;
+pub(crate) mod reconcile;
 pub(crate) mod refunds;
 mod request_id;
 pub(crate) mod reversals;
@@ -37,7 +38,8 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
-use crate::operator::{Depths, LeftAtStripe};
+use crate::operator::Depths;
+use crate::reconcile::StripeNow;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitState, Limiter};
 
@@ -47,7 +49,7 @@ use self::sampled::Sampled;
 pub(crate) use self::auth::SessionKey;
 pub use self::auth::{Rights, Tokens};
 pub(crate) use self::extract::Parameter;
-pub(crate) use self::page::{Cursor, Position, TextCursor, Time};
+pub(crate) use self::page::{Currency, Cursor, Position, TextCursor, Time, YesNo};
 pub(crate) use self::problem::Problem;
 
 /// The largest body that a route reads.
@@ -68,12 +70,12 @@ pub struct ApiState {
     pub stripe: Option<watch::Receiver<CircuitState>>,
     /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
-    /// The way to ask Stripe what is left of a transfer; `None` without a key.
-    pub left_at_stripe: Option<LeftAtStripe>,
     /// The way to ask the broker how full the queues are.
     pub queues: Option<Depths>,
     /// What the last scrape found.
     pub figures: metrics::LastKnown,
+    /// Stripe, as previews and replays of a part ask it; `None` without a key.
+    pub stripe_now: Option<StripeNow>,
     /// This process's counters.
     pub recorder: Recorder,
     /// Cancelled when the process was told to stop.
@@ -88,7 +90,9 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/payments", post(payments::register))
         .route("/v1/payments/{payment_ref}", get(payments::show).put(payments::correct))
         .route("/v1/payments/{payment_ref}/transfers", post(payments::add_transfers))
+        .route("/v1/transfers", get(transfers::list))
         .route("/v1/transfers/groups", get(transfers::groups))
+        .route("/v1/transfers/groups/{key}/notes", post(transfers::note))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
         .route("/v1/refunds", get(refunds::list).post(refunds::report))
@@ -102,6 +106,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/disputes/{id}/acknowledge", post(disputes::acknowledge))
         .route("/v1/reversals", get(reversals::list))
         .route("/v1/reversals/groups", get(reversals::groups))
+        .route("/v1/reversals/groups/{key}/notes", post(reversals::note))
         .route("/v1/reversals/{id}", get(reversals::show))
         .route("/v1/reversals/{id}/replay", post(reversals::replay))
         .route("/v1/reversals/{id}/close", post(reversals::close))
@@ -114,6 +119,8 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/pauses/{id}/resume", post(pauses::resume))
         .route("/v1/history", get(history::list))
         .route("/v1/export", get(export::show))
+        .route("/v1/reconcile/runs", get(reconcile::list))
+        .route("/v1/reconcile/runs/{id}", get(reconcile::show))
         .route("/v1/operations", get(operations::list).post(operations::preview))
         .route("/v1/operations/{id}", get(operations::show))
         .route("/v1/operations/{id}/items", get(operations::items))

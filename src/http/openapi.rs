@@ -19,8 +19,8 @@ use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::problem::{Kind, ProblemBody, Row};
 use super::{
-    disputes, export, health, history, metrics, operations, pauses, payments, processes, refunds, reversals, sellers,
-    summary, transfers, webhooks,
+    disputes, export, health, history, metrics, operations, pauses, payments, processes, reconcile, refunds, reversals,
+    sellers, summary, transfers, webhooks,
 };
 use crate::ledger::{HistoryEntity, HistoryKind, SellerDebt};
 
@@ -43,7 +43,9 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         payments::show,
         payments::correct,
         payments::add_transfers,
+        transfers::list,
         transfers::groups,
+        transfers::note,
         transfers::show,
         transfers::retry,
         refunds::report,
@@ -58,6 +60,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         disputes::acknowledge,
         reversals::list,
         reversals::groups,
+        reversals::note,
         reversals::show,
         reversals::replay,
         reversals::close,
@@ -67,6 +70,8 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         operations::items,
         operations::start,
         operations::abort,
+        reconcile::list,
+        reconcile::show,
         sellers::list,
         sellers::show,
         summary::show,
@@ -91,6 +96,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         (name = "disputes", description = "What buyers dispute, as providers report it."),
         (name = "reversals", description = "What is taken back."),
         (name = "operations", description = "An operator's action on many rows."),
+        (name = "reconcile", description = "Comparisons of the ledger with Stripe."),
         (name = "sellers", description = "What each seller was paid and owes."),
         (name = "overview", description = "The ledger in figures, its history, and rows for the books."),
         (name = "webhooks", description = "For payment providers: signed, without a token, without a rate limit."),

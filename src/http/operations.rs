@@ -13,6 +13,7 @@ use super::page::{Cursor, Limit, Position};
 use super::problem::Problem;
 use super::{ApiState, unknown};
 use crate::ledger::{FieldProblem, ItemState, ItemView, OperationAction, OperationFilter, OperationView, Pace};
+use crate::reconcile;
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -72,6 +73,10 @@ pub(crate) struct StartRequest {
     #[serde(default)]
     #[schema(minimum = 1)]
     cap: Option<i32>,
+    /// What `confirm` of the operation says, typed. Only needed where it says something.
+    #[serde(default)]
+    #[schema(max_length = 255, examples("1200000 eur"))]
+    confirm_amount: Option<String>,
 }
 
 impl StartRequest {
@@ -106,8 +111,8 @@ pub(crate) struct ItemPage {
 
 /// Preview an operation
 ///
-/// Freezes the rows that match the filter now, and says how many they are, how much, and what would be refused. Changes none
-/// of them. An empty filter is refused.
+/// Freezes the rows that match the filter now, and says how many they are, how much, what would be refused, and, for reversals,
+/// what Stripe says now of the first 100. Changes none of them. An empty filter is refused.
 #[utoipa::path(
     post,
     path = "/v1/operations",
@@ -121,7 +126,7 @@ pub(crate) async fn preview(
     State(state): State<ApiState>,
     extract::Json(body): extract::Json<NewOperation>,
 ) -> Result<(StatusCode, Json<OperationView>), Problem> {
-    let previewed = state.ledger.preview_operation(body.action, &body.filter).await?;
+    let previewed = reconcile::preview(&state.ledger, state.stripe_now.as_ref(), body.action, &body.filter).await?;
     Ok((StatusCode::CREATED, Json(previewed)))
 }
 
@@ -226,7 +231,7 @@ pub(crate) async fn start(
 ) -> Result<(StatusCode, Json<OperationView>), Problem> {
     let id = parsed(&id)?;
     let note = operator::note(&body.operator, &body.reason);
-    state.ledger.start_operation(id, &note, body.pace()).await?;
+    state.ledger.start_operation(id, &note, body.pace(), body.confirm_amount.as_deref()).await?;
     Ok((StatusCode::ACCEPTED, shown(&state, id).await?))
 }
 

@@ -33,6 +33,65 @@ impl OperatorRequest {
     }
 }
 
+/// Who writes a note, and its text.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operator": "ada", "text": "asked Stripe, ticket 4711"}))]
+pub(crate) struct NoteRequest {
+    /// The operator's name, on one line.
+    #[schema(max_length = 100, pattern = "\\S")]
+    operator: String,
+    /// What others should know, on one line.
+    #[schema(max_length = 500, pattern = "\\S")]
+    text: String,
+}
+
+impl Input for NoteRequest {
+    fn problems(&self) -> Vec<FieldProblem> {
+        let fields = [("operator", &self.operator, OPERATOR_MAX_CHARS), ("text", &self.text, REASON_MAX_CHARS)];
+        let problem =
+            |(field, text, max): (&str, &String, usize)| Some(FieldProblem::new(field, one_line(text, max).err()?));
+        fields.into_iter().filter_map(problem).collect()
+    }
+}
+
+impl NoteRequest {
+    /// The note.
+    pub(super) fn note(&self) -> Note {
+        note(&self.operator, &self.text)
+    }
+}
+
+/// Who retries a creation, and why.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operator": "ada", "reason": "the account is verified now"}))]
+pub(crate) struct RetryRequest {
+    /// The operator's name, on one line.
+    #[schema(max_length = 100, pattern = "\\S")]
+    operator: String,
+    /// For later readers of the history, on one line.
+    #[schema(max_length = 500, pattern = "\\S")]
+    reason: String,
+    /// For a large amount (`CONFIRM_FROM`): the transfer's amount and currency, typed.
+    #[serde(default)]
+    #[schema(max_length = 255, examples("1200000 eur"))]
+    pub(super) confirm_amount: Option<String>,
+}
+
+impl Input for RetryRequest {
+    fn problems(&self) -> Vec<FieldProblem> {
+        problems_of(&self.operator, &self.reason)
+    }
+}
+
+impl RetryRequest {
+    /// The note for the history.
+    pub(super) fn note(&self) -> Note {
+        note(&self.operator, &self.reason)
+    }
+}
+
 /// What is wrong with the two.
 pub(super) fn problems_of(operator: &str, reason: &str) -> Vec<FieldProblem> {
     let fields = [("operator", operator, OPERATOR_MAX_CHARS), ("reason", reason, REASON_MAX_CHARS)];

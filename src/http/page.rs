@@ -124,6 +124,39 @@ impl Parameter for Text {
     }
 }
 
+/// An ISO 4217 code, in lower case.
+#[derive(Debug)]
+pub(crate) struct Currency(pub(crate) String);
+
+/// `yes` or `no`.
+#[derive(Debug)]
+pub(crate) struct YesNo(pub(crate) bool);
+
+impl Parameter for Currency {
+    fn must() -> String {
+        "a three-letter ISO 4217 code".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        is_code.then(|| Self(text.to_ascii_lowercase()))
+    }
+}
+
+impl Parameter for YesNo {
+    fn must() -> String {
+        "yes or no".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "yes" => Some(Self(true)),
+            "no" => Some(Self(false)),
+            _ => None,
+        }
+    }
+}
+
 /// Reads a value of an enum by its name.
 macro_rules! parameters {
     ($($name:ty),* $(,)?) => {

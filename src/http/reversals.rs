@@ -3,17 +3,23 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::extract::{self, Id, Input, Query, parameter};
-use super::operator::{self, OperatorRequest};
-use super::page::{Cursor, Limit};
+use super::operator::{self, NoteRequest, OperatorRequest};
+use super::page::{Currency, Cursor, Limit, Text, YesNo};
 use super::problem::Problem;
+use super::stream::{self, Shape};
 use super::{ApiState, unknown};
-use crate::ledger::{CallKind, FailureGroups, FieldProblem, ReversalStatus, ReversalView};
+use crate::ledger::{
+    CallKind, FailureGroups, FieldProblem, GroupNote, Ledger, ReversalFilter, ReversalLine, ReversalStatus,
+    ReversalView,
+};
+use crate::lines::Lines;
 use crate::operator::{Part, amount as amount_of};
 
 /// The parameters of the list.
@@ -22,6 +28,16 @@ use crate::operator::{Part, amount as amount_of};
 pub(crate) struct ListQuery {
     #[serde(default, deserialize_with = "parameter")]
     status: Option<ReversalStatus>,
+    #[serde(default, deserialize_with = "parameter")]
+    currency: Option<Currency>,
+    #[serde(default, deserialize_with = "parameter")]
+    waits: Option<YesNo>,
+    #[serde(default, deserialize_with = "parameter")]
+    seller: Option<Text>,
+    #[serde(default, deserialize_with = "parameter")]
+    failure_code: Option<Text>,
+    #[serde(default, deserialize_with = "parameter")]
+    format: Option<Shape>,
     #[serde(default, deserialize_with = "parameter")]
     limit: Option<Limit>,
     #[serde(default, deserialize_with = "parameter")]
@@ -39,7 +55,8 @@ pub(crate) struct ReversalPage {
 
 /// Reversals, a page at a time
 ///
-/// Newest first. New reversals do not shift the pages.
+/// Newest first. New reversals do not shift the pages. Where few match, a page may be short, or even empty, and not be the last
+/// one. With `format=csv` or `ndjson` all rows that match are answered, one a line.
 #[utoipa::path(
     get,
     path = "/v1/reversals",
@@ -47,24 +64,49 @@ pub(crate) struct ReversalPage {
     operation_id = "listReversals",
     params(
         ("status" = Option<ReversalStatus>, Query, description = "Only reversals with this status."),
+        ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
+        ("waits" = Option<String>, Query, description = "Only those that wait for the seller's balance (`yes`), or do not (`no`)."),
+        ("seller" = Option<String>, Query, description = "Only those of this seller, by the marketplace's id.", example = "s1"),
+        ("failure_code" = Option<String>, Query, description = "Only those whose last failure had this code."),
+        ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
-        (status = 200, description = "A page.", body = ReversalPage),
+        (status = 200, description = "A page, or all rows.", content((ReversalPage = "application/json"), (String = "text/csv"))),
         (status = 400, description = "A parameter is unknown, or its value can't be used."),
     ),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<ReversalPage>, Problem> {
-    let limit = query.limit.unwrap_or_default();
+pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    let filter = ReversalFilter {
+        status: query.status,
+        currency: query.currency.map(|Currency(code)| code),
+        waits: query.waits.map(|YesNo(waits)| waits),
+        seller: query.seller.map(|Text(text)| text),
+        failure_code: query.failure_code.map(|Text(text)| text),
+    };
+    if let Some(Shape::Lines(format)) = query.format {
+        return lines(&state.ledger, filter, format).await;
+    }
     let after = query.cursor.map(|Cursor(id)| id);
-    let found = state.ledger.list_reversals(query.status, after, limit.and_one()).await?;
-    let (reversals, next_cursor) = limit.cut(found, |reversal| reversal.id);
-    Ok(Json(ReversalPage { reversals, next_cursor }))
+    let limit = query.limit.unwrap_or_default().rows();
+    let (found, next_cursor) = state.ledger.find_reversals(&filter, after, limit).await?;
+    let reversals = found.into_iter().map(|found| found.reversal).collect();
+    Ok(Json(ReversalPage { reversals, next_cursor }).into_response())
+}
+
+/// All that match, line by line.
+pub(crate) async fn lines(ledger: &Ledger, filter: ReversalFilter, lines: Lines) -> Result<Response, Problem> {
+    let ledger = ledger.clone();
+    let next = move |after| {
+        let (ledger, filter) = (ledger.clone(), filter.clone());
+        async move {
+            let (found, next) = ledger.find_reversals(&filter, after, stream::PAGE).await?;
+            Ok((found.into_iter().map(ReversalLine::from).collect(), next))
+        }
+    };
+    stream::all::<ReversalLine, _, _>(lines, "reversals", next).await
 }
 
 /// Reversals that failed permanently, by cause
@@ -115,6 +157,10 @@ pub(crate) struct ReplayRequest {
     #[serde(default)]
     #[schema(examples(600, "left"))]
     amount: Option<Value>,
+    /// For a large amount (`CONFIRM_FROM`): the debt's amount and currency, typed.
+    #[serde(default)]
+    #[schema(max_length = 255, examples("1200000 eur"))]
+    confirm_amount: Option<String>,
 }
 
 impl Input for ReplayRequest {
@@ -163,15 +209,39 @@ pub(crate) async fn replay(
     extract::Json(body): extract::Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReversalView>), Problem> {
     let note = operator::note(&body.operator, &body.reason);
-    let id = match body.part().and_then(Result::ok) {
-        Some(part) => {
-            let amount = amount_of(&state.ledger, state.left_at_stripe.as_ref(), &id, part).await?;
-            state.ledger.replay_part(&id, amount, &note).await?
-        }
+    let part = match body.part().and_then(Result::ok) {
+        Some(part) => Some(amount_of(&state.ledger, state.stripe_now.as_ref(), &id, part).await?),
+        None => None,
+    };
+    state.ledger.check_replay(CallKind::Reverse, &id, part, body.confirm_amount.as_deref()).await?;
+    let id = match part {
+        Some(amount) => state.ledger.replay_part(&id, amount, &note).await?,
         None => state.ledger.replay(CallKind::Reverse, &id, &note).await?,
     };
     let replayed = state.ledger.reversal(&id.to_string()).await?;
     replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal"))
+}
+
+/// Add a note to a group of reversals
+///
+/// For those who look at it later. The group's newest notes are shown with it.
+#[utoipa::path(
+    post,
+    path = "/v1/reversals/groups/{key}/notes",
+    tag = "reversals",
+    operation_id = "noteOnReversalGroup",
+    params(("key" = String, Path, description = "The group's key.")),
+    request_body(content = NoteRequest),
+    responses((status = 201, description = "The note.", body = GroupNote)),
+    security(("operate" = [])),
+)]
+pub(crate) async fn note(
+    State(state): State<ApiState>,
+    Id(key): Id,
+    extract::Json(body): extract::Json<NoteRequest>,
+) -> Result<(StatusCode, Json<GroupNote>), Problem> {
+    let noted = state.ledger.note_on_group(CallKind::Reverse, &key, &body.note()).await?;
+    Ok((StatusCode::CREATED, Json(noted)))
 }
 
 /// Close a reversal

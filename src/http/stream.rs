@@ -14,11 +14,11 @@ use crate::ledger::LedgerError;
 use crate::lines::{Line, Lines};
 
 /// Rows of one page.
-pub(super) const PAGE: u64 = 1_000;
+pub(crate) const PAGE: u64 = 1_000;
 
 /// How rows are answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A page as a JSON object.
     Json,
     /// All of them, line by line.
@@ -54,7 +54,7 @@ impl Shape {
 }
 
 /// Answers with all rows of all pages. `next` gives the page after a cursor, and the cursor to the following one.
-pub(super) async fn all<L, C, F>(
+pub(crate) async fn all<L, C, F>(
     lines: Lines,
     name: &str,
     mut next: impl FnMut(Option<C>) -> F + Send + 'static,

@@ -3,12 +3,100 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::extract::{self, Id};
-use super::operator::OperatorRequest;
+use super::extract::{self, Id, Query, parameter};
+use super::operator::{NoteRequest, RetryRequest};
+use super::page::{Currency, Cursor, Limit, Text};
 use super::problem::Problem;
+use super::stream::{self, Shape};
 use super::{ApiState, unknown};
-use crate::ledger::{CallKind, FailureGroups, TransferView};
+use crate::ledger::{
+    CallKind, FailureGroups, GroupNote, Ledger, TransferFilter, TransferLine, TransferStatus, TransferView,
+};
+use crate::lines::Lines;
+
+/// The parameters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    #[serde(default, deserialize_with = "parameter")]
+    status: Option<TransferStatus>,
+    #[serde(default, deserialize_with = "parameter")]
+    currency: Option<Currency>,
+    #[serde(default, deserialize_with = "parameter")]
+    seller: Option<Text>,
+    #[serde(default, deserialize_with = "parameter")]
+    format: Option<Shape>,
+    #[serde(default, deserialize_with = "parameter")]
+    limit: Option<Limit>,
+    #[serde(default, deserialize_with = "parameter")]
+    cursor: Option<Cursor>,
+}
+
+/// Transfers, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TransferPage {
+    /// At most `limit`.
+    transfers: Vec<TransferView>,
+    /// The next page's `cursor`; null on the last page.
+    next_cursor: Option<Uuid>,
+}
+
+/// Transfers, a page at a time
+///
+/// Newest first, with their reversals. Where few match, a page may be short, or even empty, and not be the last one. With
+/// `format=csv` or `ndjson` all rows that match are answered, one a line.
+#[utoipa::path(
+    get,
+    path = "/v1/transfers",
+    tag = "transfers",
+    operation_id = "listTransfers",
+    params(
+        ("status" = Option<TransferStatus>, Query, description = "Only transfers with this status."),
+        ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
+        ("seller" = Option<String>, Query, description = "Only those to this seller, by the marketplace's id.", example = "s1"),
+        ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
+        ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
+        ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
+    ),
+    responses(
+        (status = 200, description = "A page, or all rows.", content((TransferPage = "application/json"), (String = "text/csv"))),
+        (status = 400, description = "A parameter is unknown, or its value can't be used."),
+    ),
+    security(("read" = []), ("operate" = [])),
+)]
+pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    let filter = TransferFilter {
+        status: query.status,
+        currency: query.currency.map(|Currency(code)| code),
+        seller: query.seller.map(|Text(text)| text),
+    };
+    if let Some(Shape::Lines(format)) = query.format {
+        return lines(&state.ledger, filter, format).await;
+    }
+    let after = query.cursor.map(|Cursor(id)| id);
+    let limit = query.limit.unwrap_or_default().rows();
+    let (found, next_cursor) = state.ledger.find_transfers(&filter, after, limit).await?;
+    let transfers = found.into_iter().map(|found| found.transfer).collect();
+    Ok(Json(TransferPage { transfers, next_cursor }).into_response())
+}
+
+/// All that match, line by line.
+pub(crate) async fn lines(ledger: &Ledger, filter: TransferFilter, lines: Lines) -> Result<Response, Problem> {
+    let ledger = ledger.clone();
+    let next = move |after| {
+        let (ledger, filter) = (ledger.clone(), filter.clone());
+        async move {
+            let (found, next) = ledger.find_transfers(&filter, after, stream::PAGE).await?;
+            Ok((found.into_iter().map(TransferLine::from).collect(), next))
+        }
+    };
+    stream::all::<TransferLine, _, _>(lines, "transfers", next).await
+}
 
 /// A transfer
 ///
@@ -42,6 +130,28 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
     Ok(Json(FailureGroups::clone(&*state.ledger.failure_groups(CallKind::Create).await?)))
 }
 
+/// Add a note to a group of creations
+///
+/// For those who look at it later. The group's newest notes are shown with it.
+#[utoipa::path(
+    post,
+    path = "/v1/transfers/groups/{key}/notes",
+    tag = "transfers",
+    operation_id = "noteOnTransferGroup",
+    params(("key" = String, Path, description = "The group's key.")),
+    request_body(content = NoteRequest),
+    responses((status = 201, description = "The note.", body = GroupNote)),
+    security(("operate" = [])),
+)]
+pub(crate) async fn note(
+    State(state): State<ApiState>,
+    Id(key): Id,
+    extract::Json(body): extract::Json<NoteRequest>,
+) -> Result<(StatusCode, Json<GroupNote>), Problem> {
+    let noted = state.ledger.note_on_group(CallKind::Create, &key, &body.note()).await?;
+    Ok((StatusCode::CREATED, Json(noted)))
+}
+
 /// Retry the creation of a transfer
 ///
 /// For a transfer that Clawback creates and whose creation failed permanently. The retries start over. The worker first
@@ -52,7 +162,7 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
     tag = "transfers",
     operation_id = "retryTransfer",
     params(("id" = String, Path, description = "Clawback's id, or Stripe's (`tr_…`).")),
-    request_body(content = OperatorRequest),
+    request_body(content = RetryRequest),
     responses(
         (status = 202, description = "It is pending, and its job is on the way.", body = TransferView),
         (status = 409, description = "Its creation has not failed permanently, or another request retried it first."),
@@ -62,9 +172,10 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
 pub(crate) async fn retry(
     State(state): State<ApiState>,
     Id(id): Id,
-    extract::Json(body): extract::Json<OperatorRequest>,
+    extract::Json(body): extract::Json<RetryRequest>,
 ) -> Result<(StatusCode, Json<TransferView>), Problem> {
     let note = body.note();
+    state.ledger.check_replay(CallKind::Create, &id, None, body.confirm_amount.as_deref()).await?;
     let id = state.ledger.replay(CallKind::Create, &id, &note).await?;
     let retried = state.ledger.transfer(&id.to_string()).await?;
     retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer"))

@@ -10,8 +10,10 @@ mod db;
 mod error;
 mod events;
 mod forget;
+mod group_notes;
 mod history;
 pub(crate) mod input;
+mod large;
 mod lookups;
 mod notifications;
 mod operations;
@@ -20,6 +22,7 @@ mod pauses;
 mod payments;
 mod processes;
 mod read;
+mod runs;
 pub(crate) mod schema;
 mod status;
 mod time;
@@ -49,13 +52,14 @@ pub use events::{
     ChargeFacts, ClaimKind, EventContent, NamedShare, ProviderReversal, Receipt, RefundEvent, RefundProgress, Source,
     WebhookEvent,
 };
+pub use group_notes::GroupNote;
 pub use history::Note;
 pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Earlier, Found, FoundPayment, Subject};
 pub use operations::{
-    ItemState, ItemView, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress, OperationState, OperationView,
-    Pace, Refusal,
+    Discarder, ItemState, ItemView, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress, OperationState,
+    OperationView, Pace, Question, Refusal, Said, StripeSays, StripeSum,
 };
 pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
@@ -63,13 +67,15 @@ pub use pauses::{Pause, parse_account};
 pub use payments::Registered;
 pub use processes::{BreakerState, Process, ProcessRole, Processes};
 pub use read::{
-    AtRisk, Backlog, ByAge, ClaimFilter, CurrencySum, CurrencySummary, DatabaseFacts, DisputeView, ExportCursor,
-    ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal, FoundTransfer,
-    HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare, OldestOpen,
-    OutboxBacklog, PaymentView, RefundView, ReversalFilter, ReversalView, Risk, SellerDebt, SellerMoney, SellerView,
-    Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund,
-    TracedReversal, TracedTransfer, TransferFilter, TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
+    AtRisk, Backlog, ByAge, ClaimFilter, ClaimLine, CurrencySum, CurrencySummary, DatabaseFacts, DaySum, DisputeView,
+    ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
+    FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
+    OldestOpen, OutboxBacklog, PaymentView, RefundView, ReversalFilter, ReversalLine, ReversalView, Risk, SellerDebt,
+    SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent, TracedLookup, TracedPayment,
+    TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine, TransferToProbe, TransferView, Unpaid,
+    WaitingClaims, claim_name,
 };
+pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
 };
@@ -86,6 +92,8 @@ pub struct Ledger {
     registrations: Batcher<Registration>,
     loader: Loader,
     figures: Arc<Figures>,
+    /// Minor units of one currency from which a replay is confirmed; 0: none is.
+    large_amount: u32,
 }
 
 /// How the ledger is set up.
@@ -132,7 +140,16 @@ impl Ledger {
         let (intake, registrations) = (Batcher::start(store.clone(), intakes), Batcher::start(store.clone(), 1));
         let (reports, authorizations) = (Batcher::start(store.clone(), 1), Batcher::start(store.clone(), 1));
         let loader = Loader::start(store.clone());
-        Ok(Self { loader, store, intake, reports, authorizations, registrations, figures: Arc::default() })
+        Ok(Self {
+            loader,
+            store,
+            intake,
+            reports,
+            authorizations,
+            registrations,
+            figures: Arc::default(),
+            large_amount: 0,
+        })
     }
 
     /// Applies all pending migrations and returns how many there were. Several processes may do so at once.

@@ -319,7 +319,7 @@ pub(super) mod operation_item {
     use sea_orm::entity::prelude::*;
     use serde::{Deserialize, Serialize};
 
-    use crate::ledger::operations::ItemState;
+    use crate::ledger::operations::{ItemState, StripeSays};
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "operation_items")]
@@ -336,6 +336,104 @@ pub(super) mod operation_item {
         /// Why nothing was changed.
         pub problem: Option<String>,
         pub done_at: Option<DateTime<Utc>>,
+        /// What Stripe said of it at the time of the preview.
+        pub at_stripe: Option<StripeSays>,
+        pub stripe_detail: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A run of `reconcile`.
+pub(super) mod reconcile_run {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    use crate::ledger::runs::RunState;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "reconcile_runs")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub state: RunState,
+        pub since: Option<DateTime<Utc>>,
+        pub fix: bool,
+        /// The transfer that was compared last.
+        pub after_id: Option<Uuid>,
+        /// Counts its writes: two processes can't both go on.
+        pub pages: i64,
+        pub transfers: i64,
+        pub transfers_without_stripe_id: i64,
+        pub agreed: i64,
+        pub on_their_way: i64,
+        pub given_up: i64,
+        pub differences: i64,
+        pub repaired: i64,
+        pub problem: Option<String>,
+        pub operator: String,
+        pub started_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+        pub finished_at: Option<DateTime<Utc>>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What a run of `reconcile` has found.
+pub(super) mod reconcile_difference {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "reconcile_differences")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub run_id: Uuid,
+        pub kind: String,
+        pub transfer_id: Uuid,
+        pub stripe_transfer_id: String,
+        pub reversal_id: Option<Uuid>,
+        pub stripe_reversal_id: Option<String>,
+        pub claim: Option<String>,
+        pub currency: String,
+        pub amount_in_ledger: Option<i64>,
+        pub amount_at_stripe: Option<i64>,
+        pub detail: String,
+        pub repair: String,
+        pub found_at: DateTime<Utc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// What an operator says about a group of failures.
+pub(super) mod group_note {
+    use chrono::{DateTime, Utc};
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+    #[sea_orm(table_name = "group_notes")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub group_key: String,
+        pub text: String,
+        pub operator: String,
+        pub created_at: DateTime<Utc>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

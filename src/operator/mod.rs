@@ -24,7 +24,7 @@ use crate::ledger::{CallKind, Ledger, LedgerError, Note};
 
 pub use operations::work_on_operations;
 pub use parked::{Filter, Parked};
-pub use part::{LeftAtStripe, Part, amount};
+pub use part::{Part, amount};
 pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};
 pub use survey::Depths;
@@ -76,6 +76,12 @@ impl Operator {
     #[must_use]
     pub fn new(ledger: Ledger, broker: Broker, topologies: Vec<Topology>) -> Self {
         Self { ledger, broker, topologies }
+    }
+
+    /// The ledger that it works on.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// [`Ledger::replay`], or with an amount [`Ledger::replay_part`], and takes the parked message away, whose place the new

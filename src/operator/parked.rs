@@ -80,6 +80,16 @@ impl Operator {
         Ok(self.without_superseded(found).await)
     }
 
+    /// What must be typed before these are replayed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn to_confirm(&self, chosen: &[Parked]) -> Result<Option<String>, LedgerError> {
+        let failed = chosen.iter().filter(|parked| parked.standing == RowState::Failed);
+        let ids: Vec<Uuid> = failed.filter_map(|parked| Some(parked.subject?.id)).collect();
+        self.ledger.to_confirm_of(&ids).await
+    }
+
     /// Each with whether it is superseded.
     async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<(Parked, bool)>, LedgerError> {
         let ids: Vec<Uuid> = found.iter().filter_map(|(_, job)| JobTarget::of(job)).map(|subject| subject.id).collect();

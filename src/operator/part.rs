@@ -1,15 +1,10 @@
 //! How much of a debt a replay takes: an amount, or what Stripe says is left of the transfer. One function for the API and the
-//! command line; whoever starts the program gives it the way to Stripe.
+//! command line.
 
 use std::str::FromStr;
-use std::sync::Arc;
-
-use futures_util::future::BoxFuture;
 
 use crate::ledger::{Ledger, LedgerError};
-
-/// Asks Stripe what is left of a transfer (`tr_…`), in minor units. The error is for people.
-pub type LeftAtStripe = Arc<dyn Fn(String) -> BoxFuture<'static, Result<i64, String>> + Send + Sync>;
+use crate::reconcile::StripeNow;
 
 /// What a replay takes of what is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +33,14 @@ impl FromStr for Part {
 ///
 /// # Errors
 /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when nothing is left, or nobody can say; [`LedgerError::Database`].
-pub async fn amount(
-    ledger: &Ledger,
-    left_at_stripe: Option<&LeftAtStripe>,
-    id: &str,
-    part: Part,
-) -> Result<i64, LedgerError> {
+pub async fn amount(ledger: &Ledger, stripe: Option<&StripeNow>, id: &str, part: Part) -> Result<i64, LedgerError> {
     let conflict = |problem: String| Err(LedgerError::Conflict(problem));
     if let Part::Of(amount) = part {
         return Ok(amount);
     }
     let not_found = || LedgerError::NotFound { entity: "reversal", id: id.to_owned() };
     let reversal = ledger.reversal(id).await?.ok_or_else(not_found)?;
-    let Some(left_at_stripe) = left_at_stripe else {
+    let Some(stripe) = stripe else {
         return conflict(
             "the amount \"left\" asks Stripe what is left: set STRIPE_API_KEY, or name the amount".to_owned(),
         );
@@ -59,7 +49,7 @@ pub async fn amount(
     let Some(transfer) = transfer.and_then(|transfer| transfer.stripe_transfer_id) else {
         return conflict(format!("the transfer of reversal {} does not exist at Stripe", reversal.id));
     };
-    match left_at_stripe(transfer.clone()).await {
+    match stripe.left(&transfer).await {
         Ok(..=0) => conflict(format!(
             "nothing is left of {transfer} at Stripe; `clawback reversals close` records how the debt was settled"
         )),

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::ledger::TransferView;
+use crate::ledger::{DifferenceView, TransferView, now};
 use crate::stripe::TransferReversal;
 
 /// Something that the ledger and Stripe don't agree on.
@@ -84,8 +84,29 @@ impl Difference {
     }
 }
 
+impl From<&Difference> for DifferenceView {
+    fn from(found: &Difference) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            kind: found.kind.to_string(),
+            transfer_id: found.transfer_id,
+            stripe_transfer_id: found.stripe_transfer_id.clone(),
+            reversal_id: found.reversal_id,
+            stripe_reversal_id: found.stripe_reversal_id.clone(),
+            claim: found.claim.clone(),
+            currency: found.currency.clone(),
+            amount_in_ledger: found.amount_in_ledger,
+            amount_at_stripe: found.amount_at_stripe,
+            detail: found.detail.clone(),
+            repair: found.repair.to_string(),
+            found_at: now(),
+        }
+    }
+}
+
 /// The sorts of difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, strum::EnumString, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Stripe has done a reversal of ours, and the ledger does not say so. The one kind that can be repaired.
@@ -171,7 +192,8 @@ impl fmt::Display for Kind {
 }
 
 /// Whether the ledger can be made to agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, strum::Display, PartialEq, Eq, Serialize)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
     /// Not by us.

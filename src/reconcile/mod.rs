@@ -7,6 +7,7 @@
 mod adopt;
 mod compare;
 mod difference;
+mod now;
 mod reader;
 mod repair;
 mod walk;
@@ -14,4 +15,5 @@ mod walk;
 pub use adopt::{Candidate, adopt};
 pub use compare::{AtStripe, Comparison, compare};
 pub use difference::{Difference, Kind, Repair};
-pub use walk::{Counts, Page, ReconcileError, Walk};
+pub use now::{StripeNow, preview};
+pub use walk::{Page, ReconcileError, Walk};

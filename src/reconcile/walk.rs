@@ -14,7 +14,7 @@ use super::compare::{Comparison, compare, uncreated};
 use super::difference::{Difference, Kind};
 use super::reader::Reader;
 use super::repair::repair;
-use crate::ledger::{Ledger, LedgerError, Target, Task, TransferStatus, TransferView};
+use crate::ledger::{Counts, Ledger, LedgerError, RunPage, Target, Task, TransferStatus, TransferView};
 use crate::stripe;
 use crate::worker::Limiter;
 
@@ -48,21 +48,14 @@ pub struct Page {
     pub counts: Counts,
     /// What differs, in the order of the transfers.
     pub differences: Vec<Difference>,
+    /// The last of its transfers.
+    last: Option<Uuid>,
 }
 
-/// How much was compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
-    /// Transfers that were compared.
-    pub transfers: u64,
-    /// Transfers that Stripe can't be asked about: not created there, or from before Clawback's time.
-    pub transfers_without_stripe_id: u64,
-    /// Reversals that are done on both sides.
-    pub agreed: u64,
-    /// Reversals that are pending here, and not done there.
-    pub on_their_way: u64,
-    /// Reversals that the ledger has given up, and that are not at Stripe.
-    pub given_up: u64,
+impl From<&Page> for RunPage {
+    fn from(page: &Page) -> Self {
+        Self { after: page.last, counts: page.counts, differences: page.differences.iter().map(Into::into).collect() }
+    }
 }
 
 /// Why a walk can't go on.
@@ -114,6 +107,12 @@ impl Walk {
         Self { only: Some(transfer_id), ..self }
     }
 
+    /// The same, from behind this transfer on.
+    #[must_use]
+    pub fn resumed(self, after: Option<Uuid>) -> Self {
+        Self { after, ..self }
+    }
+
     /// Compares the next page of transfers; none after the last.
     ///
     /// # Errors
@@ -125,16 +124,16 @@ impl Walk {
             None => self.ledger.transfers_to_reconcile(self.since, self.after, PAGE).await?,
         };
         let Some(last) = transfers.last().map(|transfer| transfer.id) else { return Ok(None) };
-        let mut page = Page::default();
+        let mut page = Page { last: Some(last), ..Page::default() };
         let looked = self.look_at(transfers).await?;
         self.check_account(&looked)?;
         let (differing, same): (Vec<_>, Vec<_>) =
             looked.into_iter().partition(|(_, comparison)| !comparison.differences.is_empty());
         for (transfer, comparison) in same {
-            page.counts.add(&transfer, &comparison);
+            count(&mut page.counts, &transfer, &comparison);
         }
         for (transfer, comparison) in self.look_again(differing).await? {
-            page.counts.add(&transfer, &comparison);
+            count(&mut page.counts, &transfer, &comparison);
             for difference in comparison.differences {
                 let difference = if self.fix { repair(&self.ledger, difference).await? } else { difference };
                 page.differences.push(difference);
@@ -217,24 +216,12 @@ impl Walk {
     }
 }
 
-impl Counts {
-    fn add(&mut self, transfer: &TransferView, comparison: &Comparison) {
-        match transfer.stripe_transfer_id {
-            Some(_) => self.transfers += 1,
-            None => self.transfers_without_stripe_id += 1,
-        }
-        self.agreed += comparison.agreed;
-        self.on_their_way += comparison.on_their_way;
-        self.given_up += comparison.given_up;
+fn count(counts: &mut Counts, transfer: &TransferView, comparison: &Comparison) {
+    match transfer.stripe_transfer_id {
+        Some(_) => counts.transfers += 1,
+        None => counts.transfers_without_stripe_id += 1,
     }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.transfers += other.transfers;
-        self.transfers_without_stripe_id += other.transfers_without_stripe_id;
-        self.agreed += other.agreed;
-        self.on_their_way += other.on_their_way;
-        self.given_up += other.given_up;
-    }
+    counts.agreed += comparison.agreed;
+    counts.on_their_way += comparison.on_their_way;
+    counts.given_up += comparison.given_up;
 }

@@ -74,14 +74,11 @@ impl Sweeper {
             if let Err(error) = self.ledger.forget_processes().await {
                 tracing::warn!(%error, "rows of dead processes were not deleted; trying again at the next interval");
             }
-            if let Err(error) = self.ledger.forget_previews().await {
-                tracing::warn!(%error, "old previews were not deleted; trying again at the next interval");
-            }
             match self.ledger.forget(self.inbox_retention).await {
                 Ok(0) => {}
-                Ok(rows) => tracing::info!(rows, "old webhooks and notifications deleted"),
+                Ok(rows) => tracing::info!(rows, "old webhooks, notifications and previews deleted"),
                 Err(error) => {
-                    tracing::warn!(%error, "old webhooks were not deleted; trying again at the next interval")
+                    tracing::warn!(%error, "old webhooks and previews were not deleted; trying again at the next interval")
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! Used by the worker's jobs and by `reconcile` and `doctor`. It never retries, never follows a redirect, never reads an answer
 //! beyond its limit, and never shows the API key.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -173,6 +173,18 @@ impl Client {
         transfer.ok_or_else(|| answer.classify(Asked::Read))
     }
 
+    /// Reads what a connected account (`acct_…`) has available, in minor units by currency.
+    ///
+    /// # Errors
+    /// The [`Report`] of whatever was not a balance.
+    pub async fn available(&self, account: &str) -> Result<BTreeMap<String, i64>, Report> {
+        let answer = self.send(self.http.get(self.at(&["balance"])).header("stripe-account", account)).await?;
+        match answer.read::<Balance>() {
+            Some(balance) => Ok(balance.available.into_iter().map(|of| (of.currency, of.amount)).collect()),
+            None => Err(answer.classify(Asked::Read)),
+        }
+    }
+
     /// Reads all reversals of a transfer, over all pages.
     ///
     /// # Errors
@@ -312,6 +324,17 @@ impl Client {
         let response = request.timeout(self.timeout).send().await.map_err(|error| unanswered(error, None))?;
         Answer::of(response).await
     }
+}
+
+#[derive(Deserialize)]
+struct Balance {
+    available: Vec<Money>,
+}
+
+#[derive(Deserialize)]
+struct Money {
+    amount: i64,
+    currency: String,
 }
 
 /// A whole list.

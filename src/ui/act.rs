@@ -33,6 +33,8 @@ pub(super) enum Verb {
     Close,
     /// Has the creation of a transfer tried again.
     Retry,
+    /// Throws away parked messages; of many at once only.
+    Discard,
 }
 
 /// What it is done to.
@@ -50,6 +52,7 @@ impl Verb {
             Self::Replay => "Replay",
             Self::Close => "Close",
             Self::Retry => "Retry",
+            Self::Discard => "Discard messages",
         }
     }
 
@@ -75,6 +78,10 @@ impl Verb {
                 "Its retries start over, with a new job. Before the worker calls Stripe it looks there whether the transfer \
                  exists: no seller is paid twice."
             }
+            Self::Discard => {
+                "The parked messages about them are thrown away. The debts stay as they are: still owed, and can still be \
+                 replayed."
+            }
         }
     }
 
@@ -91,6 +98,7 @@ impl Verb {
                 ui.ledger.reversal(id).await?.map(|reversal| Subject::Reversal(Box::new(reversal)))
             }
             Self::Retry => ui.ledger.transfer(id).await?.map(|transfer| Subject::Transfer(Box::new(transfer))),
+            Self::Discard => None,
         };
         found.ok_or_else(|| Refusal::not_found(format!("Nothing that this can be done to has the id {id}.")))
     }
@@ -124,12 +132,18 @@ pub(super) async fn ask(State(ui): State<Ui>, _: Actor, Path(verb): Path<String>
     let id = fields.text("id").unwrap_or_default();
     fields.done()?;
     let subject = verb.subject(&ui, &id).await?;
+    let needed = match &subject {
+        Subject::Reversal(of) if verb == Verb::Replay => ui.ledger.to_confirm_of(&[of.id]).await?,
+        Subject::Transfer(of) => ui.ledger.to_confirm_of(&[of.id]).await?,
+        _ => None,
+    };
     let body = html! {
         (subject.shown())
         p { (verb.consequence()) }
         form.stacked method="post" action={ "/ui/act/" (verb) } {
             input type="hidden" name="id" value=(subject.id());
             @if let (Verb::Replay, Subject::Reversal(reversal)) = (verb, &subject) { (part(reversal)) }
+            (confirm(needed.as_deref()))
             (reason())
             p { button.go type="submit" { (verb.name()) } " " a href=(subject.story()) { "Cancel" } }
         }
@@ -147,12 +161,18 @@ pub(super) async fn act(
     let verb = parse(&verb)?;
     let (id, note) = (fields.text("id").unwrap_or_default(), fields.note(&session.operator));
     let amount = if verb == Verb::Replay { fields.parsed("amount").map(|Amount(amount)| amount) } else { None };
+    let typed = if matches!(verb, Verb::Replay | Verb::Retry) { fields.text("confirm_amount") } else { None };
     fields.done()?;
     let id = verb.subject(&ui, &id).await?.id();
+    match verb {
+        Verb::Replay => ui.ledger.check_replay(CallKind::Reverse, &id, amount, typed.as_deref()).await?,
+        Verb::Retry => ui.ledger.check_replay(CallKind::Create, &id, None, typed.as_deref()).await?,
+        Verb::Accept | Verb::Acknowledge | Verb::Close | Verb::Discard => {}
+    }
     let left = match verb {
         Verb::Accept => ui.ledger.accept_claim(&id, note).await.map(|_| None)?,
         Verb::Acknowledge => ui.ledger.acknowledge_claim(&id, note).await.map(|_| None)?,
-        Verb::Replay | Verb::Close | Verb::Retry => {
+        Verb::Replay | Verb::Close | Verb::Retry | Verb::Discard => {
             let id = id.clone();
             let done = to_its_end(&ui.operator, async move |operator| match verb {
                 Verb::Close => operator.close_reversal(&id, &note).await,
@@ -183,6 +203,17 @@ pub(super) fn reason() -> Markup {
             input name="reason" required maxlength=(REASON_MAX_CHARS) aria-describedby="reason-help" autocomplete="off";
         }
         p.help id="reason-help" { "For later readers of the history, on one line." }
+    }
+}
+
+/// The field for a large amount, where there is one.
+pub(super) fn confirm(needed: Option<&str>) -> Markup {
+    html! {
+        @if let Some(needed) = needed {
+            label { "That is a large amount. Type " strong { (needed) } " (in minor units)"
+                input name="confirm_amount" required autocomplete="off" spellcheck="false";
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/ui/refunds` and `/ui/disputes`.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use sea_orm::Iterable;
 
@@ -8,21 +9,31 @@ use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ROWS, ago, cut, filters, input, pages, select, status, story, table};
-use super::input::{Asked, Currency, YesNo};
+use super::html::{ROWS, ago, filters, input, matching, no_rows, pages, select, status, story, table};
+use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
-use super::page::{Answer, Page};
+use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::Cursor;
+use crate::http::claims::lines;
 use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, RefundView, ReversalStatus};
+use crate::lines::Lines;
 
 /// `GET /ui/refunds`.
-pub(super) async fn refunds(State(ui): State<Ui>, Visitor(session): Visitor, asked: Asked) -> Answer {
+pub(super) async fn refunds(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    asked: Asked,
+) -> Result<Response, Refusal> {
     list(&ui, &session, asked, ClaimKind::Refund).await
 }
 
 /// `GET /ui/disputes`.
-pub(super) async fn disputes(State(ui): State<Ui>, Visitor(session): Visitor, asked: Asked) -> Answer {
+pub(super) async fn disputes(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    asked: Asked,
+) -> Result<Response, Refusal> {
     list(&ui, &session, asked, ClaimKind::Dispute).await
 }
 
@@ -34,16 +45,20 @@ pub(super) const fn path(kind: ClaimKind) -> &'static str {
     }
 }
 
-async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimKind) -> Answer {
+async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimKind) -> Result<Response, Refusal> {
     let filter = ClaimFilter {
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         needs_attention: matches!(fields.parsed("attention"), Some(YesNo(true))),
     };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
-    let mut found = ui.ledger.find_claims(kind, &filter, cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |claim| claim.id);
+    if as_csv {
+        return Ok(lines(&ui.ledger, kind, filter, Lines::Csv).await?);
+    }
+    let ((found, next), count) =
+        tokio::try_join!(ui.ledger.find_claims(kind, &filter, cursor, ROWS), ui.ledger.count_claims(kind, &filter))?;
     let (chosen, currency) = (filter.status.map(|status| status.to_string()), filter.currency.unwrap_or_default());
     let attention = if filter.needs_attention { "yes" } else { "" };
     let in_url = [("status", chosen.as_deref().unwrap_or_default()), ("currency", &currency), ("attention", attention)];
@@ -52,19 +67,29 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         (input("currency", "Currency", Some(&currency)))
         (select("attention", "Attention", "any", ["yes"], Some(attention)))
     };
-    let rows: Vec<Markup> = found.iter().map(|claim| row(session, claim)).collect();
-    let (title, one) = match kind {
-        ClaimKind::Refund => ("Refunds", "Refund"),
-        ClaimKind::Dispute => ("Disputes", "Dispute"),
-    };
-    let others = [Text("Status"), Number("Amount"), Text("Payment"), Text("Takes"), Text("Age"), Text("To do")];
-    let heads: Vec<Head> = [Text(one)].into_iter().chain(others).collect();
+    let (title, one) = titles(kind);
     let body = html! {
         (filters(path(kind), &choices))
-        @if rows.is_empty() { p { "Nothing matches." } } @else { (table(title, &heads, &rows)) }
+        (matching(path(kind), &in_url, &count))
+        @if found.is_empty() { (no_rows(next.as_ref())) } @else { (rows(session, title, one, &found)) }
         (pages(path(kind), &in_url, cursor.is_none(), next))
     };
-    Ok(Page::new(title, body))
+    Ok(Page::new(title, body).into_response())
+}
+
+/// What the list is called, and one of it.
+pub(super) const fn titles(kind: ClaimKind) -> (&'static str, &'static str) {
+    match kind {
+        ClaimKind::Refund => ("Refunds", "Refund"),
+        ClaimKind::Dispute => ("Disputes", "Dispute"),
+    }
+}
+
+/// Claims as a table.
+pub(super) fn rows(session: &Session, caption: &str, one: &'static str, found: &[RefundView]) -> Markup {
+    let heads =
+        [Text(one), Text("Status"), Number("Amount"), Text("Payment"), Text("Takes"), Text("Age"), Text("To do")];
+    table(caption, &heads, &found.iter().map(|claim| row(session, claim)).collect::<Vec<_>>())
 }
 
 fn row(session: &Session, claim: &RefundView) -> Markup {

@@ -9,8 +9,10 @@ use super::{Ui, style};
 use crate::http::Rights;
 use crate::ledger::Situation;
 
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 15] = [
     ("/ui/", "Overview"),
+    ("/ui/attention", "Attention"),
+    ("/ui/held", "Held"),
     ("/ui/refunds", "Refunds"),
     ("/ui/disputes", "Disputes"),
     ("/ui/reversals", "Reversals"),
@@ -21,6 +23,8 @@ const PAGES: [(&str, &str); 11] = [
     ("/ui/queues", "Queues"),
     ("/ui/audit", "Audit"),
     ("/ui/operations", "Operations"),
+    ("/ui/reconcile", "Reconcile"),
+    ("/ui/doctor", "Doctor"),
 ];
 
 /// The whole document.

@@ -41,9 +41,18 @@ pub(super) fn seller(id: &str) -> Markup {
 pub(super) fn status(status: impl Display) -> Markup {
     let status = status.to_string();
     let kind = match status.as_str() {
-        "permanently_failed" | "conflicting" | "refused" | "open_breaker" => "bad",
-        "pending" | "reversal_pending" | "unmatched" | "held" | "failed" | "running" | "waiting_for_balance" => "wait",
-        "reversed" | "completed" | "matched" | "partially_reversed" | "done" => "good",
+        "permanently_failed" | "conflicting" | "refused" | "open_breaker" | "short_of_balance" | "less_left"
+        | "error" => "bad",
+        "pending"
+        | "reversal_pending"
+        | "unmatched"
+        | "held"
+        | "failed"
+        | "running"
+        | "interrupted"
+        | "warning"
+        | "waiting_for_balance" => "wait",
+        "reversed" | "completed" | "matched" | "partially_reversed" | "done" | "ready" | "ok" => "good",
         _ => "plain",
     };
     html! { span class={ "status " (kind) } { (status.replace('_', " ")) } }
@@ -141,6 +150,24 @@ pub(super) fn select<T: Display>(
 /// A line of text in a form.
 pub(super) fn input(name: &str, label: &str, value: Option<&str>) -> Markup {
     html! { label { (label) input name=(name) value=[value] autocomplete="off" spellcheck="false"; } }
+}
+
+/// How many rows match a filter, and the link to all of them as CSV.
+pub(super) fn matching(path: &str, filter: &[(&str, &str)], count: &str) -> Markup {
+    let pairs: Vec<_> = filter.iter().copied().chain([("format", "csv")]).collect();
+    html! {
+        p.help { (count) @if count == "1" { " row" } @else { " rows" } ". " a href={ (path) (query(&pairs)) } download { "All as CSV" } }
+    }
+}
+
+/// What is said in place of a table.
+pub(super) fn no_rows(next: Option<&impl Display>) -> Markup {
+    html! {
+        p {
+            @if next.is_some() { "None of the newest 20,000 that were looked at match. The next page goes on." }
+            @else { "Nothing matches." }
+        }
+    }
 }
 
 /// The links to the first page and to the next one.

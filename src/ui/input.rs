@@ -11,6 +11,7 @@ use url::form_urlencoded;
 
 use super::page::Refusal;
 use crate::http::Parameter;
+pub(super) use crate::http::{Currency, YesNo};
 use crate::ledger::{FieldProblem, Note};
 use crate::operator::limits::{REASON_MAX_CHARS, one_line};
 
@@ -123,20 +124,6 @@ impl Fields {
     }
 }
 
-/// An ISO 4217 code, in lower case.
-pub(super) struct Currency(pub(super) String);
-
-impl Parameter for Currency {
-    fn must() -> String {
-        "a three-letter ISO 4217 code".to_owned()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
-        is_code.then(|| Self(text.to_ascii_lowercase()))
-    }
-}
-
 /// An amount in minor units.
 pub(super) struct Amount(pub(super) i64);
 
@@ -150,6 +137,32 @@ impl Parameter for Amount {
     }
 }
 
+/// `text`.
+pub(super) struct AsText;
+
+impl Parameter for AsText {
+    fn must() -> String {
+        "text".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "text").then_some(Self)
+    }
+}
+
+/// `csv`.
+pub(super) struct Csv;
+
+impl Parameter for Csv {
+    fn must() -> String {
+        "csv".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "csv").then_some(Self)
+    }
+}
+
 /// How many.
 pub(super) struct Count(pub(super) i32);
 
@@ -160,22 +173,5 @@ impl Parameter for Count {
 
     fn parse(text: &str) -> Option<Self> {
         text.trim().parse().ok().filter(|count| *count >= 1).map(Self)
-    }
-}
-
-/// `yes` or `no`.
-pub(super) struct YesNo(pub(super) bool);
-
-impl Parameter for YesNo {
-    fn must() -> String {
-        "yes or no".to_owned()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "yes" => Some(Self(true)),
-            "no" => Some(Self(false)),
-            _ => None,
-        }
     }
 }

@@ -4,9 +4,12 @@
 //! who looks, refuses what another site sends, and puts each page into the frame of `frame.rs`.
 
 mod act;
+mod attention;
 mod audit;
 mod broker;
+mod chart;
 mod claims;
+mod doctor;
 mod failures;
 mod frame;
 mod guard;
@@ -19,6 +22,7 @@ mod overview;
 mod page;
 mod parked;
 mod processes;
+mod reconcile;
 mod reversals;
 mod sellers;
 mod session;
@@ -38,8 +42,11 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::http::Tokens;
-use crate::ledger::{Ledger, Situation};
+use crate::ledger::{Ledger, Situation, Trace};
 use crate::operator::Operator;
+use crate::reconcile::StripeNow;
+
+pub use self::doctor::{Check, Doctor};
 
 /// The largest form.
 const FORM_MAX_BYTES: usize = 16 * 1024;
@@ -58,6 +65,12 @@ pub struct Ui {
     pub tokens: Tokens,
     /// The outbox's connection.
     pub broker: Option<watch::Receiver<ConnectionState>>,
+    /// Stripe, as previews ask it; `None` without a key.
+    pub stripe_now: Option<StripeNow>,
+    /// What `clawback doctor` finds.
+    pub doctor: Doctor,
+    /// A story as text, as `clawback trace` prints it.
+    pub story: fn(&Trace, &Situation) -> String,
     /// What this installation is.
     pub instance: Arc<Instance>,
 }
@@ -88,10 +101,14 @@ pub fn routes(ui: Ui) -> Router {
         .route("/ui/logout", get(login::ask_to_log_out).post(login::log_out))
         .route("/ui/refunds", get(claims::refunds))
         .route("/ui/disputes", get(claims::disputes))
+        .route("/ui/attention", get(attention::attention))
+        .route("/ui/held", get(attention::held))
+        .route("/ui/doctor", get(doctor::show))
         .route("/ui/reversals", get(reversals::list))
         .route("/ui/transfers", get(transfers::list))
         .route("/ui/parked", get(parked::list))
         .route("/ui/parked/message", get(parked::preview).post(parked::act))
+        .route("/ui/groups/note", get(failures::ask_note).post(failures::note))
         .route("/ui/act/{verb}", get(act::ask).post(act::act))
         .route("/ui/sellers", get(sellers::show))
         .route("/ui/trace", get(trace::show))
@@ -100,6 +117,8 @@ pub fn routes(ui: Ui) -> Router {
         .route("/ui/pauses/{id}/resume", post(processes::resume))
         .route("/ui/breaker/probe", post(processes::probe))
         .route("/ui/audit", get(audit::list))
+        .route("/ui/reconcile", get(reconcile::list))
+        .route("/ui/reconcile/{id}", get(reconcile::show))
         .route("/ui/operations", get(operations::list).post(operations::preview))
         .route("/ui/operations/{id}", get(operations::show))
         .route("/ui/operations/{id}/start", post(operations::start))

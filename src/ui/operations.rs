@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Ui;
-use super::act::{Verb, reason};
+use super::act::{Verb, confirm, reason};
 use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
@@ -20,8 +20,9 @@ use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::{Cursor, Position, Rights};
 use crate::ledger::{
-    CurrencySum, ItemState, ItemView, OperationAction, OperationFilter, OperationState, OperationView, Pace,
+    ClaimKind, CurrencySum, ItemState, ItemView, OperationAction, OperationFilter, OperationState, OperationView, Pace,
 };
+use crate::reconcile;
 
 const PATH: &str = "/ui/operations";
 
@@ -85,10 +86,16 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Sent(mut fields): Se
         group: fields.text("group"),
         seller: fields.text("seller"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
+        kind: match fields.text("kind").as_deref() {
+            Some("refund") => Some(ClaimKind::Refund),
+            Some("dispute") => Some(ClaimKind::Dispute),
+            _ => None,
+        },
+        status: fields.parsed("status"),
         ..OperationFilter::default()
     };
     fields.done()?;
-    let previewed = ui.ledger.preview_operation(action, &filter).await?;
+    let previewed = reconcile::preview(&ui.ledger, ui.stripe_now.as_ref(), action, &filter).await?;
     Ok(Redirect::to(&path(previewed.id)))
 }
 
@@ -125,7 +132,7 @@ pub(super) async fn show(
         h2 { "Rows" }
         (filters(&here, &select("state", "State", "any", ItemState::iter(), chosen.as_deref())))
         @if rows.is_empty() { p { "Nothing matches." } }
-        @else { (table("In their order", &[Text("Id"), Number("Amount"), Text("State"), Text("Done"), Text("Why not")], &rows)) }
+        @else { (table("In their order", &[Text("Id"), Number("Amount"), Text("At Stripe"), Text("State"), Text("Done"), Text("Why not")], &rows)) }
         (pages(&here, &[("state", chosen.as_deref().unwrap_or_default())], cursor.is_none(), next))
         p { a href=(PATH) { "Operations" } " · " a href="/ui/audit?entity=operation" { "Audit" } }
     };
@@ -144,6 +151,9 @@ fn about(operation: &OperationView) -> Markup {
         ("Progress", html! { (progress(operation)) }),
         ("Previewed", time(operation.created_at)),
     ];
+    if operation.action.asks_stripe() && operation.items > 0 {
+        all.push(("At Stripe then", at_stripe(operation)));
+    }
     all.extend(operation.oldest.map(|oldest| ("Oldest", html! { (ago(oldest)) " ago" })));
     all.extend(operation.operator.is_some().then(|| ("By", by(operation))));
     all.extend((operation.spread_seconds > 0).then(|| ("Spread over", html! { (operation.spread_seconds) " s" })));
@@ -151,6 +161,20 @@ fn about(operation: &OperationView) -> Markup {
     all.extend(operation.started_at.map(|at| ("Started", time(at))));
     all.extend(operation.finished_at.map(|at| ("Ended", time(at))));
     facts(&all)
+}
+
+/// What Stripe said of the first rows.
+fn at_stripe(operation: &OperationView) -> Markup {
+    if operation.at_stripe.is_empty() {
+        return html! { "not asked: this process had no STRIPE_API_KEY, or was stopped" };
+    }
+    let asked: i64 = operation.at_stripe.iter().flat_map(|of| &of.sums).map(|of| of.sum.count).sum();
+    html! {
+        @for of in &operation.at_stripe {
+            (status(of.says)) " " (of.sums.iter().map(|of| of.sum.count).sum::<i64>()) ": " (sums(&of.sums)) br;
+        }
+        @if asked < i64::from(operation.items) { small { "Only the first " (asked) " rows were asked about." } }
+    }
 }
 
 /// What can be done with it now.
@@ -163,6 +187,7 @@ fn acts(operation: &OperationView) -> Markup {
         OperationState::Previewed => html! {
             p { (verb(operation.action).consequence()) " Exactly the rows below are worked on, whatever matches by then." }
             form.stacked method="post" action={ (here) "/start" } {
+                (confirm(operation.confirm.as_deref()))
                 (reason())
                 label { "Spread evenly over so many seconds (optional)"
                     input name="spread_seconds" inputmode="numeric" pattern="[0-9]*" autocomplete="off";
@@ -193,8 +218,9 @@ pub(super) async fn start(
     let (id, note) = (parse(&id)?, fields.note(&session.operator));
     let mut count = |name| fields.parsed(name).map(|Count(count)| count);
     let pace = Pace { spread_seconds: count("spread_seconds").unwrap_or_default(), cap: count("cap") };
+    let typed = fields.text("confirm_amount");
     fields.done()?;
-    ui.ledger.start_operation(id, &note, pace).await?;
+    ui.ledger.start_operation(id, &note, pace, typed.as_deref()).await?;
     Ok(Redirect::to(&path(id)))
 }
 
@@ -227,6 +253,7 @@ fn item(item: &ItemView) -> Markup {
     html! {
         th scope="row" { (own(item.target_id)) }
         td.number { (money(item.amount, &item.currency)) }
+        td { @if let Some(says) = item.at_stripe { (status(says)) } @if let Some(detail) = &item.stripe_detail { br; small { (detail) } } }
         td { (status(item.state)) }
         td { @if let Some(at) = item.done_at { (time(at)) } }
         td { @if let Some(problem) = &item.problem { small { (problem) } } }
@@ -263,6 +290,7 @@ const fn verb(action: OperationAction) -> Verb {
         OperationAction::ReplayReversals => Verb::Replay,
         OperationAction::RetryTransfers => Verb::Retry,
         OperationAction::CloseReversals => Verb::Close,
+        OperationAction::DiscardMessages => Verb::Discard,
         OperationAction::AcceptClaims => Verb::Accept,
         OperationAction::AcknowledgeClaims => Verb::Acknowledge,
     }
@@ -273,6 +301,7 @@ const fn name(action: OperationAction) -> &'static str {
         OperationAction::ReplayReversals => "Replay reversals",
         OperationAction::RetryTransfers => "Retry transfers",
         OperationAction::CloseReversals => "Close reversals",
+        OperationAction::DiscardMessages => "Discard parked messages",
         OperationAction::AcceptClaims => "Accept claims",
         OperationAction::AcknowledgeClaims => "Acknowledge claims",
     }

@@ -4,6 +4,7 @@ use axum::extract::State;
 use maud::{Markup, html};
 
 use super::Ui;
+use super::chart::{Bar, bars};
 use super::claims;
 use super::failures;
 use super::guard::Visitor;
@@ -12,7 +13,9 @@ use super::html::{Head, ago, counted, facts, own, query, status, table, time};
 use super::input::Asked;
 use super::money::{money, text};
 use super::page::{Answer, Page};
-use crate::ledger::{AtRisk, ByAge, ClaimKind, CurrencySummary, NeedsAttention, Risk, Situation, Sum, Summary, Unpaid};
+use crate::ledger::{
+    AtRisk, ByAge, ClaimKind, CurrencySummary, DaySum, NeedsAttention, Risk, RunState, Situation, Sum, Summary, Unpaid,
+};
 
 const AT_RISK: [Head; 10] = [
     Text("Currency"),
@@ -30,6 +33,9 @@ const TAKEN_BACK: [Head; 4] = [Text("Currency"), Number("Today"), Number("7 days
 const UNPAID: [Head; 5] =
     [Text("Currency"), Number("How much"), Number("Sellers"), Number("Transfers"), Text("Oldest")];
 
+/// The most currencies that have charts.
+const CHARTED: usize = 3;
+
 /// `GET /ui/`.
 pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
@@ -43,6 +49,7 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
             h2 id="risk" { "Money at risk" }
             (attention(&summary.needs_attention))
             @if at_risk.is_empty() { p { "Nothing is owed." } } @else { (table("What is not back yet, by reason and age", &AT_RISK, &at_risk)) }
+            @for of in charted(&summary) { (ages(of)) }
             @if let Some(oldest) = summary.oldest_open {
                 p { "The oldest debt that is still open, " (own(oldest.reversal_id)) ", is " (ago(oldest.created_at)) " old." }
             }
@@ -61,6 +68,7 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
         section aria-labelledby="moving" {
             h2 id="moving" { "Is money moving?" }
             @if !taken_back.is_empty() { (table("Taken back", &TAKEN_BACK, &taken_back)) }
+            @for of in charted(&summary) { (by_day(of)) }
             (facts(&moving(&summary, &situation)))
         }
     };
@@ -100,6 +108,56 @@ fn risk(currency: &str, at_risk: &AtRisk) -> Markup {
         td { @if let Some(oldest) = oldest { (ago(*oldest)) } }
         @for sum in [under_1_hour, under_1_day, under_7_days, under_30_days, older] {
             td.number { @if sum.count > 0 { (sum_of(*sum, currency)) } }
+        }
+    }
+}
+
+/// The currencies with charts: those with most reversals.
+fn charted(summary: &Summary) -> Vec<&CurrencySummary> {
+    let mut all: Vec<&CurrencySummary> = summary.currencies.iter().collect();
+    all.sort_by_key(|of| std::cmp::Reverse(of.taken_back_30_days.count));
+    all.truncate(CHARTED);
+    all
+}
+
+/// At risk by age; its table is the one above.
+fn ages(of: &CurrencySummary) -> Markup {
+    let sum =
+        |age: fn(&ByAge) -> Sum| of.at_risk.iter().fold(0_i64, |sum, of| sum.saturating_add(age(&of.by_age).amount));
+    let sums = [
+        ("under 1 hour", sum(|of| of.under_1_hour)),
+        ("1 day", sum(|of| of.under_1_day)),
+        ("7 days", sum(|of| of.under_7_days)),
+        ("30 days", sum(|of| of.under_30_days)),
+        ("older", sum(|of| of.older)),
+    ];
+    let bar =
+        |(label, value): (&str, i64)| Bar { label: label.to_owned(), value, text: text(value.into(), &of.currency) };
+    let name = format!("{} at risk by age", of.currency.to_uppercase());
+    let chart = bars(&name, &sums.map(bar));
+    html! { @if !chart.0.is_empty() { figure { figcaption { (name) } (chart) } } }
+}
+
+/// What was taken back on each of the last 30 days.
+fn by_day(of: &CurrencySummary) -> Markup {
+    let bar = |DaySum { day, sum }: &DaySum| Bar {
+        label: day.to_string(),
+        value: sum.amount,
+        text: text(sum.amount.into(), &of.currency),
+    };
+    let name = format!("{} taken back, day by day", of.currency.to_uppercase());
+    let chart = bars(&name, &of.taken_back_by_day.iter().map(bar).collect::<Vec<_>>());
+    let row = |DaySum { day, sum }: &DaySum| {
+        html! { th scope="row" { (day) } td.number { (money(sum.amount, &of.currency)) } td.number { (sum.count) } }
+    };
+    let rows: Vec<Markup> = of.taken_back_by_day.iter().rev().filter(|of| of.sum.count > 0).map(row).collect();
+    html! {
+        @if !chart.0.is_empty() {
+            figure {
+                figcaption { (name) }
+                (chart)
+                details { summary { "As a table" } (table(&name, &[Text("Day"), Number("How much"), Number("Reversals")], &rows)) }
+            }
         }
     }
 }
@@ -151,10 +209,21 @@ fn moving(summary: &Summary, situation: &Situation) -> Vec<(&'static str, Markup
         },
     };
     let webhook = html! { @if let Some(at) = summary.last_webhook_at { (ago(at)) " ago" } @else { "none yet" } };
+    let reconcile = html! {
+        @match &summary.last_reconcile {
+            None => a href="/ui/reconcile" { "never" },
+            Some(run) => {
+                a href={ "/ui/reconcile/" (run.id) } { (ago(run.finished_at.unwrap_or(run.updated_at))) " ago" }
+                ": " (run.counts.transfers) " compared, " (counted(i128::from(run.differences - run.repaired), "difference")) " left"
+                @if run.state != RunState::Done { ", " (status(run.state)) }
+            }
+        }
+    };
     vec![
         ("From report to reversal: half, 95 %, 99 % take at most", took),
         ("Last webhook", webhook),
         ("Workers alive", alive(situation)),
+        ("Last compared with Stripe", reconcile),
         ("Queues, consumers and outbox", html! { a href="/ui/queues" { "Ask the broker" } }),
     ]
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::Ui;
-use super::act::{reason, to_its_end};
+use super::act::{confirm, reason, to_its_end};
 use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
@@ -134,6 +134,7 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): A
     let (id, deed) = deed(&mut fields);
     fields.done()?;
     let found = chosen(&ui, id.clone()).await?;
+    let needed = if deed == Deed::Replay { ui.operator.to_confirm(&found).await? } else { None };
     let body = html! {
         @for parked in &found {
             (facts(&[
@@ -148,6 +149,7 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): A
         form.stacked method="post" action="/ui/parked/message" {
             input type="hidden" name="id" value=(id.unwrap_or_default());
             input type="hidden" name="deed" value=(deed);
+            (confirm(needed.as_deref()))
             (reason())
             p { button.go type="submit" { (name(deed)) } " " a href="/ui/parked" { "Cancel" } }
         }
@@ -158,8 +160,11 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): A
 /// `POST /ui/parked/message`.
 pub(super) async fn act(State(ui): State<Ui>, Actor(session): Actor, Sent(mut fields): Sent) -> Answer {
     let ((id, deed), note) = (deed(&mut fields), fields.note(&session.operator));
+    let typed = if deed == Deed::Replay { fields.text("confirm_amount") } else { None };
     fields.done()?;
     let found = chosen(&ui, id).await?;
+    let needed = if deed == Deed::Replay { ui.operator.to_confirm(&found).await? } else { None };
+    ui.ledger.check_confirmed(needed.as_deref(), typed.as_deref())?;
     let sorted = to_its_end(&ui.operator, async move |operator| match deed {
         Deed::Replay => operator.replay_parked(found, Duration::ZERO, &note).await,
         Deed::Discard => operator.discard_parked(found, &note).await,

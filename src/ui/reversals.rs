@@ -1,6 +1,7 @@
 //! `/ui/reversals`.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use sea_orm::Iterable;
 
@@ -8,13 +9,17 @@ use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ROWS, ago, cut, filters, input, own, pages, select, seller, status, story, table, time};
-use super::input::{Asked, Currency, YesNo};
+use super::html::{
+    Head, ROWS, ago, filters, input, matching, no_rows, own, pages, select, seller, status, story, table, time,
+};
+use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
-use super::page::{Answer, Page};
+use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::Cursor;
+use crate::http::reversals::lines;
 use crate::ledger::{FoundReversal, ReversalFilter, ReversalStatus, ReversalView};
+use crate::lines::Lines;
 
 const PATH: &str = "/ui/reversals";
 const HEADS: [Head; 9] = [
@@ -30,7 +35,11 @@ const HEADS: [Head; 9] = [
 ];
 
 /// `GET /ui/reversals`.
-pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+pub(super) async fn list(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    Asked(mut fields): Asked,
+) -> Result<Response, Refusal> {
     let filter = ReversalFilter {
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
@@ -39,9 +48,13 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
         failure_code: fields.text("failure_code"),
     };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
-    let mut found = ui.ledger.find_reversals(&filter, cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |found| found.reversal.id);
+    if as_csv {
+        return Ok(lines(&ui.ledger, filter, Lines::Csv).await?);
+    }
+    let ((found, next), count) =
+        tokio::try_join!(ui.ledger.find_reversals(&filter, cursor, ROWS), ui.ledger.count_reversals(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
     let waits = filter.waits.map(|waits| if waits { "yes" } else { "no" });
     let in_url = [
@@ -62,10 +75,11 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     let rows: Vec<Markup> = found.iter().map(|found| row(&session, found)).collect();
     let body = html! {
         (filters(PATH, &choices))
-        @if rows.is_empty() { p { "Nothing matches." } } @else { (table("Reversals", &HEADS, &rows)) }
+        (matching(PATH, &in_url, &count))
+        @if rows.is_empty() { (no_rows(next.as_ref())) } @else { (table("Reversals", &HEADS, &rows)) }
         (pages(PATH, &in_url, cursor.is_none(), next))
     };
-    Ok(Page::new("Reversals", body))
+    Ok(Page::new("Reversals", body).into_response())
 }
 
 fn row(session: &Session, found: &FoundReversal) -> Markup {

@@ -68,8 +68,7 @@ async fn one(ui: &Ui, session: &Session, id: String, mut fields: Fields) -> Answ
     let of = ui.ledger.seller(&id).await?;
     let of = of.ok_or_else(|| Refusal::not_found(format!("No transfer to a seller {id:?} is registered.")))?;
     let filter = TransferFilter { seller: Some(id.clone()), ..TransferFilter::default() };
-    let mut found = ui.ledger.find_transfers(&filter, cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |found| found.transfer.id);
+    let (found, next) = ui.ledger.find_transfers(&filter, cursor, ROWS).await?;
     let money: Vec<Markup> = of.currencies.iter().map(row).collect();
     let list = |status| format!("/ui/reversals{}", query(&[("seller", &id), ("status", status)]));
     let acts = [

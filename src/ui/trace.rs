@@ -1,16 +1,18 @@
 //! `/ui/trace?id=`: everything that hangs together with an id: how it stands, what happens next, and what happened.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{dashboard, own, search, status, story, table, time};
-use super::input::Asked;
+use super::html::{dashboard, own, query, search, status, story, table, time};
+use super::input::{AsText, Asked};
 use super::money::money;
-use super::page::{Answer, Page, Refusal};
+use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::ledger::{
     CallState, ClaimStatus, ReversalStatus, Trace, TraceEvent, TracedLookup, TracedRefund, TracedReversal,
@@ -18,8 +20,13 @@ use crate::ledger::{
 };
 
 /// `GET /ui/trace?id=`.
-pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+pub(super) async fn show(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    Asked(mut fields): Asked,
+) -> Result<Response, Refusal> {
     let id = fields.text("id");
+    let as_text = fields.parsed::<AsText>("format").is_some();
     fields.done()?;
     let Some(id) = id else {
         let body = html! {
@@ -29,18 +36,54 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
                  a Request-Id of Stripe's (req_…), or an id of Clawback's own."
             }
         };
-        return Ok(Page::new("Trace", body));
+        return Ok(Page::new("Trace", body).into_response());
     };
     let Some(trace) = ui.ledger.trace(&id).await? else {
         return Err(Refusal::not_found(format!("Nothing here has the id {id:?}.")));
     };
+    if as_text {
+        let situation = ui.ledger.situation().await?;
+        return Ok((ui.story)(&trace, &situation).into_response());
+    }
     let events: Vec<Markup> = trace.events.iter().map(|event| happened(&ui, event)).collect();
     let body = html! {
+        p.help { a href={ "/ui/trace" (query(&[("id", &id), ("format", "text")])) } { "As text, to copy" } }
+        (next(&trace))
         (stands(&ui, &session, &trace))
         h2 { "What happened" }
         (table("Oldest first", &[Text("When"), Text("What"), Text("Change"), Text("Who"), Text("Why")], &events))
     };
-    Ok(Page::new(format!("The story of {id}"), body))
+    Ok(Page::new(format!("The story of {id}"), body).into_response())
+}
+
+/// What happens next, and when, in a line for each thing that is not at its end.
+fn next(trace: &Trace) -> Markup {
+    let when = |at: Option<DateTime<Utc>>, waits: Option<DateTime<Utc>>| match (at, waits) {
+        (Some(at), _) if at > now() => html! { "is tried again at " (time(at)) },
+        (Some(_), _) => html! { "is tried again now, or as soon as Stripe can be used" },
+        (None, Some(since)) => html! { "has a job that waits for the broker since " (time(since)) },
+        (None, None) => html! { "has a job under way" },
+    };
+    let pending = trace.reversals.iter().filter(|traced| traced.reversal.status == ReversalStatus::Pending);
+    let failed = trace.reversals.iter().filter(|traced| traced.reversal.status == ReversalStatus::PermanentlyFailed);
+    let claims = trace.refunds.iter().filter(|claim| claim.attention.is_some() || claim.status == ClaimStatus::Held);
+    let mut lines: Vec<Markup> = pending
+        .map(|traced| html! { "The reversal " (own(traced.reversal.id)) " " (when(traced.reversal.next_retry_at, traced.job_waiting_since)) "." })
+        .collect();
+    lines.extend(
+        failed.map(
+            |traced| html! { "The reversal " (own(traced.reversal.id)) " waits for you: replay it, or close it." },
+        ),
+    );
+    lines.extend(claims.map(|claim| {
+        let to_do = claim.attention.as_deref().or(claim.status_reason.as_deref()).unwrap_or("it is held");
+        html! { "The " (claim.kind) " " (story(&claim.refund_ref)) " waits for you: " (to_do) "." }
+    }));
+    html! {
+        h2 { "What happens next" }
+        @if lines.is_empty() { p { "Nothing: everything here has come to its end." } }
+        @else { ul { @for line in &lines { li { (line) } } } }
+    }
 }
 
 /// How everything stands now.

@@ -1,6 +1,7 @@
 //! `/ui/transfers`.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use sea_orm::Iterable;
 
@@ -8,13 +9,17 @@ use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ROWS, cut, filters, input, own, pages, select, seller, status, story, table, time};
-use super::input::{Asked, Currency};
+use super::html::{
+    Head, ROWS, filters, input, matching, no_rows, own, pages, select, seller, status, story, table, time,
+};
+use super::input::{Asked, Csv, Currency};
 use super::money::money;
-use super::page::{Answer, Page};
+use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::Cursor;
+use crate::http::transfers::lines;
 use crate::ledger::{FoundTransfer, TransferFilter, TransferStatus};
+use crate::lines::Lines;
 
 const PATH: &str = "/ui/transfers";
 const HEADS: [Head; 8] = [
@@ -29,16 +34,24 @@ const HEADS: [Head; 8] = [
 ];
 
 /// `GET /ui/transfers`.
-pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+pub(super) async fn list(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    Asked(mut fields): Asked,
+) -> Result<Response, Refusal> {
     let filter = TransferFilter {
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         seller: fields.text("seller"),
     };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
+    let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
-    let mut found = ui.ledger.find_transfers(&filter, cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |found| found.transfer.id);
+    if as_csv {
+        return Ok(lines(&ui.ledger, filter, Lines::Csv).await?);
+    }
+    let ((found, next), count) =
+        tokio::try_join!(ui.ledger.find_transfers(&filter, cursor, ROWS), ui.ledger.count_transfers(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
     let in_url =
         [("status", chosen.as_deref()), ("currency", filter.currency.as_deref()), ("seller", filter.seller.as_deref())]
@@ -50,10 +63,11 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     };
     let body = html! {
         (filters(PATH, &choices))
-        @if found.is_empty() { p { "Nothing matches." } } @else { (rows(&session, "Transfers", &found)) }
+        (matching(PATH, &in_url, &count))
+        @if found.is_empty() { (no_rows(next.as_ref())) } @else { (rows(&session, "Transfers", &found)) }
         (pages(PATH, &in_url, cursor.is_none(), next))
     };
-    Ok(Page::new("Transfers", body))
+    Ok(Page::new("Transfers", body).into_response())
 }
 
 /// Transfers as a table.

@@ -384,7 +384,7 @@ fn state(ledger: Ledger) -> ApiState {
         consumers: Vec::new(),
         stripe: None,
         limiter: None,
-        left_at_stripe: None,
+        stripe_now: None,
         recorder,
         leaving: Default::default(),
         database: Default::default(),

@@ -47,6 +47,7 @@ mod openapi;
 mod operations;
 mod overtaken;
 mod overview;
+mod parity;
 mod parked;
 mod partial_refunds;
 mod pauses;

@@ -1,14 +1,18 @@
 //! Operations: many rows, previewed, started once, worked on by one process at a time, whoever dies.
 
+use std::time::Duration;
+
 use clawback::ledger::Note;
 use serde_json::{Value, json};
 
-use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, eventually, refund_event};
+use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, clawback, eventually, refund_event};
+use stripe_sim::Fault;
 
 both_databases! {
     an_operation_is_previewed_started_once_and_done_row_by_row,
     a_spread_and_a_cap_hold_back_what_an_abort_then_leaves,
     claims_are_acknowledged_and_what_would_be_refused_is_said_before,
+    a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked,
     an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice,
 }
 
@@ -170,7 +174,8 @@ async fn claims_are_acknowledged_and_what_would_be_refused_is_said_before(mut ap
 
     let body = json!({"action": "acknowledge_claims", "filter": {"status": "unmatched", "kind": "refund"}});
     let (_, preview) = post(&app, "", &body).await;
-    assert_eq!((app.ledger().forget_previews().await.unwrap(), app.ledger().forget_previews().await.unwrap()), (1, 0));
+    let long = Duration::from_secs(24 * 60 * 60);
+    assert_eq!((app.ledger().forget(long).await.unwrap(), app.ledger().forget(long).await.unwrap()), (1, 0));
     assert_eq!((app.db.count("operations").await, app.db.count("operation_items").await), (1, 3));
     assert_eq!((&preview["items"], &preview["refusals"]), (&json!(3), &json!([])), "{preview}");
     let id = preview["id"].as_str().unwrap();
@@ -188,7 +193,7 @@ async fn an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice
     app.stop().await;
     let settings = app.settings_with(&[("HTTP_ADDR", "127.0.0.1:0")]);
     let pace = clawback::ledger::Pace { spread_seconds: 5, cap: None };
-    app.ledger().start_operation(id.parse().unwrap(), &Note::new("ada", "Stripe is back"), pace).await.unwrap();
+    app.ledger().start_operation(id.parse().unwrap(), &Note::new("ada", "Stripe is back"), pace, None).await.unwrap();
     let process = Process::start("serve", &settings);
     let some_are_done = async || {
         eventually("some rows are done", || async {
@@ -209,6 +214,47 @@ async fn an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice
     assert_eq!(app.db.count(REPLAYED).await, ROWS, "each once");
     assert_eq!(app.db.count("outbox").await, 2 * ROWS);
     assert_eq!(app.db.count("history WHERE entity = 'operation' AND to_status = 'done'").await, 1);
+}
+
+async fn a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked(mut app: TestApp) {
+    failed(&mut app, 7).await;
+    // One was taken back in the dashboard, one in part, one by a Clawback that forgot it; one can't be read.
+    app.sim.reverse_from_elsewhere("tr_of_0", None);
+    app.sim.reverse_from_elsewhere("tr_of_1", Some(40));
+    let ours = [("amount", "100"), ("metadata[clawback_claim]", "stripe:re_1")];
+    let url = format!("{}/v1/transfers/tr_of_2/reversals", app.sim.base_url());
+    let answer = app.http.post(url).bearer_auth("sk_test_1").form(&ours).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    app.sim.fault_reads("tr_of_3", Fault::PermissionDenied, 1);
+    app.sim.set_balance("acct_1", Some(200));
+    let (reads, body) =
+        (app.sim.counts().requests, json!({"action": "replay_reversals", "filter": {"currency": "eur"}}));
+    let (_, preview) = post(&app, "", &body).await;
+    let sum = |count: i64| json!([{"currency": "eur", "count": count, "amount": count * 100}]);
+    let expected = [("ready", 2), ("already_reversed", 2), ("less_left", 1), ("short_of_balance", 1), ("unknown", 1)];
+    let expected = expected.map(|(says, count)| json!({"says": says, "sums": sum(count)}));
+    assert_eq!(preview["at_stripe"], json!(expected), "{preview}");
+    assert_eq!(
+        app.sim.counts().requests - reads,
+        7 + 3 + 1,
+        "each transfer once, lists where something is back, one balance"
+    );
+    let id = preview["id"].as_str().unwrap();
+    let items = get(&app, &format!("/v1/operations/{id}/items")).await["items"].clone();
+    let details: Vec<&str> =
+        items.as_array().unwrap().iter().filter_map(|item| item["stripe_detail"].as_str()).collect();
+    for detail in ["nothing is left of tr_of_0", "60 eur left of tr_of_1", "done as trr_", "acct_1 has 0 eur"] {
+        assert!(details.iter().any(|said| said.starts_with(detail)), "{detail}: {details:?}");
+    }
+    assert_eq!(details.len(), 5, "{details:?}");
+    let shown = app.cli(&["operations", "show", id]).await;
+    assert!(shown.words().contains("At Stripe 2 ready: 200 eur At Stripe 2 already reversed: 200 eur"), "{shown:?}");
+
+    let settings = app.settings_with(&[("STRIPE_API_KEY", "")]);
+    let run = clawback(&["operations", "preview", "close_reversals", "--seller", "s4"], &settings).await;
+    assert!(run.code == 0 && run.words().contains("At Stripe not asked (no STRIPE_API_KEY)"), "{run:?}");
+    let run = app.cli(&["operations", "preview", "close_reversals", "--seller", "s4", "--format", "json"]).await;
+    assert_eq!(run.json()["at_stripe"][0]["says"], "ready", "{run:?}");
 }
 
 /// The operation once it has ended.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Ledger, Request};
 
-use crate::support::{DEADLINE, Finished, TestApp, both_databases, refund_event, to_create};
+use crate::support::{
+    DEADLINE, Finished, Process, TestApp, both_databases, clawback, eventually, refund_event, to_create,
+};
 
 both_databases! {
     where_the_two_agree_it_says_so,
@@ -24,6 +26,7 @@ both_databases! {
     a_refused_key_is_a_failure_and_not_a_difference,
     a_key_of_another_account_is_noticed_at_once,
     it_never_calls_faster_than_the_limit,
+    a_run_that_was_killed_goes_on_where_it_was_and_everything_it_found_is_kept,
 }
 
 async fn where_the_two_agree_it_says_so(app: TestApp) {
@@ -40,7 +43,11 @@ async fn where_the_two_agree_it_says_so(app: TestApp) {
         "complete": true, "since": null, "transfers": 3, "transfers_without_stripe_id": 0, "agreed": 2,
         "on_their_way": 0, "given_up": 0, "differences": 0, "repaired": 0,
     });
-    assert_eq!(run.json(), json!({"differences": [], "summary": summary}));
+    let mut found = run.json();
+    let id = found["summary"].as_object_mut().unwrap().remove("run").unwrap();
+    assert_eq!(found, json!({"differences": [], "summary": summary}));
+    let kept = app.cli(&["reconcile", "show", id.as_str().unwrap(), "--format", "json"]).await.json();
+    assert_eq!((&kept["state"], &kept["transfers"], &kept["found"]), (&json!("done"), &json!(3), &json!([])), "{kept}");
     let calls = &app.sim.ledger().requests[before..];
     assert_eq!(calls.iter().filter(|call| call.path.contains("tr_1")).count(), 2, "the transfer, and its list");
     assert_eq!(calls.iter().filter(|call| call.path.contains("tr_untouched")).count(), 1, "there is nothing to list");
@@ -233,7 +240,7 @@ async fn since_leaves_out_what_has_not_changed_here(mut app: TestApp) {
     app.db.execute(&format!("UPDATE reversals SET updated_at = {old}")).await;
     app.db.execute(&format!("UPDATE calls SET updated_at = {old}")).await;
     let run = reconcile(&app, &["--since", "24h", "--format", "json"]).await;
-    assert_eq!((run.code, &run.json()["summary"]["transfers"]), (0, &json!(0)), "{run:?}");
+    assert_eq!((run.code, &run.json()["summary"]["transfers"]), (3, &json!(0)), "nothing says nothing: {run:?}");
     assert!(app.sim.ledger().requests.is_empty());
 
     let run = reconcile(&app, &["--since", "2020-04-30", "--format", "json"]).await;
@@ -318,7 +325,8 @@ async fn it_never_calls_faster_than_the_limit(mut app: TestApp) {
         app.sim.add_transfer(id, 100, "eur", "acct_1");
     }
     register(&app, "pi_1", &ids.iter().map(String::as_str).collect::<Vec<_>>(), 100).await;
-    app.restart_with(&[("STRIPE_MAX_RPS", "40")]).await;
+    app.restart_with(&[("STRIPE_MAX_RPS", "160")]).await;
+    // Its share is a quarter.
     let run = reconcile(&app, &["--format", "json"]).await;
     assert_eq!((run.code, &run.json()["summary"]["transfers"]), (0, &json!(70)), "{run:?}");
     let ledger = app.sim.ledger();
@@ -328,6 +336,60 @@ async fn it_never_calls_faster_than_the_limit(mut app: TestApp) {
     let took = calls[69].1 - calls[0].1;
     // 69 spaces of 25 ms; calls that were sent in their turn may arrive a little closer together.
     assert!(took >= chrono::TimeDelta::milliseconds(69 * 25 - 200), "{took}");
+}
+
+async fn a_run_that_was_killed_goes_on_where_it_was_and_everything_it_found_is_kept(app: TestApp) {
+    // Two pages; something is foreign on each.
+    let ids: Vec<String> = (0..80).map(|n| format!("tr_many_{n}")).collect();
+    for id in &ids {
+        app.sim.add_transfer(id, 100, "eur", "acct_1");
+    }
+    register(&app, "pi_1", &ids.iter().map(String::as_str).collect::<Vec<_>>(), 100).await;
+    for id in ["tr_many_3", "tr_many_70"] {
+        app.sim.reverse_from_elsewhere(id, Some(40));
+    }
+    app.sim.fault_reads("tr_many_60", Fault::Slow { delay_ms: 60_000 }, 1);
+    let settings = app.settings_with(&[("STRIPE_MAX_RPS", "4000")]);
+    let killed = Process::start("reconcile", &settings);
+    let first_page = || async { (app.db.count("reconcile_runs WHERE transfers = 50").await == 1).then_some(()) };
+    eventually("the first page is recorded", first_page).await;
+    killed.kill().await;
+    let before = app.sim.ledger().requests.len();
+    let unfinished = app.cli(&["reconcile", "list"]).await;
+    assert!(
+        unfinished.words().contains("running") && unfinished.words().contains("50 transfers compared"),
+        "{unfinished:?}"
+    );
+
+    app.sim.clear_faults();
+    let run = clawback(&["reconcile", "--resume", "--format", "json"], &settings).await;
+    assert_eq!(run.code, 3, "{run:?}");
+    let summary = &run.json()["summary"];
+    assert_eq!(
+        (&summary["transfers"], &summary["differences"], &summary["complete"]),
+        (&json!(80), &json!(2), &json!(true))
+    );
+    let asked: BTreeSet<String> =
+        app.sim.ledger().requests[before..].iter().map(|request| request.path.clone()).collect();
+    assert!(!asked.contains("/v1/transfers/tr_many_3") && asked.contains("/v1/transfers/tr_many_70"), "{asked:?}");
+    let get = async |path: &str| -> Value {
+        let request = app.http.get(format!("{}/v1/reconcile/runs{path}", app.base_url)).bearer_auth(&app.read_token);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.unwrap()
+    };
+    let runs = get("").await;
+    let id = summary["run"].as_str().unwrap();
+    assert_eq!((&runs["runs"][0]["id"], &runs["runs"][0]["state"]), (&json!(id), &json!("done")), "{runs}");
+    let kept = get(&format!("/{id}")).await;
+    let found: Vec<&Value> = kept["found"].as_array().unwrap().iter().map(|it| &it["stripe_transfer_id"]).collect();
+    assert_eq!(found, ["tr_many_3", "tr_many_70"]);
+    assert_eq!(
+        (&kept["found"][0]["kind"], &kept["found"][0]["amount_at_stripe"]),
+        (&json!("externally_reversed"), &json!(40))
+    );
+    let again = app.cli(&["reconcile", "--resume"]).await;
+    assert!(again.code == 1 && again.stderr.contains("no run was interrupted"), "{again:?}");
 }
 
 pub(crate) async fn reconcile(app: &TestApp, arguments: &[&str]) -> Finished {

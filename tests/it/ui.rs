@@ -18,6 +18,7 @@ both_databases! {
     a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_and_why,
     claims_and_debts_are_decided_on_pages_as_over_the_api,
     lists_go_on_page_by_page_and_filter,
+    a_large_amount_is_typed_and_what_a_list_shows_can_be_kept,
 }
 
 /// What a browser keeps and sees.
@@ -195,7 +196,7 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("/ui/refunds?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed (got &quot;lost&quot;)"),
             ("/ui/reversals?currency=euro", "currency must be a three-letter ISO 4217 code (got &quot;euro&quot;)"),
             ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
-            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, cursor"),
+            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, cursor, format"),
             ("/ui/audit?actor=a&actor=b", "actor is given twice"),
             ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation (got &quot;seller&quot;)"),
             ("/ui/audit?since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
@@ -234,6 +235,10 @@ async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestA
         check(&path, &page);
         shown += &page;
         for link in links(&page).filter(|link| link.starts_with("/ui/") && !link.contains("?v=")) {
+            // Files, not pages.
+            if link.contains("format=") {
+                continue;
+            }
             // Of the many stories, some.
             let is_story = link.starts_with("/ui/trace?") && seen.len() > 120;
             if !is_story && seen.insert(link.clone()) {
@@ -406,6 +411,7 @@ async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp)
     let seen = pages.post("/ui/act/acknowledge", &[("id", "re_1"), ("reason", "settled at Stripe")]).await;
     assert_eq!(seen.status, 200, "{}", seen.html);
     assert!(pages.page("/ui/refunds?attention=yes").await.contains("Nothing matches."));
+    assert!(pages.page("/ui/attention").await.contains("None."));
     let seen = pages.post("/ui/act/acknowledge", &[("id", "re_1"), ("reason", "again")]).await;
     assert_eq!((seen.status, seen.html.contains("needs no attention")), (409, true), "{}", seen.html);
     // A held refund is accepted.
@@ -415,7 +421,8 @@ async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp)
         )
         .await;
     app.db.execute("UPDATE claims SET currency = 'eur', acknowledged_at = NULL WHERE reference = 're_1'").await;
-    let held = pages.page("/ui/refunds?status=held").await;
+    let held = pages.page("/ui/held").await;
+    assert!(held.contains("Accept: all Refunds that are held"), "{held}");
     let ask = links(&held).find(|link| link.starts_with("/ui/act/accept")).unwrap();
     assert!(pages.page(&ask).await.contains("It takes back from its payment"), "{held}");
     let seen = pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "not taken back yet")]).await;
@@ -523,6 +530,123 @@ async fn lists_go_on_page_by_page_and_filter(mut app: TestApp) {
     assert!(pages.page("/ui/sellers?debt=failed").await.contains("Nothing matches."));
     let created = pages.page("/ui/transfers?seller=s3").await;
     assert!(created.contains("(not created)") && created.contains("60.00 EUR"), "{created}");
+}
+
+async fn a_large_amount_is_typed_and_what_a_list_shows_can_be_kept(mut app: TestApp) {
+    app.restart_with(&[("CONFIRM_FROM", "6000")]).await;
+    fails_permanently(&app, 1, 1).await;
+    app.sim.add_transfer("tr_x1", 6_000, "eur", "acct_1");
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    // A note on the group is seen at once, by all.
+    let parked = pages.page("/ui/parked").await;
+    let ask = links(&parked).find(|link| link.starts_with("/ui/groups/note")).unwrap();
+    let form = hidden_fields(&pages.page(&ask).await);
+    let key = form[1].1.clone();
+    let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let noted = [&form[..], &[("text", "asked <Stripe>, ticket 4711")]].concat();
+    assert_eq!(pages.post("/ui/groups/note", &noted).await.location, "/ui/parked");
+    assert_eq!(pages.post("/ui/groups/note", &form).await.status, 422, "a note has a text");
+    assert!(pages.page("/ui/parked").await.contains("asked &lt;Stripe&gt;, ticket 4711"));
+    let by_cli = app.cli(&["reversals", "note", &key, "--text", "Stripe has answered", "--operator", "bob"]).await;
+    assert_eq!(by_cli.code, 0, "{by_cli:?}");
+    let groups = app.cli(&["reversals", "groups"]).await;
+    assert!(groups.words().contains("note by bob") && groups.words().contains("note by ada"), "{groups:?}");
+    let url = format!("{}/v1/reversals/groups/{key}/notes", app.base_url);
+    let note =
+        |text: &str| app.http.post(&url).bearer_auth(&app.api_token).json(&json!({"operator": "eve", "text": text}));
+    assert_eq!(note("seen").send().await.unwrap().status(), 201);
+    assert_eq!(note(" ").send().await.unwrap().status(), 422);
+    let other = app.http.post(url.replace(&key, "000000000000")).bearer_auth(&app.api_token);
+    assert_eq!(other.json(&json!({"operator": "eve", "text": "x"})).send().await.unwrap().status(), 404);
+
+    // One debt, over every door.
+    let failed = pages.page("/ui/reversals?status=permanently_failed").await;
+    let replay = links(&failed).find(|link| link.starts_with("/ui/act/replay")).unwrap();
+    let asked = pages.page(&replay).await;
+    assert!(asked.contains("<strong>6000 eur</strong>"), "{asked}");
+    let id = hidden_fields(&asked)[0].1.clone();
+    let must = "confirm_amount must be &quot;6000 eur&quot;, typed";
+    for typed in ["", "600 eur", "6000 usd"] {
+        let seen = pages.post("/ui/act/replay", &[("id", &id), ("reason", "x"), ("confirm_amount", typed)]).await;
+        assert!(seen.status == 422 && seen.html.contains(must), "{}", seen.html);
+    }
+    let url = format!("{}/v1/reversals/{id}/replay", app.base_url);
+    let body = json!({"operator": "ada", "reason": "x", "confirm_amount": "1 eur"});
+    let answer = app.http.post(&url).bearer_auth(&app.api_token).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 422);
+    let run = app.cli(&["reversals", "replay", &id, "--reason", "x"]).await;
+    assert!(run.code == 1 && run.stderr.contains("add --confirm-amount \"6000 eur\""), "{run:?}");
+    assert_eq!(app.db.count("history WHERE to_status = 'pending' AND from_status = 'permanently_failed'").await, 0);
+
+    // Many at once: the messages are thrown away and the debt stays, then it is replayed.
+    let body = json!({"action": "discard_messages", "filter": {"group": key}});
+    let discard = post(&app, "/v1/operations", &body).await;
+    assert_eq!(discard["confirm"], json!(null), "{discard}");
+    let path = format!("/v1/operations/{}", discard["id"].as_str().unwrap());
+    post(&app, &format!("{path}/start"), &json!({"operator": "ada", "reason": "noise"})).await;
+    let gone = "reversals.parked</th><td class=\"number\">0</td>";
+    eventually("the message is gone", || async { pages.page("/ui/queues").await.contains(gone).then_some(()) }).await;
+    eventually("it is done", || async {
+        pages.page("/ui/operations").await.contains("1 done, 0 refused, 0 left").then_some(())
+    })
+    .await;
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 1, "it is still owed");
+    let form = [("action", "replay_reversals"), ("group", key.as_str())];
+    let operation = pages.post("/ui/operations", &form).await.location;
+    let shown = pages.page(&operation).await;
+    for text in ["Type <strong>6000 eur</strong>", "At Stripe then", "\">ready</span> 1: 60.00 EUR"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    let start = format!("{operation}/start");
+    let seen = pages.post(&start, &[("reason", "they exist by now")]).await;
+    assert!(seen.status == 422 && seen.html.contains(must), "{}", seen.html);
+    let id = operation.rsplit('/').next().unwrap();
+    let run = app.cli(&["operations", "start", id, "--reason", "x", "--yes"]).await;
+    assert!(run.code == 1 && run.stderr.contains("add --confirm-amount \"6000 eur\""), "{run:?}");
+    let form = [("reason", "they exist by now"), ("confirm_amount", " 6000  EUR ")];
+    assert_eq!(pages.post(&start, &form).await.status, 303);
+    let done = "1 done, 0 refused, 0 left";
+    eventually("it is replayed", || async { pages.page(&operation).await.contains(done).then_some(()) }).await;
+    app.until_none_is_open().await;
+    assert_eq!(app.reversed_at_stripe("tr_x1"), 6_000);
+
+    // What is on the pages can be kept.
+    for (path, head, row) in [
+        (
+            "/ui/reversals?status=reversed&format=csv",
+            "id,status,amount,",
+            ",reversed,6000,0,eur,s1,refund,re_x1,pi_x1,tr_x1,trr_",
+        ),
+        ("/ui/refunds?format=csv", "id,reference,source,", ",re_x1,stripe,pi_x1,matched,6000,eur,"),
+        (
+            "/ui/transfers?seller=s1&format=csv",
+            "id,stripe_transfer_id,",
+            ",tr_x1,reversed,6000,6000,eur,s1,acct_1,pi_x1,",
+        ),
+    ] {
+        let seen = pages.get(path).await;
+        assert_eq!(seen.status, 200, "{path}");
+        assert!(seen.html.starts_with(head) && seen.html.contains(row), "{path}: {}", seen.html);
+        let of_api = path.replace("/ui/", "/v1/");
+        let request = app.http.get(format!("{}{of_api}", app.base_url)).bearer_auth(&app.read_token);
+        assert_eq!(request.send().await.unwrap().text().await.unwrap(), seen.html, "{of_api}");
+    }
+    let list = pages.page("/ui/reversals?status=reversed").await;
+    assert!(list.contains("1 row. <a href=\"/ui/reversals?status=reversed&amp;format=csv\" download"), "{list}");
+    let story = pages.get("/ui/trace?id=re_x1&format=text").await.html;
+    assert_eq!(story.split("Now, ").next(), app.cli(&["trace", "re_x1"]).await.stdout.split("Now, ").next());
+    assert!(pages.page("/ui/trace?id=re_x1").await.contains("Nothing: everything here has come to its end."));
+    let doctor = pages.page("/ui/doctor").await;
+    assert!(doctor.contains("migrations") && doctor.contains("\">ok</span>"), "{doctor}");
+    let overview = pages.page("/ui/").await;
+    assert!(overview.contains("<svg") && overview.contains("EUR taken back, day by day"), "{overview}");
+}
+
+async fn post(app: &TestApp, path: &str, body: &serde_json::Value) -> serde_json::Value {
+    let request = app.http.post(format!("{}{path}", app.base_url)).bearer_auth(&app.api_token).json(body);
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {answer:?}");
+    answer.json().await.unwrap()
 }
 
 /// Where the next page of a list is.

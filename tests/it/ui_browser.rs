@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Backend, Browser, TestApp, eventually};
+use crate::support::{Backend, Browser, Look, TestApp, eventually};
 use crate::ui::play;
 
 /// What axe-core finds wrong with a page, each with its first place.
@@ -14,7 +14,8 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
     TestApp::run(Backend::Sqlite, async |mut app| {
         app.restart_with(&[("DISPUTE_POLICY", "lost"), ("REFUNDS_SINCE", "2024-01-01")]).await;
         play(&app, 48).await;
-        let browser = Browser::start(1280, 900, false).await;
+        // The pages have no script, so everything works without.
+        let browser = Browser::start(1280, 900, Look { is_dark: false, runs_scripts: false }).await;
         let url = |path: &str| format!("{}{path}", app.base_url);
 
         browser.open(&url("/ui/refunds?status=held")).await;
@@ -25,6 +26,9 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         assert!(text.contains("re_0021") && text.contains("held"), "back where the login interrupted: {text}");
 
         browser.follow("Overview").await;
+        let (passed, expected) = focus_order(&browser).await;
+        assert_eq!(passed, expected, "Tab goes through the page in its order");
+        assert_eq!(passed[0], "Skip to content");
         picture(&browser, "overview").await;
         let text = browser.text().await;
         for expected in ["Money at risk", "Failed and still owed", "resource_missing", "account_closed", "TEST"] {
@@ -79,7 +83,7 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
 async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_read_aloud() {
     TestApp::run(Backend::Sqlite, async |app| {
         play(&app, 24).await;
-        let browser = Browser::start(500, 900, true).await;
+        let browser = Browser::start(500, 900, Look { is_dark: true, runs_scripts: true }).await;
         // `./dev test` names it where npm can fetch it.
         let axe = std::env::var_os("AXE_CORE").map(|file| std::fs::read_to_string(file).unwrap());
         browser.open(&format!("{}/ui/login", app.base_url)).await;
@@ -99,6 +103,10 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
             "queues",
             "audit",
             "operations",
+            "attention",
+            "held",
+            "reconcile",
+            "doctor",
         ] {
             browser.open(&format!("{}/ui/{path}", app.base_url)).await;
             let wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
@@ -114,6 +122,24 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
         browser.close().await;
     })
     .await;
+}
+
+/// What the Tab key passes first, and what stands first on the page.
+async fn focus_order(browser: &Browser) -> (Vec<String>, Vec<String>) {
+    const NAME: &str =
+        "const name = it => (it.getAttribute('aria-label') || it.textContent || it.placeholder || '').trim();";
+    let texts = |found: serde_json::Value| -> Vec<String> { serde_json::from_value(found).unwrap() };
+    let all =
+        "return [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')].map(name)";
+    let expected = texts(browser.run(&format!("{NAME} {all}")).await)[..25].to_vec();
+    let mut passed = Vec::new();
+    for _ in 0..expected.len() {
+        browser.press("\u{e004}").await;
+        passed.push(
+            browser.run(&format!("{NAME} return name(document.activeElement)")).await.as_str().unwrap().to_owned(),
+        );
+    }
+    (passed, expected)
 }
 
 /// Keeps a picture where `UI_PICTURES` says, for the documentation.

@@ -10,7 +10,7 @@ use crate::app;
 use crate::cli::claims::age;
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::stripe::NOT_OURS;
-use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, WaitingClaims};
+use crate::ledger::{Backlog, ClaimKind, ClaimStatus, DisputePolicy, Ledger, RunState, WaitingClaims};
 
 const CHECK: &str = "database";
 const REMEDY: &str = "check DATABASE_URL, and that the database runs and accepts this user";
@@ -82,6 +82,7 @@ fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
     findings.extend(claims(backlog, config, now));
     findings.push(attention(backlog, now));
     findings.extend(not_ours(backlog));
+    findings.push(reconcile(backlog, now));
     findings
 }
 
@@ -207,6 +208,25 @@ fn attention(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
     Finding::warning("attention", message, remedy)
 }
 
+fn reconcile(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
+    let Some(run) = &backlog.last_reconcile else {
+        return Finding::ok("reconcile", "the ledger was never compared with Stripe; `clawback reconcile` does it");
+    };
+    let ago = age((now - run.finished_at.unwrap_or(run.updated_at)).num_seconds());
+    let (compared, left) = (run.counts.transfers, run.differences - run.repaired);
+    let message = format!("{compared} transfers compared {ago} ago, {left} differences left");
+    if left > 0 {
+        return Finding::warning("reconcile", message, format!("`clawback reconcile show {}` says what to do", run.id));
+    }
+    match run.state {
+        RunState::Done => Finding::ok("reconcile", message),
+        RunState::Running | RunState::Interrupted => {
+            let message = format!("{message}; it has not come to its end");
+            Finding::warning("reconcile", message, "unless it runs at this moment: `clawback reconcile --resume`")
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
@@ -225,6 +245,7 @@ mod tests {
             waiting: Vec::new(),
             held_though_taken: 0,
             attention: Vec::new(),
+            last_reconcile: None,
             attention_shown: Vec::new(),
         };
         assert_eq!(outbox(&waiting_for(119), &config, now).status, Status::Ok);

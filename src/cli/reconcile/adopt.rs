@@ -15,8 +15,8 @@ use crate::cli::output::{self, Format, wrap};
 use crate::cli::rows::sums;
 use crate::cli::terminal::{plain, print};
 use crate::config::Config;
-use crate::ledger::{Adopted, Ledger, Note};
-use crate::reconcile::{Candidate, Counts, adopt};
+use crate::ledger::{Adopted, Counts, Ledger, Note};
+use crate::reconcile::{Candidate, adopt};
 
 #[derive(Debug, Args)]
 #[command(
@@ -95,7 +95,7 @@ impl Adopt {
 
     /// What Stripe has and the ledger does not, in the order of the transfers.
     async fn find(&self, config: &Config, ledger: &Ledger) -> Result<Vec<Candidate>> {
-        let mut walk = walk(config, ledger.clone(), None, false)?;
+        let mut walk = walk(config, ledger.clone(), None, false, None)?;
         if let Some(id) = &self.transfer {
             let Some(transfer) = ledger.transfer(id).await? else { bail!("no transfer has the id {id:?}") };
             walk = walk.only(transfer.id);

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::ledger::{Ledger, LedgerError};
-use crate::reconcile::Counts;
+use crate::ledger::{Counts, Ledger, LedgerError};
 
 /// Goes to the line's beginning and empties it.
 const CLEAR: &str = "\r\x1b[2K";

@@ -7,17 +7,21 @@ use std::io::{Result, Write};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Format;
 use crate::cli::output::wrap;
-use crate::reconcile::{Counts, Difference, Kind, Repair};
+use crate::ledger::{Counts, RunView};
+use crate::reconcile::{Difference, Kind, Repair};
 
 /// What is shown so far.
 #[derive(Debug)]
 pub(super) struct Report<W> {
     out: W,
     format: Format,
-    since: Option<DateTime<Utc>>,
+    run: RunView,
+    /// With those that were found before it was interrupted.
+    found: u64,
     shown: u64,
     repaired: u64,
     repairable: u64,
@@ -29,6 +33,8 @@ pub(super) struct Report<W> {
 struct Summary<'a> {
     /// False when it failed on its way: the differences are those that had been found by then.
     complete: bool,
+    /// For `clawback reconcile show`.
+    run: Uuid,
     since: Option<DateTime<Utc>>,
     #[serde(flatten)]
     counts: &'a Counts,
@@ -39,11 +45,13 @@ struct Summary<'a> {
 }
 
 impl<W: Write> Report<W> {
-    pub(super) fn begin(mut out: W, format: Format, since: Option<DateTime<Utc>>) -> Result<Self> {
+    /// `run` as it is when it begins, or goes on.
+    pub(super) fn begin(mut out: W, format: Format, run: RunView) -> Result<Self> {
         if format == Format::Json {
             write!(out, "{{\"differences\":[")?;
         }
-        Ok(Self { out, format, since, shown: 0, repaired: 0, repairable: 0, remaining: BTreeMap::new() })
+        let (found, repaired) = (run.differences, run.repaired);
+        Ok(Self { out, format, run, found, shown: 0, repaired, repairable: 0, remaining: BTreeMap::new() })
     }
 
     pub(super) fn add(&mut self, differences: &[Difference]) -> Result<()> {
@@ -56,6 +64,7 @@ impl<W: Write> Report<W> {
                 }
             }
             self.shown += 1;
+            self.found += 1;
             match difference.repair {
                 Repair::Done => self.repaired += 1,
                 Repair::Possible | Repair::ByHand | Repair::Refused => {
@@ -72,13 +81,14 @@ impl<W: Write> Report<W> {
         match self.format {
             Format::Table => self.summary(counts, complete)?,
             Format::Json => {
-                let (since, differences, repaired) = (self.since, self.shown, self.repaired);
-                let summary = Summary { complete, since, counts, differences, repaired };
+                let (run, since) = (self.run.id, self.run.since);
+                let summary =
+                    Summary { complete, run, since, counts, differences: self.found, repaired: self.repaired };
                 writeln!(self.out, "],\n\"summary\":{}}}", serde_json::to_string(&summary)?)?;
             }
         }
         self.out.flush()?;
-        Ok(self.remaining.values().sum())
+        Ok(self.found - self.repaired)
     }
 
     fn row(&mut self, difference: &Difference) -> Result<()> {
@@ -113,7 +123,7 @@ impl<W: Write> Report<W> {
         if !self.remaining.is_empty() {
             writeln!(self.out)?;
         }
-        if let Some(since) = self.since {
+        if let Some(since) = self.run.since {
             writeln!(self.out, "Changed since {}:", since.format("%F %T UTC"))?;
         }
         let Counts { transfers, transfers_without_stripe_id: without, agreed, on_their_way, given_up } = counts;
@@ -124,8 +134,20 @@ impl<W: Write> Report<W> {
              {given_up} given up."
         );
         wrap(&mut self.out, "", "", &compared)?;
+        let before = self.run.differences;
+        if before > 0 {
+            let said = format!(
+                "{before} differences were found before it was interrupted: `clawback reconcile show {}`.",
+                self.run.id
+            );
+            wrap(&mut self.out, "", "  ", &said)?;
+        }
         if self.shown == 0 {
-            return if complete { writeln!(self.out, "The ledger and Stripe agree.") } else { Ok(()) };
+            return match (complete, transfers + without, before) {
+                (true, 0, _) => writeln!(self.out, "Nothing was compared: this says nothing about Stripe."),
+                (true, _, 0) => writeln!(self.out, "The ledger and Stripe agree."),
+                _ => Ok(()),
+            };
         }
         let counted: Vec<_> = self.remaining.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let repairs = match (self.repaired, self.repairable) {

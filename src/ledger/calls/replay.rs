@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// Clawback's id of what has this id, Clawback's or Stripe's.
-    pub(super) async fn call_id(&self, kind: CallKind, id: &str) -> Result<Uuid, LedgerError> {
+    pub(in crate::ledger) async fn call_id(&self, kind: CallKind, id: &str) -> Result<Uuid, LedgerError> {
         if let Ok(id) = id.parse() {
             return Ok(id);
         }

@@ -2,13 +2,14 @@
 //! started, one process at a time works on that set, each row in the transaction of its own change. So a row is acted upon
 //! once, whoever dies on the way and however often it is started.
 
+mod at_stripe;
 mod preview;
 mod select;
 mod view;
 mod work;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QuerySelect};
+use sea_orm::{DeriveActiveEnum, EntityTrait, EnumIter};
 use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
@@ -23,19 +24,20 @@ use super::events::ClaimKind;
 use super::history::{self, Note};
 use super::input::FieldProblem;
 use super::schema::{claim, operation, operation_item};
-use super::status::{CallKind, ClaimStatus};
+use super::status::{CallKind, ClaimStatus, ReversalStatus};
 use super::time::now;
 use super::{Ledger, LedgerError};
 
+pub use at_stripe::{Question, Said, StripeSays, StripeSum};
 pub use view::{ItemView, OperationProgress, OperationView, Refusal};
+pub use work::Discarder;
 
 /// The most rows of one operation.
 pub const MAX_ITEMS: usize = 10_000;
 /// A preview that is older is out of date.
 const STARTABLE_FOR: TimeDelta = TimeDelta::hours(24);
 /// One that was never started is deleted after this.
-const KEPT_FOR: TimeDelta = TimeDelta::days(7);
-const FORGOTTEN_AT_ONCE: u64 = 20;
+pub(in crate::ledger) const PREVIEWS_KEPT_FOR: TimeDelta = TimeDelta::days(7);
 /// The longest that an operation may be spread over.
 const MAX_SPREAD_SECONDS: i32 = 7 * 24 * 3_600;
 
@@ -53,6 +55,8 @@ pub enum OperationAction {
     RetryTransfers,
     /// Close reversals that failed permanently: their debts were settled elsewhere.
     CloseReversals,
+    /// Throw away the parked messages about reversals that failed permanently. The rows stay: they are still owed.
+    DiscardMessages,
     /// Let held claims take, and conflicting ones that fit by now.
     AcceptClaims,
     /// Record that nothing more needs to be done about claims.
@@ -60,6 +64,11 @@ pub enum OperationAction {
 }
 
 impl OperationAction {
+    /// Whether large amounts are typed before it.
+    fn moves_money(self) -> bool {
+        matches!(self, Self::ReplayReversals | Self::RetryTransfers)
+    }
+
     fn is_about_claims(self) -> bool {
         matches!(self, Self::AcceptClaims | Self::AcknowledgeClaims)
     }
@@ -205,12 +214,19 @@ impl Pace {
 }
 
 impl Ledger {
-    /// Starts a previewed operation. Some process with this ledger then works on it.
+    /// Starts a previewed operation. Some process with this ledger then works on it. `confirmed` is what was typed where the view
+    /// says what to `confirm`.
     ///
     /// # Errors
     /// [`LedgerError::NotFound`]; [`LedgerError::Conflict`] when it was started or aborted before, has no rows, or was
     /// previewed too long ago; [`LedgerError::Invalid`]; [`LedgerError::Database`].
-    pub async fn start_operation(&self, id: Uuid, note: &Note, pace: Pace) -> Result<(), LedgerError> {
+    pub async fn start_operation(
+        &self,
+        id: Uuid,
+        note: &Note,
+        pace: Pace,
+        confirmed: Option<&str>,
+    ) -> Result<(), LedgerError> {
         let problems = pace.problems();
         if !problems.is_empty() {
             return Err(LedgerError::Invalid(problems));
@@ -229,6 +245,8 @@ impl Ledger {
             let problem = format!("operation {id} was previewed at {}, too long ago; preview it again", row.created_at);
             return Err(LedgerError::Conflict(problem));
         }
+        let shown = self.operation(id).await?;
+        self.check_confirmed(shown.and_then(|shown| shown.confirm).as_deref(), confirmed)?;
         let started = operation::Model {
             state: OperationState::Running,
             operator: Some(note.actor.clone()),
@@ -252,30 +270,6 @@ impl Ledger {
         }
         let (state, finished_at) = (OperationState::Aborted, Some(now()));
         self.move_operation(&row, &operation::Model { state, finished_at, ..row.clone() }, note).await
-    }
-
-    /// Deletes previews that were never started and can't be any more. Returns how many.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn forget_previews(&self) -> Result<usize, LedgerError> {
-        let old = operation::Entity::find()
-            .filter(operation::Column::State.eq(OperationState::Previewed))
-            .filter(operation::Column::CreatedAt.lt(now() - KEPT_FOR))
-            .limit(FORGOTTEN_AT_ONCE)
-            .all(&self.store.writer)
-            .await?;
-        let ids: Vec<Uuid> = old.iter().map(|row| row.id).collect();
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let items =
-            operation_item::Entity::delete_many().filter(operation_item::Column::OperationId.is_in(ids.clone()));
-        let txn = self.store.begin().await?;
-        items.exec(&txn).await?;
-        operation::Entity::delete_many().filter(operation::Column::Id.is_in(ids.clone())).exec(&txn).await?;
-        self.store.commit(txn, Vec::new()).await?;
-        Ok(ids.len())
     }
 
     async fn operation_row(&self, id: Uuid) -> Result<operation::Model, LedgerError> {
@@ -315,9 +309,29 @@ struct ItemChange {
 enum Act {
     Replay(Replay),
     Close(Close),
+    Discard(Discard),
     Decide(Decision),
     /// The claim is not there any more.
     Missing(Uuid),
+}
+
+/// Records that the parked messages about a reversal were thrown away. Who works on the operation does that first.
+#[derive(Debug)]
+struct Discard {
+    id: Uuid,
+    note: Note,
+}
+
+impl Discard {
+    fn apply(&self, book: &mut Book) -> Result<(), LedgerError> {
+        let status = book.reversal(self.id)?.status;
+        if status != ReversalStatus::PermanentlyFailed {
+            return Err(LedgerError::Conflict(format!("reversal {} is {status}; nothing about it is parked", self.id)));
+        }
+        let note = self.note.because(format!("its parked messages are discarded: {}", self.note.reason));
+        book.remark("reversal", self.id, status, &note);
+        Ok(())
+    }
 }
 
 impl Act {
@@ -326,6 +340,7 @@ impl Act {
             (OperationAction::ReplayReversals, _) => Self::Replay(Replay::of(target, CallKind::Reverse, note)),
             (OperationAction::RetryTransfers, _) => Self::Replay(Replay::of(target, CallKind::Create, note)),
             (OperationAction::CloseReversals, _) => Self::Close(Close::of(target, note)),
+            (OperationAction::DiscardMessages, _) => Self::Discard(Discard { id: target, note: note.clone() }),
             (OperationAction::AcceptClaims, Some(claim)) => Self::Decide(Decision::of(claim, What::Accept, note)),
             (OperationAction::AcknowledgeClaims, Some(claim)) => {
                 Self::Decide(Decision::of(claim, What::Acknowledge, note))
@@ -342,6 +357,7 @@ impl Change for ItemChange {
         match &self.act {
             Act::Replay(replay) => replay.reads(reads),
             Act::Close(close) => close.reads(reads),
+            Act::Discard(discard) => drop(reads.calls.insert(discard.id)),
             Act::Decide(decision) => decision.reads(reads),
             Act::Missing(_) => {}
         }
@@ -351,6 +367,7 @@ impl Change for ItemChange {
         match &self.act {
             Act::Replay(replay) => replay.apply(book).map(drop)?,
             Act::Close(close) => close.apply(book)?,
+            Act::Discard(discard) => discard.apply(book)?,
             Act::Decide(decision) => decision.apply(book).map(drop)?,
             Act::Missing(id) => return Err(LedgerError::NotFound { entity: "refund or dispute", id: id.to_string() }),
         }

@@ -69,6 +69,8 @@ impl Ledger {
             state: ItemState::Pending,
             problem: None,
             done_at: None,
+            at_stripe: None,
+            stripe_detail: None,
         };
         let items: Vec<operation_item::Model> = (0..).zip(&found).map(item).collect();
         let txn = self.store.begin().await?;

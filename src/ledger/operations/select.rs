@@ -31,7 +31,7 @@ impl Ledger {
         let db = &self.store.reader;
         let mut query = Query::new(db);
         let (columns, tables, mut conditions) = match action {
-            OperationAction::ReplayReversals | OperationAction::CloseReversals => (
+            OperationAction::ReplayReversals | OperationAction::CloseReversals | OperationAction::DiscardMessages => (
                 "r.id, r.amount, r.currency, c.updated_at AS since, c.failure_code, c.failure_message",
                 "calls c JOIN reversals r ON r.id = c.id JOIN claims cl ON cl.id = r.claim_id
                     JOIN seller_transfers t ON t.id = r.transfer_id",
@@ -62,7 +62,7 @@ impl Ledger {
         };
         let is_claim = action.is_about_claims();
         let (id, time, currency) = match action {
-            OperationAction::ReplayReversals | OperationAction::CloseReversals => {
+            OperationAction::ReplayReversals | OperationAction::CloseReversals | OperationAction::DiscardMessages => {
                 ("c.id", "c.updated_at", "r.currency")
             }
             OperationAction::RetryTransfers => ("c.id", "c.updated_at", "t.currency"),

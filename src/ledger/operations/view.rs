@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ItemState, OperationAction, OperationFilter, OperationState};
+use super::{ItemState, OperationAction, OperationFilter, OperationState, StripeSays, StripeSum};
 use crate::ledger::read::{CurrencySum, Query, Sum};
 use crate::ledger::schema::{operation, operation_item};
 use crate::ledger::{Ledger, LedgerError};
@@ -38,6 +38,11 @@ pub struct OperationView {
     pub checked: i32,
     /// What would have been refused of those.
     pub refusals: Vec<Refusal>,
+    /// What Stripe said of the first 100 rows at the time of the preview. Empty when it was not asked: without STRIPE_API_KEY, or for
+    /// an action that is not about reversals.
+    pub at_stripe: Vec<StripeSum>,
+    /// What must be typed to start it, since much is moved: `1200000 eur`. Null: nothing.
+    pub confirm: Option<String>,
     /// Who started it.
     pub operator: Option<String>,
     /// Why.
@@ -94,12 +99,17 @@ pub struct ItemView {
     pub problem: Option<String>,
     /// When it was worked on.
     pub done_at: Option<DateTime<Utc>>,
+    /// What Stripe said of it at the time of the preview; null when it was not asked.
+    pub at_stripe: Option<StripeSays>,
+    /// The same in more words.
+    pub stripe_detail: Option<String>,
 }
 
 #[derive(FromQueryResult)]
 struct Count {
     operation_id: Uuid,
     state: ItemState,
+    at_stripe: Option<StripeSays>,
     currency: String,
     count: i64,
     amount: i64,
@@ -152,6 +162,8 @@ impl Ledger {
             state: row.state,
             problem: row.problem,
             done_at: row.done_at,
+            at_stripe: row.at_stripe,
+            stripe_detail: row.stripe_detail,
         };
         Ok(found.all(&self.store.reader).await?.into_iter().map(view).collect())
     }
@@ -163,8 +175,8 @@ impl Ledger {
         let of = query.among_ids("operation_id", &rows.iter().map(|row| row.id).collect::<Vec<_>>());
         let amount = query.sum("amount");
         let sql = format!(
-            "SELECT operation_id, state, currency, COUNT(*) AS count, {amount} AS amount FROM operation_items
-            WHERE {of} GROUP BY operation_id, state, currency"
+            "SELECT operation_id, state, at_stripe, currency, COUNT(*) AS count, {amount} AS amount FROM operation_items
+            WHERE {of} GROUP BY operation_id, state, at_stripe, currency"
         );
         let mut counts: HashMap<Uuid, Vec<Count>> = HashMap::new();
         for count in query.all::<Count>(db, sql).await? {
@@ -174,23 +186,39 @@ impl Ledger {
             .into_iter()
             .map(|row| {
                 let of = counts.remove(&row.id).unwrap_or_default();
-                view(row, of)
+                self.shown(row, of)
             })
             .collect())
+    }
+}
+
+impl Ledger {
+    fn shown(&self, row: operation::Model, counts: Vec<Count>) -> OperationView {
+        let moves = row.action.moves_money() && row.state == OperationState::Previewed;
+        let shown = view(row, counts);
+        let sums = shown.sums.iter().map(|of| (of.currency.as_str(), of.sum.amount));
+        let confirm = if moves { self.to_confirm(sums) } else { None };
+        OperationView { confirm, ..shown }
     }
 }
 
 fn view(row: operation::Model, counts: Vec<Count>) -> OperationView {
     let mut progress = OperationProgress::default();
     let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
-    for Count { state, currency, count, amount, .. } in counts {
+    let mut at_stripe: BTreeMap<StripeSays, BTreeMap<String, Sum>> = BTreeMap::new();
+    for Count { state, at_stripe: says, currency, count, amount, .. } in counts {
         *match state {
             ItemState::Pending => &mut progress.pending,
             ItemState::Done => &mut progress.done,
             ItemState::Refused => &mut progress.refused,
         } += count;
-        sums.entry(currency).or_default().add(Sum { count, amount });
+        let sum = Sum { count, amount };
+        if let Some(says) = says {
+            at_stripe.entry(says).or_default().entry(currency.clone()).or_default().add(sum);
+        }
+        sums.entry(currency).or_default().add(sum);
     }
+    let at_stripe = at_stripe.into_iter().map(|(says, of)| StripeSum { says, sums: in_currencies(of) }).collect();
     OperationView {
         id: row.id,
         action: row.action,
@@ -199,10 +227,12 @@ fn view(row: operation::Model, counts: Vec<Count>) -> OperationView {
         matching: row.matching,
         items: row.items,
         progress,
-        sums: sums.into_iter().map(|(currency, sum)| CurrencySum { currency, sum }).collect(),
+        sums: in_currencies(sums),
         oldest: row.oldest,
         checked: row.checked,
         refusals: serde_json::from_str(&row.refusals).unwrap_or_default(),
+        at_stripe,
+        confirm: None,
         operator: row.operator,
         reason: row.reason,
         spread_seconds: row.spread_seconds,
@@ -211,4 +241,8 @@ fn view(row: operation::Model, counts: Vec<Count>) -> OperationView {
         started_at: row.started_at,
         finished_at: row.finished_at,
     }
+}
+
+fn in_currencies(sums: BTreeMap<String, Sum>) -> Vec<CurrencySum> {
+    sums.into_iter().map(|(currency, sum)| CurrencySum { currency, sum }).collect()
 }

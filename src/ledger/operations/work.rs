@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use uuid::Uuid;
 
-use super::{ItemChange, ItemState, OperationState, is_refusal};
+use super::{ItemChange, ItemState, OperationAction, OperationState, is_refusal};
 use crate::ledger::db::rowset::Writes;
 use crate::ledger::history::Note;
 use crate::ledger::schema::{operation, operation_item};
@@ -19,13 +20,16 @@ const BATCH: u64 = 50;
 /// Longer than a batch takes. A process that dies leaves the operation to another one after this.
 const LEASE: Duration = Duration::from_secs(30);
 
+/// Throws away the parked messages about these reversals, for this reason. The error is for people.
+pub type Discarder = dyn Fn(Vec<Uuid>, Note) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
+
 impl Ledger {
-    /// Works on a batch of each running operation that no other process works on. `worker` names this process. True when there
-    /// is more to do at once.
+    /// Works on a batch of each running operation that no other process works on. `worker` names this process, `discard` throws away
+    /// the parked messages about reversals; what it could not is tried again. True when there is more to do at once.
     ///
     /// # Errors
     /// [`LedgerError::Database`]: what was done is recorded, and the same call goes on.
-    pub async fn work_on_operations(&self, worker: Uuid) -> Result<bool, LedgerError> {
+    pub async fn work_on_operations(&self, worker: Uuid, discard: &Discarder) -> Result<bool, LedgerError> {
         let running = operation::Entity::find()
             .filter(operation::Column::State.eq(OperationState::Running))
             .order_by_asc(operation::Column::Id)
@@ -34,7 +38,7 @@ impl Ledger {
         let mut there_is_more = false;
         for row in running {
             if self.lease(row.id, worker).await? {
-                there_is_more |= self.work_on(row).await?;
+                there_is_more |= self.work_on(row, discard).await?;
             }
         }
         Ok(there_is_more)
@@ -50,7 +54,7 @@ impl Ledger {
         Ok(db.execute_raw(statement).await?.rows_affected() == 1)
     }
 
-    async fn work_on(&self, row: operation::Model) -> Result<bool, LedgerError> {
+    async fn work_on(&self, row: operation::Model, discard: &Discarder) -> Result<bool, LedgerError> {
         let last = row.cap.unwrap_or(i32::MAX).min(row.items);
         let due = due(&row, last, now());
         let items = operation_item::Entity::find()
@@ -68,6 +72,14 @@ impl Ledger {
             return Ok(false);
         }
         let is_full = items.len() as u64 == BATCH;
+        if row.action == OperationAction::DiscardMessages {
+            let ids: Vec<Uuid> = items.iter().map(|item| item.target_id).collect();
+            // The messages first: doing it again finds none, and then the rows say so.
+            if let Err(error) = discard(ids, row.note("")).await {
+                tracing::warn!(operation = %row.id, %error, "parked messages can't be discarded; trying again");
+                return Ok(false);
+            }
+        }
         self.work_off(&row, items).await?;
         Ok(is_full || due >= last)
     }

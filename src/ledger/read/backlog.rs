@@ -10,7 +10,7 @@ use sea_orm::{
 use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{claim, outbox, reversal, webhook_event};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
-use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
+use crate::ledger::{ClaimKind, Ledger, LedgerError, RunView, Source};
 
 /// The database behind the ledger.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Backlog {
     pub held_though_taken: u64,
     /// Refunds and disputes that an operator must do something about.
     pub attention: Vec<WaitingClaims>,
+    /// The last comparison with Stripe.
+    pub last_reconcile: Option<RunView>,
     /// The oldest of those, at most [`Self::SHOWN`], with the provider's id.
     pub attention_shown: Vec<(ClaimKind, String)>,
     /// What was noted of Stripe's newest events, at most [`Self::EVENTS`], newest first.
@@ -110,6 +112,7 @@ impl Ledger {
             reversals_given_up: given_up.count(&self.store.db).await?,
             waiting: waiting::waiting(&self.store.db).await?,
             attention: waiting::attention(&self.store.db).await?,
+            last_reconcile: self.reconcile_runs(None, 1).await?.into_iter().next(),
             attention_shown: shown.into_iter().map(|claim| (claim.kind, claim.reference)).collect(),
         })
     }

@@ -25,6 +25,15 @@ pub(in crate::ledger) struct Figures {
     pub(super) past_days: Mutex<BTreeMap<NaiveDate, BTreeMap<String, Sum>>>,
 }
 
+impl Figures {
+    /// Something about the groups has changed that must be seen at once.
+    pub(in crate::ledger) async fn forget_groups(&self) {
+        for groups in [&self.reversal_groups, &self.transfer_groups] {
+            *groups.0.lock().await = None;
+        }
+    }
+}
+
 /// One figure.
 #[derive(Debug)]
 pub(in crate::ledger) struct Cached<T>(Mutex<Option<(Instant, Arc<T>)>>);

@@ -1,20 +1,23 @@
-//! Claims, reversals and transfers that match a filter, a page at a time, newest first, each row with what it hangs on: for
-//! the pages under `/ui/`.
+//! Claims, reversals and transfers that match a filter, a page at a time, newest first, each row with what it hangs on; how many
+//! match; and each as a line of CSV.
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait};
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::lists::page;
+use super::lists::Listed;
 use super::one::{claim_views, reversal_views, transfer_views};
 use super::waiting::needs_attention;
 use super::{RefundView, ReversalView, TransferView};
 use crate::ledger::db::rowset;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
-use crate::ledger::{ClaimKind, Ledger, LedgerError};
+use crate::ledger::{ClaimKind, DisputeStage, Ledger, LedgerError, Source};
+use crate::lines::Line;
 
 /// Which claims: those that match every condition given.
 #[derive(Clone, Debug, Default)]
@@ -77,8 +80,229 @@ pub struct FoundTransfer {
     pub payment_ref: String,
 }
 
+/// A claim as a line.
+#[derive(Debug, Serialize)]
+pub struct ClaimLine {
+    id: Uuid,
+    reference: String,
+    source: Source,
+    payment_ref: String,
+    status: ClaimStatus,
+    amount: i64,
+    currency: String,
+    stage: Option<DisputeStage>,
+    created_at: DateTime<Utc>,
+    status_reason: Option<String>,
+    attention: Option<String>,
+    acknowledged_at: Option<DateTime<Utc>>,
+}
+
+/// A reversal as a line.
+#[derive(Debug, Serialize)]
+pub struct ReversalLine {
+    id: Uuid,
+    status: ReversalStatus,
+    amount: i64,
+    amount_closed: i64,
+    currency: String,
+    seller_id: String,
+    kind: ClaimKind,
+    reference: String,
+    payment_ref: String,
+    stripe_transfer_id: Option<String>,
+    stripe_reversal_id: Option<String>,
+    created_at: DateTime<Utc>,
+    next_retry_at: Option<DateTime<Utc>>,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
+}
+
+/// A transfer as a line.
+#[derive(Debug, Serialize)]
+pub struct TransferLine {
+    id: Uuid,
+    stripe_transfer_id: Option<String>,
+    status: TransferStatus,
+    amount: i64,
+    amount_reversed: i64,
+    currency: String,
+    seller_id: String,
+    destination: String,
+    payment_ref: String,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
+}
+
+impl Line for ClaimLine {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "reference",
+        "source",
+        "payment_ref",
+        "status",
+        "amount",
+        "currency",
+        "stage",
+        "created_at",
+        "status_reason",
+        "attention",
+        "acknowledged_at",
+    ];
+}
+
+impl Line for ReversalLine {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "status",
+        "amount",
+        "amount_closed",
+        "currency",
+        "seller_id",
+        "kind",
+        "reference",
+        "payment_ref",
+        "stripe_transfer_id",
+        "stripe_reversal_id",
+        "created_at",
+        "next_retry_at",
+        "failure_code",
+        "failure_message",
+    ];
+}
+
+impl Line for TransferLine {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "stripe_transfer_id",
+        "status",
+        "amount",
+        "amount_reversed",
+        "currency",
+        "seller_id",
+        "destination",
+        "payment_ref",
+        "failure_code",
+        "failure_message",
+    ];
+}
+
+impl From<RefundView> for ClaimLine {
+    fn from(claim: RefundView) -> Self {
+        Self {
+            id: claim.id,
+            reference: claim.refund_ref,
+            source: claim.source,
+            payment_ref: claim.payment_ref,
+            status: claim.status,
+            amount: claim.amount,
+            currency: claim.currency,
+            stage: claim.stage,
+            created_at: claim.created_at,
+            status_reason: claim.status_reason,
+            attention: claim.attention,
+            acknowledged_at: claim.acknowledged_at,
+        }
+    }
+}
+
+impl From<FoundReversal> for ReversalLine {
+    fn from(FoundReversal { reversal, kind, payment_ref, seller_id, stripe_transfer_id }: FoundReversal) -> Self {
+        Self {
+            id: reversal.id,
+            status: reversal.status,
+            amount: reversal.amount,
+            amount_closed: reversal.amount_closed,
+            currency: reversal.currency,
+            seller_id,
+            kind,
+            reference: reversal.refund_ref,
+            payment_ref,
+            stripe_transfer_id,
+            stripe_reversal_id: reversal.stripe_reversal_id,
+            created_at: reversal.created_at,
+            next_retry_at: reversal.next_retry_at,
+            failure_code: reversal.failure_code,
+            failure_message: reversal.failure_message,
+        }
+    }
+}
+
+impl From<FoundTransfer> for TransferLine {
+    fn from(FoundTransfer { transfer, payment_ref }: FoundTransfer) -> Self {
+        Self {
+            id: transfer.id,
+            stripe_transfer_id: transfer.stripe_transfer_id,
+            status: transfer.status,
+            amount: transfer.amount,
+            amount_reversed: transfer.amount_reversed,
+            currency: transfer.currency,
+            seller_id: transfer.seller_id,
+            destination: transfer.destination,
+            payment_ref,
+            failure_code: transfer.failure_code,
+            failure_message: transfer.failure_message,
+        }
+    }
+}
+
+impl ClaimFilter {
+    fn list(&self, kind: ClaimKind) -> Listed<claim::Entity> {
+        use claim::Column as C;
+        // Written out: a kept plan uses the index of the few disputes only for this very text.
+        let of_kind = match kind {
+            ClaimKind::Dispute => Expr::cust("kind = 'dispute'"),
+            ClaimKind::Refund => C::Kind.eq(kind),
+        };
+        let mut found = claim::Entity::find()
+            .filter(of_kind)
+            .apply_if(self.status, |query, status| query.filter(C::Status.eq(status)));
+        if self.needs_attention {
+            found = found.filter(needs_attention());
+        }
+        let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
+        Listed { found, narrowed, id: C::Id }
+    }
+}
+
+impl ReversalFilter {
+    fn list(&self) -> Listed<reversal::Entity> {
+        use reversal::Column as C;
+        let of_row = || Expr::col((call::Entity, call::Column::Id)).equals((reversal::Entity, C::Id));
+        let refused = || calls().and_where(of_row()).and_where(call::Column::RefusedSince.is_not_null()).to_owned();
+        let found = reversal::Entity::find()
+            .apply_if(self.status, |query, status| query.filter(C::Status.eq(status)))
+            .apply_if(self.seller.as_deref(), |query, seller| {
+                query.filter(C::TransferId.in_subquery(transfers_of(seller)))
+            })
+            .apply_if(self.failure_code.as_deref(), |query, code| {
+                let failed = calls().and_where(call::Column::FailureCode.eq(code)).to_owned();
+                query.filter(C::Id.in_subquery(failed))
+            });
+        let narrowed = found
+            .clone()
+            .apply_if(self.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
+            .apply_if(self.waits, |query, waits| {
+                query.filter(if waits { Expr::exists(refused()) } else { Expr::exists(refused()).not() })
+            });
+        let is_narrowed = self.currency.is_some() || self.waits.is_some();
+        Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id }
+    }
+}
+
+impl TransferFilter {
+    fn list(&self) -> Listed<transfer::Entity> {
+        use transfer::Column as C;
+        let found = transfer::Entity::find()
+            .apply_if(self.status, |query, status| query.filter(C::Status.eq(status)))
+            .apply_if(self.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)));
+        let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
+        Listed { found, narrowed, id: C::Id }
+    }
+}
+
 impl Ledger {
-    /// At most `limit` claims of this kind, older than `after`.
+    /// At most `limit` claims of this kind, older than `after`, and the cursor to those that follow. Where few match, a page may be
+    /// short, or even empty, and yet not be the last one: this holds for all three lists.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -88,25 +312,21 @@ impl Ledger {
         filter: &ClaimFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<Vec<RefundView>, LedgerError> {
-        use claim::Column as C;
-        // Written out: a kept plan uses the index of the few disputes only for this very text.
-        let of_kind = match kind {
-            ClaimKind::Dispute => Expr::cust("kind = 'dispute'"),
-            ClaimKind::Refund => C::Kind.eq(kind),
-        };
-        let mut found = claim::Entity::find()
-            .filter(of_kind)
-            .apply_if(filter.status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(filter.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)));
-        if filter.needs_attention {
-            found = found.filter(needs_attention());
-        }
-        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
-        Ok(claim_views(&self.store.db, rows).await?)
+    ) -> Result<(Vec<RefundView>, Option<Uuid>), LedgerError> {
+        let db = &self.store.reader;
+        let (rows, next) = filter.list(kind).page(db, after, limit).await?;
+        Ok((claim_views(db, rows).await?, next))
     }
 
-    /// At most `limit` reversals, older than `after`.
+    /// How many claims match: `7`, or `10,000+`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn count_claims(&self, kind: ClaimKind, filter: &ClaimFilter) -> Result<String, LedgerError> {
+        Ok(filter.list(kind).count(&self.store.reader).await?)
+    }
+
+    /// At most `limit` reversals, older than `after`, and the cursor to those that follow.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -115,25 +335,9 @@ impl Ledger {
         filter: &ReversalFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<Vec<FoundReversal>, LedgerError> {
-        use reversal::Column as C;
-        let db = &self.store.db;
-        let of_row = || Expr::col((call::Entity, call::Column::Id)).equals((reversal::Entity, C::Id));
-        let refused = || calls().and_where(of_row()).and_where(call::Column::RefusedSince.is_not_null()).to_owned();
-        let found = reversal::Entity::find()
-            .apply_if(filter.status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(filter.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
-            .apply_if(filter.waits, |query, waits| {
-                query.filter(if waits { Expr::exists(refused()) } else { Expr::exists(refused()).not() })
-            })
-            .apply_if(filter.seller.as_deref(), |query, seller| {
-                query.filter(C::TransferId.in_subquery(transfers_of(seller)))
-            })
-            .apply_if(filter.failure_code.as_deref(), |query, code| {
-                let failed = calls().and_where(call::Column::FailureCode.eq(code)).to_owned();
-                query.filter(C::Id.in_subquery(failed))
-            });
-        let rows = page(db, found, C::Id, after, limit).await?;
+    ) -> Result<(Vec<FoundReversal>, Option<Uuid>), LedgerError> {
+        let db = &self.store.reader;
+        let (rows, next) = filter.list().page(db, after, limit).await?;
         let ids = |id: fn(&reversal::Model) -> Uuid| rows.iter().map(id).collect::<Vec<_>>();
         let (claims, transfers) = (ids(|row| row.claim_id), ids(|row| row.transfer_id));
         let claims = rowset::select::<_, claim::Model>(db, "id IN {ids}", &claims, &[]).await?;
@@ -150,10 +354,18 @@ impl Ledger {
                 reversal,
             })
         };
-        Ok(reversal_views(db, rows).await?.into_iter().filter_map(with_both).collect())
+        Ok((reversal_views(db, rows).await?.into_iter().filter_map(with_both).collect(), next))
     }
 
-    /// At most `limit` transfers, older than `after`.
+    /// How many reversals match: `7`, or `10,000+`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn count_reversals(&self, filter: &ReversalFilter) -> Result<String, LedgerError> {
+        Ok(filter.list().count(&self.store.reader).await?)
+    }
+
+    /// At most `limit` transfers, older than `after`, and the cursor to those that follow.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -162,14 +374,9 @@ impl Ledger {
         filter: &TransferFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<Vec<FoundTransfer>, LedgerError> {
-        use transfer::Column as C;
-        let db = &self.store.db;
-        let found = transfer::Entity::find()
-            .apply_if(filter.status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(filter.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
-            .apply_if(filter.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)));
-        let rows = page(db, found, C::Id, after, limit).await?;
+    ) -> Result<(Vec<FoundTransfer>, Option<Uuid>), LedgerError> {
+        let db = &self.store.reader;
+        let (rows, next) = filter.list().page(db, after, limit).await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();
         let payments = rowset::select::<_, payment::Model>(db, "id IN {ids}", &ids, &[]).await?;
         let refs: HashMap<Uuid, String> = payments.into_iter().map(|row| (row.id, row.payment_ref)).collect();
@@ -178,7 +385,15 @@ impl Ledger {
             let payment_ref = refs.get(payment_of.get(&transfer.id)?)?.clone();
             Some(FoundTransfer { transfer, payment_ref })
         };
-        Ok(transfer_views(db, rows).await?.into_iter().filter_map(with_payment).collect())
+        Ok((transfer_views(db, rows).await?.into_iter().filter_map(with_payment).collect(), next))
+    }
+
+    /// How many transfers match: `7`, or `10,000+`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn count_transfers(&self, filter: &TransferFilter) -> Result<String, LedgerError> {
+        Ok(filter.list().count(&self.store.reader).await?)
     }
 }
 

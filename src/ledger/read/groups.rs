@@ -16,7 +16,7 @@ use super::query::Query;
 use super::sellers::OPEN;
 use crate::ledger::status::CallKind;
 use crate::ledger::time::now;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{GroupNote, Ledger, LedgerError};
 
 /// The most failures that are looked at, oldest first.
 const LOOKED_AT: usize = 100_000;
@@ -62,6 +62,8 @@ pub struct FailureGroup {
     pub oldest: DateTime<Utc>,
     /// When the last of them failed.
     pub newest: DateTime<Utc>,
+    /// What operators say about it, the newest 3.
+    pub notes: Vec<GroupNote>,
 }
 
 /// A sum in one currency, in its minor units.
@@ -112,6 +114,11 @@ impl Ledger {
         }
         let mut groups: Vec<FailureGroup> =
             groups.into_iter().filter_map(|((code, reason), of)| group(code, reason, &of)).collect();
+        let keys: Vec<&str> = groups.iter().map(|group| group.key.as_str()).collect();
+        let mut notes = self.group_notes(&keys).await?;
+        for group in &mut groups {
+            group.notes = notes.remove(&group.key).unwrap_or_default();
+        }
         groups.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.key.cmp(&other.key)));
         Ok(FailureGroups { as_of, complete, groups })
     }
@@ -158,6 +165,7 @@ fn group(failure_code: String, reason: String, of: &[Failure]) -> Option<Failure
         some_ids: of.iter().take(NAMED).map(|failure| failure.id).collect(),
         oldest: of.iter().map(|failure| failure.failed_at).min()?,
         newest: of.iter().map(|failure| failure.failed_at).max()?,
+        notes: Vec::new(),
     })
 }
 

@@ -1,68 +1,99 @@
-//! Claims, reversals and transfers a page at a time, newest first, for the API and the command line.
+//! Lists a page at a time, newest first, and how long they are.
 //!
 //! Ids are UUIDv7, so that their order is the order of creation, and the last id of a page is the cursor to the next.
 
+use sea_orm::sea_query::{Alias, Asterisk, Expr, Func, Query};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ModelTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
-use super::one::{reversal_views, transfer_views};
-use super::{ClaimFilter, RefundView, ReversalView, TransferView};
-use crate::ledger::schema::{reversal, transfer};
-use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
-use crate::ledger::{ClaimKind, Ledger, LedgerError};
+use super::ReversalView;
+use super::one::reversal_views;
+use crate::ledger::schema::reversal;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Rows that are looked at for one page where no index finds those that match.
+const LOOKED_AT: u64 = 20_000;
+/// The most rows that are counted for people.
+const COUNTED: u64 = 10_000;
+
+/// What a list is of: what an index finds, and what is asked of each of these rows.
+#[derive(Debug)]
+pub(super) struct Listed<E: EntityTrait> {
+    /// Found by an index, in the order of the ids.
+    pub(super) found: Select<E>,
+    /// The same with all conditions; `None` where these are all.
+    pub(super) narrowed: Option<Select<E>>,
+    pub(super) id: E::Column,
+}
+
+impl<E: EntityTrait> Listed<E> {
+    /// At most `limit` rows, newest first, older than `after`, and the cursor to those that follow. Where few rows match, a page may
+    /// be short, or even empty, and yet not be the last one.
+    pub(super) async fn page(
+        self,
+        db: &DatabaseConnection,
+        after: Option<Uuid>,
+        limit: u64,
+    ) -> Result<(Vec<E::Model>, Option<Uuid>), DbErr>
+    where
+        E::Model: Send + Sync,
+    {
+        let id = self.id;
+        let older = |query: Select<E>| query.apply_if(after, |query, after| query.filter(id.lt(after)));
+        let last_looked_at = match &self.narrowed {
+            Some(_) => Self::nth(db, older(self.found.clone()), id, LOOKED_AT - 1).await?,
+            None => None,
+        };
+        let matching = older(self.narrowed.unwrap_or(self.found));
+        let matching = matching.apply_if(last_looked_at, |query, last| query.filter(id.gte(last)));
+        let mut rows = matching.order_by_desc(id).limit(limit.saturating_add(1)).all(db).await?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        if rows.len() <= wanted {
+            return Ok((rows, last_looked_at));
+        }
+        rows.truncate(wanted);
+        let next = rows.last().and_then(|row| match row.get(id) {
+            sea_orm::Value::Uuid(id) => id,
+            _ => None,
+        });
+        Ok((rows, next))
+    }
+
+    /// How many there are, in words: `7`, or `10,000+`. Of rows that no index finds, the newest are counted.
+    pub(super) async fn count(self, db: &DatabaseConnection) -> Result<String, DbErr> {
+        let id = self.id;
+        let last_looked_at = match &self.narrowed {
+            Some(_) => Self::nth(db, self.found.clone(), id, LOOKED_AT - 1).await?,
+            None => None,
+        };
+        let matching = self.narrowed.unwrap_or(self.found);
+        let matching = matching.apply_if(last_looked_at, |query, last| query.filter(id.gte(last)));
+        let ids = matching.select_only().column(id).limit(COUNTED + 1).into_query();
+        let count =
+            Query::select().expr(Func::count(Expr::col(Asterisk))).from_subquery(ids, Alias::new("counted")).to_owned();
+        let row = db.query_one_raw(db.get_database_backend().build(&count)).await?;
+        let number: i64 = row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
+        let number = u64::try_from(number).unwrap_or_default();
+        Ok(if number > COUNTED {
+            "10,000+".to_owned()
+        } else if last_looked_at.is_some() {
+            format!("{number}+")
+        } else {
+            number.to_string()
+        })
+    }
+
+    /// The id of the `n`th of these rows, newest first.
+    async fn nth(db: &DatabaseConnection, found: Select<E>, id: E::Column, n: u64) -> Result<Option<Uuid>, DbErr> {
+        let nth = found.select_only().column(id).order_by_desc(id).offset(n).limit(1);
+        nth.into_tuple().one(db).await
+    }
+}
 
 impl Ledger {
-    /// At most `limit` claims of this kind with their reversals, newest first, older than `after`; only those with `status`,
-    /// if one is given.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn list_claims(
-        &self,
-        kind: ClaimKind,
-        status: Option<ClaimStatus>,
-        after: Option<Uuid>,
-        limit: u64,
-    ) -> Result<Vec<RefundView>, LedgerError> {
-        let filter = ClaimFilter { status, ..ClaimFilter::default() };
-        self.find_claims(kind, &filter, after, limit).await
-    }
-
-    /// At most `limit` reversals, newest first, older than `after`; only those with `status`, if one is given.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn list_reversals(
-        &self,
-        status: Option<ReversalStatus>,
-        after: Option<Uuid>,
-        limit: u64,
-    ) -> Result<Vec<ReversalView>, LedgerError> {
-        use reversal::Column as C;
-        let found = reversal::Entity::find().apply_if(status, |query, status| query.filter(C::Status.eq(status)));
-        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
-        Ok(reversal_views(&self.store.db, rows).await?)
-    }
-
-    /// At most `limit` transfers with their reversals, newest first, older than `after`; only those with `status`, if one
-    /// is given.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn list_transfers(
-        &self,
-        status: Option<TransferStatus>,
-        after: Option<Uuid>,
-        limit: u64,
-    ) -> Result<Vec<TransferView>, LedgerError> {
-        use transfer::Column as C;
-        let found = transfer::Entity::find().apply_if(status, |query, status| query.filter(C::Status.eq(status)));
-        let rows = page(&self.store.db, found, C::Id, after, limit).await?;
-        Ok(transfer_views(&self.store.db, rows).await?)
-    }
-
     /// The reversal with this id: Clawback's or Stripe's (`trr_…`).
     ///
     /// # Errors
@@ -76,16 +107,4 @@ impl Ledger {
         let found = found.all(&self.store.db).await?;
         Ok(reversal_views(&self.store.db, found).await?.pop())
     }
-}
-
-/// At most `limit` of `found`, newest first, older than `after`.
-pub(super) async fn page<E: EntityTrait>(
-    db: &DatabaseConnection,
-    found: Select<E>,
-    id: E::Column,
-    after: Option<Uuid>,
-    limit: u64,
-) -> Result<Vec<E::Model>, DbErr> {
-    let older = found.apply_if(after, |query, after| query.filter(id.lt(after)));
-    older.order_by_desc(id).limit(limit).all(db).await
 }

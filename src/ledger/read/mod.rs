@@ -23,7 +23,9 @@ pub use backlog::{Backlog, DatabaseFacts, OutboxBacklog};
 pub(super) use cached::Figures;
 pub use export::{ExportCursor, ExportFilter, ExportRow};
 pub use failed::{FailedCall, FailedFilter};
-pub use found::{ClaimFilter, FoundReversal, FoundTransfer, ReversalFilter, TransferFilter};
+pub use found::{
+    ClaimFilter, ClaimLine, FoundReversal, FoundTransfer, ReversalFilter, ReversalLine, TransferFilter, TransferLine,
+};
 pub use groups::{CurrencySum, FailureGroup, FailureGroups};
 pub(super) use groups::{group_key, normalized};
 pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
@@ -33,7 +35,7 @@ pub(super) use sellers::OPEN;
 pub use sellers::{SellerDebt, SellerMoney, SellerView};
 pub use situation::Situation;
 pub use summary::{
-    AtRisk, ByAge, CurrencySummary, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,
+    AtRisk, ByAge, CurrencySummary, DaySum, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,
 };
 pub use trace::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
 pub use views::{DisputeView, NewRefund, NewShare, PaymentView, RefundView, ReversalView, TransferView, claim_name};

@@ -16,7 +16,7 @@ use super::query::Query;
 use super::sellers::{OPEN, WAITS_FOR_BALANCE};
 use super::waiting;
 use crate::ledger::time::now;
-use crate::ledger::{ClaimKind, Ledger, LedgerError};
+use crate::ledger::{ClaimKind, Ledger, LedgerError, RunView};
 
 /// The reversals by which the time to reverse is measured.
 const MEASURED: u64 = 10_000;
@@ -42,6 +42,8 @@ pub struct Summary {
     pub needs_attention: NeedsAttention,
     /// When the last webhook was recorded.
     pub last_webhook_at: Option<DateTime<Utc>>,
+    /// The last comparison of the ledger with Stripe.
+    pub last_reconcile: Option<RunView>,
 }
 
 /// The money of one currency, in its minor units.
@@ -58,6 +60,18 @@ pub struct CurrencySummary {
     pub taken_back_7_days: Sum,
     /// Today and on the 29 days before.
     pub taken_back_30_days: Sum,
+    /// The same day by day, the oldest first.
+    pub taken_back_by_day: Vec<DaySum>,
+}
+
+/// What was taken back on a day (UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DaySum {
+    /// The day.
+    pub day: NaiveDate,
+    /// How many reversals, and how much.
+    #[serde(flatten)]
+    pub sum: Sum,
 }
 
 /// A number of rows and their amounts.
@@ -221,7 +235,7 @@ impl Ledger {
 
     async fn compute_summary(&self) -> Result<Summary, LedgerError> {
         let as_of = now();
-        let (reversals, claims, days, took, oldest_open, unpaid, attention, last_webhook_at) = tokio::try_join!(
+        let (reversals, claims, days, took, oldest_open, unpaid, attention, last_webhook_at, runs) = tokio::try_join!(
             self.open_reversals(as_of),
             self.waiting_claims(as_of),
             self.taken_back(as_of),
@@ -230,6 +244,7 @@ impl Ledger {
             self.unpaid(),
             async { Ok(waiting::attention(&self.store.reader).await?) },
             self.last_webhook_at(),
+            self.reconcile_runs(None, 1),
         )?;
         let mut needs_attention = NeedsAttention::default();
         for of in &attention {
@@ -243,7 +258,17 @@ impl Ledger {
         }
         let currencies = by_currency(as_of.date_naive(), reversals.into_iter().chain(claims), &days);
         let time_to_reverse = percentiles(took);
-        Ok(Summary { as_of, currencies, time_to_reverse, oldest_open, unpaid, needs_attention, last_webhook_at })
+        let last_reconcile = runs.into_iter().next();
+        Ok(Summary {
+            as_of,
+            currencies,
+            time_to_reverse,
+            oldest_open,
+            unpaid,
+            needs_attention,
+            last_webhook_at,
+            last_reconcile,
+        })
     }
 
     async fn open_reversals(&self, as_of: DateTime<Utc>) -> Result<Vec<Group>, LedgerError> {
@@ -377,6 +402,7 @@ fn by_currency(
         taken_back_today: Sum::default(),
         taken_back_7_days: Sum::default(),
         taken_back_30_days: Sum::default(),
+        taken_back_by_day: days.keys().map(|day| DaySum { day: *day, sum: Sum::default() }).collect(),
     };
     let mut all: BTreeMap<String, CurrencySummary> = BTreeMap::new();
     for group in groups {
@@ -389,6 +415,9 @@ fn by_currency(
         for (currency, sum) in sums {
             let of_currency = all.entry(currency.clone()).or_insert_with(|| nothing(currency));
             of_currency.taken_back_30_days.add(*sum);
+            if let Some(of_day) = of_currency.taken_back_by_day.iter_mut().find(|of_day| of_day.day == *day) {
+                of_day.sum.add(*sum);
+            }
             if *day > today - TimeDelta::days(7) {
                 of_currency.taken_back_7_days.add(*sum);
             }

@@ -20,9 +20,17 @@ pub(crate) struct Browser {
     _driver: Child,
 }
 
+/// How the browser is set up.
+pub(crate) struct Look {
+    /// Dark colors, or light ones.
+    pub(crate) is_dark: bool,
+    /// Whether pages may run scripts. What a test runs is run in any case.
+    pub(crate) runs_scripts: bool,
+}
+
 impl Browser {
-    /// A window of this size, in light or dark colors.
-    pub(crate) async fn start(width: u32, height: u32, is_dark: bool) -> Self {
+    /// A window of this size.
+    pub(crate) async fn start(width: u32, height: u32, Look { is_dark, runs_scripts }: Look) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -45,7 +53,11 @@ impl Browser {
         // As root, and in containers, Chromium has neither a sandbox nor much shared memory.
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", &scheme, &size];
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
+        // 1: pages run scripts; 2: they do not.
+        let preferences =
+            json!({"profile.managed_default_content_settings.javascript": if runs_scripts { 1 } else { 2 }});
+        let options = json!({"args": arguments, "prefs": preferences});
+        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
         let http = reqwest::Client::new();
         let url = format!("http://127.0.0.1:{port}/session");
         let answer: Value = http.post(&url).json(&wanted).send().await.unwrap().json().await.unwrap();
@@ -87,6 +99,12 @@ impl Browser {
             (!name.status().is_success()).then_some(())
         })
         .await;
+    }
+
+    /// Presses a key (WebDriver's code).
+    pub(crate) async fn press(&self, key: &str) {
+        let keys = [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})];
+        self.post("actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": keys}]})).await;
     }
 
     /// The text that a person sees.

@@ -11,7 +11,7 @@ mod redacted;
 mod vhost;
 
 pub(crate) use app::{HYPERSWITCH_KEY, TestApp};
-pub(crate) use browser::Browser;
+pub(crate) use browser::{Browser, Look};
 pub(crate) use certificates::{Authority, text};
 pub(crate) use command::{Finished, clawback, clawback_reading, command, settings};
 pub(crate) use database::{Backend, Db, count, rows};

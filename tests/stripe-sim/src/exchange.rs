@@ -37,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) params: Params,
     pub(crate) key: Option<String>,
     pub(crate) authorization: Option<HeaderValue>,
+    /// The connected account that it is for.
+    pub(crate) account: Option<String>,
 }
 
 /// What goes back.
@@ -74,6 +76,7 @@ impl Call {
             params,
             key: key.map(str::to_owned),
             authorization: headers.get("authorization").cloned(),
+            account: headers.get("stripe-account").and_then(|account| account.to_str().ok()).map(str::to_owned),
         }
     }
 
@@ -185,6 +188,13 @@ fn begin(state: &mut State, call: &mut Call) -> Begun {
     if let Err(error) = auth::admit(call.authorization.as_ref(), state.api_keys.as_ref()) {
         return refuse(error, None);
     }
+    if let Some(account) = call.account.as_deref().filter(|account| !speaks_for(state, &call.operation, account)) {
+        let message = format!(
+            "The provided key does not have access to account '{account}' (or that account does not exist). Application \
+             access may have been revoked."
+        );
+        return refuse(ApiError::new(403, "invalid_request_error", message).code("account_invalid"), None);
+    }
     if state.limiter.as_mut().is_some_and(|limiter| !limiter.admits(now)) {
         return refuse(rate_limited(None), None);
     }
@@ -221,6 +231,14 @@ fn begin(state: &mut State, call: &mut Call) -> Begun {
             Begun::Execute { command, fault }
         }
     }
+}
+
+/// Whether the platform may ask this for a connected account: for its balance, once it has got money here.
+fn speaks_for(state: &State, operation: &Operation, account: &str) -> bool {
+    let ledger = &state.ledger;
+    let is_known = ledger.balances.contains_key(account)
+        || ledger.transfers.values().any(|transfer| transfer.destination == account);
+    matches!(operation, Operation::GetBalance { .. }) && is_known
 }
 
 /// Carries the command out as the fault wants it, and saves the answer for the key.

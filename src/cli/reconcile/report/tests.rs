@@ -2,6 +2,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::*;
+use crate::ledger::{RunState, now};
 
 const ALL: [Kind; 9] = [
     Kind::Unrecorded,
@@ -34,9 +35,27 @@ fn difference(kind: Kind, repair: Repair) -> Difference {
     }
 }
 
+fn run() -> RunView {
+    RunView {
+        id: Uuid::from_u128(7),
+        state: RunState::Running,
+        since: None,
+        fix: false,
+        counts: Counts::default(),
+        differences: 0,
+        repaired: 0,
+        problem: None,
+        operator: "ada".to_owned(),
+        started_at: now(),
+        updated_at: now(),
+        finished_at: None,
+        after: None,
+    }
+}
+
 fn shown(format: Format, differences: &[Difference], complete: bool) -> (String, u64) {
     let mut out = Vec::new();
-    let mut report = Report::begin(&mut out, format, None).unwrap();
+    let mut report = Report::begin(&mut out, format, run()).unwrap();
     report.add(differences).unwrap();
     let counts = Counts { transfers: 1_000, transfers_without_stripe_id: 3, agreed: 7, on_their_way: 2, given_up: 1 };
     let remaining = report.end(&counts, complete).unwrap();
@@ -89,6 +108,7 @@ fn the_json_has_a_stable_shape_also_after_a_failure() {
         }],
         "summary": {
             "complete": false,
+            "run": Uuid::from_u128(7),
             "since": null,
             "transfers": 1_000,
             "transfers_without_stripe_id": 3,

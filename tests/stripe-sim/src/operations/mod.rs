@@ -64,7 +64,10 @@ pub(crate) enum Operation {
     },
     ListEndpoints,
     GetAccount,
-    GetBalance,
+    /// The connected account that the header `Stripe-Account` names, or the platform.
+    GetBalance {
+        account: Option<String>,
+    },
     Unknown,
 }
 
@@ -92,7 +95,7 @@ enum Action {
     GetDispute { id: String },
     ListEndpoints { paging: Paging },
     GetAccount,
-    GetBalance,
+    GetBalance { account: Option<String> },
 }
 
 impl Operation {
@@ -102,6 +105,7 @@ impl Operation {
         match self {
             Operation::CreateTransfer { destination } => destination.as_deref(),
             Operation::ListRefunds { charge } => charge.as_deref(),
+            Operation::GetBalance { account } => account.as_deref(),
             Operation::CreateReversal { transfer: id }
             | Operation::ListReversals { transfer: id }
             | Operation::GetReversal { transfer: id, .. }
@@ -115,7 +119,6 @@ impl Operation {
             | Operation::ListDisputes
             | Operation::ListEndpoints
             | Operation::GetAccount
-            | Operation::GetBalance
             | Operation::Unknown => None,
         }
     }
@@ -143,7 +146,7 @@ impl Operation {
             Operation::GetDispute { .. } => "dispute",
             Operation::ListEndpoints => "list of webhook_endpoint",
             Operation::GetAccount => "account",
-            Operation::GetBalance | Operation::Unknown => "balance",
+            Operation::GetBalance { .. } | Operation::Unknown => "balance",
         }
     }
 
@@ -189,7 +192,8 @@ impl Operation {
             Operation::GetDispute { id } => Action::GetDispute { id },
             Operation::ListEndpoints => Action::ListEndpoints { paging: Paging::take(params)? },
             Operation::GetAccount => Action::GetAccount,
-            Operation::GetBalance | Operation::Unknown => Action::GetBalance,
+            Operation::GetBalance { account } => Action::GetBalance { account },
+            Operation::Unknown => Action::GetBalance { account: None },
         })
     }
 }
@@ -216,10 +220,7 @@ impl Command {
                 "id": PLATFORM, "object": "account", "charges_enabled": true, "payouts_enabled": true,
                 "country": "DE", "default_currency": "eur", "details_submitted": true, "metadata": {},
             })),
-            Action::GetBalance => Ok(json!({
-                "object": "balance", "available": [{"amount": 0, "currency": "eur"}], "livemode": false,
-                "pending": [{"amount": 0, "currency": "eur"}],
-            })),
+            Action::GetBalance { account } => objects::balance(state, account.as_deref()),
         }?;
         expand::apply(state, &mut value, &self.expand);
         Ok(value)

@@ -1,15 +1,19 @@
 //! Payment intents, charges, refunds, disputes and webhook endpoints: read and list.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::paging::{Created, Paging};
 use super::params::Params;
-use crate::ledger::{Charge, Dispute, PaymentIntent, Refund};
+use crate::ledger::{Charge, Dispute, PLATFORM, PaymentIntent, Refund};
 use crate::shapes::{self, ApiError};
 use crate::state::State;
+
+/// What an account has whose balance is not counted.
+const UNLIMITED: i64 = 1_000_000_000_000;
 
 pub(crate) fn payment_intent(state: &State, id: &str) -> Result<Value, ApiError> {
     let intent: Option<&PaymentIntent> = state.ledger.payment_intents.get(id);
@@ -103,6 +107,24 @@ pub(crate) fn disputes(state: &State, paging: &Paging, filter: &Filter) -> Resul
     found.sort_by_key(|dispute| Reverse(dispute.created));
     let (page, has_more) = paging.cut(&found, |dispute| &dispute.id)?;
     Ok(shapes::list(page.into_iter().map(shapes::dispute).collect(), has_more, "/v1/disputes"))
+}
+
+/// Of a connected account, or of the platform. There is one kind of balance here, in each currency of the account's transfers.
+pub(crate) fn balance(state: &State, account: Option<&str>) -> Result<Value, ApiError> {
+    let ledger = &state.ledger;
+    let account = account.unwrap_or(PLATFORM);
+    let of_account =
+        ledger.transfers.values().filter(|transfer| account == PLATFORM || transfer.destination == account);
+    let mut currencies: BTreeSet<&str> = of_account.map(|transfer| transfer.currency.as_str()).collect();
+    if currencies.is_empty() {
+        currencies.insert("eur");
+    }
+    let available = ledger.balances.get(account).copied().unwrap_or(UNLIMITED);
+    let of = |amount: i64| {
+        let of = |currency: &&str| json!({"amount": amount, "currency": currency, "source_types": {"card": amount}});
+        currencies.iter().map(of).collect::<Vec<_>>()
+    };
+    Ok(json!({"object": "balance", "available": of(available), "livemode": false, "pending": of(0)}))
 }
 
 pub(crate) fn endpoints(state: &State, paging: &Paging) -> Result<Value, ApiError> {

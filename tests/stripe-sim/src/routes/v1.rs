@@ -42,6 +42,11 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         get(move |Path(id): Id, incoming: Incoming| incoming.about([id], move |[id]| operation(id)))
     };
     let plain = |operation: Operation| get(move |incoming: Incoming| incoming.run(operation.clone()));
+    let balance = |incoming: Incoming| {
+        let account = incoming.headers.get("stripe-account").and_then(|account| account.to_str().ok());
+        let account = account.map(str::to_owned);
+        incoming.run(Operation::GetBalance { account })
+    };
     Router::new()
         .route("/v1/transfers", plain(Operation::ListTransfers).post(create_transfer))
         .route("/v1/transfers/{id}", one(|id| Operation::GetTransfer { id }))
@@ -57,7 +62,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/v1/disputes/{id}", one(|id| Operation::GetDispute { id }))
         .route("/v1/webhook_endpoints", plain(Operation::ListEndpoints))
         .route("/v1/account", plain(Operation::GetAccount))
-        .route("/v1/balance", plain(Operation::GetBalance))
+        .route("/v1/balance", get(balance))
         .fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
         .method_not_allowed_fallback(|incoming: Incoming| incoming.run(Operation::Unknown))
 }
