@@ -191,3 +191,46 @@ impl Call {
         self.failure_message = failure.map(|failure| failure.message.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ledger::calls::{NextStep, ReversalTarget, Target, Task};
+    use crate::ledger::db::Graces;
+    use crate::ledger::events::Source;
+    use crate::ledger::status::CallKind;
+
+    #[test]
+    fn a_replay_looks_before_its_key_is_used_again() {
+        let (now, grace) = (Utc::now(), Duration::from_secs(60));
+        let graces = Graces { reverse: grace, create: grace };
+        let target = ReversalTarget {
+            source: Source::Stripe,
+            claim_ref: "re_1".to_owned(),
+            claim_created_at: Some(now),
+            payment_ref: "pi_1".to_owned(),
+            transfer_id: Uuid::now_v7(),
+            stripe_transfer_id: Some("tr_1".to_owned()),
+            amount: 700,
+            currency: "eur".to_owned(),
+            refund_application_fee: false,
+            claim_stands: true,
+            transfer_amount: 700,
+            destination: "acct_1".to_owned(),
+        };
+        let step = |call: &Call| {
+            let task =
+                Task { call: call.clone(), target: Target::Reversal(target.clone()), read_at: now, paused: false };
+            task.next_step(now)
+        };
+        let call = Call::new(Uuid::now_v7(), CallKind::Reverse, CallState::Open, now, graces);
+        assert_eq!(step(&call), NextStep::Make);
+        let why = Failure { code: "unavailable".to_owned(), message: "HTTP 503".to_owned() };
+        let failed = call.after(&TryOutcome::Failed(why), now, grace);
+        assert!(matches!(step(&failed), NextStep::Park { .. }));
+        let replayed = failed.replayed(now, grace);
+        assert_eq!((step(&replayed), replayed.generation), (NextStep::Look, call.generation));
+    }
+}
