@@ -40,6 +40,7 @@ run_mutants() {
     say "building cargo-mutants $CARGO_MUTANTS_VERSION (once; some minutes)"
     cargo install cargo-mutants --version "$CARGO_MUTANTS_VERSION" --locked --debug --quiet --root "$DEV_DIR/tools"
   fi
+  mkdir -p "$DEV_DIR/mutants"
   git diff --quiet HEAD -- || die "mutants: commit first, since files are changed in place and put back"
   [ $# -gt 0 ] || set -- "${MUTATED[@]}"
   for file in "$@"; do
