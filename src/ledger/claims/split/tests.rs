@@ -209,3 +209,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_short_transfer_lacks_the_others_share_alike() {
+    let short = Share { by_name: 5_900, ..share(6_000) };
+    assert_eq!(allocate(18_000, 9_000, &[short, share(6_000), share(6_000)]), [100, 4_450, 4_450]);
+}
+
+#[test]
+fn a_unit_goes_to_no_transfer_that_has_given_its_own_already() {
+    let mut shares = [share(100), share(100), share(100)];
+    assert_eq!(refund(300, 1, &mut shares), [1, 0, 0]);
+    assert_eq!(refund(300, 2, &mut shares), [0, 1, 0]);
+    assert_eq!(refund(300, 3, &mut shares), [0, 0, 1]);
+}
