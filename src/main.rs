@@ -7,7 +7,7 @@ use clawback::cli::Cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Cli::parse().execute().await {
+    match Box::pin(Cli::parse().execute()).await {
         Ok(code) => code,
         Err(error) => {
             complain(&error);

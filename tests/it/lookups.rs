@@ -179,7 +179,7 @@ async fn events_of_connected_accounts_and_of_the_other_mode_take_nothing_and_are
     for why in ["connected_account", "other_mode"] {
         assert!(metrics.contains(&format!("clawback_webhooks_not_ours_total{{why=\"{why}\"}}")), "{metrics}");
     }
-    let doctor = async || app.cli(&["doctor"]).await.stdout;
+    let doctor = async || app.cli(&["doctor"]).await.words();
     let is_named = |said: &str| said.contains("Stripe's events") && said.contains("it happened in live mode");
     assert!(is_named(&doctor().await), "nothing but what is ignored has come");
     tell(&app, &endpoint(&app)).await;

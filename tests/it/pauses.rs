@@ -217,18 +217,18 @@ async fn a_process_that_dies_is_missing_and_one_that_stops_is_gone(mut app: Test
     let names = |of: &[&str]| of.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
     both_are_alive(&app).await;
     worker.kill().await;
-    app.db.execute("UPDATE processes SET seen_at = '2026-01-01 00:00:00+00:00' WHERE role = 'worker'").await;
-    ready_when(&app, "workers", "no worker is alive").await;
-    assert_eq!(roles().await, (names(&["run"]), names(&[])), "it is forgotten after an hour");
     // As if it had died a minute ago.
     let minute_ago = (chrono::Utc::now() - chrono::TimeDelta::minutes(1)).format("%Y-%m-%dT%H:%M:%S%.6f+00:00");
     app.db.execute(&format!("UPDATE processes SET seen_at = '{minute_ago}' WHERE role = 'worker'")).await;
+    ready_when(&app, "workers", "no worker is alive").await;
     assert_eq!(roles().await, (names(&["run"]), names(&["worker"])));
     let doctor = app.cli(&["doctor"]).await.words();
     assert!(
         doctor.contains("start `clawback worker`: nobody calls Stripe") && doctor.contains("is missing"),
         "{doctor}"
     );
+    app.db.execute("UPDATE processes SET seen_at = '2026-01-01 00:00:00+00:00' WHERE role = 'worker'").await;
+    assert_eq!(roles().await, (names(&["run"]), names(&[])), "it is forgotten after an hour");
     app.stop().await;
     assert_eq!(app.db.count("processes WHERE role = 'run'").await, 0);
 }

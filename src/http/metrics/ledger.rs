@@ -30,11 +30,11 @@ struct Figures {
 impl LastKnown {
     /// What the ledger says now, or said last; and whether it could be asked.
     async fn refresh(&self, ledger: &Ledger) -> (Option<Figures>, bool) {
-        let look = async {
+        let look = Box::pin(async {
             let (summary, situation, outbox) =
                 tokio::try_join!(ledger.summary(), ledger.situation(), ledger.outbox_backlog())?;
             Ok::<_, LedgerError>(Figures { at: Instant::now(), summary, situation, outbox })
-        };
+        });
         let found = tokio::time::timeout(DATABASE_TIME_LIMIT, look).await.ok().and_then(Result::ok);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_up = found.is_some();

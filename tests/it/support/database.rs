@@ -117,7 +117,12 @@ impl Db {
         if count(admin, &settings).await > 0 || count(admin, &like_new).await == 0 {
             return false;
         }
-        self.execute(&format!("TRUNCATE {}", TABLES[1..].join(", "))).await;
+        self.execute(
+            "DO $$ BEGIN EXECUTE (SELECT 'TRUNCATE ' || string_agg(tablename, ', ') FROM pg_tables
+             WHERE schemaname = 'public' AND tablename <> 'seaql_migrations'); END $$",
+        )
+        .await;
+        self.query("SELECT pg_stat_reset()::text AS done").await;
         self.query("SELECT pg_stat_reset()::text AS done").await;
         true
     }
