@@ -94,7 +94,11 @@ async fn what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allow
         ("cursor=1", "cursor", "cursor must be the next_cursor of the previous page (got \"1\")"),
         ("cursor=%00", "cursor", "must be the next_cursor"),
         ("state=pending", "state", "unknown parameter \"state\"; did you mean \"status\"?"),
-        ("offset=7", "offset", "unknown parameter \"offset\"; known: status, limit, cursor"),
+        (
+            "offset=7",
+            "offset",
+            "unknown parameter \"offset\"; known: status, currency, waits, seller, failure_code, format, limit, cursor",
+        ),
         ("limit=1&limit=2", "limit", "limit is given twice"),
     ] {
         let response = get(&app, &format!("/v1/reversals?{query}")).await;
