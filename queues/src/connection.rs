@@ -4,8 +4,9 @@
 use crate::BrokerError;
 use backoff::{SystemClock, backoff::Backoff, exponential::ExponentialBackoff};
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use lapin::{Channel, Connection, ErrorKind};
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 use tokio::time::{Instant, timeout};
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,6 +125,25 @@ pub(crate) fn text(error: &lapin::Error) -> String {
 /// as an error.
 pub(crate) async fn close_channel(channel: &Channel) {
     let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "OK".into())).await;
+}
+
+/// A connection that begins to close when it is dropped. lapin keeps one that is merely let go as long as anything belongs to it, and
+/// cancels its consumers first: what they were given would come back late, or behind what others get meanwhile.
+pub(crate) struct Opened(pub(crate) Connection);
+
+impl Deref for Opened {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // Sent at the first poll. An error means that the connection has ended.
+        let _ = self.0.close(200, "OK".into()).now_or_never();
+    }
 }
 
 /// Closes a connection without waiting long: it may be dead or blocked.

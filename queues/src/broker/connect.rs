@@ -2,7 +2,7 @@
 //! survive a consumer that the broker cancels. Supervisors reconnect instead.
 
 use super::{Broker, BrokerError};
-use crate::connection::{reply_code, text};
+use crate::connection::{Opened, reply_code, text};
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
     runtime::default_runtime,
@@ -51,7 +51,7 @@ pub(super) fn parse(amqp_url: &str) -> Result<AMQPUri, BrokerError> {
 
 impl Broker {
     /// A new connection. `purpose` is added to its name for the management UI.
-    pub(crate) async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
+    pub(crate) async fn connect(&self, purpose: &str) -> Result<Opened, BrokerError> {
         let name = format!("{} ({purpose})", self.connection_name());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let uri = self.next_uri();
@@ -84,7 +84,7 @@ impl Broker {
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => {
                 socket.keep();
-                Ok(connection)
+                Ok(Opened(connection))
             }
             Ok(Err(error)) => Err(self.error(&error)),
             Err(_) => Err(self.unreachable(format!("no answer within {patience:?}"))),

@@ -5,11 +5,11 @@ use crate::{
     Broker, Topology,
     acknowledge::give_back_all,
     broker::count_messages,
-    connection::{close, text},
+    connection::{Opened, close, text},
 };
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, Consumer,
+    Channel, Consumer,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Taking {
-    connection: Connection,
+    connection: Opened,
     channel: Channel,
     consumer: Consumer,
     queue: String,

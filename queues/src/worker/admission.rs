@@ -236,7 +236,7 @@ mod tests {
                         let (key, message) = running.remove(which % running.len());
                         let index = KEYS.iter().position(|name| **name == *key).unwrap();
                         assert_eq!(message, done[index], "out of order");
-                        if millis % 3 == 0 {
+                        if millis.is_multiple_of(3) {
                             let delay = Duration::from_millis(millis);
                             held.insert(Arc::clone(&key), now + delay);
                             admission.ended(&key, Duration::ZERO, Some((message, delay)), now);

@@ -9,11 +9,11 @@ use crate::{
     Broker, BrokerError, Topology,
     acknowledge::Acks,
     broker::declare,
-    connection::{close, close_channel, text},
+    connection::{Opened, close, close_channel, text},
     headers,
 };
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
-use lapin::{Channel, Connection, ErrorKind, Event, message::Delivery as Message, options::BasicQosOptions};
+use lapin::{Channel, ErrorKind, Event, message::Delivery as Message, options::BasicQosOptions};
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     select,
@@ -30,7 +30,8 @@ const LONGEST_STAY: Duration = Duration::from_secs(20 * 60);
 const STAY_CHECKS: Duration = Duration::from_secs(30);
 
 pub(super) struct Session {
-    connection: Connection,
+    /// Dropped before the consumers.
+    connection: Opened,
     channel: Channel,
     /// `None` while the worker is paused.
     consumers: Option<Consumers>,
@@ -299,15 +300,6 @@ impl Session {
         self.acks.flush().await;
         close_channel(&self.channel).await;
         close(&self.connection).await;
-    }
-}
-
-impl Drop for Session {
-    /// Begins to close the connection. Otherwise lapin would cancel the consumers first: the broker would hand a partition to
-    /// the next worker, and only then take back the older messages that this one has.
-    fn drop(&mut self) {
-        // Sent at the first poll. An error means that the connection has ended.
-        let _ = self.connection.close(200, "OK".into()).now_or_never();
     }
 }
 
