@@ -7,9 +7,10 @@ ENV CARGO_INCREMENTAL=0
 # First the dependencies alone, with empty crates in place of ours: this layer stays until a Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 COPY queues/Cargo.toml queues/
+COPY outbox/Cargo.toml outbox/
 COPY migrations/Cargo.toml migrations/
 COPY tests/stripe-sim/Cargo.toml tests/stripe-sim/
-RUN for crate in . queues migrations tests/stripe-sim; do \
+RUN for crate in . queues outbox migrations tests/stripe-sim; do \
       mkdir -p $crate/src $crate/benches && touch $crate/src/lib.rs && echo 'fn main() {}' >$crate/src/main.rs; \
       for bench in $(sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' $crate/Cargo.toml); do touch $crate/benches/$bench.rs; done; \
     done \

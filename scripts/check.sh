@@ -45,7 +45,7 @@ run_checks() {
   step "documentation"
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
   step "packages for crates.io"
-  cargo package --package clawback-queues --locked --allow-dirty --no-verify --quiet
+  cargo package --package clawback-queues --package clawback-outbox --locked --allow-dirty --no-verify --quiet
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*
   else say "LEFT OUT: shellcheck is not installed"; fi

@@ -1,0 +1,8 @@
+//! The outbox on real databases and a real RabbitMQ. `./dev test` sets them up; each test has its own of each.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod enqueueing;
+mod relaying;
+mod scheduling;
+mod support;
+mod uniqueness;
