@@ -87,9 +87,10 @@ impl Ledger {
                 found.first().map(|row| row.id)
             }
             CallKind::Reverse => {
-                let condition =
-                    "stripe_reversal_id IN {texts} OR id IN (SELECT id FROM calls WHERE accepted_id IN {texts})";
-                let found = rowset::select::<_, reversals::Model>(db, condition, &[], &[id]).await?;
+                let accepted = "SELECT id FROM calls WHERE accepted_id IN {texts}";
+                let accepted = rowset::within(db.get_database_backend(), accepted);
+                let condition = format!("stripe_reversal_id IN {{texts}} OR id {accepted}");
+                let found = rowset::select::<_, reversals::Model>(db, &condition, &[], &[id]).await?;
                 found.first().map(|row| row.id)
             }
             CallKind::LookUp => {

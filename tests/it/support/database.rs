@@ -123,7 +123,6 @@ impl Db {
         )
         .await;
         self.query("SELECT pg_stat_reset()::text AS done").await;
-        self.query("SELECT pg_stat_reset()::text AS done").await;
         true
     }
 
