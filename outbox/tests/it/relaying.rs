@@ -39,7 +39,7 @@ async fn a_relay_that_dies_anywhere_loses_nothing(place: &Place) {
         let relay = outbox::Relay::new(&place.outbox, place.pool.clone(), publisher.clone());
         // One that has nothing left to do uses up its polls soon.
         let relay = relay.look_every(Duration::ZERO);
-        die_after(polls as usize, relay.run(std::future::pending())).await;
+        Box::pin(die_after(polls as usize, relay.run(std::future::pending()))).await;
         // The lease of the dead relay ends.
         place.execute("UPDATE queue_outbox SET free_at = 0 WHERE published_at IS NULL").await;
         if place.unpublished().await == 0 {
