@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # ./dev chaos: two serves, two workers, a broker and a database of their own, and everything is broken all the time. ./dev soak: the same
-# without faults, and what grows. Used by ./dev and by ./dev check. The drivers and the checker are in tests/chaos; docs/chaos.md says what is
+# without faults, and what grows. Used by ./dev. The drivers and the checker are in tests/chaos; docs/chaos.md says what is
 # done and what holds.
 
 # run_chaos [ARGUMENTS]: the arguments go to tests/chaos/run.py. CHAOS_BIN=DIR takes clawback and stripe-sim from there, such as target/release.

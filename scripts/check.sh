@@ -52,17 +52,8 @@ run_checks() {
   step "the checker of ./dev chaos finds what it is for"
   if have python3; then python3 tests/chaos/test_check.py --quiet; fi
   run_deny
-  export REACHED=$DEV_DIR/reached # what the random worlds of the tests reach
-  mkdir -p "$DEV_DIR"
-  : >"$REACHED"
   # shellcheck disable=SC2119
   run_tests
-  step "three minutes of chaos"
-  if have python3; then
-    (run_chaos --minutes 3 --rate 15) 7>&- # with services of its own, and its own traps
-    step "every rare place of the program was reached"
-    python3 tests/chaos/reached.py "$REACHED" "$DEV_DIR"/chaos/*.log
-  else say "LEFT OUT: python3 is not installed, which ./dev chaos needs"; fi
 }
 
 # Licenses, sources and bans need only the tree; the advisories need RustSec's database, which is fetched where it can be reached.
