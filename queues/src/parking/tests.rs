@@ -72,6 +72,45 @@ async fn messages_that_are_not_utf_8_are_parked_and_their_neighbors_are_done() {
 }
 
 #[tokio::test]
+async fn partitions_keep_the_order_of_their_jobs_around_messages_that_are_not_utf_8() {
+    let queue = shaped(|topology| topology.partitioned(2)).await;
+    let topology = queue.topology();
+    let work = topology.work_queue_of("a");
+    let mut raw = queue.broker().open_raw(&work).await.unwrap();
+    let publisher = Publisher::start(queue.broker());
+    for number in 0..120 {
+        if number % 40 == 10 {
+            raw.publish(&work, UNREADABLE, b"7").await.unwrap();
+        }
+        let message = Message::job(topology, number.to_string(), &Count(number)).unwrap();
+        publisher.publish(message.with_key(topology, "a")).await.unwrap();
+    }
+    raw.close().await.unwrap();
+    let begun: Arc<Mutex<Vec<u32>>> = Arc::default();
+    for _ in 0..2 {
+        let begun = Arc::clone(&begun);
+        // More than 32: RabbitMQ 3 keeps the order of fewer by chance.
+        queue.start(queue.worker().prefetch(50).register(move |Count(number): Count, _: Delivery| {
+            let mut begun = begun.lock().unwrap();
+            if !begun.contains(&number) {
+                begun.push(number);
+            }
+            async { Outcome::Done }
+        }));
+    }
+    let all = timeout(PATIENCE, async {
+        while begun.lock().unwrap().len() < 120 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    all.await.unwrap();
+    assert!(begun.lock().unwrap().is_sorted(), "{begun:?}");
+    let parked = queue.parking().list(&Selection::all()).await.unwrap();
+    assert!(parked.len() >= 3 && parked.iter().all(|job| job.id == "m\u{fffd}d"), "{parked:?}");
+    queue.delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn jobs_that_wait_behind_a_slow_one_outlive_a_stream_of_messages_that_are_not_utf_8() {
     let queue = test_queue().await;
     let work = queue.topology().queue();

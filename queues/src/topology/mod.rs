@@ -1,20 +1,19 @@
 //! Which exchange and queues a work queue needs, as a value.
 
+mod delays;
+mod error;
 mod long_delays;
+mod names;
 mod objects;
 mod partitions;
 
+pub use error::TopologyError;
 pub(crate) use objects::Address;
 pub use objects::{Argument, Binding, ExchangeSpec, QueueSpec};
 
+use names::{check_name, delay_name, is_declarable};
 use objects::DeadLetters;
 use std::{collections::BTreeSet, time::Duration};
-
-/// AMQP's limit for names.
-const MAX_NAME_BYTES: usize = 255;
-/// RabbitMQ's limit for `x-message-ttl`: 2^32 - 1 ms, some 49 days.
-const LONGEST_DELAY: Duration = Duration::from_millis(u32::MAX as u64);
-const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
 
 /// More work queues than any program needs.
 const MAX_PARTITIONS: u16 = 256;
@@ -150,6 +149,12 @@ impl Topology {
         self.partitions > 0
     }
 
+    /// A queue without messages that the workers of a partitioned topology consume, to know how many they are:
+    /// `NAME.workers`.
+    pub(crate) fn workers_queue(&self) -> Option<String> {
+        self.is_partitioned().then(|| format!("{}.workers", self.queue))
+    }
+
     /// The parking queue: `NAME.parked`.
     #[must_use]
     pub fn parked_queue(&self) -> String {
@@ -169,55 +174,6 @@ impl Topology {
         &self.delays
     }
 
-    /// The declared delay for a requested one: the smallest that is not shorter, or the longest.
-    ///
-    /// ```
-    /// # use queues::Topology;
-    /// # use std::time::Duration;
-    /// let topology = Topology::new("shop.jobs", "receipts", [1, 10].map(Duration::from_secs))?;
-    /// assert_eq!(topology.delay_for(Duration::ZERO), Duration::from_secs(1));
-    /// assert_eq!(topology.delay_for(Duration::from_millis(1001)), Duration::from_secs(10));
-    /// assert_eq!(topology.delay_for(Duration::from_secs(99)), Duration::from_secs(10));
-    /// # Ok::<(), queues::TopologyError>(())
-    /// ```
-    #[must_use]
-    pub fn delay_for(&self, wanted: Duration) -> Duration {
-        self.delays.iter().copied().find(|delay| *delay >= wanted).unwrap_or_else(|| self.longest_delay())
-    }
-
-    /// The longest delay for which a message can wait without meeting a worker.
-    pub(crate) fn longest_wait(&self) -> Duration {
-        let longest = self.longest_delay();
-        if self.long_delays { longest.max(long_delays::LONGEST_PASSAGE) } else { longest }
-    }
-
-    /// Whether any delay can be asked for.
-    pub(crate) fn has_long_delays(&self) -> bool {
-        self.long_delays
-    }
-
-    /// Where a message waits for `delay`, or for the longest wait, before it goes to a work queue.
-    pub(crate) fn delayed(&self, delay: Duration, work_queue: &str) -> Address {
-        let declared = self.delay_for(delay);
-        if self.long_delays && declared != delay {
-            return long_delays::address(&self.exchange, work_queue, delay);
-        }
-        match self.partitions {
-            0 => Address::queue(self.retry_queue(declared)),
-            _ => Address { exchange: self.retry_queue(declared), routing_key: work_queue.to_owned() },
-        }
-    }
-
-    pub(crate) fn longest_delay(&self) -> Duration {
-        self.delays.last().copied().unwrap_or_default()
-    }
-
-    /// The delay number `number`, from 0, or the longest.
-    pub(crate) fn growing_delay(&self, number: u32) -> Duration {
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        self.delays.get(number).copied().unwrap_or_else(|| self.longest_delay())
-    }
-
     /// Every queue with its arguments, in the order of declaration: a dead-letter target comes before its source, so no
     /// message can meet a missing target.
     #[must_use]
@@ -231,8 +187,8 @@ impl Topology {
         };
         let retries = self.delays.iter().map(|delay| QueueSpec::waiting(self.retry_queue(*delay), *delay, &back));
         let long = self.long_delays.then(|| long_delays::queues(&self.exchange)).into_iter().flatten();
-        let parked = QueueSpec::parked(parked.clone());
-        [parked].into_iter().chain(work).chain(retries).chain(long).collect()
+        let (parked, workers) = (QueueSpec::parked(parked.clone()), self.workers_queue().map(QueueSpec::quorum));
+        [parked].into_iter().chain(workers).chain(work).chain(retries).chain(long).collect()
     }
 
     /// Every exchange. The one that jobs are published to comes last: once it is there, a publisher reaches queues that are
@@ -260,64 +216,9 @@ impl Topology {
     }
 }
 
-/// A name or a delay that RabbitMQ would refuse.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TopologyError {
-    /// A name is empty, too long or reserved.
-    #[error("the {object} name must have 1 to 255 bytes and not begin with `amq.` (got {name:?})")]
-    Name {
-        /// `exchange` or `queue`.
-        object: &'static str,
-        /// The name as given, or as derived from it (`NAME.parked`, `NAME.retry.1m`).
-        name: String,
-    },
-    /// The number of partitions is not possible.
-    #[error("partitions must be 1 to 256 (got {partitions})")]
-    Partitions {
-        /// The number as given.
-        partitions: u16,
-    },
-    /// The work queue's name does not fit into the routing keys of long delays.
-    #[error("with long delays a work queue's name must have at most 209 bytes and no word `*` or `#` (got {name:?})")]
-    LongDelays {
-        /// The name.
-        name: String,
-    },
-    /// Without a delay there is no retry queue.
-    #[error("retry delays must have at least one entry (got none)")]
-    NoDelays,
-    /// A delay is too short, too long, or not in whole milliseconds.
-    #[error("a retry delay must be in whole milliseconds, from 1 ms to 49 days (got {delay:?})")]
-    Delay {
-        /// The delay as given.
-        delay: Duration,
-    },
-}
-
-fn check_name(object: &'static str, name: &str) -> Result<(), TopologyError> {
-    let allowed = (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.starts_with("amq.");
-    if allowed { Ok(()) } else { Err(TopologyError::Name { object, name: name.to_owned() }) }
-}
-
-fn is_declarable(delay: Duration) -> bool {
-    let whole_milliseconds = delay.subsec_nanos().is_multiple_of(1_000_000);
-    whole_milliseconds && delay > Duration::ZERO && delay <= LONGEST_DELAY
-}
-
-/// A delay, in whole milliseconds, in the largest exact unit: `90s`, not `1.5m`. Two delays never share a name.
-fn delay_name(delay: Duration) -> String {
-    let milliseconds = delay.as_millis();
-    UNITS
-        .iter()
-        .find(|(size, _)| milliseconds.is_multiple_of(*size))
-        .map_or_else(|| format!("{milliseconds}ms"), |(size, unit)| format!("{}{unit}", milliseconds / size))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::{names::LONGEST_DELAY, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -357,43 +258,5 @@ mod tests {
         }
         let long_exchange = Topology::new("e".repeat(245), "q", [SECOND]).unwrap().with_long_delays();
         assert!(matches!(long_exchange.unwrap_err(), TopologyError::Name { .. }));
-    }
-
-    #[test]
-    fn a_delay_is_the_declared_one_or_composed_of_seconds() {
-        let topology = Topology::new("jobs", "q", [SECOND * 60]).unwrap();
-        let short = |topology: &Topology| topology.delayed(SECOND * 45, "q");
-        assert_eq!(short(&topology), Address::queue("q.retry.1m".to_owned()));
-        let long = topology.with_long_delays().unwrap();
-        assert_eq!(long.delayed(SECOND * 60, "q"), Address::queue("q.retry.1m".to_owned()));
-        assert_eq!(short(&long).exchange, "jobs.delay.32s");
-        let partitioned = long.partitioned(4).unwrap();
-        let address = partitioned.delayed(SECOND * 60, "q.p3");
-        assert_eq!((address.exchange.as_str(), address.routing_key.as_str()), ("q.retry.1m", "q.p3"));
-    }
-
-    #[test]
-    fn the_largest_exact_unit_is_used() {
-        let cases =
-            [(500, "500ms"), (1500, "1500ms"), (10_000, "10s"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h")];
-        for (milliseconds, name) in cases {
-            assert_eq!(delay_name(Duration::from_millis(milliseconds)), name);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_name_can_be_read_back_so_no_two_delays_share_one(milliseconds in 1..=u64::from(u32::MAX), size in 0..4_usize) {
-            let milliseconds = milliseconds.saturating_mul([1, 1000, 60_000, 3_600_000][size]);
-            let name = delay_name(Duration::from_millis(milliseconds));
-            let (number, unit) = name.split_at(name.find(|c: char| !c.is_ascii_digit()).unwrap());
-            let size = match unit {
-                "ms" => 1,
-                "s" => 1000,
-                "m" => 60_000,
-                _ => 3_600_000,
-            };
-            prop_assert_eq!(number.parse::<u64>().unwrap() * size, milliseconds);
-        }
     }
 }

@@ -70,7 +70,7 @@ impl QueueSpec {
         Self::quorum(name).dead_lettering(then).with("x-message-ttl", Argument::Integer(milliseconds))
     }
 
-    fn quorum(name: String) -> Self {
+    pub(super) fn quorum(name: String) -> Self {
         Self { name, arguments: BTreeMap::new() }.with_text("x-queue-type", "quorum")
     }
 

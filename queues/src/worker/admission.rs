@@ -110,10 +110,21 @@ impl<M> Admission<M> {
             }
             self.open.push_back(Some(key));
         }
-        let Some(key) = self.open.pop_front()? else { return self.free.pop_front().map(|message| (None, message)) };
-        let lane = self.lanes.get_mut(&key)?;
-        lane.listed = Listed::No;
-        let message = lane.waiting.pop_front()?;
+        // What is listed may have been forgotten.
+        let (key, lane, message) = loop {
+            let Some(key) = self.open.pop_front()? else {
+                match self.free.pop_front() {
+                    Some(message) => return Some((None, message)),
+                    None => continue,
+                }
+            };
+            let lane = self.lanes.get_mut(&key)?;
+            lane.listed = Listed::No;
+            match lane.waiting.pop_front() {
+                Some(message) => break (key, lane, message),
+                None => continue,
+            }
+        };
         self.waiting -= 1;
         lane.running += 1;
         lane.not_before = lane.not_before.max(now);
@@ -146,6 +157,19 @@ impl<M> Admission<M> {
     /// The messages that wait for longest, one of each key.
     pub(super) fn oldest(&self) -> impl Iterator<Item = &M> {
         self.lanes.values().filter_map(|lane| lane.waiting.front())
+    }
+
+    /// Takes out those of the messages that wait, also held ones, that `is_gone` names.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(&M) -> bool) {
+        for lane in self.lanes.values_mut() {
+            let before = lane.waiting.len();
+            lane.waiting.retain(|message| !is_gone(message));
+            self.waiting -= before - lane.waiting.len();
+            if lane.waiting.is_empty() {
+                lane.held_until = lane.not_before;
+            }
+        }
+        self.free.retain(|message| !is_gone(message));
     }
 
     /// Takes out all messages that wait, also held ones. With `none_run` no job is left that will end.
@@ -317,6 +341,21 @@ mod tests {
         assert_eq!(delays, [6, 7, 8]);
         assert!(admission.arrive(Some("b"), 8, now).is_ok(), "another key is held up");
         assert_eq!(admission.next(now).map(|(_, number)| number), Some(8));
+    }
+
+    #[test]
+    fn what_is_forgotten_stops_neither_its_key_nor_others() {
+        let mut admission = Admission::new(rules(true, KeyLimit::new()));
+        let now = Instant::now();
+        for (key, message) in [(Some("a"), 1), (None, 2), (Some("b"), 3), (Some("a"), 4), (None, 5)] {
+            admission.arrive(key, message, now).unwrap();
+        }
+        let (a, held) = (admission.next(now).unwrap().0.unwrap(), Duration::from_secs(60));
+        admission.ended(&a, Duration::ZERO, Some((1, held)), now);
+        admission.forget(|message| [1, 2, 4].contains(message));
+        admission.arrive(Some("a"), 6, now).unwrap();
+        let order: BTreeSet<i32> = std::iter::from_fn(|| admission.next(now)).map(|(_, message)| message).collect();
+        assert_eq!(order, [3, 5, 6].into());
     }
 
     #[test]

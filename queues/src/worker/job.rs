@@ -2,7 +2,8 @@
 //! work is done or its copy is confirmed, so a crash in between makes duplicates and no losses.
 
 use super::{
-    Registered, Worker,
+    Worker,
+    register::Registered,
     settle::{Case, Settlement, Why},
     supervisor::LONGEST_HOLD,
 };
@@ -39,6 +40,8 @@ pub(super) struct Received {
     pub(super) properties: BasicProperties,
     pub(super) redelivered: bool,
     pub(super) payload: Vec<u8>,
+    /// The number of the queue that it came from.
+    pub(super) intake: usize,
     pub(super) arrived_at: Instant,
     /// Its key has had its share: the job comes again after this delay.
     pub(super) not_now: Option<Duration>,

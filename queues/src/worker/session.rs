@@ -1,20 +1,24 @@
-//! One connection's life: connection → topology → channel → prefetch → consumer, then messages until any of them ends.
+//! One connection's life: connection → topology → channels → prefetch → consumers, then messages until any of them ends.
 
 use super::{
     admission::{Admission, Key, NotNow},
-    consumers::Consumers,
+    intake::{Intake, Messages},
     job::{Desk, Open, Received},
+    share::Share,
 };
 use crate::{
     Broker, BrokerError, Topology,
-    acknowledge::Acks,
     broker::declare,
-    connection::{Opened, close, close_channel, text},
+    connection::{Opened, close, text},
     headers,
 };
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
-use lapin::{Channel, ErrorKind, Event, message::Delivery as Message, options::BasicQosOptions};
-use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{join_all, try_join_all},
+    stream::{Abortable, BoxStream, SelectAll},
+};
+use lapin::{ErrorKind, Event, message::Delivery as Message};
+use std::{collections::BTreeSet, future::Future, mem, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     select,
     sync::watch,
@@ -32,18 +36,17 @@ const STAY_CHECKS: Duration = Duration::from_secs(30);
 pub(super) struct Session {
     /// Dropped before the consumers.
     connection: Opened,
-    channel: Channel,
-    /// `None` while the worker is paused.
-    consumers: Option<Consumers>,
+    /// One for each queue; `None` for a partition that this worker does not wait for.
+    intakes: Vec<Option<Intake>>,
+    messages: SelectAll<Abortable<Messages>>,
     queues: Vec<String>,
-    /// Jobs of one key run in order. No consumer is then cancelled before the channel is closed: the broker would hand the
-    /// key's next jobs to another worker, while this one has older ones.
-    in_order: bool,
-    /// Starts no more jobs; when none runs, the session ends and another begins.
-    ending: bool,
+    prefetch: u16,
+    /// Where jobs of one key run in order. A consumer is then not cancelled before its channel is closed: the broker would
+    /// hand the key's next jobs to another worker, while this one has older ones.
+    workers_queue: Option<String>,
+    share: Option<Share>,
     check_stay_at: Instant,
     paused: watch::Receiver<bool>,
-    acks: Acks,
     events: BoxStream<'static, Event>,
     /// When the session takes a larger prefetch.
     pub(super) widening: Option<(Instant, u16)>,
@@ -52,6 +55,7 @@ pub(super) struct Session {
 /// A job whose message is settled, or is to be processed again.
 pub(super) struct EndedJob {
     key: Option<Key>,
+    intake: usize,
     run_time: Duration,
     again: Option<(Open, Duration)>,
     panicked: bool,
@@ -60,8 +64,6 @@ pub(super) struct EndedJob {
 /// Why a session takes no more messages.
 pub(super) enum Ended {
     Shutdown,
-    /// Nothing is wrong: the worker is paused or resumed, or messages have waited here for long.
-    Renewal,
     Lost(String),
     /// A message came that lapin cannot read.
     Unreadable(String),
@@ -86,25 +88,15 @@ impl Session {
         let connection = broker.connect("consume").await?;
         let events = connection.events_listener().boxed();
         declare(broker, &connection, topology).await?;
-        let opening = async {
-            let channel = connection.create_channel().await?;
-            // Before consuming: a consumer keeps the prefetch of its channel at its start.
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            lapin::Result::Ok(channel)
-        };
-        let channel = match timeout(TIMEOUT, opening).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(broker.error(&error)),
-            Err(_) => return Err(broker.unreachable(format!("no channel within {TIMEOUT:?}"))),
-        };
+        let queues = topology.work_queues();
         let mut session = Self {
-            acks: Acks::start(prefetch),
             connection,
-            channel,
-            consumers: None,
-            queues: topology.work_queues(),
-            in_order: topology.is_partitioned(),
-            ending: false,
+            intakes: queues.iter().map(|_| None).collect(),
+            messages: SelectAll::new(),
+            queues,
+            prefetch,
+            workers_queue: topology.workers_queue(),
+            share: None,
             check_stay_at: Instant::now() + STAY_CHECKS,
             paused,
             events,
@@ -121,12 +113,29 @@ impl Session {
         Ok(session)
     }
 
+    /// Consumes every queue that it does not consume yet.
     async fn consume(&mut self) -> lapin::Result<()> {
-        let consumers = self.consumers.insert(Consumers::new());
-        for queue in &self.queues {
-            consumers.start(&self.channel, queue, self.in_order).await?;
+        if let Some(queue) = &self.workers_queue
+            && self.share.is_none()
+        {
+            self.share = Some(Share::join(&self.connection, queue).await?);
         }
+        let (connection, prefetch) = (&self.connection, self.prefetch);
+        let idle = self.intakes.iter_mut().zip(&self.queues).enumerate();
+        let idle = idle.filter(|(_, (intake, _))| !intake.as_ref().is_some_and(Intake::is_consuming));
+        let opened = idle.map(async |(number, (intake, queue))| {
+            let opened = match intake {
+                Some(intake) => intake,
+                None => intake.insert(Intake::open(connection, prefetch).await?),
+            };
+            opened.consume(number, queue).await
+        });
+        self.messages.extend(try_join_all(opened).await?);
         Ok(())
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.workers_queue.is_some()
     }
 
     /// Starts a job for each message, `concurrency` at a time, and each when it is admitted. Further messages wait in the
@@ -139,29 +148,27 @@ impl Session {
         admission: &mut Option<Admission<Open>>,
     ) -> Ended {
         loop {
-            if self.in_order {
-                // Paused with consumers, or resumed without.
-                self.ending |= *self.paused.borrow_and_update() == self.consumers.is_some();
-                if self.ending && jobs.is_empty() {
-                    return Ended::Renewal;
-                }
-            } else if let Err(reason) = self.pause_or_resume(admission).await {
+            let adjusted = match self.is_in_order() {
+                true => self.leave_and_return(admission).await,
+                false => self.pause_or_resume(admission).await,
+            };
+            if let Err(reason) = adjusted {
                 return Ended::Lost(reason);
             }
-            while !self.ending
-                && jobs.len() < desk.worker.concurrency
+            while jobs.len() < desk.worker.concurrency
                 && let Some((key, open)) = admission.as_mut().and_then(|admission| admission.next(Instant::now()))
             {
                 if open.unsettled.is_usable() {
-                    start(jobs, desk, key, open);
+                    self.start(jobs, desk, key, open);
                 } else if let (Some(key), Some(admission)) = (key, admission.as_mut()) {
                     // Its channel has ended: it may be another worker's by now.
                     admission.ended(&key, Duration::ZERO, None, Instant::now());
                 }
             }
             let is_full = jobs.len() >= desk.worker.concurrency;
-            let takes_more = !self.ending && (admission.is_some() || !is_full);
-            let wake_at = admission.as_ref().filter(|_| !is_full && !self.ending).and_then(Admission::wake_at);
+            let takes_more = admission.is_some() || !is_full;
+            let wake_at = admission.as_ref().filter(|_| !is_full).and_then(Admission::wake_at);
+            let share_at = self.share.as_ref().map(|share| share.check_at);
             select! {
                 biased;
                 () = &mut shutdown => return Ended::Shutdown,
@@ -169,13 +176,11 @@ impl Session {
                     let mut ended = Some(ended);
                     // All that have ended, to make room.
                     while let Some(result) = ended {
-                        let Ok(EndedJob { key, run_time, again, panicked: false }) = result else {
+                        let Ok(job @ EndedJob { panicked: false, .. }) = result else {
                             // Handlers' panics are caught; this one left its message unsettled until the channel ends.
                             return Ended::Lost("a job's task panicked outside of its handler".to_owned());
                         };
-                        if let (Some(key), Some(admission)) = (key, admission.as_mut()) {
-                            admission.ended(&key, run_time, again, Instant::now());
-                        }
+                        self.finish(job, admission);
                         ended = jobs.try_join_next();
                     }
                 }
@@ -190,20 +195,25 @@ impl Session {
                     }
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
-                () = sleep_until(self.check_stay_at), if self.in_order => self.check_stay(admission),
+                () = sleep_until(self.check_stay_at), if self.is_in_order() => self.check_stay(admission),
+                () = sleep_until(share_at.unwrap_or_else(Instant::now)), if share_at.is_some() => {
+                    if let Err(error) = self.check_share(admission).await {
+                        return Ended::by(&error);
+                    }
+                }
                 // An error means that no `WorkerControl` is left.
                 Ok(()) = self.paused.changed() => {}
-                message = next(&mut self.consumers), if takes_more => {
+                message = next(&mut self.messages), if takes_more => {
                     let mut received = Some(message);
                     // All that are here already, as far as there is room.
-                    while let Some(message) = received {
+                    while let Some((intake, message)) = received {
                         match message {
-                            Some(Ok(message)) => self.take(message, desk, jobs, admission),
+                            Some(Ok(message)) => self.take(intake, message, desk, jobs, admission),
                             Some(Err(error)) => return Ended::by(&error),
                             None => return Ended::Lost("the broker cancelled the consumer (was its queue deleted?)".to_owned()),
                         }
                         let has_room = admission.is_some() || jobs.len() < desk.worker.concurrency;
-                        received = if has_room { next(&mut self.consumers).now_or_never() } else { None };
+                        received = if has_room { next(&mut self.messages).now_or_never() } else { None };
                     }
                 }
             }
@@ -213,51 +223,122 @@ impl Session {
     /// Starts the message's job, or lets it wait for its turn here or in a queue.
     fn take(
         &mut self,
+        number: usize,
         message: Message,
         desk: &Arc<Desk>,
         jobs: &mut JoinSet<EndedJob>,
         admission: &mut Option<Admission<Open>>,
     ) {
+        // Dropped, it returns to its queue when its channel is closed.
+        let Some(intake) = self.intakes[number].as_mut().filter(|intake| !intake.leaving) else { return };
+        intake.active = true;
         let Message { delivery_tag, acker, properties, redelivered, data: payload, .. } = message;
-        let unsettled = self.acks.unsettled(delivery_tag, acker);
+        let unsettled = intake.unsettled(delivery_tag, acker);
         let now = Instant::now();
         // Where the delay with which it was published is not over, the job only delays it again.
         let is_due = || headers::due_at(&properties).is_none_or(|due_at| due_at <= (desk.worker.clock)());
         let key = admission.as_ref().and_then(|_| headers::key(&properties)).filter(|_| is_due());
-        let received = Received { properties, redelivered, payload, arrived_at: now, not_now: None, held: None };
+        let (intake, arrived_at) = (number, now);
+        let received = Received { properties, redelivered, payload, intake, arrived_at, not_now: None, held: None };
         let open = Open { received: Box::new(received), unsettled };
         let Some(admission) = admission else {
-            start(jobs, desk, None, open);
+            self.start(jobs, desk, None, open);
             return;
         };
         if let Err(NotNow { message: mut open, delay }) = admission.arrive(key.as_deref(), open, now) {
             open.received.not_now = Some(delay);
-            start(jobs, desk, None, open);
+            self.start(jobs, desk, None, open);
+        }
+    }
+
+    /// A panic ends the job, and not the count of its key's jobs.
+    fn start(&mut self, jobs: &mut JoinSet<EndedJob>, desk: &Arc<Desk>, key: Option<Key>, open: Open) {
+        let number = open.received.intake;
+        if let Some(intake) = &mut self.intakes[number] {
+            intake.running += 1;
+        }
+        let processing = AssertUnwindSafe(Arc::clone(desk).process(open)).catch_unwind();
+        jobs.spawn(async move {
+            let started = Instant::now();
+            let ended = processing.await;
+            let panicked = ended.is_err();
+            EndedJob { key, intake: number, run_time: started.elapsed(), again: ended.ok().flatten(), panicked }
+        });
+    }
+
+    fn finish(&mut self, job: EndedJob, admission: &mut Option<Admission<Open>>) {
+        let EndedJob { key, intake, run_time, mut again, .. } = job;
+        if let Some(intake) = &mut self.intakes[intake] {
+            // An earlier connection's jobs were not counted.
+            intake.running = intake.running.saturating_sub(1);
+            again = again.filter(|_| !intake.leaving);
+        }
+        if let (Some(key), Some(admission)) = (key, admission.as_mut()) {
+            admission.ended(&key, run_time, again, Instant::now());
         }
     }
 
     /// Messages that have waited for long behind others of their key are taken anew, before the broker closes the channel
     /// for them. They return to their places.
-    fn check_stay(&mut self, admission: &Option<Admission<Open>>) {
+    fn check_stay(&mut self, admission: &mut Option<Admission<Open>>) {
         self.check_stay_at = Instant::now() + STAY_CHECKS;
-        let mut oldest = admission.iter().flat_map(Admission::oldest);
-        self.ending |= oldest.any(|open| open.received.arrived_at.elapsed() > LONGEST_STAY);
+        let old = admission.iter().flat_map(Admission::oldest);
+        let old = old.filter(|open| open.received.arrived_at.elapsed() > LONGEST_STAY);
+        let old: BTreeSet<usize> = old.map(|open| open.received.intake).collect();
+        old.into_iter().for_each(|number| self.leave(number, admission));
+    }
+
+    /// Leaves partitions to workers that have fewer.
+    async fn check_share(&mut self, admission: &mut Option<Admission<Open>>) -> lapin::Result<()> {
+        let Some(share) = &mut self.share else { return Ok(()) };
+        let is_mine = |intake: &Option<Intake>| intake.as_ref().is_some_and(|intake| intake.active && !intake.leaving);
+        let mine: Vec<usize> = (0..self.intakes.len()).filter(|number| is_mine(&self.intakes[*number])).collect();
+        let excess = share.excess(mine.len(), self.intakes.len()).await?;
+        mine.into_iter().rev().take(excess).for_each(|number| self.leave(number, admission));
+        Ok(())
+    }
+
+    /// Starts no more jobs of a partition: once none runs, [`leave_and_return`](Self::leave_and_return) closes its channel.
+    fn leave(&mut self, number: usize, admission: &mut Option<Admission<Open>>) {
+        if let (Some(intake), Some(admission)) = (&mut self.intakes[number], admission) {
+            intake.leaving = true;
+            admission.forget(|open| open.received.intake == number);
+        }
+    }
+
+    /// Closes the channels of partitions that are left, and consumes them again, behind those workers that wait for them; all
+    /// of them while it is paused, without consuming them again.
+    async fn leave_and_return(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
+        let paused = *self.paused.borrow_and_update();
+        for number in 0..self.intakes.len() {
+            if paused && self.intakes[number].as_ref().is_some_and(|intake| !intake.leaving) {
+                self.leave(number, admission);
+            }
+            if let Some(left) = self.intakes[number].take_if(|intake| intake.leaving && intake.running == 0) {
+                info!(queue = self.queues[number], "left, for now");
+                left.close().await;
+            }
+        }
+        if paused {
+            self.share = None;
+        } else if self.intakes.iter().any(Option::is_none) {
+            let consuming = timeout(TIMEOUT, self.consume()).await;
+            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
+        }
+        Ok(())
     }
 
     /// Cancels the consumer or starts a new one on the same channel, which keeps its prefetch.
     async fn pause_or_resume(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
         let paused = *self.paused.borrow_and_update();
-        match (paused, &self.consumers) {
-            (true, Some(_)) => {
-                self.give_back_waiting(admission).await?;
-                info!(queue = self.queues[0], "paused: taking no messages");
-            }
-            (false, None) => {
-                let consuming = timeout(TIMEOUT, self.consume()).await;
-                consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
-                info!(queue = self.queues[0], "resumed: taking messages");
-            }
-            (true, None) | (false, Some(_)) => {}
+        let consuming = self.intakes.iter().flatten().any(Intake::is_consuming);
+        if paused && consuming {
+            self.give_back_waiting(admission).await?;
+            info!(queue = self.queues[0], "paused: taking no messages");
+        } else if !paused && !consuming {
+            let consuming = timeout(TIMEOUT, self.consume()).await;
+            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
+            info!(queue = self.queues[0], "resumed: taking messages");
         }
         Ok(())
     }
@@ -265,13 +346,13 @@ impl Session {
     /// Takes the larger prefetch: `pause_or_resume` then starts a new consumer, which gets it.
     async fn widen(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
         let Some((_, prefetch)) = self.widening.take() else { return Ok(()) };
-        if self.in_order {
-            self.ending = true;
-            return Ok(());
-        }
+        self.prefetch = prefetch;
         self.give_back_waiting(admission).await?;
-        let widened = timeout(TIMEOUT, self.channel.basic_qos(prefetch, BasicQosOptions::default())).await;
-        widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))
+        for intake in self.intakes.iter().flatten() {
+            let widened = timeout(TIMEOUT, intake.set_prefetch(prefetch)).await;
+            widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
+        }
+        Ok(())
     }
 
     /// Stops taking messages and gives the waiting ones back at once, for other workers; where the order counts, when the
@@ -280,44 +361,38 @@ impl Session {
     /// # Errors
     /// The reason, when the connection is lost: the broker then takes everything back.
     pub(super) async fn give_back_waiting(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        if self.in_order {
+        if self.is_in_order() {
             return Ok(());
         }
-        let Some(consumers) = self.consumers.take() else { return Ok(()) };
-        let mut messages = consumers.cancel(&self.channel, TIMEOUT).await?;
+        for intake in self.intakes.iter_mut().flatten() {
+            let cancelled = timeout(TIMEOUT, intake.cancel()).await;
+            cancelled
+                .map_err(|_| format!("the consumer could not be cancelled within {TIMEOUT:?}"))?
+                .map_err(|error| text(&error))?;
+        }
         for open in admission.iter_mut().flat_map(|admission| admission.clear(false)) {
             // On an error the channel has ended, which gives it back too.
             let _ = open.unsettled.give_back().await;
         }
-        while let Ok(Some(Some(Ok(message)))) = timeout(TIMEOUT, messages.next()).await {
-            let _ = self.acks.unsettled(message.delivery_tag, message.acker).give_back().await;
+        let mut messages = mem::take(&mut self.messages);
+        while let Ok(Some((number, Some(Ok(message))))) = timeout(TIMEOUT, messages.next()).await {
+            if let Some(intake) = &self.intakes[number] {
+                let _ = intake.unsettled(message.delivery_tag, message.acker).give_back().await;
+            }
         }
         Ok(())
     }
 
-    /// Writes the acknowledgements of finished jobs first.
     pub(super) async fn close(self) {
-        self.acks.flush().await;
-        close_channel(&self.channel).await;
+        join_all(self.intakes.into_iter().flatten().map(Intake::close)).await;
         close(&self.connection).await;
     }
 }
 
-/// A panic ends the job, and not the count of its key's jobs.
-fn start(jobs: &mut JoinSet<EndedJob>, desk: &Arc<Desk>, key: Option<Key>, open: Open) {
-    let processing = AssertUnwindSafe(Arc::clone(desk).process(open)).catch_unwind();
-    jobs.spawn(async move {
-        let started = Instant::now();
-        let ended = processing.await;
-        let panicked = ended.is_err();
-        EndedJob { key, run_time: started.elapsed(), again: ended.ok().flatten(), panicked }
-    });
-}
-
 /// The next message; never anything while there is no consumer.
-async fn next(consumers: &mut Option<Consumers>) -> Option<lapin::Result<Message>> {
-    match consumers {
-        Some(consumers) => consumers.next().await.flatten(),
+async fn next(messages: &mut SelectAll<Abortable<Messages>>) -> (usize, Option<lapin::Result<Message>>) {
+    match messages.next().await {
+        Some(message) => message,
         None => std::future::pending().await,
     }
 }

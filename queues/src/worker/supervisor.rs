@@ -69,11 +69,6 @@ impl Supervisor<'_> {
                     let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs, &mut self.admission).await;
                     match ended {
                         Ended::Shutdown => return Ok(Some(session)),
-                        Ended::Renewal => {
-                            self.forget_messages().await;
-                            session.close().await;
-                            continue;
-                        }
                         Ended::Lost(reason) => {
                             self.forget_messages().await;
                             session.close().await;

@@ -5,7 +5,7 @@ use queues::{
     Delivery, KeyLimit, Message, Outcome, Publisher, RetryOrder, RetryPolicy, Selection, Topology, Worker, WorkerError,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     fs::{self, File, OpenOptions},
     path::PathBuf,
@@ -167,6 +167,55 @@ async fn jobs_of_a_key_are_begun_in_order_although_processes_of_workers_are_kill
         for (key, numbers) in firsts() {
             assert!(numbers.is_sorted(), "{key}: {numbers:?}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn partitions_are_shared_with_a_worker_that_comes_later_and_their_order_is_kept() {
+    bench_with(&[100], partitioned(4), async |bench| {
+        let begun = Arc::new(Mutex::new(Vec::<(usize, String, u32)>::new()));
+        let start = async |worker: usize| {
+            let begun = Arc::clone(&begun);
+            let running = bench.worker().prefetch(20).register(move |job: Count, delivery: Delivery| {
+                begun.lock().unwrap().push((worker, delivery.key.unwrap(), job.number));
+                async {
+                    sleep(Duration::from_millis(5)).await;
+                    Outcome::Done
+                }
+            });
+            Running::start(running).await
+        };
+        let first = start(0).await;
+        let keys: Vec<String> = (0..16).map(|key| format!("key-{key}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        assert_eq!(keys.iter().map(|key| bench.topology.work_queue_of(key)).collect::<BTreeSet<_>>().len(), 4);
+        publish(&bench, jobs(&keys, 0..10)).await;
+        eventually("the first's work", async || (begun.lock().unwrap().len() > 100).then_some(())).await;
+        let second = start(1).await;
+        let mut published = 10;
+        while !begun.lock().unwrap().iter().any(|(worker, ..)| *worker == 1) {
+            assert!(published < 3000, "the second worker has nothing to do");
+            publish(&bench, jobs(&keys, published..published + 1)).await;
+            published += 1;
+            sleep(Duration::from_millis(10)).await;
+        }
+        let at = begun.lock().unwrap().len();
+        publish(&bench, jobs(&keys, published..published + 20)).await;
+        let all = keys.len() as u32 * (published + 20);
+        let firsts = || firsts(begun.lock().unwrap().iter().map(|(_, key, number)| (key.clone(), *number)));
+        eventually("all jobs", async || (count(&firsts()) == all).then_some(())).await;
+        for (key, numbers) in firsts() {
+            assert!(numbers.is_sorted(), "{key}: {numbers:?}");
+        }
+        let workers_of = |worker: usize| {
+            let begun = begun.lock().unwrap();
+            let queues = begun[at..].iter().filter(|(by, ..)| *by == worker);
+            queues.map(|(_, key, _)| bench.topology.work_queue_of(key)).collect::<BTreeSet<_>>().len()
+        };
+        assert!(workers_of(0) >= 2 && workers_of(1) == 2, "{} and {}", workers_of(0), workers_of(1));
+        first.stop().await;
+        second.stop().await;
     })
     .await;
 }
