@@ -1,4 +1,4 @@
-//! For users' tests: a real queue with a unique name, and a way to wait until its jobs are settled (feature `testing`).
+//! A real queue with a unique name, and a way to wait until its jobs are settled.
 
 use crate::{
     Broker, BrokerError, Job, Message, Parking, PublishError, Publisher, RetryPolicy, Topology, TopologyError, Worker,
