@@ -20,6 +20,10 @@ use crate::config::LogFormat;
 
 pub use self::metrics::{Recorder, RecorderError};
 
+/// The broker's client says four lines of ERROR whenever a connection is lost. One of ours says the same, and what follows from
+/// it. The operator's filter comes later, so it can turn them on.
+const SILENT: &str = "lapin=off";
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -47,14 +51,14 @@ pub struct Telemetry {
 }
 
 /// Starts logging for the whole process, in the format and with the filter given, and the export of traces if a collector
-/// is named. The filter is for both.
+/// is named. The filter is for both. `lapin` is silent unless the filter names it.
 ///
 /// # Errors
 /// [`TelemetryError`] when the filter can't be parsed, the endpoint can't be used, or logging was set up before. A
 /// collector that can't be reached is no error: it may come later.
 pub fn init(format: LogFormat, filter: &str, otlp_endpoint: Option<&Url>) -> Result<Telemetry, TelemetryError> {
-    let env_filter =
-        EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let env_filter = EnvFilter::try_new(format!("{SILENT},{filter}"))
+        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let traces = otlp_endpoint.map(Traces::to).transpose()?;
     let exporting = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer()));
     let lines = fmt::layer().with_writer(std::io::stderr);

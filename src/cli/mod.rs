@@ -198,7 +198,7 @@ fn ready_to_run(parts: &[Part]) -> Result<Ready> {
 /// For commands that answer and end: they log warnings only, and none of those about what such a command reports itself, or
 /// that a connection was slow.
 fn ready() -> Result<Ready> {
-    const SILENT: &str = "lapin=off,queues::parking=error,sqlx::pool=error";
+    const SILENT: &str = "queues::parking=error,sqlx::pool=error";
     let config = Config::load(&[])?;
     let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());
     let logs = telemetry::init(config.log_format, &format!("{SILENT},{said}"), config.otlp_endpoint.as_ref())?;

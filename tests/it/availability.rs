@@ -10,6 +10,25 @@ use crate::support::{
     Backend, DEADLINE, Process, TestApp, both_databases, eventually, free_address, refund_event, two_sellers,
 };
 
+#[tokio::test]
+async fn a_lost_connection_to_the_broker_is_told_in_our_words_alone() {
+    TestApp::run(Backend::Sqlite, |mut app: TestApp| async move {
+        app.stop().await;
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let worker = Process::start_logging("worker", &app.settings(), &log);
+        app.vhost.hang_up("dev").await;
+        let said = eventually("the loss is logged", || async {
+            let said = std::fs::read_to_string(&log).unwrap();
+            said.contains("not consuming; will try again").then_some(said)
+        })
+        .await;
+        assert!(!said.contains("lapin"), "{said}");
+        worker.kill().await;
+    })
+    .await;
+}
+
 both_databases! {
     whatever_the_broker_refuses_webhooks_are_taken,
     told_to_stop_it_is_not_ready_and_serves_for_a_while_yet,
