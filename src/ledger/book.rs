@@ -133,7 +133,6 @@ pub(super) struct Book {
 impl Book {
     /// Loads what `reads` names, and takes the locks.
     pub(super) async fn load(txn: &DatabaseTransaction, reads: Reads, store: &Store) -> Result<Self, LedgerError> {
-        let known_events = known_events(txn, &reads.events).await?;
         let mut names = reads.names;
         let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
         lock_payments(txn, &mut names, &claim_refs).await?;
@@ -150,7 +149,7 @@ impl Book {
         let registered = |name: &str| payments.iter().any(|row| row.payment_ref == name);
         let looked_for = names.iter().map(String::as_str).filter(|name| store.claims.discovery && !registered(name));
         let lookup_refs = reads.lookups.iter().map(|(_, reference)| reference.as_str()).chain(looked_for);
-        let lookups = lookups(txn, &reads.lookup_ids, &lookup_refs.collect::<Vec<_>>()).await?;
+        let (known_events, lookups) = events_and_lookups(txn, &reads.events, &reads.lookup_ids, lookup_refs).await?;
         let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
         let ids = transfers.iter().map(|row| row.id).chain(lookups.iter().map(|row| row.id));
         let ids: Vec<Uuid> = ids.chain(reads.notifications).collect();
@@ -558,29 +557,22 @@ where
     writes.insert(table.added())
 }
 
-async fn known_events(
+/// Which of the events are known; and the look-ups, which their calls' versions guard, so they are not locked.
+async fn events_and_lookups<'a>(
     txn: &DatabaseTransaction,
-    wanted: &BTreeSet<(Source, String)>,
-) -> Result<HashSet<(Source, String)>, DbErr> {
-    if wanted.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let ids: Vec<&str> = wanted.iter().map(|(_, id)| id.as_str()).collect();
-    let found = rowset::select::<_, webhook_event::Model>(txn, "event_id IN {texts}", &[], &ids).await?;
-    Ok(found.into_iter().map(|row| (row.source, row.event_id)).collect())
-}
-
-/// Guarded by their calls' versions, so not locked.
-async fn lookups(
-    txn: &DatabaseTransaction,
+    events: &'a BTreeSet<(Source, String)>,
     ids: &BTreeSet<Uuid>,
-    references: &[&str],
-) -> Result<Vec<lookup::Model>, DbErr> {
-    if ids.is_empty() && references.is_empty() {
-        return Ok(Vec::new());
+    references: impl Iterator<Item = &'a str>,
+) -> Result<(HashSet<(Source, String)>, Vec<lookup::Model>), DbErr> {
+    let texts: Vec<&str> = events.iter().map(|(_, id)| id.as_str()).chain(references).collect();
+    if ids.is_empty() && texts.is_empty() {
+        return Ok(Default::default());
     }
     let ids: Vec<Uuid> = ids.iter().copied().collect();
-    rowset::select(txn, "id IN {ids} OR reference IN {texts}", &ids, references).await
+    let conditions = ("event_id IN {texts}", "id IN {ids} OR reference IN {texts}");
+    let (events, lookups) =
+        rowset::select_both::<webhook_event::Model, lookup::Model>(txn, conditions, &ids, &texts).await?;
+    Ok((events.into_iter().map(|row| (row.source, row.event_id)).collect(), lookups))
 }
 
 /// Locked, in the order of their ids; and which of them are paused.

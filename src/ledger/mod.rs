@@ -135,10 +135,8 @@ impl Ledger {
             set_up_at,
             resumed: tokio::sync::watch::Sender::new(0),
         };
-        // While one batch of webhooks waits for the disk, another is applied. SQLite has one writer.
-        let intakes = if store.db.get_database_backend() == DbBackend::Sqlite { 1 } else { 2 };
-        let (intake, registrations) = (Batcher::start(store.clone(), intakes), Batcher::start(store.clone(), 1));
-        let (reports, authorizations) = (Batcher::start(store.clone(), 1), Batcher::start(store.clone(), 1));
+        let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
+        let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let loader = Loader::start(store.clone());
         Ok(Self {
             loader,

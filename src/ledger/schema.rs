@@ -241,11 +241,11 @@ pub(super) mod call {
 pub(super) mod lookup {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::ledger::lookups::Subject;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
     #[sea_orm(table_name = "lookups")]
     pub struct Model {
         /// Also the id of its call.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet};
 
 use super::{Store, is_read_only, sqlx_error};
 use crate::ledger::LedgerError;
@@ -47,22 +46,15 @@ impl<C: Change> Clone for Batcher<C> {
 }
 
 impl<C: Change> Batcher<C> {
-    /// `at_once`: transactions that run at the same time. One, and its changes see all that came before.
-    pub(in crate::ledger) fn start(store: Store, at_once: usize) -> Self {
+    pub(in crate::ledger) fn start(store: Store) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Waiting<C>>(QUEUE);
         tokio::spawn(async move {
-            let mut running = JoinSet::new();
             let mut batch = Vec::with_capacity(LARGEST_BATCH);
-            // A place first: what arrives meanwhile shares the next transaction.
             while waiting.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
                 // In a task of its own: a panic loses this batch, and its callers hear so, but not the batches to come.
-                running.spawn(commit(store.clone(), std::mem::take(&mut batch)));
-                while running.len() >= at_once {
-                    said_if_lost(running.join_next().await);
+                if let Err(error) = tokio::spawn(commit(store.clone(), std::mem::take(&mut batch))).await {
+                    tracing::error!(%error, "a batch of changes was lost");
                 }
-            }
-            while let Some(ended) = running.join_next().await {
-                said_if_lost(Some(ended));
             }
         });
         Self { queue }
@@ -99,12 +91,6 @@ async fn commit<C: Change>(store: Store, batch: Vec<Waiting<C>>) {
     for (caller, answer) in callers.into_iter().zip(answers) {
         // A caller that left finds out what was committed when it reads the rows.
         let _ = caller.send(answer);
-    }
-}
-
-fn said_if_lost(ended: Option<Result<(), JoinError>>) {
-    if let Some(Err(error)) = ended {
-        tracing::error!(%error, "a batch of changes was lost");
     }
 }
 
