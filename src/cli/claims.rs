@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, Who, parse_currency, parse_reason, parse_status};
-use super::output::{Format, gather, json, more, wrap};
+use super::operator::{self, Output, When, Who, parse_currency, parse_reason, parse_status};
+use super::output::{Format, Listing, gather, json, more, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print, time};
 use crate::config::Config;
-use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, DisputeView, Ledger, RefundView, now};
+use crate::ledger::{ClaimFilter, ClaimKind, ClaimLine, ClaimStatus, DisputeView, Ledger, RefundView, now};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "`clawback refunds` and `clawback disputes` have the same commands.\n\n\
@@ -35,7 +35,8 @@ pub(super) enum Claims {
 #[derive(Debug, Args)]
 #[command(after_help = "Amounts are in minor units of what the buyer gets back.\n\n\
                         --format json prints {\"refunds\": […]} or {\"disputes\": […]}; each one is as GET /v1/refunds or GET \
-                        /v1/disputes shows it.\n\n\
+                        /v1/disputes shows it. With csv or ndjson all that match are printed, one a line, unless --limit says \
+                        how many.\n\n\
                         Examples:\n  \
                         clawback refunds list --status conflicting\n  \
                         clawback disputes list --status held --format json | jq '.disputes[].dispute_ref'\n\n\
@@ -50,11 +51,10 @@ pub(super) struct List {
     /// Only those that an operator must do something about
     #[arg(long)]
     attention: bool,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    when: When,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -110,13 +110,17 @@ impl Claims {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, currency, attention, limit, output }) => {
-                let filter = ClaimFilter { status, currency, needs_attention: attention };
-                let found = gather(limit, |after, limit| ledger.find_claims(kind, &filter, after, limit)).await?;
-                match (output.format, kind) {
-                    (Format::Table, _) => table(&mut out, kind, &found, limit)?,
-                    (Format::Json, ClaimKind::Refund) => json(&mut out, &json!({"refunds": found}))?,
-                    (Format::Json, ClaimKind::Dispute) => {
+            Self::List(List { status, currency, attention, when, listing }) => {
+                let filter = ClaimFilter { status, currency, needs_attention: attention, recorded: when.recorded() };
+                let next = |after, limit| ledger.find_claims(kind, &filter, after, limit);
+                if listing.print_lines(|claim| [ClaimLine::from(claim)], next).await? {
+                    return Ok(());
+                }
+                let found = gather(listing.limit(), next).await?;
+                match (listing.is_json(), kind) {
+                    (false, _) => table(&mut out, kind, &found, listing.limit())?,
+                    (true, ClaimKind::Refund) => json(&mut out, &json!({"refunds": found}))?,
+                    (true, ClaimKind::Dispute) => {
                         let found: Vec<DisputeView> = found.into_iter().map(DisputeView::from).collect();
                         json(&mut out, &json!({"disputes": found}))?;
                     }

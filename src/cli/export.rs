@@ -1,20 +1,15 @@
 //! `clawback export`: reversals for the books.
 
-use std::io::Write;
-
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 
 use super::history::parse_when;
 use super::operator::{self, parse_status};
-use super::terminal::output;
+use super::output::print_lines;
 use crate::config::Config;
 use crate::ledger::{ExportFilter, ExportRow, ReversalStatus, now};
 use crate::lines::Lines;
-
-/// Rows that are read at a time.
-const PAGE: u64 = 1_000;
 
 #[derive(Debug, Args)]
 #[command(
@@ -65,15 +60,7 @@ impl Export {
         // What changes meanwhile belongs to the next period.
         let to = self.to.map_or_else(now, |to| to.min(now()));
         let filter = ExportFilter { from: self.from, to, status: self.status };
-        let (mut out, mut after) = (output(), None);
-        out.write_all(lines.header::<ExportRow>().as_bytes())?;
-        loop {
-            let (rows, next) = ledger.export(&filter, after, PAGE).await?;
-            out.write_all(lines.of(&rows)?.as_bytes())?;
-            after = next;
-            if after.is_none() {
-                return Ok(out.flush()?);
-            }
-        }
+        let next = |after, limit| ledger.export(&filter, after, limit);
+        print_lines(lines, u64::MAX, |row: ExportRow| [row], next).await
     }
 }

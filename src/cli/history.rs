@@ -4,18 +4,14 @@ use std::io::{Result as IoResult, Write};
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use super::operator::{self, parse_since, parse_status};
-use super::output::{json, wrap};
-use super::terminal::{output, plain, time};
+use super::output::{RowFormat, gather, json, more, print_lines, wrap};
+use super::terminal::{plain, print, time};
 use crate::config::Config;
 use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, parse_time};
-use crate::lines::Lines;
-
-/// Rows that are read at a time.
-const PAGE: u64 = 1_000;
 
 #[derive(Debug, Args)]
 #[command(
@@ -54,19 +50,6 @@ pub(super) struct History {
     format: RowFormat,
 }
 
-/// `--format` of what may be very long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RowFormat {
-    /// At most 80 columns wide
-    Table,
-    /// One object, with a stable shape
-    Json,
-    /// A header, and one row a line
-    Csv,
-    /// One JSON object a line
-    Ndjson,
-}
-
 /// For the end of a period: like `--since`, and it may lie ahead.
 pub(super) fn parse_when(text: &str) -> Result<DateTime<Utc>, String> {
     let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
@@ -78,38 +61,21 @@ impl History {
         let ledger = operator::ledger(config).await?;
         let Self { entity, actor, since, until, kind, id, limit, format } = self;
         let filter = HistoryFilter { entity, actor, since, until, kind, id };
-        let lines = match format {
-            RowFormat::Table | RowFormat::Json => None,
-            RowFormat::Csv => Some(Lines::Csv),
-            RowFormat::Ndjson => Some(Lines::Ndjson),
-        };
-        let mut left = limit.unwrap_or(if lines.is_some() { u64::MAX } else { 50 });
-        let (mut out, mut after, mut shown) = (output(), None, Vec::new());
-        if let Some(lines) = lines {
-            out.write_all(lines.header::<HistoryRow>().as_bytes())?;
+        let next = |after, limit| ledger.history(&filter, after, limit);
+        if let Some(lines) = format.lines() {
+            return print_lines(lines, limit.unwrap_or(u64::MAX), |row: HistoryRow| [row], next).await;
         }
-        loop {
-            let (rows, next) = ledger.history(&filter, after, left.min(PAGE)).await?;
-            left = left.saturating_sub(rows.len() as u64);
-            match lines {
-                Some(lines) => out.write_all(lines.of(&rows)?.as_bytes())?,
-                None => shown.extend(rows),
-            }
-            after = next;
-            if left == 0 || after.is_none() {
-                break;
-            }
-        }
+        let (mut out, limit) = (Vec::new(), limit.unwrap_or(50));
+        let shown = gather(limit, next).await?;
         match format {
-            RowFormat::Table => table(&mut out, &shown, after.is_some())?,
             RowFormat::Json => json(&mut out, &json!({"history": shown}))?,
-            RowFormat::Csv | RowFormat::Ndjson => {}
+            _ => table(&mut out, &shown, limit)?,
         }
-        Ok(out.flush()?)
+        Ok(print(&out)?)
     }
 }
 
-fn table(out: &mut impl Write, rows: &[HistoryRow], there_is_more: bool) -> IoResult<()> {
+fn table(out: &mut impl Write, rows: &[HistoryRow], limit: u64) -> IoResult<()> {
     if rows.is_empty() {
         return writeln!(out, "Nothing.");
     }
@@ -124,5 +90,5 @@ fn table(out: &mut impl Write, rows: &[HistoryRow], there_is_more: bool) -> IoRe
         let request = row.stripe_request_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
         wrap(out, "  ", "  ", &plain(&format!("{change}, {actor}: {reason}{request}")))?;
     }
-    if there_is_more { writeln!(out, "The newest {}; more with --limit.", rows.len()) } else { Ok(()) }
+    more(out, rows.len(), limit)
 }

@@ -6,16 +6,18 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use sea_orm::Iterable;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::history::parse_when;
 use super::output::{self, Format, wrap};
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{Ledger, Note};
+use crate::ledger::{Ledger, Note, Recorded};
 use crate::operator::limits::{OPERATOR_MAX_CHARS, REASON_MAX_CHARS, one_line};
 use crate::operator::{Leftovers, Operator};
 
@@ -36,6 +38,24 @@ pub(super) struct Of {
     /// Only those in this currency
     #[arg(long, value_name = "CODE", value_parser = parse_currency)]
     pub(super) currency: Option<String>,
+}
+
+/// When they were recorded.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct When {
+    /// Only those recorded since then: 24h, 7d, 2026-11-01 or 2026-11-01T09:30:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    since: Option<DateTime<Utc>>,
+    /// Only those recorded before then
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    until: Option<DateTime<Utc>>,
+}
+
+impl When {
+    pub(super) fn recorded(self) -> Recorded {
+        let Self { since, until } = self;
+        Recorded { since, until }
+    }
 }
 
 /// `--format` alone.

@@ -1,12 +1,14 @@
-//! Tables for people, JSON for programs.
+//! Tables for people, JSON for programs, CSV for spreadsheets.
 
 use std::io::{ErrorKind, Result, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::terminal::output;
 use crate::ledger::LedgerError;
+use crate::lines::{Line, Lines};
 
 /// The widest that a table gets, in columns.
 pub(super) const WIDTH: u16 = 80;
@@ -18,6 +20,97 @@ pub(super) enum Format {
     Table,
     /// One object, with a stable shape
     Json,
+}
+
+/// `--format` of what may be very long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RowFormat {
+    /// At most 80 columns wide
+    Table,
+    /// One object, with a stable shape
+    Json,
+    /// A header, and one row a line
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+}
+
+/// How much of a list, and how.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Listing {
+    /// At most so many [default: 20; csv and ndjson: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: Option<u64>,
+    /// For people, for programs, or for spreadsheets
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    format: RowFormat,
+}
+
+impl RowFormat {
+    /// As lines, if it is that.
+    pub(super) fn lines(self) -> Option<Lines> {
+        match self {
+            Self::Table | Self::Json => None,
+            Self::Csv => Some(Lines::Csv),
+            Self::Ndjson => Some(Lines::Ndjson),
+        }
+    }
+}
+
+impl Listing {
+    /// The most rows of a table or an object.
+    pub(super) fn limit(self) -> u64 {
+        self.limit.unwrap_or(20)
+    }
+
+    pub(super) fn is_json(self) -> bool {
+        self.format == RowFormat::Json
+    }
+
+    /// Prints the list as lines, if that is wanted.
+    pub(super) async fn print_lines<T, L, I, C, F>(
+        self,
+        to_lines: impl Fn(T) -> I,
+        next: impl Fn(Option<C>, u64) -> F,
+    ) -> anyhow::Result<bool>
+    where
+        L: Line,
+        I: IntoIterator<Item = L>,
+        F: Future<Output = std::result::Result<(Vec<T>, Option<C>), LedgerError>>,
+    {
+        let Some(lines) = self.format.lines() else { return Ok(false) };
+        print_lines(lines, self.limit.unwrap_or(u64::MAX), to_lines, next).await?;
+        Ok(true)
+    }
+}
+
+/// Rows that are read at a time.
+const PAGE: u64 = 1_000;
+
+/// Prints at most `limit` of what `next` gives, page by page.
+pub(super) async fn print_lines<T, L, I, C, F>(
+    lines: Lines,
+    limit: u64,
+    to_lines: impl Fn(T) -> I,
+    next: impl Fn(Option<C>, u64) -> F,
+) -> anyhow::Result<()>
+where
+    L: Line,
+    I: IntoIterator<Item = L>,
+    F: Future<Output = std::result::Result<(Vec<T>, Option<C>), LedgerError>>,
+{
+    let (mut out, mut left, mut cursor) = (output(), limit, None);
+    out.write_all(lines.header::<L>().as_bytes())?;
+    loop {
+        let (rows, following) = next(cursor, left.min(PAGE)).await?;
+        left = left.saturating_sub(rows.len() as u64);
+        let rows: Vec<L> = rows.into_iter().flat_map(&to_lines).collect();
+        out.write_all(lines.of(&rows)?.as_bytes())?;
+        cursor = following;
+        if left == 0 || cursor.is_none() {
+            return Ok(out.flush()?);
+        }
+    }
 }
 
 /// A table without lines that wraps long cells to stay within [`WIDTH`].
@@ -51,7 +144,7 @@ where
     let mut all = Vec::new();
     let mut cursor = None;
     loop {
-        let (rows, following) = next(cursor, limit - all.len() as u64).await?;
+        let (rows, following) = next(cursor, (limit - all.len() as u64).min(PAGE)).await?;
         all.extend(rows);
         cursor = following;
         if cursor.is_none() || all.len() as u64 >= limit {

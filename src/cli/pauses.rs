@@ -28,6 +28,9 @@ pub(super) struct PauseCalls {
     /// Only calls about this seller, by Stripe's id of the connected account; otherwise everything
     #[arg(long, value_name = "ACCOUNT", value_parser = parse_account)]
     seller: Option<String>,
+    /// Pause this seller also if no transfer to it is registered
+    #[arg(long, requires = "seller")]
+    force: bool,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
@@ -101,7 +104,7 @@ pub(super) struct Probe {
 impl PauseCalls {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
         let ledger = operator::ledger(config).await?;
-        let pause = ledger.pause(self.seller.as_deref(), &self.who.note(&self.reason)?).await?;
+        let pause = ledger.pause(self.seller.as_deref(), self.force, &self.who.note(&self.reason)?).await?;
         let mut out = Vec::new();
         match self.output.format {
             Format::Json => json(&mut out, &pause)?,

@@ -1,5 +1,6 @@
 //! `clawback queues`: declares the queues on the broker, shows them, and compares them with what is wanted.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -49,7 +50,7 @@ pub(super) struct Output {
                         API (its user needs the tag `monitoring`), AMQP shows what is missing and the first \
                         difference of each queue, but no policies and no binding.\n\n\
                         --format json: {\"broker_version\", \"limited\", \"paused\", \"queues\": [{\"name\", \"exists\", \
-                        \"messages\", \"consumers\"}], \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
+                        \"messages\", \"consumers\"}], \"unacknowledged\": {name: messages that workers hold}, \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
                         \"remedy\"}]}; \"limited\" says why only AMQP was asked, \"paused\" why live workers \
                         take no jobs for now; each may be null.\n\n\
                         Example:\n  \
@@ -77,6 +78,8 @@ struct Verified {
     /// Why live workers take no jobs for now.
     paused: Option<String>,
     queues: Vec<QueueStatus>,
+    /// By queue; empty where only AMQP was asked.
+    unacknowledged: BTreeMap<String, u64>,
     problems: Vec<Problem>,
 }
 
@@ -127,6 +130,7 @@ impl Verify {
             verified.broker_version = survey.report.broker_version.or(verified.broker_version);
             verified.limited = survey.limited.or(verified.limited);
             verified.queues.extend(survey.queues);
+            verified.unacknowledged.extend(survey.report.unacknowledged);
             let problem = |difference| Problem { remedy: remedy(&difference), difference };
             verified.problems.extend(survey.report.differences.into_iter().chain(unattended).map(problem));
         }

@@ -4,17 +4,18 @@ use std::io::{Result as IoResult, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::groups::{AddNote, Groups};
-use super::operator::{self, Of, Output, Who, parse_reason, parse_status};
-use super::output::{Format, gather, json, more, wrap};
+use super::operator::{self, Of, Output, When, Who, parse_reason, parse_since, parse_status};
+use super::output::{Format, Listing, gather, json, more, wrap};
 use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, ReversalFilter, ReversalStatus, ReversalView, now};
+use crate::ledger::{CallKind, Ledger, ReversalFilter, ReversalLine, ReversalStatus, ReversalView, now};
 use crate::operator::{Part, amount as amount_of};
 
 #[derive(Debug, Subcommand)]
@@ -39,7 +40,8 @@ pub(super) enum Reversals {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Amounts are in minor units of the transfer's currency.\n\n\
-                        --format json prints {\"reversals\": […]}; each one is as GET /v1/reversals shows it.\n\n\
+                        --format json prints {\"reversals\": […]}; each one is as GET /v1/reversals shows it. With csv \
+                        or ndjson all that match are printed, one a line, unless --limit says how many.\n\n\
                         Examples:\n  \
                         clawback reversals list --status pending --limit 50\n  \
                         clawback reversals list --format json | jq '.reversals[].id'\n\n\
@@ -56,11 +58,13 @@ pub(super) struct List {
     /// Only those whose last failure had this code
     #[arg(long, value_name = "CODE")]
     failure_code: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    when: When,
+    /// Only those whose status changed since then
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    changed_since: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -144,14 +148,34 @@ impl Reversals {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, of: Of { seller, currency }, waiting, failure_code, limit, output }) => {
+            Self::List(List {
+                status,
+                of: Of { seller, currency },
+                waiting,
+                failure_code,
+                when,
+                changed_since,
+                listing,
+            }) => {
                 let waits = waiting.then_some(true);
-                let filter = ReversalFilter { status, currency, waits, seller, failure_code };
-                let found = gather(limit, |after, limit| ledger.find_reversals(&filter, after, limit)).await?;
+                let filter = ReversalFilter {
+                    status,
+                    currency,
+                    waits,
+                    seller,
+                    failure_code,
+                    recorded: when.recorded(),
+                    changed_since,
+                };
+                let next = |after, limit| ledger.find_reversals(&filter, after, limit);
+                if listing.print_lines(|found| [ReversalLine::from(found)], next).await? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let found = gather(listing.limit(), next).await?;
                 let found: Vec<ReversalView> = found.into_iter().map(|found| found.reversal).collect();
-                match output.format {
-                    Format::Table => table(&mut out, &found, limit)?,
-                    Format::Json => json(&mut out, &json!({"reversals": found}))?,
+                match listing.is_json() {
+                    true => json(&mut out, &json!({"reversals": found}))?,
+                    false => table(&mut out, &found, listing.limit())?,
                 }
             }
             Self::Groups(groups) => groups.show(&ledger, CallKind::Reverse, &mut out).await?,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::claims::age;
 use super::operator::{self, Output, parse_status};
-use super::output::{Format, json, wrap};
+use super::output::{Format, Listing, gather, json, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
@@ -30,10 +30,13 @@ pub(super) enum Sellers {
 #[command(
     after_help = "Amounts are in minor units of their currency, and are never added up over currencies. What is \
                         waiting for balance or failed permanently is part of what is owed.\n\n\
-                        --format json prints {\"sellers\": […]}; each one is as GET /v1/sellers shows it.\n\n\
+                        --format json prints {\"sellers\": […]}; each one is as GET /v1/sellers shows it. With csv or \
+                        ndjson all that match are printed, one line for each seller and currency, unless --limit says \
+                        how many sellers.\n\n\
                         Examples:\n  \
                         clawback sellers list --debt failed\n  \
-                        clawback sellers list --after s1 --format json | jq '.sellers[].seller_id'\n\n\
+                        clawback sellers list --after s1 --format json | jq '.sellers[].seller_id'\n  \
+                        clawback sellers list --debt open --format csv > owed.csv\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(super) struct List {
@@ -43,11 +46,8 @@ pub(super) struct List {
     /// Only sellers whose id comes after this one
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -70,11 +70,16 @@ impl Sellers {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { debt, after, limit, output }) => {
-                let found = ledger.list_sellers(debt, after.as_deref(), limit).await?;
-                match output.format {
-                    Format::Table => table(&mut out, &found, limit)?,
-                    Format::Json => json(&mut out, &json!({"sellers": found}))?,
+            Self::List(List { debt, after, listing }) => {
+                let next =
+                    |cursor: Option<String>, limit| ledger.find_sellers(debt, cursor.or_else(|| after.clone()), limit);
+                if listing.print_lines(SellerView::into_lines, next).await? {
+                    return Ok(());
+                }
+                let found = gather(listing.limit(), next).await?;
+                match listing.is_json() {
+                    true => json(&mut out, &json!({"sellers": found}))?,
+                    false => table(&mut out, &found, listing.limit())?,
                 }
             }
             Self::Show(Show { id, limit, output }) => {

@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::groups::{AddNote, Groups};
 use super::operator::{self, Of, Output, Who, parse_reason, parse_status};
-use super::output::{Format, gather, json, more, wrap};
+use super::output::{Format, Listing, gather, json, more, wrap};
 use super::reversals::rows as reversal_rows;
 use super::rows::Rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, TransferFilter, TransferStatus, TransferView};
+use crate::ledger::{CallKind, Ledger, TransferFilter, TransferLine, TransferStatus, TransferView};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -36,7 +36,8 @@ pub(super) enum Transfers {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Amounts are in minor units of the transfer's currency.\n\n\
-                        --format json prints {\"transfers\": […]}; each one is as GET /v1/transfers/{id} shows it.\n\n\
+                        --format json prints {\"transfers\": […]}; each one is as GET /v1/transfers/{id} shows it. With csv \
+                        or ndjson all that match are printed, one a line, unless --limit says how many.\n\n\
                         Example:\n  \
                         clawback transfers list --status permanently_failed --limit 50\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
@@ -46,11 +47,8 @@ pub(super) struct List {
     status: Option<TransferStatus>,
     #[command(flatten)]
     of: Of,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -107,13 +105,17 @@ impl Transfers {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, of: Of { seller, currency }, limit, output }) => {
+            Self::List(List { status, of: Of { seller, currency }, listing }) => {
                 let filter = TransferFilter { status, currency, seller };
-                let found = gather(limit, |after, limit| ledger.find_transfers(&filter, after, limit)).await?;
+                let next = |after, limit| ledger.find_transfers(&filter, after, limit);
+                if listing.print_lines(|found| [TransferLine::from(found)], next).await? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let found = gather(listing.limit(), next).await?;
                 let found: Vec<TransferView> = found.into_iter().map(|found| found.transfer).collect();
-                match output.format {
-                    Format::Table => table(&mut out, &found, limit)?,
-                    Format::Json => json(&mut out, &json!({"transfers": found}))?,
+                match listing.is_json() {
+                    true => json(&mut out, &json!({"transfers": found}))?,
+                    false => table(&mut out, &found, listing.limit())?,
                 }
             }
             Self::Groups(groups) => groups.show(&ledger, CallKind::Create, &mut out).await?,

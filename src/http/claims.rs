@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::extract::parameter;
 use super::operator::OperatorRequest;
-use super::page::{Currency, Cursor, Limit, YesNo};
+use super::page::{Currency, Cursor, Limit, Time, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -23,6 +23,10 @@ pub(crate) struct ListQuery {
     currency: Option<Currency>,
     #[serde(default, deserialize_with = "parameter")]
     attention: Option<YesNo>,
+    #[serde(default, deserialize_with = "parameter")]
+    since: Option<Time>,
+    #[serde(default, deserialize_with = "parameter")]
+    until: Option<Time>,
     #[serde(default, deserialize_with = "parameter")]
     pub(super) format: Option<Shape>,
     #[serde(default, deserialize_with = "parameter")]
@@ -74,6 +78,7 @@ impl ListQuery {
             status: self.status,
             currency: self.currency.as_ref().map(|Currency(code)| code.clone()),
             needs_attention: matches!(self.attention, Some(YesNo(true))),
+            recorded: recorded(self.since, self.until),
         }
     }
 }

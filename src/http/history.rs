@@ -13,7 +13,8 @@ use super::extract::{Query, parameter};
 use super::page::{Cursor, Limit, Text, Time};
 use super::problem::Problem;
 use super::stream::{self, Shape};
-use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
+use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, Ledger};
+use crate::lines::Lines;
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -97,12 +98,16 @@ pub(crate) async fn list(
             let (history, next_cursor) = state.ledger.history(&filter, after, limit.rows()).await?;
             Ok(Json(HistoryPage { history, next_cursor }).into_response())
         }
-        Shape::Lines(lines) => {
-            let next = move |after| {
-                let (ledger, filter) = (state.ledger.clone(), filter.clone());
-                async move { ledger.history(&filter, after, stream::PAGE).await }
-            };
-            stream::all::<HistoryRow, _, _>(lines, "history", next).await
-        }
+        Shape::Lines(format) => lines(&state.ledger, filter, format).await,
     }
+}
+
+/// All that match, line by line.
+pub(crate) async fn lines(ledger: &Ledger, filter: HistoryFilter, lines: Lines) -> Result<Response, Problem> {
+    let ledger = ledger.clone();
+    let next = move |after| {
+        let (ledger, filter) = (ledger.clone(), filter.clone());
+        async move { ledger.history(&filter, after, stream::PAGE).await }
+    };
+    stream::all::<HistoryRow, _, _>(lines, "history", next).await
 }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::extract::Parameter;
 use crate::ledger::{
-    ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, ReversalStatus, SellerDebt, TransferStatus,
-    parse_time,
+    ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, Recorded, ReversalStatus, SellerDebt,
+    TransferStatus, parse_time,
 };
 
 const DEFAULT_LIMIT: u64 = 50;
@@ -111,6 +111,11 @@ impl Parameter for Time {
     fn parse(text: &str) -> Option<Self> {
         parse_time(text).map(Self)
     }
+}
+
+/// When rows were recorded, as two parameters say.
+pub(crate) fn recorded(since: Option<Time>, until: Option<Time>) -> Recorded {
+    Recorded { since: since.map(|Time(at)| at), until: until.map(|Time(at)| at) }
 }
 
 impl Parameter for Text {

@@ -28,6 +28,9 @@ pub(crate) struct NewPause {
     #[serde(default)]
     #[schema(max_length = 255, pattern = "^acct_[A-Za-z0-9_]+$")]
     seller: Option<String>,
+    /// Pause the seller also if no transfer to it is registered.
+    #[serde(default)]
+    force: bool,
     /// The operator's name, on one line.
     #[schema(max_length = 100, pattern = "\\S")]
     operator: String,
@@ -73,7 +76,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<PauseList
 /// Pause calls to Stripe
 ///
 /// About one seller, or all of them. Whichever worker has a job, its call is not made from then on; calls that are on their way
-/// are finished. Webhooks and reports are recorded as ever.
+/// are finished. Webhooks and reports are recorded as ever. A seller to which no transfer is registered is paused with `force` only.
 #[utoipa::path(
     post,
     path = "/v1/pauses",
@@ -91,7 +94,7 @@ pub(crate) async fn pause(
     extract::Json(body): extract::Json<NewPause>,
 ) -> Result<(StatusCode, Json<Pause>), Problem> {
     let note = operator::note(&body.operator, &body.reason);
-    let pause = state.ledger.pause(body.seller.as_deref(), &note).await?;
+    let pause = state.ledger.pause(body.seller.as_deref(), body.force, &note).await?;
     Ok((StatusCode::CREATED, Json(pause)))
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::extract::{self, Id, Input, Query, parameter};
 use super::operator::{self, NoteRequest, OperatorRequest};
-use super::page::{Currency, Cursor, Limit, Text, YesNo};
+use super::page::{Currency, Cursor, Limit, Text, Time, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -36,6 +36,12 @@ pub(crate) struct ListQuery {
     seller: Option<Text>,
     #[serde(default, deserialize_with = "parameter")]
     failure_code: Option<Text>,
+    #[serde(default, deserialize_with = "parameter")]
+    since: Option<Time>,
+    #[serde(default, deserialize_with = "parameter")]
+    until: Option<Time>,
+    #[serde(default, deserialize_with = "parameter")]
+    changed_since: Option<Time>,
     #[serde(default, deserialize_with = "parameter")]
     format: Option<Shape>,
     #[serde(default, deserialize_with = "parameter")]
@@ -68,6 +74,10 @@ pub(crate) struct ReversalPage {
         ("waits" = Option<String>, Query, description = "Only those that wait for the seller's balance (`yes`), or do not (`no`)."),
         ("seller" = Option<String>, Query, description = "Only those of this seller, by the marketplace's id.", example = "s1"),
         ("failure_code" = Option<String>, Query, description = "Only those whose last failure had this code."),
+        ("since" = Option<String>, Query, description = "Only those recorded at this time or later: a time, a date, or a duration before now.",
+            example = "24h"),
+        ("until" = Option<String>, Query, description = "Only those recorded before this time.", example = "2026-12-01"),
+        ("changed_since" = Option<String>, Query, description = "Only those whose status changed at this time or later.", example = "7d"),
         ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
@@ -85,6 +95,8 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         waits: query.waits.map(|YesNo(waits)| waits),
         seller: query.seller.map(|Text(text)| text),
         failure_code: query.failure_code.map(|Text(text)| text),
+        recorded: recorded(query.since, query.until),
+        changed_since: query.changed_since.map(|Time(at)| at),
     };
     if let Some(Shape::Lines(format)) = query.format {
         return lines(&state.ledger, filter, format).await;

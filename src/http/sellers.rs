@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -9,8 +10,10 @@ use uuid::Uuid;
 use super::extract::{Id, Query, parameter};
 use super::page::{Cursor, Limit, TextCursor};
 use super::problem::Problem;
+use super::stream::{self, Shape};
 use super::{ApiState, unknown};
-use crate::ledger::{ReversalView, SellerDebt, SellerView};
+use crate::ledger::{Ledger, ReversalView, SellerDebt, SellerLine, SellerView};
+use crate::lines::Lines;
 
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -18,6 +21,8 @@ use crate::ledger::{ReversalView, SellerDebt, SellerView};
 pub(crate) struct ListQuery {
     #[serde(default, deserialize_with = "parameter")]
     debt: Option<SellerDebt>,
+    #[serde(default, deserialize_with = "parameter")]
+    format: Option<Shape>,
     #[serde(default, deserialize_with = "parameter")]
     limit: Option<Limit>,
     #[serde(default, deserialize_with = "parameter")]
@@ -56,7 +61,8 @@ pub(crate) struct SellerDetails {
 
 /// Sellers, a page at a time
 ///
-/// In the order of their ids, with what each was paid and owes in each currency.
+/// In the order of their ids, with what each was paid and owes in each currency. With `format=csv` or `ndjson` all that match are
+/// answered, one line for each seller and currency.
 #[utoipa::path(
     get,
     path = "/v1/sellers",
@@ -64,24 +70,37 @@ pub(crate) struct SellerDetails {
     operation_id = "listSellers",
     params(
         ("debt" = Option<SellerDebt>, Query, description = "Only sellers with such debts."),
+        ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
-        (status = 200, description = "A page.", body = SellerPage),
+        (status = 200, description = "A page, or all rows.", content((SellerPage = "application/json"), (String = "text/csv"))),
         (status = 400, description = "A parameter is unknown, or its value can't be used."),
     ),
     security(("read" = []), ("operate" = [])),
 )]
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<SellerPage>, Problem> {
-    let limit = query.limit.unwrap_or_default();
-    let after = query.cursor.as_ref().map(|TextCursor(id)| id.as_str());
-    let found = state.ledger.list_sellers(query.debt, after, limit.and_one()).await?;
-    let (sellers, next_cursor) = limit.cut(found, |seller| seller.seller_id.clone());
-    Ok(Json(SellerPage { sellers, next_cursor }))
+pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    if let Some(Shape::Lines(format)) = query.format {
+        return lines(&state.ledger, query.debt, format).await;
+    }
+    let after = query.cursor.map(|TextCursor(id)| id);
+    let limit = query.limit.unwrap_or_default().rows();
+    let (sellers, next_cursor) = state.ledger.find_sellers(query.debt, after, limit).await?;
+    Ok(Json(SellerPage { sellers, next_cursor }).into_response())
+}
+
+/// All that match, line by line.
+pub(crate) async fn lines(ledger: &Ledger, debt: Option<SellerDebt>, lines: Lines) -> Result<Response, Problem> {
+    let ledger = ledger.clone();
+    let next = move |after| {
+        let ledger = ledger.clone();
+        async move {
+            let (found, next) = ledger.find_sellers(debt, after, stream::PAGE).await?;
+            Ok((found.into_iter().flat_map(SellerView::into_lines).collect(), next))
+        }
+    };
+    stream::all::<SellerLine, _, _>(lines, "sellers", next).await
 }
 
 /// A seller

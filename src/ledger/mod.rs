@@ -58,8 +58,8 @@ pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Earlier, Found, FoundPayment, Subject};
 pub use operations::{
-    Discarder, ItemState, ItemView, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress, OperationState,
-    OperationView, Pace, Question, Refusal, Said, StripeSays, StripeSum,
+    Discarder, ItemState, ItemView, Left, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress,
+    OperationState, OperationView, Pace, Question, Refusal, Said, StripeSays, StripeSum,
 };
 pub(crate) use outbox::Handoff;
 pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
@@ -70,10 +70,10 @@ pub use read::{
     AtRisk, Backlog, ByAge, ClaimFilter, ClaimLine, CurrencySum, CurrencySummary, DatabaseFacts, DaySum, DisputeView,
     ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
     FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
-    OldestOpen, OutboxBacklog, PaymentView, RefundView, ReversalFilter, ReversalLine, ReversalView, Risk, SellerDebt,
-    SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent, TracedLookup, TracedPayment,
-    TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine, TransferToProbe, TransferView, Unpaid,
-    WaitingClaims, claim_name,
+    OldestOpen, OutboxBacklog, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView, Risk,
+    SellerDebt, SellerLine, SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent,
+    TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine,
+    TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
 };
 pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{
@@ -134,6 +134,7 @@ impl Ledger {
             notifies: options.notifies,
             set_up_at,
             resumed: tokio::sync::watch::Sender::new(0),
+            operation_running: Arc::default(),
         };
         let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));

@@ -61,13 +61,20 @@ pub fn parse_account(text: &str) -> Result<String, String> {
 }
 
 impl Ledger {
-    /// Pauses the calls to Stripe about the connected account `seller`, or all of them. Calls that are on their way go on.
+    /// Pauses the calls to Stripe about the connected account `seller`, or all of them. Calls that are on their way go on. Without
+    /// `force`, a transfer to the account must be registered: a slip of the pen pauses nothing, and looks as if it did.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`]; [`LedgerError::Conflict`] when that is paused already; [`LedgerError::Database`].
-    pub async fn pause(&self, seller: Option<&str>, note: &Note) -> Result<Pause, LedgerError> {
-        let seller = seller.map(parse_account).transpose();
-        let seller = seller.map_err(|problem| LedgerError::Invalid(vec![FieldProblem::new("seller", problem)]))?;
+    pub async fn pause(&self, seller: Option<&str>, force: bool, note: &Note) -> Result<Pause, LedgerError> {
+        let invalid = |problem| LedgerError::Invalid(vec![FieldProblem::new("seller", problem)]);
+        let seller = seller.map(parse_account).transpose().map_err(invalid)?;
+        if let (Some(account), false) = (&seller, force)
+            && !self.is_known(account).await
+        {
+            let must = "must be the account of a transfer that is registered";
+            return Err(invalid(format!("{must} (got {account:?}); force pauses it all the same")));
+        }
         let (operator, reason) = (note.actor.clone(), note.reason.clone());
         let pause = Pause { id: Uuid::now_v7(), seller, operator, reason, created_at: now() };
         let txn = self.store.begin().await?;
@@ -93,6 +100,16 @@ impl Ledger {
         self.store.commit(txn, Vec::new()).await?;
         self.figures.situation.forget().await;
         Ok(pause)
+    }
+
+    /// Whether a transfer to this account is registered. No index says so: where that takes too long, it counts as known, since a
+    /// pause may be urgent.
+    async fn is_known(&self, account: &str) -> bool {
+        let db = &self.store.reader;
+        let mut query = Query::new(db);
+        let account = query.bind(account);
+        let found = query.rows(db, format!("SELECT 1 FROM seller_transfers WHERE destination = {account} LIMIT 1"));
+        found.await.map_or(true, |rows| !rows.is_empty())
     }
 
     /// Ends a pause. The sweeper of this process then makes new jobs at once for what is due; without one,

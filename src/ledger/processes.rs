@@ -1,6 +1,7 @@
 //! Who is alive: each running process keeps a row, which says what it does and whether it can use Stripe.
 //!
-//! The row is one statement every few seconds, and tells the process in return whether an operator asks for a probe.
+//! The row is one statement every few seconds, and tells the process in return what operators ask for: a probe of Stripe, or
+//! work on an operation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{DeriveActiveEnum, EnumIter, FromQueryResult};
@@ -116,7 +117,8 @@ impl Processes {
 }
 
 impl Ledger {
-    /// Says that `process` is alive, and as it is. Returns when an operator last asked it to probe Stripe.
+    /// Says that `process` is alive, and as it is. Returns when an operator last asked it to probe Stripe. Wakes who waits in
+    /// [`Self::operation_running`].
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -150,13 +152,18 @@ impl Ledger {
         let values: Vec<&str> = all().map(|(_, value)| value.as_str()).collect();
         let set: Vec<String> = moving.iter().map(|(column, _)| format!("{column} = excluded.{column}")).collect();
         let sql = format!(
-            "INSERT INTO processes ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {} RETURNING probe_asked_at",
+            "INSERT INTO processes ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {} RETURNING probe_asked_at,
+                EXISTS (SELECT 1 FROM operations WHERE state = 'running') AS is_operating",
             columns.join(", "),
             values.join(", "),
             set.join(", ")
         );
         let rows = query.rows(db, sql).await?;
-        Ok(rows.first().map(|row| row.try_get("", "probe_asked_at")).transpose()?.flatten())
+        let Some(row) = rows.first() else { return Ok(None) };
+        if row.try_get("", "is_operating")? {
+            self.store.operation_running.notify_one();
+        }
+        Ok(row.try_get("", "probe_asked_at")?)
     }
 
     /// Says that a process stops in order.

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{JobTarget, Operator};
-use crate::ledger::{CallKind, Note};
+use crate::ledger::{CallKind, Left, Note};
 
-/// Between two looks for something to do: others may have started it.
+/// Between two looks at an operation that is spread over time, or that another process works on.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for an operation when nothing tells of one: the process's heartbeat does, within seconds.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs until `stop`.
 pub async fn work_on_operations(operator: Operator, stop: CancellationToken) {
@@ -33,24 +35,19 @@ pub async fn work_on_operations(operator: Operator, stop: CancellationToken) {
             () = stop.cancelled() => return,
             worked = operator.ledger.work_on_operations(this_process, &discard) => worked,
         };
-        let there_is_more = match worked {
-            Ok(there_is_more) => {
-                is_failing = false;
-                there_is_more
-            }
-            Err(error) => {
-                if !is_failing {
-                    tracing::warn!(%error, "operations can't be worked on; trying again every second");
-                }
-                is_failing = true;
-                false
-            }
+        let pause = match &worked {
+            Ok(Left::More) => Duration::ZERO,
+            Ok(Left::Nothing) => LONG_PAUSE,
+            Ok(Left::Later) | Err(_) => PAUSE,
         };
-        if !there_is_more {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+        if let (Err(error), false) = (&worked, is_failing) {
+            tracing::warn!(%error, "operations can't be worked on; trying again every second");
+        }
+        is_failing = worked.is_err();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = operator.ledger.operation_running() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use maud::{Markup, html};
+use queues::QueueStatus;
 
 use super::Ui;
 use super::guard::Visitor;
@@ -13,7 +14,7 @@ use super::html::{counted, table};
 use super::input::Asked;
 use super::page::{Answer, Page};
 use super::processes;
-use crate::operator::survey::by_remedy;
+use crate::operator::survey::{Survey, by_remedy};
 
 /// A broker that takes longer is away.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -42,7 +43,11 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     let unattended: Vec<_> = unattended.collect();
     let differences = surveys.iter().flat_map(|(_, survey)| &survey.report.differences).chain(&unattended);
     let problems = by_remedy(differences);
-    let rows: Vec<Markup> = surveys.iter().flat_map(|(_, survey)| &survey.queues).map(row).collect();
+    let rows_of = |(_, survey): &(_, Survey)| {
+        let held = |queue: &QueueStatus| survey.report.unacknowledged.get(&queue.name).copied();
+        survey.queues.iter().map(|queue| row(queue, held(queue))).collect::<Vec<_>>()
+    };
+    let rows: Vec<Markup> = surveys.iter().flat_map(rows_of).collect();
     let version = surveys.iter().find_map(|(_, survey)| survey.report.broker_version.clone());
     let limited = surveys.iter().find_map(|(_, survey)| survey.limited.clone());
     let body = html! {
@@ -52,17 +57,20 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
         }
         @if problems.is_empty() { p.done { "Everything is as wanted." } }
         @for (what, remedy) in &problems { p.notice { (what) br; strong { "What to do: " } (remedy) } }
-        (table("Queues", &[Text("Queue"), Number("Ready messages"), Number("Consumers")], &rows))
+        (table("Queues", &[Text("Queue"), Number("Ready messages"), Number("Held by a worker"), Number("Consumers")], &rows))
         (alive)
-        @if let Some(why) = limited { p.help { "Policies and bindings were not checked: " (why) "." } }
+        @if let Some(why) = limited { p.help { "Policies, bindings and what workers hold were not looked at: " (why) "." } }
     };
     Ok(Page::new("Queues", body))
 }
 
-fn row(queue: &queues::QueueStatus) -> Markup {
+fn row(queue: &QueueStatus, held: Option<u64>) -> Markup {
     html! {
         th scope="row" { (queue.name) }
-        @if queue.exists { td.number { (queue.messages) } td.number { (queue.consumers) } }
-        @else { td { "missing" } td { "unknown" } }
+        @if queue.exists {
+            td.number { (queue.messages) }
+            td.number { @if let Some(held) = held { (held) } @else { "unknown" } }
+            td.number { (queue.consumers) }
+        } @else { td { "missing" } td { "unknown" } td { "unknown" } }
     }
 }

@@ -9,13 +9,13 @@ use super::Ui;
 use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{ROWS, ago, filters, input, matching, no_rows, pages, select, status, story, table};
+use super::html::{ROWS, ago, filters, input, matching, moment, no_rows, pages, select, status, story, table};
 use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
 use super::page::{Page, Refusal};
 use super::session::Session;
-use crate::http::Cursor;
 use crate::http::claims::lines;
+use crate::http::{Cursor, recorded};
 use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, RefundView, ReversalStatus};
 use crate::lines::Lines;
 
@@ -50,6 +50,7 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         needs_attention: matches!(fields.parsed("attention"), Some(YesNo(true))),
+        recorded: recorded(fields.parsed("since"), fields.parsed("until")),
     };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     let as_csv = fields.parsed::<Csv>("format").is_some();
@@ -61,11 +62,20 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         tokio::try_join!(ui.ledger.find_claims(kind, &filter, cursor, ROWS), ui.ledger.count_claims(kind, &filter))?;
     let (chosen, currency) = (filter.status.map(|status| status.to_string()), filter.currency.unwrap_or_default());
     let attention = if filter.needs_attention { "yes" } else { "" };
-    let in_url = [("status", chosen.as_deref().unwrap_or_default()), ("currency", &currency), ("attention", attention)];
+    let [since, until] = [filter.recorded.since, filter.recorded.until].map(|at| at.map(moment).unwrap_or_default());
+    let in_url = [
+        ("status", chosen.as_deref().unwrap_or_default()),
+        ("currency", &currency),
+        ("attention", attention),
+        ("since", &since),
+        ("until", &until),
+    ];
     let choices = html! {
         (select("status", "Status", "any", ClaimStatus::iter(), chosen.as_deref()))
         (input("currency", "Currency", Some(&currency)))
         (select("attention", "Attention", "any", ["yes"], Some(attention)))
+        (input("since", "Reported since: a time, or 24h", Some(&since)))
+        (input("until", "Reported before", Some(&until)))
     };
     let (title, one) = titles(kind);
     let body = html! {

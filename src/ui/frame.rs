@@ -46,6 +46,7 @@ pub(super) fn around(
                 title { (title) " · Clawback · " (ui.instance.name) }
                 link rel="stylesheet" href={ "/ui/style.css?v=" (style::version()) };
                 link rel="icon" type="image/svg+xml" href={ "/ui/icon.svg?v=" (style::version()) };
+                script src={ "/ui/refresh.js?v=" (style::version()) } defer {}
             }
             body {
                 a.skip href="#main" { "Skip to content" }

@@ -18,9 +18,9 @@ use super::{Ui, frame};
 use crate::http::Rights;
 use crate::ledger::{Situation, now};
 
-/// Nothing from elsewhere, no script, nothing inline, and no other site may frame a page or take a form.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; \
-                      base-uri 'none'";
+/// Nothing from elsewhere, nothing inline, and no other site may frame a page or take a form.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Somebody who is logged in.
 #[derive(Clone, Debug)]

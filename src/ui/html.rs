@@ -58,6 +58,11 @@ pub(super) fn status(status: impl Display) -> Markup {
     html! { span class={ "status " (kind) } { (status.replace('_', " ")) } }
 }
 
+/// A moment as URLs have it.
+pub(super) fn moment(at: DateTime<Utc>) -> String {
+    at.format("%FT%TZ").to_string()
+}
+
 /// A moment, in UTC.
 pub(super) fn time(at: DateTime<Utc>) -> Markup {
     html! { time datetime=(at.format("%FT%TZ")) { (at.format("%F %T")) } }
@@ -154,17 +159,20 @@ pub(super) fn input(name: &str, label: &str, value: Option<&str>) -> Markup {
 
 /// How many rows match a filter, and the link to all of them as CSV.
 pub(super) fn matching(path: &str, filter: &[(&str, &str)], count: &str) -> Markup {
+    html! { p.help { (count) @if count == "1" { " row" } @else { " rows" } ". " (as_csv(path, filter)) } }
+}
+
+/// The link to all rows that match a filter.
+pub(super) fn as_csv(path: &str, filter: &[(&str, &str)]) -> Markup {
     let pairs: Vec<_> = filter.iter().copied().chain([("format", "csv")]).collect();
-    html! {
-        p.help { (count) @if count == "1" { " row" } @else { " rows" } ". " a href={ (path) (query(&pairs)) } download { "All as CSV" } }
-    }
+    html! { a href={ (path) (query(&pairs)) } download { "All as CSV" } }
 }
 
 /// What is said in place of a table.
 pub(super) fn no_rows(next: Option<&impl Display>) -> Markup {
     html! {
         p {
-            @if next.is_some() { "None of the newest 20,000 that were looked at match. The next page goes on." }
+            @if next.is_some() { "None of the rows looked at so far match. The next page goes on." }
             @else { "Nothing matches." }
         }
     }
@@ -192,6 +200,11 @@ pub(super) fn cut<T, C>(rows: &mut Vec<T>, id: impl Fn(&T) -> C) -> Option<C> {
     let there_is_more = rows.len() > wanted;
     rows.truncate(wanted);
     rows.last().filter(|_| there_is_more).map(id)
+}
+
+/// What `refresh.js` renews every few seconds while `is_moving`.
+pub(super) fn live(is_moving: bool, part: &Markup) -> Markup {
+    html! { @if is_moving { div id="live" data-refresh="2" { (part) } } @else { (part) } }
 }
 
 /// Names and values.

@@ -1,4 +1,4 @@
-//! The pages under `/ui/`, for operators: HTML made on the server, plain links and forms, no script.
+//! The pages under `/ui/`, for operators: HTML made on the server, plain links and forms. The one script renews what is under way.
 //!
 //! They read and act through the same functions as the API and the command line. `guard.rs` stands before every page: it knows
 //! who looks, refuses what another site sends, and puts each page into the frame of `frame.rs`.
@@ -17,6 +17,7 @@ mod html;
 mod input;
 mod login;
 mod money;
+mod next;
 mod operations;
 mod overview;
 mod page;
@@ -125,6 +126,7 @@ pub fn routes(ui: Ui) -> Router {
         .route("/ui/operations/{id}/abort", post(operations::abort))
         .route("/ui/style.css", get(style::css))
         .route("/ui/icon.svg", get(style::icon))
+        .route("/ui/refresh.js", get(style::refresh))
         .route("/ui/{*rest}", any(page::unknown))
         .method_not_allowed_fallback(page::unknown)
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))

@@ -13,7 +13,7 @@ use super::act::{Verb, confirm, reason};
 use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
-use super::html::{ROWS, ago, counted, cut, facts, filters, own, pages, select, status, table, time};
+use super::html::{ROWS, ago, counted, cut, facts, filters, live, own, pages, select, status, table, time};
 use super::input::{Asked, Count, Currency, Sent};
 use super::money::{money, text};
 use super::page::{Answer, Page, Refusal};
@@ -115,9 +115,9 @@ pub(super) async fn show(
     let next = cut(&mut items, |item| item.position);
     let chosen = state.map(|state| state.to_string());
     let rows: Vec<Markup> = items.iter().map(item).collect();
-    let here = path(id);
+    let (here, is_running) = (path(id), operation.state == OperationState::Running);
     let body = html! {
-        (about(&operation))
+        (live(is_running, &about(&operation)))
         @if operation.matching > operation.items.into() {
             p.notice { (operation.matching) " match; this is about the oldest " (operation.items) ". Preview again for the rest." }
         }
@@ -127,7 +127,7 @@ pub(super) async fn show(
                 " For example " (own(refusal.example)) "."
             }
         }
-        @if operation.state == OperationState::Running { p { a href=(here) { "Reload" } " to see how far it is." } }
+        @if is_running { p { a href=(here) { "Reload" } " to see how far its rows are." } }
         @if session.rights == Rights::Operate { (acts(&operation)) }
         h2 { "Rows" }
         (filters(&here, &select("state", "State", "any", ItemState::iter(), chosen.as_deref())))

@@ -1,6 +1,7 @@
 //! `/ui/`: money first, then what needs somebody. Each figure links to the list that it sums.
 
 use axum::extract::State;
+use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
 use super::Ui;
@@ -9,7 +10,7 @@ use super::claims;
 use super::failures;
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ago, counted, facts, own, query, status, table, time};
+use super::html::{Head, ago, counted, facts, moment, own, query, status, table, time};
 use super::input::Asked;
 use super::money::{money, text};
 use super::page::{Answer, Page};
@@ -17,11 +18,10 @@ use crate::ledger::{
     AtRisk, ByAge, ClaimKind, CurrencySummary, DaySum, NeedsAttention, Risk, RunState, Situation, Sum, Summary, Unpaid,
 };
 
-const AT_RISK: [Head; 10] = [
+const AT_RISK: [Head; 9] = [
     Text("Currency"),
     Text("Why"),
-    Number("How much"),
-    Number("How many"),
+    Number("How much (how many)"),
     Text("Oldest"),
     Number("Under 1 hour"),
     Number("1 day"),
@@ -41,8 +41,8 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     fields.done()?;
     let (summary, failures) = tokio::try_join!(ui.ledger.summary(), failures::groups(&ui, &session))?;
     let situation = ui.ledger.situation().await?;
-    let at_risk: Vec<Markup> = summary.currencies.iter().flat_map(at_risk).collect();
-    let taken_back: Vec<Markup> = summary.currencies.iter().map(taken_back).collect();
+    let at_risk: Vec<Markup> = summary.currencies.iter().flat_map(|of| at_risk(of, summary.as_of)).collect();
+    let taken_back: Vec<Markup> = summary.currencies.iter().map(|of| taken_back(of, summary.as_of)).collect();
     let unpaid: Vec<Markup> = summary.unpaid.iter().map(unpaid).collect();
     let body = html! {
         section aria-labelledby="risk" {
@@ -75,40 +75,57 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     Ok(Page::new("Overview", body))
 }
 
-fn at_risk(of: &CurrencySummary) -> impl Iterator<Item = Markup> {
-    of.at_risk.iter().filter(|at_risk| at_risk.count > 0).map(|at_risk| risk(&of.currency, at_risk))
+fn at_risk(of: &CurrencySummary, as_of: DateTime<Utc>) -> impl Iterator<Item = Markup> {
+    of.at_risk.iter().filter(|at_risk| at_risk.count > 0).map(move |at_risk| risk(&of.currency, at_risk, as_of))
 }
 
-fn risk(currency: &str, at_risk: &AtRisk) -> Markup {
+fn risk(currency: &str, at_risk: &AtRisk, as_of: DateTime<Utc>) -> Markup {
     let AtRisk { reason, count, amount, oldest, by_age } = at_risk;
     let ByAge { under_1_hour, under_1_day, under_7_days, under_30_days, older } = by_age;
-    let of_reversals = |status, waits| {
-        let filter = [("status", status), ("waits", waits), ("currency", currency)];
-        html! { a href={ "/ui/reversals" (query(&filter)) } { (counted(*count, "reversal")) } }
-    };
-    let of_claims = || {
-        let reason = reason.to_string();
-        let filter = query(&[("status", reason.as_str()), ("currency", currency)]);
-        html! {
-            (count) " of " a href={ (claims::path(ClaimKind::Refund)) (filter) } { "refunds" } " and "
-            a href={ (claims::path(ClaimKind::Dispute)) (filter) } { "disputes" }
-        }
-    };
-    let list = match reason {
-        Risk::Pending => of_reversals("pending", "no"),
-        Risk::WaitingForBalance => of_reversals("pending", "yes"),
-        Risk::Failed => of_reversals("permanently_failed", ""),
-        Risk::Held | Risk::Unmatched | Risk::Conflicting => of_claims(),
-    };
+    let back = |age| Some(moment(as_of - age));
+    let [hour, day, week, month] = [TimeDelta::hours(1), TimeDelta::days(1), TimeDelta::days(7), TimeDelta::days(30)];
+    let ages = [
+        (under_1_hour, back(hour), None),
+        (under_1_day, back(day), back(hour)),
+        (under_7_days, back(week), back(day)),
+        (under_30_days, back(month), back(week)),
+        (older, None, back(month)),
+    ];
+    let all = Sum { count: *count, amount: *amount };
     html! {
         th scope="row" { (currency.to_uppercase()) }
         td { (status(reason)) }
-        td.number { (money(*amount, currency)) }
-        td.number { (list) }
+        td.number { (listed(*reason, currency, all, [None, None])) }
         td { @if let Some(oldest) = oldest { (ago(*oldest)) } }
-        @for sum in [under_1_hour, under_1_day, under_7_days, under_30_days, older] {
-            td.number { @if sum.count > 0 { (sum_of(*sum, currency)) } }
+        @for (sum, since, until) in ages {
+            td.number { @if sum.count > 0 { (listed(*reason, currency, *sum, [since.as_deref(), until.as_deref()])) } }
         }
+    }
+}
+
+/// A sum, with links to the rows that it is of: since a time, before another one.
+fn listed(reason: Risk, currency: &str, sum: Sum, times: [Option<&str>; 2]) -> Markup {
+    let of_claim = reason.to_string();
+    let (status, waits) = match reason {
+        Risk::Pending => ("pending", "no"),
+        Risk::WaitingForBalance => ("pending", "yes"),
+        Risk::Failed => ("permanently_failed", ""),
+        Risk::Held | Risk::Unmatched | Risk::Conflicting => (of_claim.as_str(), ""),
+    };
+    let [since, until] = times.map(Option::unwrap_or_default);
+    let list =
+        query(&[("status", status), ("waits", waits), ("currency", currency), ("since", since), ("until", until)]);
+    let amount = money(sum.amount, currency);
+    match reason {
+        Risk::Pending | Risk::WaitingForBalance | Risk::Failed => {
+            html! { a href={ "/ui/reversals" (list) } { (amount) " " small { "(" (sum.count) ")" } } }
+        }
+        Risk::Held | Risk::Unmatched | Risk::Conflicting => html! {
+            (amount) " " small { "(" (sum.count) ": "
+                a href={ (claims::path(ClaimKind::Refund)) (list) } { "refunds" } ", "
+                a href={ (claims::path(ClaimKind::Dispute)) (list) } { "disputes" } ")"
+            }
+        },
     }
 }
 
@@ -166,13 +183,17 @@ fn sum_of(sum: Sum, currency: &str) -> Markup {
     html! { (money(sum.amount, currency)) " " small { "(" (sum.count) ")" } }
 }
 
-fn taken_back(of: &CurrencySummary) -> Markup {
-    let list = query(&[("status", "reversed"), ("currency", &of.currency)]);
+fn taken_back(of: &CurrencySummary, as_of: DateTime<Utc>) -> Markup {
+    // Days of UTC, today's among them.
+    let first = |days: i64| (as_of.date_naive() - TimeDelta::days(days - 1)).to_string();
+    let list = |since: &str| {
+        let of = [("status", "reversed"), ("currency", of.currency.as_str()), ("changed_since", since)];
+        format!("/ui/reversals{}", query(&of))
+    };
+    let sums = [(of.taken_back_today, 1), (of.taken_back_7_days, 7), (of.taken_back_30_days, 30)];
     html! {
-        th scope="row" { a href={ "/ui/reversals" (list) } { (of.currency.to_uppercase()) } }
-        @for sum in [of.taken_back_today, of.taken_back_7_days, of.taken_back_30_days] {
-            td.number { (sum_of(sum, &of.currency)) }
-        }
+        th scope="row" { (of.currency.to_uppercase()) }
+        @for (sum, days) in sums { td.number { a href=(list(&first(days))) { (sum_of(sum, &of.currency)) } } }
     }
 }
 

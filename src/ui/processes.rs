@@ -8,7 +8,7 @@ use super::act::reason;
 use super::guard::Actor;
 use super::html::Head::{Number, Text};
 use super::html::{Head, ago, input, status, table, time};
-use super::input::Sent;
+use super::input::{Sent, YesNo};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::Rights;
@@ -52,6 +52,7 @@ pub(super) fn section(session: &Session, situation: &Situation) -> Markup {
             @if may_act {
                 form.stacked method="post" action="/ui/pauses" {
                     (input("seller", "Seller's account at Stripe, like acct_1 (empty: everything)", None))
+                    label.choice { input type="checkbox" name="force" value="yes"; " also if no transfer to it is registered" }
                     (reason())
                     p { button type="submit" { "Pause" } }
                 }
@@ -100,8 +101,9 @@ fn paused(pause: &Pause, may_act: bool) -> Markup {
 /// `POST /ui/pauses`.
 pub(super) async fn pause(State(ui): State<Ui>, Actor(session): Actor, Sent(mut fields): Sent) -> Answer {
     let (seller, note) = (fields.text("seller"), fields.note(&session.operator));
+    let force = matches!(fields.parsed("force"), Some(YesNo(true)));
     fields.done()?;
-    let pause = ui.ledger.pause(seller.as_deref(), &note).await?;
+    let pause = ui.ledger.pause(seller.as_deref(), force, &note).await?;
     Ok(done("Paused", &format!("{} is paused. Calls on their way are finished, the others wait.", pause.what())))
 }
 

@@ -10,14 +10,14 @@ use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
 use super::html::{
-    Head, ROWS, ago, filters, input, matching, no_rows, own, pages, select, seller, status, story, table, time,
+    Head, ROWS, ago, filters, input, matching, moment, no_rows, own, pages, select, seller, status, story, table, time,
 };
 use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
 use super::page::{Page, Refusal};
 use super::session::Session;
-use crate::http::Cursor;
 use crate::http::reversals::lines;
+use crate::http::{Cursor, Time, recorded};
 use crate::ledger::{FoundReversal, ReversalFilter, ReversalStatus, ReversalView};
 use crate::lines::Lines;
 
@@ -46,6 +46,8 @@ pub(super) async fn list(
         waits: fields.parsed("waits").map(|YesNo(waits)| waits),
         seller: fields.text("seller"),
         failure_code: fields.text("failure_code"),
+        recorded: recorded(fields.parsed("since"), fields.parsed("until")),
+        changed_since: fields.parsed("changed_since").map(|Time(at)| at),
     };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     let as_csv = fields.parsed::<Csv>("format").is_some();
@@ -57,12 +59,17 @@ pub(super) async fn list(
         tokio::try_join!(ui.ledger.find_reversals(&filter, cursor, ROWS), ui.ledger.count_reversals(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
     let waits = filter.waits.map(|waits| if waits { "yes" } else { "no" });
+    let times = [filter.recorded.since, filter.recorded.until, filter.changed_since].map(|at| at.map(moment));
+    let [since, until, changed_since] = times.each_ref().map(Option::as_deref);
     let in_url = [
         ("status", chosen.as_deref()),
         ("currency", filter.currency.as_deref()),
         ("waits", waits),
         ("seller", filter.seller.as_deref()),
         ("failure_code", filter.failure_code.as_deref()),
+        ("since", since),
+        ("until", until),
+        ("changed_since", changed_since),
     ]
     .map(|(name, value)| (name, value.unwrap_or_default()));
     let choices = html! {
@@ -71,6 +78,9 @@ pub(super) async fn list(
         (select("waits", "Waits for balance", "any", ["yes", "no"], waits))
         (input("seller", "Seller", filter.seller.as_deref()))
         (input("failure_code", "Failure code", filter.failure_code.as_deref()))
+        (input("since", "Recorded since: a time, or 24h", since))
+        (input("until", "Recorded before", until))
+        (input("changed_since", "Changed since", changed_since))
     };
     let rows: Vec<Markup> = found.iter().map(|found| row(&session, found)).collect();
     let body = html! {

@@ -1,21 +1,24 @@
 //! `/ui/sellers`: the sellers, and one seller's money, currency by currency, with its transfers.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use sea_orm::Iterable;
 
 use super::Ui;
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{Head, ROWS, ago, cut, filters, pages, query, search, select, seller, table};
-use super::input::{Asked, Fields};
+use super::html::{Head, ROWS, ago, as_csv, filters, pages, query, search, select, seller, table};
+use super::input::{Asked, Csv, Fields};
 use super::money::money;
 use super::operations;
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use super::transfers::rows;
+use crate::http::sellers::lines;
 use crate::http::{Cursor, TextCursor};
 use crate::ledger::{OperationAction, SellerDebt, SellerMoney, SellerView, TransferFilter};
+use crate::lines::Lines;
 
 const PATH: &str = "/ui/sellers";
 const HEADS: [Head; 10] = [
@@ -32,19 +35,27 @@ const HEADS: [Head; 10] = [
 ];
 
 /// `GET /ui/sellers?debt=`, and `?id=`.
-pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(mut fields): Asked) -> Answer {
+pub(super) async fn show(
+    State(ui): State<Ui>,
+    Visitor(session): Visitor,
+    Asked(mut fields): Asked,
+) -> Result<Response, Refusal> {
     match fields.text("id") {
-        Some(id) => one(&ui, &session, id, fields).await,
+        Some(id) => Ok(one(&ui, &session, id, fields).await.into_response()),
         None => list(&ui, fields).await,
     }
 }
 
-async fn list(ui: &Ui, mut fields: Fields) -> Answer {
+async fn list(ui: &Ui, mut fields: Fields) -> Result<Response, Refusal> {
     let debt: Option<SellerDebt> = fields.parsed("debt");
     let cursor = fields.parsed("cursor").map(|TextCursor(id)| id);
+    let wants_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
-    let mut found = ui.ledger.list_sellers(debt, cursor.as_deref(), ROWS + 1).await?;
-    let next = cut(&mut found, |seller| seller.seller_id.clone());
+    if wants_csv {
+        return Ok(lines(&ui.ledger, debt, Lines::Csv).await?);
+    }
+    let is_first = cursor.is_none();
+    let (found, next) = ui.ledger.find_sellers(debt, cursor, ROWS).await?;
     let debt = debt.map(|debt| debt.to_string());
     let of_seller = |of: &SellerView| {
         let id = of.seller_id.clone();
@@ -53,13 +64,15 @@ async fn list(ui: &Ui, mut fields: Fields) -> Answer {
     };
     let rows: Vec<Markup> = found.iter().flat_map(of_seller).collect();
     let heads: Vec<Head> = [Text("Seller")].into_iter().chain(HEADS).collect();
+    let in_url = [("debt", debt.as_deref().unwrap_or_default())];
     let body = html! {
         (search(PATH, "Seller, by the marketplace's id", None))
         (filters(PATH, &select("debt", "Debts", "any", SellerDebt::iter(), debt.as_deref())))
+        p.help { (as_csv(PATH, &in_url)) }
         @if rows.is_empty() { p { "Nothing matches." } } @else { (table("Sellers, in the order of their ids", &heads, &rows)) }
-        (pages(PATH, &[("debt", debt.as_deref().unwrap_or_default())], cursor.is_none(), next))
+        (pages(PATH, &in_url, is_first, next))
     };
-    Ok(Page::new("Sellers", body))
+    Ok(Page::new("Sellers", body).into_response())
 }
 
 async fn one(ui: &Ui, session: &Session, id: String, mut fields: Fields) -> Answer {

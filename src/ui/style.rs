@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 const CSS: &str = include_str!("style.css");
 const ICON: &str = include_str!("icon.svg");
+const REFRESH: &str = include_str!("refresh.js");
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let digest = Sha256::new().chain_update(CSS).chain_update(ICON).finalize();
+    let digest = Sha256::new().chain_update(CSS).chain_update(ICON).chain_update(REFRESH).finalize();
     hex::encode(&digest[..8])
 });
 
@@ -26,6 +27,10 @@ pub(super) async fn css(headers: HeaderMap) -> Response {
 
 pub(super) async fn icon(headers: HeaderMap) -> Response {
     asset(&headers, "image/svg+xml", ICON)
+}
+
+pub(super) async fn refresh(headers: HeaderMap) -> Response {
+    asset(&headers, "text/javascript; charset=utf-8", REFRESH)
 }
 
 fn asset(headers: &HeaderMap, content_type: &'static str, text: &'static str) -> Response {

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::Ui;
@@ -12,6 +11,7 @@ use super::html::Head::{Number, Text};
 use super::html::{dashboard, own, query, search, status, story, table, time};
 use super::input::{AsText, Asked};
 use super::money::money;
+use super::next::{next, transfer_of};
 use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::ledger::{
@@ -41,49 +41,19 @@ pub(super) async fn show(
     let Some(trace) = ui.ledger.trace(&id).await? else {
         return Err(Refusal::not_found(format!("Nothing here has the id {id:?}.")));
     };
+    let situation = ui.ledger.situation().await?;
     if as_text {
-        let situation = ui.ledger.situation().await?;
         return Ok((ui.story)(&trace, &situation).into_response());
     }
     let events: Vec<Markup> = trace.events.iter().map(|event| happened(&ui, event)).collect();
     let body = html! {
         p.help { a href={ "/ui/trace" (query(&[("id", &id), ("format", "text")])) } { "As text, to copy" } }
-        (next(&trace))
+        (next(&trace, &situation))
         (stands(&ui, &session, &trace))
         h2 { "What happened" }
         (table("Oldest first", &[Text("When"), Text("What"), Text("Change"), Text("Who"), Text("Why")], &events))
     };
     Ok(Page::new(format!("The story of {id}"), body).into_response())
-}
-
-/// What happens next, and when, in a line for each thing that is not at its end.
-fn next(trace: &Trace) -> Markup {
-    let when = |at: Option<DateTime<Utc>>, waits: Option<DateTime<Utc>>| match (at, waits) {
-        (Some(at), _) if at > now() => html! { "is tried again at " (time(at)) },
-        (Some(_), _) => html! { "is tried again now, or as soon as Stripe can be used" },
-        (None, Some(since)) => html! { "has a job that waits for the broker since " (time(since)) },
-        (None, None) => html! { "has a job under way" },
-    };
-    let pending = trace.reversals.iter().filter(|traced| traced.reversal.status == ReversalStatus::Pending);
-    let failed = trace.reversals.iter().filter(|traced| traced.reversal.status == ReversalStatus::PermanentlyFailed);
-    let claims = trace.refunds.iter().filter(|claim| claim.attention.is_some() || claim.status == ClaimStatus::Held);
-    let mut lines: Vec<Markup> = pending
-        .map(|traced| html! { "The reversal " (own(traced.reversal.id)) " " (when(traced.reversal.next_retry_at, traced.job_waiting_since)) "." })
-        .collect();
-    lines.extend(
-        failed.map(
-            |traced| html! { "The reversal " (own(traced.reversal.id)) " waits for you: replay it, or close it." },
-        ),
-    );
-    lines.extend(claims.map(|claim| {
-        let to_do = claim.attention.as_deref().or(claim.status_reason.as_deref()).unwrap_or("it is held");
-        html! { "The " (claim.kind) " " (story(&claim.refund_ref)) " waits for you: " (to_do) "." }
-    }));
-    html! {
-        h2 { "What happens next" }
-        @if lines.is_empty() { p { "Nothing: everything here has come to its end." } }
-        @else { ul { @for line in &lines { li { (line) } } } }
-    }
 }
 
 /// How everything stands now.
@@ -160,8 +130,7 @@ fn transfer(session: &Session, transfer: &TracedTransfer, link: &Markup) -> Mark
 
 fn reversal(session: &Session, trace: &Trace, traced: &TracedReversal) -> Markup {
     let reversal = &traced.reversal;
-    let transfer = trace.transfers.iter().find(|transfer| transfer.id == reversal.transfer_id);
-    let is_created = transfer.is_some_and(|transfer| transfer.stripe_transfer_id.is_some());
+    let is_created = transfer_of(trace, traced).is_some_and(|transfer| transfer.stripe_transfer_id.is_some());
     let id = reversal.id.to_string();
     html! {
         th scope="row" {

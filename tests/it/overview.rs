@@ -104,6 +104,23 @@ async fn sellers(app: &TestApp) {
     assert_eq!(one["reversals"].as_array().unwrap().len(), 1);
     assert_eq!(app.cli(&["sellers", "show", "s3", "--format", "json"]).await.json(), one);
     assert_eq!(app.cli(&["sellers", "list", "--format", "json"]).await.json()["sellers"], all["sellers"]);
+    let csv = text(app, "/v1/sellers?format=csv", "*/*").await;
+    assert_eq!(csv.lines().count(), 1 + all["sellers"].as_array().unwrap().len(), "{csv}");
+    assert!(csv.contains("\n'=s5,") && csv.contains("\ns2,eur,1,3000,0,3000,3000,0,0,0,"), "{csv}");
+    assert_eq!(app.cli(&["sellers", "list", "--format", "csv"]).await.stdout, csv);
+    let lines = text(app, "/v1/sellers?debt=failed&format=ndjson", "*/*").await;
+    let row: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
+    assert_eq!((&row["seller_id"], &row["failed"]), (&json!("s3"), &money(3, 0)["failed"]), "{row}");
+    for (list, arguments) in [
+        ("reversals?status=reversed", "reversals list --status reversed"),
+        ("refunds?", "refunds list"),
+        ("disputes?", "disputes list"),
+        ("transfers?seller=s3", "transfers list --seller s3"),
+    ] {
+        let csv = text(app, &format!("/v1/{list}&format=csv"), "*/*").await;
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--format", "csv"]).collect();
+        assert_eq!(app.cli(&arguments).await.stdout, csv, "{list}");
+    }
     let table = app.cli(&["sellers", "list"]).await;
     assert!(
         table.table().contains("\ns2\n")
@@ -299,6 +316,9 @@ async fn pages_of_sellers_join_up(mut app: TestApp) {
     let third = get(&app, &format!("/v1/sellers?limit=3&cursor={}", second["next_cursor"].as_str().unwrap())).await;
     assert_eq!([ids(&first), ids(&second), ids(&third)].concat(), ["s0", "s1", "s2", "s3", "s4", "s5", "s6"]);
     assert_eq!(third["next_cursor"], Value::Null);
+    let of_two = app.cli(&["sellers", "list", "--after", "s2", "--limit", "2", "--format", "ndjson"]).await.stdout;
+    let of_two: Vec<Value> = of_two.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(of_two.iter().map(|row| &row["seller_id"]).collect::<Vec<_>>(), ["s3", "s4"]);
     assert!(app.cli(&["sellers", "list", "--limit", "2"]).await.table().ends_with("or with --after s1\n"));
     // A seller's reversals, too.
     let first = get(&app, "/v1/sellers/s1?limit=2").await;

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 
-use crate::support::{Backend, NO_SWEEPER, Process, TestApp, both_databases, eventually};
+use crate::support::{Backend, NO_SWEEPER, Process, TestApp, both_databases, eventually, two_sellers};
 
 both_databases! {
     a_paused_seller_is_not_called_for_and_all_others_are,
@@ -49,6 +49,11 @@ async fn a_paused_seller_is_not_called_for_and_all_others_are(mut app: TestApp) 
     // The sweeper's own interval brings nothing back.
     app.restart_with(&[NO_SWEEPER]).await;
     let pause = json!({"seller": "acct_1", "operator": "ada", "reason": "the seller objects"});
+    let (status, problem) = post(&app, "/v1/pauses", pause.clone()).await;
+    let must =
+        "seller must be the account of a transfer that is registered (got \"acct_1\"); force pauses it all the same";
+    assert_eq!((status, &problem["detail"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(must)));
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), StatusCode::CREATED);
     let (status, paused) = post(&app, "/v1/pauses", pause.clone()).await;
     assert_eq!(
         (status, &paused["seller"], &paused["operator"]),
@@ -103,6 +108,11 @@ async fn a_paused_seller_is_not_called_for_and_all_others_are(mut app: TestApp) 
 
 async fn everything_is_paused_and_resumed_by_a_command_of_another_process(mut app: TestApp) {
     app.restart_with(&[NO_SWEEPER]).await;
+    let of_nobody = ["pause", "--seller", "acct_typo", "--reason", "the seller objects"];
+    let refused = app.cli(&of_nobody).await;
+    assert!(refused.code == 1 && refused.stderr.contains("force pauses it all the same"), "{refused:?}");
+    assert_eq!(app.cli(&[&of_nobody[..], &["--force"]].concat()).await.code, 0);
+    assert_eq!(app.cli(&["resume", "--seller", "acct_typo", "--reason", "nobody has it"]).await.code, 0);
     let paused = app.cli(&["pause", "--reason", "Stripe asks us to stop"]).await;
     assert_eq!(paused.table(), "everything is paused.\nResume it with: clawback resume --reason TEXT\n");
     assert_eq!(app.cli(&["pause", "--reason", "again"]).await.code, 1);
@@ -255,7 +265,10 @@ async fn operators_pause_and_resume_on_a_page_and_every_page_says_what_is_paused
         let reason = ("reason", "the <b>seller</b> objects");
         assert_eq!(send("/ui/pauses", &reader, &[reason]).await.0, 403);
         assert_eq!(send("/ui/pauses", &operator, &[("seller", "s1"), reason]).await.0, 422);
-        let (status, paused) = send("/ui/pauses", &operator, &[("seller", "acct_1"), reason]).await;
+        let (status, unknown) = send("/ui/pauses", &operator, &[("seller", "acct_1"), reason]).await;
+        assert!(status == 422 && unknown.contains("must be the account of a transfer"), "{unknown}");
+        let form = [("seller", "acct_1"), ("force", "yes"), reason];
+        let (status, paused) = send("/ui/pauses", &operator, &form).await;
         assert!(status == 200 && paused.contains("acct_1 is paused"), "{paused}");
         let seen = page("/ui/refunds", &reader).await;
         assert!(seen.contains("acct_1 is paused") && seen.contains("by ada: the &lt;b&gt;seller"), "{seen}");

@@ -26,7 +26,7 @@ async fn no_change_of_the_ledger_reads_a_whole_table_not_even_on_an_empty_databa
     .await;
     no_scans_while(&db, async |ledger: &Ledger| {
         for debt in [None, Some(SellerDebt::Open), Some(SellerDebt::WaitingForBalance), Some(SellerDebt::Failed)] {
-            ledger.list_sellers(debt, None, 50).await.unwrap();
+            ledger.find_sellers(debt, None, 50).await.unwrap();
         }
         ledger.reversals_of_seller("s1", None, 50).await.unwrap();
         ledger.summary().await.unwrap();

@@ -5,7 +5,10 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{Backend, Db, Process, TestApp, Vhost, free_address, required, two_sellers};
+use crate::reconcile::{register, reverse_at_stripe};
+use crate::support::{
+    Backend, Db, Process, TestApp, Vhost, clawback, eventually, free_address, refund_event, required, two_sellers,
+};
 
 /// What the role must not be able to do.
 const FORBIDDEN: [&str; 9] = [
@@ -69,6 +72,7 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
     app.refund_of(10_000, 1).await;
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
+    operators_work(&app, &[("DATABASE_URL", database.as_str()), ("AMQP_URL", &broker)]).await;
     let queues: Vec<String> =
         vhost.queues().await.iter().map(|queue| queue["name"].as_str().unwrap().to_owned()).collect();
     for queue in ["reversals", "transfers", "lookups", "events"] {
@@ -89,4 +93,41 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
     db.give_back().await;
     let admin = Database::connect(required("DATABASE_URL")).await.unwrap();
     admin.execute_unprepared(&format!("DROP ROLE {name}")).await.unwrap();
+}
+
+/// Runs of reconcile with differences, notes, operations and pauses, by commands with these rights.
+async fn operators_work(app: &TestApp, rights: &[(&str, &str)]) {
+    let settings = app.settings_with(rights);
+    let json = async |arguments: &[&str]| {
+        let run = clawback(&[arguments, &["--format", "json"]].concat(), &settings).await;
+        assert!([0, 3].contains(&run.code), "{arguments:?}: {run:?}");
+        run.json()
+    };
+    register(app, "pi_2", &["tr_unknown"], 500).await;
+    app.post_webhook(&refund_event("evt_2", "re_2", "pi_2", 500).to_string()).await;
+    app.sim.add_transfer("tr_3", 500, "eur", "acct_1");
+    register(app, "pi_3", &["tr_3"], 500).await;
+    reverse_at_stripe(app, "tr_3", 200, "").await;
+    let group = eventually("a reversal has failed", || async {
+        json(&["reversals", "groups"]).await["groups"][0]["key"].as_str().map(str::to_owned)
+    })
+    .await;
+
+    let run = json(&["reconcile"]).await["summary"]["run"].as_str().unwrap().to_owned();
+    let run = json(&["reconcile", "show", &run]).await;
+    assert!(run["state"] == "done" && run["found"].to_string().contains("tr_3"), "{run}");
+
+    json(&["reversals", "note", &group, "--text", "asked Stripe"]).await;
+    assert_eq!(json(&["reversals", "groups"]).await["groups"][0]["notes"][0]["text"], "asked Stripe");
+
+    let operation = json(&["operations", "preview", "close_reversals", "--group", &group]).await;
+    let operation = operation["id"].as_str().unwrap().to_owned();
+    json(&["operations", "start", &operation, "--reason", "written off", "--yes"]).await;
+    eventually("the operation is done", || async {
+        (json(&["operations", "show", &operation]).await["progress"]["done"] == 1).then_some(())
+    })
+    .await;
+
+    json(&["pause", "--reason", "to see that it works"]).await;
+    json(&["resume", "--reason", "it does"]).await;
 }

@@ -97,8 +97,8 @@ async fn a_process_or_a_pause_that_contradicts_itself_is_refused(app: TestApp) {
     refused(&app, "UPDATE processes SET breaker = 'open'", "constraint").await;
     refused(&app, "UPDATE processes SET connected = consumers + 1", "constraint").await;
     let note = Note::new("ada", "to try it out");
-    app.ledger().pause(Some("acct_1"), &note).await.unwrap();
-    app.ledger().pause(None, &note).await.unwrap();
+    app.ledger().pause(Some("acct_1"), true, &note).await.unwrap();
+    app.ledger().pause(None, false, &note).await.unwrap();
     refused(&app, "UPDATE pauses SET destination = 'acct_1'", "unique").await;
     refused(&app, "UPDATE pauses SET reason = NULL", "null").await;
 }

@@ -72,7 +72,10 @@ impl Pages {
         let cookie = text(SET_COOKIE).map(|cookie| cookie.split(';').next().unwrap().to_owned());
         let policy = text(reqwest::header::CONTENT_SECURITY_POLICY).unwrap_or_default();
         if response.url().path() != "/ui" && !policy.is_empty() {
-            assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
+            assert!(
+                policy.starts_with("default-src 'none'; style-src 'self'") && !policy.contains("unsafe"),
+                "{policy}"
+            );
             assert_eq!(headers["x-content-type-options"], "nosniff");
         }
         let (status, location) = (response.status().as_u16(), text(LOCATION).unwrap_or_default());
@@ -273,9 +276,14 @@ async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestA
 /// The rules of every page.
 fn check(path: &str, page: &str) {
     assert!(page.len() < MAX_BYTES, "{path} has {} bytes", page.len());
-    for forbidden in ["<b>Bobby", "<i>ada", "<acct_closed>", "<script", " style=", " onclick", "<style"] {
+    for forbidden in ["<b>Bobby", "<i>ada", "<acct_closed>", "<script>", " style=", " onclick", "<style"] {
         assert!(!page.contains(forbidden), "{path}: {forbidden}");
     }
+    assert_eq!(
+        (page.matches("<script").count(), page.matches("<script src=\"/ui/refresh.js?v=").count()),
+        (1, 1),
+        "{path}"
+    );
     assert_eq!(page.matches("<h1>").count(), 1, "{path}");
     assert!(page.contains("<a class=\"skip\" href=\"#main\">") && page.contains("<main id=\"main\""), "{path}");
     for head in page.split("<th").skip(1).filter(|head| !head.starts_with("ead")) {
@@ -518,10 +526,17 @@ async fn lists_go_on_page_by_page_and_filter(mut app: TestApp) {
     app.db.execute(&format!("UPDATE calls SET refused_since = '2026-11-01T00:00:00+00:00' WHERE {of_s7}")).await;
     let overview = pages.page("/ui/").await;
     check("/ui/", &overview);
-    for (number, waits) in [("1 reversal", "yes"), ("119 reversals", "no")] {
-        let link = format!("/ui/reversals?status=pending&amp;waits={waits}&amp;currency=eur\">{number}</a>");
-        assert!(overview.contains(&link), "{link}: {overview}");
+    for (amount, waits, number) in [(100, "yes", 1), (11_900, "no", 119)] {
+        let all = format!("/ui/reversals?status=pending&amp;waits={waits}&amp;currency=eur");
+        let sum = format!("<data class=\"money\" value=\"{amount}\">");
+        let (of_all, of_hour) = (format!("{all}\">{sum}"), format!("{all}&amp;since="));
+        assert!(overview.contains(&of_all) && overview.contains(&of_hour), "{all}: {overview}");
+        for link in links(&overview).filter(|link| link.starts_with(&all.replace("&amp;", "&"))) {
+            assert!(pages.page(&link).await.contains(&format!("{number} row")), "{link}");
+        }
     }
+    let older = pages.page("/ui/reversals?status=pending&until=1h").await;
+    assert!(older.contains("0 rows") && older.contains("Nothing matches."), "{older}");
     let waits = pages.page("/ui/reversals?status=pending&waits=yes&currency=eur").await;
     assert_eq!((waits.matches("<tr>").count(), waits.contains("tr_of_7")), (2, true), "{waits}");
     assert!(pages.page("/ui/reversals?status=pending&waits=no&seller=s7").await.contains("Nothing matches."));
@@ -623,16 +638,26 @@ async fn a_large_amount_is_typed_and_what_a_list_shows_can_be_kept(mut app: Test
             "id,stripe_transfer_id,",
             ",tr_x1,reversed,6000,6000,eur,s1,acct_1,pi_x1,",
         ),
+        ("/ui/sellers?format=csv", "seller_id,currency,transfers,", "\ns1,eur,1,6000,6000,0,0,0,0,0,\n"),
+        (
+            "/ui/audit?entity=reversal&kind=change&format=csv",
+            "id,at,entity,entity_id,",
+            ",permanently_failed,pending,ada,",
+        ),
     ] {
         let seen = pages.get(path).await;
         assert_eq!(seen.status, 200, "{path}");
         assert!(seen.html.starts_with(head) && seen.html.contains(row), "{path}: {}", seen.html);
-        let of_api = path.replace("/ui/", "/v1/");
+        let of_api = path.replace("/ui/", "/v1/").replace("audit", "history");
         let request = app.http.get(format!("{}{of_api}", app.base_url)).bearer_auth(&app.read_token);
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), seen.html, "{of_api}");
     }
     let list = pages.page("/ui/reversals?status=reversed").await;
     assert!(list.contains("1 row. <a href=\"/ui/reversals?status=reversed&amp;format=csv\" download"), "{list}");
+    for filter in ["/ui/sellers?debt=open", "/ui/audit?actor=ada"] {
+        let link = format!("<a href=\"{filter}&amp;format=csv\" download");
+        assert!(pages.page(filter).await.contains(&link), "{filter}");
+    }
     let story = pages.get("/ui/trace?id=re_x1&format=text").await.html;
     assert_eq!(story.split("Now, ").next(), app.cli(&["trace", "re_x1"]).await.stdout.split("Now, ").next());
     assert!(pages.page("/ui/trace?id=re_x1").await.contains("Nothing: everything here has come to its end."));

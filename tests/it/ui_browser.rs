@@ -5,6 +5,22 @@ use std::path::PathBuf;
 use crate::support::{Backend, Browser, Look, TestApp, eventually};
 use crate::ui::play;
 
+/// The pages beside those of the walk that the documentation has pictures of.
+const PICTURES: [(&str, &str); 12] = [
+    ("attention", "attention"),
+    ("held", "held"),
+    ("refunds", "refunds"),
+    ("disputes", "disputes"),
+    ("transfers", "transfers"),
+    ("sellers", "sellers"),
+    ("sellers?id=bakery", "seller"),
+    ("trace?id=re_0004", "story-of-a-wait"),
+    ("queues", "queues"),
+    ("operations", "operations"),
+    ("reconcile", "reconcile"),
+    ("doctor", "doctor"),
+];
+
 /// What axe-core finds wrong with a page, each with its first place.
 const VIOLATIONS: &str = "const done = arguments[arguments.length - 1];
     axe.run().then(found => done(found.violations.map(one => [one.id, one.impact, one.nodes[0].html])), error => done(String(error)))";
@@ -14,7 +30,7 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
     TestApp::run(Backend::Sqlite, async |mut app| {
         app.restart_with(&[("DISPUTE_POLICY", "lost"), ("REFUNDS_SINCE", "2024-01-01")]).await;
         play(&app, 48).await;
-        // The pages have no script, so everything works without.
+        // Everything works without scripts.
         let browser = Browser::start(1280, 900, Look { is_dark: false, runs_scripts: false }).await;
         let url = |path: &str| format!("{}{path}", app.base_url);
 
@@ -69,11 +85,14 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         let text = browser.text().await;
         assert!(text.contains("the transfers are there now") && text.contains("ada"), "{text}");
         picture(&browser, "audit").await;
-        browser.follow("Queues").await;
-        picture(&browser, "queues").await;
+        for (path, name) in PICTURES {
+            browser.open(&url(&format!("/ui/{path}"))).await;
+            picture(&browser, name).await;
+        }
         browser.click("form.who button").await;
         browser.open(&url("/ui/")).await;
         assert!(browser.text().await.contains("Log in"));
+        picture(&browser, "login").await;
         browser.close().await;
     })
     .await;
@@ -119,6 +138,33 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
         }
         browser.open(&format!("{}/ui/", app.base_url)).await;
         picture(&browser, "telephone").await;
+        browser.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_scripts_run_an_operations_progress_is_renewed_by_itself() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        play(&app, 48).await;
+        let filter = ["operations", "preview", "close_reversals", "--failure-code", "resource_missing"];
+        let previewed = app.cli(&[&filter[..], &["--format", "json"]].concat()).await.json();
+        let id = previewed["id"].as_str().unwrap();
+        let started = app.cli(&["operations", "start", id, "--reason", "written off", "--yes", "--spread", "8s"]).await;
+        assert_eq!(started.code, 0, "{started:?}");
+        let browser = Browser::start(1280, 900, Look { is_dark: true, runs_scripts: true }).await;
+        browser.open(&format!("{}/ui/operations/{id}", app.base_url)).await;
+        browser.type_into("input[name=token]", &app.api_token).await;
+        browser.type_into("input[name=operator]", "ada").await;
+        browser.click("button.go").await;
+        assert!(browser.text().await.contains("Abort"), "it runs");
+        browser.run("window.isTheSamePage = true").await;
+        eventually("it is seen to be done", async || {
+            browser.text().await.contains("2 done, 0 refused, 0 left").then_some(())
+        })
+        .await;
+        eventually("what can be done follows", async || (!browser.text().await.contains("Abort")).then_some(())).await;
+        assert_eq!(browser.run("return window.isTheSamePage").await, true);
         browser.close().await;
     })
     .await;

@@ -15,7 +15,7 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 use tokio::time::timeout;
 
 /// How long a queue's leader may take to answer. Elections take about a second.
@@ -29,6 +29,8 @@ pub struct TopologyReport {
     pub broker_version: Option<String>,
     /// In the order of declaration; empty when everything is as wanted.
     pub differences: Vec<Difference>,
+    /// Messages that consumers hold, by queue, some seconds late; only the management API knows them.
+    pub unacknowledged: BTreeMap<String, u64>,
 }
 
 /// One thing that is not as wanted.
@@ -122,7 +124,7 @@ pub(super) async fn compare(
         }
     }
     differences.extend(without_leader(broker, connection, topology).await);
-    Ok(TopologyReport { broker_version: None, differences })
+    Ok(TopologyReport { broker_version: None, differences, unacknowledged: BTreeMap::new() })
 }
 
 /// The broker's reply names one argument, and its value on both sides.

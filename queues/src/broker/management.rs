@@ -72,7 +72,7 @@ impl Broker {
         management: &Url,
     ) -> Result<TopologyReport, ManagementError> {
         let api = self.api(management)?;
-        let mut differences = Vec::new();
+        let (mut differences, mut unacknowledged) = (Vec::new(), BTreeMap::new());
         let overview = api.get(&["overview"]).await?.unwrap_or_default();
         let broker_version = overview["rabbitmq_version"].as_str().map(str::to_owned);
         if broker_version.as_deref().and_then(version).is_none_or(|version| version < OLDEST_VERSION) {
@@ -83,6 +83,8 @@ impl Broker {
         differences.extend(compare_flags(broker_version.as_deref().and_then(version), &flags));
         for queue in topology.queues() {
             let found = api.get(&["queues", &api.vhost, &queue.name]).await?;
+            let held = found.as_ref().and_then(|found| found["messages_unacknowledged"].as_u64());
+            unacknowledged.extend(held.map(|held| (queue.name.clone(), held)));
             differences.extend(compare_queue(&queue, found.as_ref()));
         }
         for exchange in topology.exchanges() {
@@ -96,7 +98,7 @@ impl Broker {
         let connection = self.connect("check").await?;
         differences.extend(without_leader(self, &connection, topology).await);
         close(&connection).await;
-        Ok(TopologyReport { broker_version, differences })
+        Ok(TopologyReport { broker_version, differences, unacknowledged })
     }
 
     /// The broker's feature flags and whether each is enabled. Newer brokers do not list retired flags; some versions show

@@ -17,7 +17,7 @@ use sea_orm::{
     SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 use serde_json::json;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
 pub(super) use batch::{Batcher, Change};
 pub(super) use pools::{Purpose, connect, connect_for};
@@ -47,6 +47,8 @@ pub(super) struct Store {
     pub(super) set_up_at: Arc<OnceCell<DateTime<Utc>>>,
     /// Counts the pauses that this process has ended.
     pub(super) resumed: watch::Sender<u64>,
+    /// Wakes who works on operations.
+    pub(super) operation_running: Arc<Notify>,
 }
 
 /// How long after its due time a call may be without news before the sweeper suspects a lost job.

@@ -30,7 +30,7 @@ use super::{Ledger, LedgerError};
 
 pub use at_stripe::{Question, Said, StripeSays, StripeSum};
 pub use view::{ItemView, OperationProgress, OperationView, Refusal};
-pub use work::Discarder;
+pub use work::{Discarder, Left};
 
 /// The most rows of one operation.
 pub const MAX_ITEMS: usize = 10_000;
@@ -256,7 +256,9 @@ impl Ledger {
             started_at: Some(now()),
             ..row.clone()
         };
-        self.move_operation(&row, &started, note).await
+        self.move_operation(&row, &started, note).await?;
+        self.store.operation_running.notify_one();
+        Ok(())
     }
 
     /// Ends an operation before it is done. What was done stays.

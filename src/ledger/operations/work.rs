@@ -20,28 +20,44 @@ const BATCH: u64 = 50;
 /// Longer than a batch takes. A process that dies leaves the operation to another one after this.
 const LEASE: Duration = Duration::from_secs(30);
 
+/// What is left to do in running operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// No operation is running.
+    Nothing,
+    /// Its rows are not due yet, or another process works on them.
+    Later,
+    /// Its next rows are due.
+    More,
+}
+
 /// Throws away the parked messages about these reversals, for this reason. The error is for people.
 pub type Discarder = dyn Fn(Vec<Uuid>, Note) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
 
 impl Ledger {
     /// Works on a batch of each running operation that no other process works on. `worker` names this process, `discard` throws away
-    /// the parked messages about reversals; what it could not is tried again. True when there is more to do at once.
+    /// the parked messages about reversals; what it could not is tried again.
     ///
     /// # Errors
     /// [`LedgerError::Database`]: what was done is recorded, and the same call goes on.
-    pub async fn work_on_operations(&self, worker: Uuid, discard: &Discarder) -> Result<bool, LedgerError> {
+    pub async fn work_on_operations(&self, worker: Uuid, discard: &Discarder) -> Result<Left, LedgerError> {
         let running = operation::Entity::find()
             .filter(operation::Column::State.eq(OperationState::Running))
             .order_by_asc(operation::Column::Id)
             .all(&self.store.writer)
             .await?;
-        let mut there_is_more = false;
+        let mut left = Left::Nothing;
         for row in running {
-            if self.lease(row.id, worker).await? {
-                there_is_more |= self.work_on(row, discard).await?;
-            }
+            let is_mine = self.lease(row.id, worker).await?;
+            let there_is_more = is_mine && self.work_on(row, discard).await?;
+            left = left.max(if there_is_more { Left::More } else { Left::Later });
         }
-        Ok(there_is_more)
+        Ok(left)
+    }
+
+    /// Waits until an operation was started here, or this process has heard that one is running.
+    pub async fn operation_running(&self) {
+        self.store.operation_running.notified().await;
     }
 
     /// Takes the lease, or keeps it. False while another process has it, and once the operation has ended.

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait, Select};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::history::first_id;
 use super::lists::Listed;
 use super::one::{claim_views, reversal_views, transfer_views};
 use super::waiting::needs_attention;
@@ -19,6 +20,15 @@ use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::{ClaimKind, DisputeStage, Ledger, LedgerError, Source};
 use crate::lines::Line;
 
+/// When rows were recorded: at `since` or later, before `until`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded {
+    /// At this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
 /// Which claims: those that match every condition given.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimFilter {
@@ -28,6 +38,8 @@ pub struct ClaimFilter {
     pub currency: Option<String>,
     /// Only those that an operator must do something about.
     pub needs_attention: bool,
+    /// When they were first reported.
+    pub recorded: Recorded,
 }
 
 /// Which reversals: those that match every condition given.
@@ -43,6 +55,10 @@ pub struct ReversalFilter {
     pub seller: Option<String>,
     /// The code of the last failure: Stripe's or ours.
     pub failure_code: Option<String>,
+    /// When they were recorded.
+    pub recorded: Recorded,
+    /// Only those whose status is that since this time or later.
+    pub changed_since: Option<DateTime<Utc>>,
 }
 
 /// Which transfers: those that match every condition given.
@@ -245,6 +261,15 @@ impl From<FoundTransfer> for TransferLine {
     }
 }
 
+impl Recorded {
+    /// Ids begin with their time.
+    fn filter<E: EntityTrait>(self, found: Select<E>, id: E::Column) -> Select<E> {
+        found
+            .apply_if(self.since, |query, since| query.filter(id.gte(first_id(since))))
+            .apply_if(self.until, |query, until| query.filter(id.lt(first_id(until))))
+    }
+}
+
 impl ClaimFilter {
     fn list(&self, kind: ClaimKind) -> Listed<claim::Entity> {
         use claim::Column as C;
@@ -259,6 +284,7 @@ impl ClaimFilter {
         if self.needs_attention {
             found = found.filter(needs_attention());
         }
+        found = self.recorded.filter(found, C::Id);
         let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
         Listed { found, narrowed, id: C::Id }
     }
@@ -278,13 +304,15 @@ impl ReversalFilter {
                 let failed = calls().and_where(call::Column::FailureCode.eq(code)).to_owned();
                 query.filter(C::Id.in_subquery(failed))
             });
+        let found = self.recorded.filter(found, C::Id);
         let narrowed = found
             .clone()
+            .apply_if(self.changed_since, |query, since| query.filter(C::UpdatedAt.gte(since)))
             .apply_if(self.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
             .apply_if(self.waits, |query, waits| {
                 query.filter(if waits { Expr::exists(refused()) } else { Expr::exists(refused()).not() })
             });
-        let is_narrowed = self.currency.is_some() || self.waits.is_some();
+        let is_narrowed = self.currency.is_some() || self.waits.is_some() || self.changed_since.is_some();
         Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id }
     }
 }

@@ -177,7 +177,7 @@ fn candidates(query: &mut Query, filter: &HistoryFilter, related: Option<&[Uuid]
 }
 
 /// The smallest UUIDv7 of a time.
-fn first_id(time: DateTime<Utc>) -> Uuid {
+pub(super) fn first_id(time: DateTime<Utc>) -> Uuid {
     let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
     Uuid::from_u128(u128::from(milliseconds.min((1 << 48) - 1)) << 80)
 }

@@ -24,7 +24,8 @@ pub(super) use cached::Figures;
 pub use export::{ExportCursor, ExportFilter, ExportRow};
 pub use failed::{FailedCall, FailedFilter};
 pub use found::{
-    ClaimFilter, ClaimLine, FoundReversal, FoundTransfer, ReversalFilter, ReversalLine, TransferFilter, TransferLine,
+    ClaimFilter, ClaimLine, FoundReversal, FoundTransfer, Recorded, ReversalFilter, ReversalLine, TransferFilter,
+    TransferLine,
 };
 pub use groups::{CurrencySum, FailureGroup, FailureGroups};
 pub(super) use groups::{group_key, normalized};
@@ -32,7 +33,7 @@ pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
 pub use one::TransferToProbe;
 pub(super) use query::Query;
 pub(super) use sellers::OPEN;
-pub use sellers::{SellerDebt, SellerMoney, SellerView};
+pub use sellers::{SellerDebt, SellerLine, SellerMoney, SellerView};
 pub use situation::Situation;
 pub use summary::{
     AtRisk, ByAge, CurrencySummary, DaySum, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,

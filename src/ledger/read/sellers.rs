@@ -1,4 +1,4 @@
-//! What each seller was paid, what was taken back, and what is owed, currency by currency.
+//! What each seller was paid, what was taken back, and what is owed, currency by currency; and each currency as a line of CSV.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use super::query::Query;
 use crate::ledger::calls::WITHHELD;
 use crate::ledger::schema::reversal;
 use crate::ledger::{Ledger, LedgerError};
+use crate::lines::Line;
 
 /// A reversal `r` of a claim `cl` that is owed: pending, or failed permanently.
 pub(in crate::ledger) const OPEN: &str = "(r.status IN ('pending') OR r.status IN ('permanently_failed') AND cl.status NOT IN ('failed', \
@@ -59,6 +60,38 @@ pub struct SellerMoney {
     pub oldest_open: Option<DateTime<Utc>>,
 }
 
+/// A seller's money in one currency as a line.
+#[derive(Debug, Serialize)]
+pub struct SellerLine {
+    seller_id: String,
+    #[serde(flatten)]
+    money: SellerMoney,
+}
+
+impl Line for SellerLine {
+    const COLUMNS: &'static [&'static str] = &[
+        "seller_id",
+        "currency",
+        "transfers",
+        "paid",
+        "taken_back",
+        "owed",
+        "waiting_for_balance",
+        "failed",
+        "closed",
+        "unpaid",
+        "oldest_open",
+    ];
+}
+
+impl SellerView {
+    /// One for each currency.
+    pub fn into_lines(self) -> impl Iterator<Item = SellerLine> {
+        let seller_id = self.seller_id;
+        self.currencies.into_iter().map(move |money| SellerLine { seller_id: seller_id.clone(), money })
+    }
+}
+
 /// Which sellers.
 #[derive(Clone, Copy, Debug, Display, PartialEq, Eq, sea_orm::EnumIter, ToSchema)]
 #[strum(serialize_all = "snake_case")]
@@ -94,20 +127,22 @@ struct Owed {
 }
 
 impl Ledger {
-    /// At most `limit` sellers with ids greater than `after`, in the order of their ids; only those with such debts, if
-    /// `debt` is given.
+    /// At most `limit` sellers with ids greater than `after`, in the order of their ids, and the cursor to those that follow;
+    /// only those with such debts, if `debt` is given.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
-    pub async fn list_sellers(
+    pub async fn find_sellers(
         &self,
         debt: Option<SellerDebt>,
-        after: Option<&str>,
+        after: Option<String>,
         limit: u64,
-    ) -> Result<Vec<SellerView>, LedgerError> {
+    ) -> Result<(Vec<SellerView>, Option<String>), LedgerError> {
         let db = &self.store.reader;
         let mut query = Query::new(db);
         let after = query.bind(after.unwrap_or_default());
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = limit.saturating_add(1);
         let sql = match debt {
             // From one id to the next, however many transfers each has.
             None => format!(
@@ -131,8 +166,11 @@ impl Ledger {
             }
         };
         let rows = query.rows(db, sql).await?;
-        let ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
-        self.sellers(&ids).await
+        let mut ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
+        let there_is_more = ids.len() > wanted;
+        ids.truncate(wanted);
+        let next = ids.last().filter(|_| there_is_more).cloned();
+        Ok((self.sellers(&ids).await?, next))
     }
 
     /// The seller with this id of the marketplace's.
