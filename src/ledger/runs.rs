@@ -279,7 +279,7 @@ impl Ledger {
         let txn = self.store.begin().await?;
         let mut writes = Writes::new(&txn);
         // Each write counts one page more: of two processes that go on with a run, one notices.
-        writes.update(reconcile_run::Column::Pages, &[(before, &row)])?;
+        writes.update(&[reconcile_run::Column::Pages], &[(before, &row)])?;
         writes.insert(differences)?;
         if !writes.run(&txn).await? {
             txn.rollback().await?;

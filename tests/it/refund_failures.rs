@@ -4,7 +4,7 @@
 mod given_up;
 mod reversed_by_provider;
 
-use clawback::ledger::{CallKind, CallState, Failure, LedgerError, Note, Task, TryOutcome};
+use clawback::ledger::{CallKind, CallState, Failure, Ledger, LedgerError, Note, Task, TryOutcome};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::{Value, json};
 use stripe_sim::Fault;
@@ -533,6 +533,36 @@ async fn a_failure_after_the_worker_has_begun_to_call_is_flagged_for_the_operato
 }
 
 /// Keeps everybody else from changing the transfers and their calls, until released.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_processes_find_done_for_a_failed_refund_at_the_same_moment_is_told_of_both() {
+    TestApp::run(Backend::Postgres, |app| async move {
+        let app = without_worker(app).await;
+        app.refund(10_000).await;
+        // Read while the refund stood.
+        let tasks = [0, 1].map(|index| {
+            let app = &app;
+            async move { task(app, reversal_id(app, index, 0).await).await }
+        });
+        let tasks = futures_util::future::join_all(tasks).await;
+        fails(&app, 1, 10_000).await;
+        let (one, other, held) = (app.ledger(), app.another_ledger().await, app.db.connect().await);
+        held.execute_unprepared("BEGIN; LOCK TABLE claims IN SHARE MODE").await.unwrap();
+        let report = |ledger: &Ledger, n: usize| {
+            let done = TryOutcome::Done { stripe_id: format!("trr_{n}"), externally: false };
+            let (ledger, task) = (ledger.clone(), tasks[n].clone());
+            async move { ledger.report(&task, done, Note::new("worker", "a test")).await.unwrap() }
+        };
+        let both_wait = async {
+            waiting(&app, 2).await;
+            release(held).await;
+        };
+        tokio::join!(report(one, 0), report(&other, 1), both_wait);
+        let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+        assert!(attention.contains("trr_0") && attention.contains("trr_1"), "{attention}");
+    })
+    .await;
+}
+
 async fn hold_the_transfers(app: &TestApp) -> DatabaseConnection {
     // One connection in the pool, so that the transaction stays on it.
     let connection = app.db.connect().await;

@@ -110,7 +110,7 @@ impl Ledger {
         let goes_on = |call: &&Call| !paused.contains(&call.id);
         let jobs: Vec<_> = swept.iter().filter(goes_on).map(|call| outbox::row(call, None, at)).collect();
         let mut writes = Writes::new(&txn);
-        writes.update(C::Version, &lost.iter().zip(&swept).collect::<Vec<_>>())?;
+        writes.update(&[C::Version], &lost.iter().zip(&swept).collect::<Vec<_>>())?;
         writes.insert(&ids.iter().map(remark).collect::<Vec<_>>())?;
         writes.insert(&jobs)?;
         writes.run(&txn).await?;

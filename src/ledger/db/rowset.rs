@@ -14,6 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
 
+/// What the columns that guard an update are called where they have the old row's values.
+const EXPECTED: [&str; 2] = ["expected", "expected_too"];
+
 /// What a transaction writes, where possible in one statement on PostgreSQL: one round trip, however many tables.
 #[derive(Debug)]
 pub(in crate::ledger) struct Writes {
@@ -65,10 +68,10 @@ impl Writes {
         self.parts.push(Part { table, sql, rows: id_set(ids), guarded: None });
     }
 
-    /// Overwrites the rows of these ids, each only while its column `guard` still has the value that the old row has.
+    /// Overwrites the rows of these ids, each only while its columns `guards` still have the values that the old row has.
     pub(in crate::ledger) fn update<M>(
         &mut self,
-        guard: <M::Entity as EntityTrait>::Column,
+        guards: &[<M::Entity as EntityTrait>::Column],
         rows: &[(&M, &M)],
     ) -> Result<(), DbErr>
     where
@@ -80,17 +83,21 @@ impl Writes {
         let mut columns = columns::<M>();
         let sets = columns.iter().filter(|(name, _)| *name != "id").map(|(name, _)| format!("{name} = v.{name}"));
         let sets = sets.collect::<Vec<_>>().join(", ");
-        columns.push(("expected", kind(guard)));
         let table = M::Entity::default();
         let table = table.table_name();
-        let (source, guard) = (recordset(self.backend, &columns), guard.as_str());
-        let sql = format!(
-            "UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id AND {table}.{guard} = v.expected"
-        );
+        let mut unchanged = String::new();
+        for (guard, expected) in guards.iter().zip(EXPECTED) {
+            columns.push((expected, kind(*guard)));
+            unchanged.push_str(&format!(" AND {table}.{} IS NOT DISTINCT FROM v.{expected}", guard.as_str()));
+        }
+        let source = recordset(self.backend, &columns);
+        let sql = format!("UPDATE {table} SET {sets} FROM {source} AS v WHERE {table}.id = v.id{unchanged}");
         let mut objects = Vec::with_capacity(rows.len());
         for (old, new) in rows {
             let (old, mut new) = (to_value(old)?, to_value(new)?);
-            new["expected"] = old[guard].clone();
+            for (guard, expected) in guards.iter().zip(EXPECTED) {
+                new[expected] = old[guard.as_str()].clone();
+            }
             objects.push(new);
         }
         let (table, guarded) = (table.to_owned(), Some(rows.len() as u64));

@@ -158,7 +158,7 @@ impl Ledger {
         let rows: Vec<_> = rows.iter().map(|(before, after)| (before, after)).collect();
         let txn = self.store.begin().await?;
         let mut writes = Writes::new(&txn);
-        writes.update(operation_item::Column::State, &rows)?;
+        writes.update(&[operation_item::Column::State], &rows)?;
         if writes.run(&txn).await? { self.store.commit(txn, Vec::new()).await } else { Ok(txn.rollback().await?) }
     }
 }

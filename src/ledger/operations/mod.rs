@@ -288,7 +288,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let txn = self.store.begin().await?;
         let mut writes = Writes::new(&txn);
-        writes.update(operation::Column::State, &[(from, to)])?;
+        writes.update(&[operation::Column::State], &[(from, to)])?;
         let before = Some(from.state.to_string());
         writes.insert([&history::row("operation".to_owned(), to.id, before, to.state.to_string(), note, now())])?;
         if !writes.run(&txn).await? {

@@ -124,7 +124,7 @@ impl Ledger {
         for (before, now) in &refused {
             let txn = self.store.begin().await?;
             let mut writes = Writes::new(&txn);
-            writes.update(operation_item::Column::State, &[(before, now)])?;
+            writes.update(&[operation_item::Column::State], &[(before, now)])?;
             // Another process may have done it: then it is not refused.
             if writes.run(&txn).await? { self.store.commit(txn, Vec::new()).await? } else { txn.rollback().await? }
         }
