@@ -271,16 +271,10 @@ struct StripeError {
 /// One line, no API key, not too long. Stripe masks keys in its messages; whatever stands between us and Stripe may
 /// not.
 fn for_people(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(MESSAGE_MAX_CHARS));
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(if has_secret(word) { "[redacted]" } else { word });
-        if line.len() > 4 * MESSAGE_MAX_CHARS {
-            break;
-        }
-    }
+    // More words have no room.
+    let words = text.split_whitespace().take(MESSAGE_MAX_CHARS);
+    let shown = words.map(|word| if has_secret(word) { "[redacted]" } else { word });
+    let line = shown.collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MESSAGE_MAX_CHARS - 1) {
         Some((at, last)) if at + last.len_utf8() < line.len() => format!("{}…", &line[..at]),
         _ => line,

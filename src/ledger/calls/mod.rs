@@ -14,6 +14,8 @@ mod replay;
 mod report;
 mod reversal;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;

@@ -180,3 +180,28 @@ fn options(url: &str, max_connections: u32) -> ConnectOptions {
         });
     options
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_session_ends_what_hangs_and_goes_by_an_index() {
+        for purpose in [Purpose::Reading, Purpose::Changes, Purpose::Lists, Purpose::Relay] {
+            let session = purpose.session(PgConnectOptions::new_without_pgpass());
+            let options = session.get_options().unwrap().to_owned();
+            for setting in [
+                "lock_timeout=10s",
+                "idle_in_transaction_session_timeout=60s",
+                "tcp_keepalives_idle=30",
+                "enable_seqscan=off",
+            ] {
+                assert!(options.contains(setting), "{purpose:?} lacks {setting}: {options}");
+            }
+            // Of two with one name the later one counts.
+            let limit = options.rsplit("statement_timeout=").next().unwrap().split(' ').next().unwrap();
+            assert_eq!(limit, if purpose == Purpose::Lists { "10s" } else { "30s" }, "{options}");
+        }
+    }
+}

@@ -51,6 +51,10 @@ fn without_code(message: &str) -> String {
     error(serde_json::json!({"message": message, "type": "invalid_request_error"}))
 }
 
+fn with_message(code: &str, message: &str, param: Option<&str>) -> String {
+    error(serde_json::json!({"code": code, "message": message, "param": param, "type": "invalid_request_error"}))
+}
+
 const NOTHING: &str = "";
 const HTML: &str = "<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>";
 const API_ERROR: &str = r#"{"error":{"message":"An unknown error occurred","type":"api_error"}}"#;
@@ -135,6 +139,14 @@ fn a_failure_means_what_the_table_says() {
         (400, without_code("Insufficient funds in Stripe account."), Meaning::BalanceInsufficient),
         (402, without_code("The account has an insufficient available balance."), Meaning::BalanceInsufficient),
         (400, without_code("Insufficient permissions."), Meaning::Rejected),
+        (400, without_code("No such fund."), Meaning::Rejected),
+        (400, without_code("The balance is locked."), Meaning::Rejected),
+        (400, with_message("a_code_newer_than_this", "Insufficient funds.", None), Meaning::Rejected),
+        (400, error(serde_json::json!({"param": "amount", "type": "invalid_request_error"})), Meaning::MoreThanLeft),
+        (400, error(serde_json::json!({"param": "id", "type": "invalid_request_error"})), Meaning::Rejected),
+        (400, without_code("This is greater than what is left."), Meaning::MoreThanLeft),
+        (400, with_message("parameter_invalid_integer", "Invalid integer.", Some("amount")), Meaning::Rejected),
+        (400, with_message("parameter_unknown", "It is greater than it may be.", None), Meaning::Rejected),
         (404, NO_SUCH_TRANSFER.to_owned(), Meaning::NoSuchTransfer),
         (404, OTHER_MODE.to_owned(), Meaning::Denied),
         (400, OTHER_PARAMETERS.to_owned(), Meaning::KeyMisused),
@@ -158,6 +170,7 @@ fn a_failure_means_what_the_table_says() {
         (404, r#"{"message":"no route"}"#.to_owned(), Meaning::Unavailable),
         (408, NOTHING.to_owned(), Meaning::Unavailable),
         (302, NOTHING.to_owned(), Meaning::Unavailable),
+        (302, without_code("It is elsewhere."), Meaning::Unavailable),
     ];
     for (status, body, expected) in rows {
         assert_eq!(meaning(status, &body), expected, "{status} {body}");
@@ -316,6 +329,17 @@ fn a_message_is_one_line_cut_to_its_limit_and_shows_no_key() {
     assert!(message.starts_with(expected), "{message}");
     assert_eq!(message.chars().count(), MESSAGE_MAX_CHARS);
     assert!(message.ends_with('…'), "{message}");
+}
+
+#[test]
+fn a_message_is_cut_only_where_it_is_too_long() {
+    let message = |text: &str| classified(400, &Headers::default(), &without_code(text)).message;
+    let longest = "é".repeat(MESSAGE_MAX_CHARS);
+    assert_eq!(message(&longest), longest);
+    let words = "é ".repeat(2_000);
+    let cut: String = words.chars().take(MESSAGE_MAX_CHARS - 1).chain(['…']).collect();
+    assert_eq!(message(&words), cut);
+    assert_eq!(message(""), "");
 }
 
 #[test]
