@@ -147,7 +147,7 @@ async fn what_needs_an_operator_is_told_once(mut app: TestApp) {
     assert!(attention["reason"].as_str().is_some_and(|reason| reason.contains("20000")), "{attention}");
     // Told by Stripe again, it is not told again.
     app.refund_of(20_000, 2).await;
-    let told = app.db.query("SELECT body FROM notifications WHERE body LIKE '%re_2%'").await;
+    let told = app.db.query(r#"SELECT body FROM notifications WHERE body LIKE '%"reference":"re_2"%'"#).await;
     assert_eq!(told.len(), 1, "{told:?}");
 }
 

@@ -1,7 +1,9 @@
 //! The relay: woken, not waiting; and it marks only what the broker has really taken.
 
 use chrono::{SubsecRound, TimeDelta, Utc};
+use clawback::ledger::OUTBOX_CHANNEL;
 use futures_util::{StreamExt, stream};
+use sea_orm::sqlx::postgres::{PgListener, PgNotification};
 
 use crate::support::{Backend, TestApp, both_databases, eventually, refund_webhook, two_sellers};
 
@@ -32,6 +34,29 @@ async fn on_postgresql_a_commit_wakes_the_relay_of_another_process() {
         app.ledger().receive(refund_webhook("evt_2", "re_2", "pi_1", 9_000)).await.unwrap();
         app.transfer_becomes(0, "reversed").await;
         app.transfer_becomes(1, "reversed").await;
+    })
+    .await;
+}
+
+/// An announcement takes a lock of the whole database server when it is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_jobs_of_a_process_with_a_relay_are_announced_to_nobody_and_those_of_others_once_a_commit() {
+    TestApp::run(Backend::Postgres, |mut app: TestApp| async move {
+        app.restart_with(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+        let amount = app.many_sellers("pi_many", 10).await;
+        // From then on its relay takes jobs.
+        app.refund(100).await;
+        app.published(2).await;
+        let mut listener = PgListener::connect(&app.db.url).await.unwrap();
+        listener.listen(OUTBOX_CHANNEL).await.unwrap();
+        for n in 2..7 {
+            app.refund_of(100, n).await;
+        }
+        app.ledger().receive(refund_webhook("evt_many", "re_many", "pi_many", amount)).await.unwrap();
+        app.published(22).await;
+        app.db.execute(&format!("NOTIFY {OUTBOX_CHANNEL}, 'the end'")).await;
+        let announced = [listener.recv().await.unwrap(), listener.recv().await.unwrap()];
+        assert_eq!(announced.each_ref().map(PgNotification::payload), ["", "the end"]);
     })
     .await;
 }

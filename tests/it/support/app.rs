@@ -21,6 +21,7 @@ pub(crate) const HYPERSWITCH_KEY: &str = "hash_key_of_the_tests";
 const PATIENCE: Patience = Patience {
     settling: Duration::from_millis(200),
     probe_every: Duration::from_millis(300),
+    turn: Duration::from_secs(3),
     refusals: Duration::from_secs(2),
 };
 
@@ -77,12 +78,17 @@ impl Running {
 }
 
 impl TestApp {
-    /// Runs a test on a database and a virtual host of its own, and removes both, however the test ends.
+    /// Runs a test on a database and a virtual host of its own, and removes both, however the test ends. Nothing that it does may
+    /// read a whole table that grows.
     pub(crate) async fn run<F: Future<Output = ()>>(backend: Backend, test: impl FnOnce(TestApp) -> F) {
         let db = std::sync::Arc::new(Db::create(backend).await);
         let vhost = std::sync::Arc::new(Vhost::create().await);
         let app = Self::start_on(db.clone(), vhost.clone()).await;
-        let result = AssertUnwindSafe(test(app)).catch_unwind().await;
+        let tested = async {
+            test(app).await;
+            db.no_table_was_read_as_a_whole().await;
+        };
+        let result = AssertUnwindSafe(tested).catch_unwind().await;
         vhost.delete().await;
         db.give_back().await;
         if let Err(panicked) = result {
@@ -104,7 +110,7 @@ impl TestApp {
             sim,
             db,
             vhost,
-            http: reqwest::Client::new(),
+            http: super::http_client(),
             ledger,
             settings,
             running: None,
@@ -173,6 +179,11 @@ impl TestApp {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What another process has of the ledger: it shares nothing with the others but the database.
+    pub(crate) async fn another_ledger(&self) -> Ledger {
+        Ledger::connect(&self.db.url, LEDGER_OPTIONS).await.unwrap()
     }
 
     pub(crate) async fn register(&self, payment: Value) -> reqwest::Response {

@@ -20,31 +20,19 @@ pub(crate) enum Backend {
     Postgres,
 }
 
-/// In an order in which each may be filled.
-const TABLES: [&str; 15] = [
-    "seaql_migrations",
-    "payments",
-    "seller_transfers",
-    "claims",
-    "reversals",
-    "calls",
-    "lookups",
-    "notifications",
-    "operations",
-    "operation_items",
-    "webhook_events",
-    "outbox",
-    "pauses",
-    "processes",
-    "history",
-];
+/// All tables, in an order in which each may be filled: what is referred to first.
+const TABLES: &str = "WITH RECURSIVE tables(id, depth) AS (
+        SELECT oid, 0 FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        UNION SELECT conrelid, depth + 1 FROM tables JOIN pg_constraint ON contype = 'f' AND confrelid = id AND conrelid <> id)
+    SELECT id::regclass::text AS name FROM tables GROUP BY id ORDER BY max(depth), name";
 
 /// They have few rows whatever happens: one for each migration, process, pause or note of an operator's.
 const SMALL_TABLES: [&str; 4] = ["seaql_migrations", "processes", "pauses", "group_notes"];
 
 /// What a database had at one moment.
 pub(crate) struct Backup {
-    tables: Vec<String>,
+    /// Their names, and their rows as JSON, in an order in which each may be filled.
+    tables: Vec<(String, String)>,
 }
 
 /// A database without rows.
@@ -181,13 +169,8 @@ impl Db {
     async fn end_other_sessions(&self) {
         let others = "pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
             AND pid <> pg_backend_pid()";
-        let ended = self.query(&format!("SELECT pid, pg_terminate_backend(pid) FROM {others}")).await;
-        let pids: Vec<String> = ended.iter().map(|row| row["pid"].to_string()).collect();
-        let left = format!("{others} AND pid IN (0, {})", pids.join(", "));
-        super::eventually("the other sessions have ended", || async {
-            (pids.is_empty() || self.count(&left).await == 0).then_some(())
-        })
-        .await;
+        // Waits until they have ended.
+        self.count(&format!("(SELECT pg_terminate_backend(pid, 30000) FROM {others}) AS ended")).await;
     }
 
     /// A UUID as this database's SQL writes it.
@@ -221,11 +204,11 @@ impl Db {
         let connection = self.connect().await;
         connection.execute_unprepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.unwrap();
         let mut tables = Vec::new();
-        for table in TABLES {
+        for table in rows(&connection, TABLES).await {
+            let table = table["name"].as_str().unwrap();
             let sql = format!("SELECT COALESCE(json_agg(t), '[]')::text AS rows FROM {table} t");
-            let row =
-                connection.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().unwrap();
-            tables.push(row.try_get::<String>("", "rows").unwrap());
+            let all = rows(&connection, &sql).await.remove(0);
+            tables.push((table.to_owned(), all["rows"].as_str().unwrap().to_owned()));
         }
         connection.close().await.unwrap();
         Backup { tables }
@@ -239,7 +222,7 @@ impl Db {
         assert_eq!(migrated.code, 0, "{migrated:?}");
         let connection = self.connect().await;
         connection.execute_unprepared("DELETE FROM seaql_migrations").await.unwrap();
-        for (table, rows) in TABLES.iter().zip(&backup.tables) {
+        for (table, rows) in &backup.tables {
             let sql = format!("INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)");
             connection
                 .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [rows.into()]))

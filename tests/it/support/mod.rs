@@ -42,6 +42,11 @@ pub(crate) fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
+/// A client whose requests end: a test that hangs is to say where.
+pub(crate) fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(DEADLINE).build().unwrap()
+}
+
 /// Asks `look` again and again until it gives a value, and panics with `what` when it takes too long.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let found = tokio::time::timeout(DEADLINE, async {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{eventually, required};
+use super::{eventually, http_client, required};
 
 /// An empty virtual host.
 pub(crate) struct Vhost {
@@ -26,7 +26,7 @@ impl Vhost {
         amqp.set_path(&name);
         let management = Url::parse(management).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let vhost = Self { amqp_url: amqp.to_string(), management, name, http: reqwest::Client::new() };
+        let vhost = Self { amqp_url: amqp.to_string(), management, name, http: http_client() };
         let user = amqp.username();
         vhost.call(reqwest::Method::PUT, &format!("vhosts/{}", vhost.name), json!({})).await;
         let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
