@@ -44,7 +44,7 @@ pub(super) async fn look(
         }),
         None => unregistered(ledger, command, &list.items).await?,
     };
-    Ok(Ok(Sight { seen, foreign: None, complete: true, request_id: list.request_id }))
+    Ok(Ok(Sight { seen, foreign: None, complete: true, nothing_left: false, request_id: list.request_id }))
 }
 
 /// Of Stripe's transfers the one that is of `command` by its name: the oldest, should there be two.

@@ -36,12 +36,16 @@ pub(crate) fn sight(
     reversals: &[TransferReversal],
 ) -> Sight {
     let complete = transfer.is_explained_by(reversals);
-    let foreign = reversals.iter().find(|reversal| reversal.claim().is_none()).map(|found| found.id.clone());
+    let counting = || reversals.iter().filter(|reversal| reversal.counts());
+    let by_others = || counting().filter(|reversal| reversal.claim().is_none());
+    let covers = by_others().map(|reversal| reversal.amount).sum::<i64>() >= command.amount;
+    let foreign = by_others().next().filter(|_| covers).map(|newest| newest.id.clone());
+    let nothing_left = counting().map(|reversal| reversal.amount).sum::<i64>() >= transfer.amount;
     let ours = reversals.iter().filter(|reversal| reversal.claim() == Some(&command.claim));
     // One that Stripe has ended only where there is no other.
     let ours = ours.max_by_key(|reversal| reversal.counts());
     let seen = ours.and_then(|ours| meaning(ours, call, command)).or_else(|| contradiction(transfer, call, target));
-    Sight { seen, foreign, complete, request_id: None }
+    Sight { seen, foreign, complete, nothing_left, request_id: None }
 }
 
 fn meaning(ours: &TransferReversal, call: &Call, command: &ReverseTransfer) -> Option<Seen> {
@@ -72,4 +76,84 @@ fn contradiction(transfer: &Transfer, call: &Call, target: &ReversalTarget) -> O
         format!("{id} went to {destination} at Stripe, but is registered with {}", target.destination)
     };
     (target.claim_stands && call.accepted_id.is_none()).then_some(Seen::Mismatch { code: "transfer_mismatch", message })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::Utc;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ledger::Source;
+
+    fn target() -> ReversalTarget {
+        ReversalTarget {
+            source: Source::Stripe,
+            claim_ref: "re_1".to_owned(),
+            claim_created_at: Some(Utc::now()),
+            payment_ref: "pi_1".to_owned(),
+            transfer_id: Uuid::nil(),
+            stripe_transfer_id: Some("tr_1".to_owned()),
+            amount: 400,
+            currency: "eur".to_owned(),
+            refund_application_fee: false,
+            claim_stands: true,
+            transfer_amount: 1_000,
+            destination: "acct_1".to_owned(),
+        }
+    }
+
+    fn listed(amount: i64, claim: Option<&str>, status: Option<&str>) -> TransferReversal {
+        let metadata = claim.map(|claim| ("clawback_claim".to_owned(), format!("stripe:{claim}")));
+        TransferReversal {
+            id: format!("trr_{amount}"),
+            amount,
+            currency: "eur".to_owned(),
+            transfer: "tr_1".to_owned(),
+            status: status.map(ToOwned::to_owned),
+            balance_transaction: None,
+            created: 0,
+            source_refund: None,
+            metadata: BTreeMap::from_iter(metadata),
+        }
+    }
+
+    fn seen(reversals: &[TransferReversal]) -> Sight {
+        let reversed: i64 = reversals.iter().filter(|it| it.counts()).map(|it| it.amount).sum();
+        let transfer = Transfer {
+            id: "tr_1".to_owned(),
+            amount: 1_000,
+            amount_reversed: reversed,
+            reversed: reversed == 1_000,
+            currency: "eur".to_owned(),
+            destination: Some("acct_1".to_owned()),
+            source_transaction: None,
+            transfer_group: None,
+            livemode: false,
+            created: 0,
+            metadata: BTreeMap::new(),
+        };
+        let call = Call::of_tests();
+        sight(&command(&call, &target()), &call, &target(), &transfer, reversals)
+    }
+
+    #[test]
+    fn others_have_done_our_work_only_where_they_have_taken_as_much() {
+        let ours = |amount| listed(amount, Some("re_2"), None);
+        let theirs = |amount, status| listed(amount, None, status);
+        for (reversals, foreign, nothing_left) in [
+            (vec![theirs(400, None), ours(600)], Some("trr_400"), true),
+            (vec![theirs(399, None), ours(601)], None, true),
+            (vec![theirs(100, None), theirs(300, Some("pending")), ours(599)], Some("trr_100"), false),
+            (vec![theirs(400, Some("failed")), ours(600)], None, false),
+            (vec![ours(1_000)], None, true),
+            (vec![], None, false),
+        ] {
+            let sight = seen(&reversals);
+            assert_eq!((sight.foreign.as_deref(), sight.nothing_left), (foreign, nothing_left), "{reversals:?}");
+            assert!(sight.complete && sight.seen.is_none());
+        }
+    }
 }

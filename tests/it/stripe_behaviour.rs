@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clawback::stripe::{Client, Meaning, ReverseTransfer};
 use serde_json::Value;
 use stripe_sim::Fault;
 
@@ -19,6 +20,9 @@ both_databases! {
     a_lock_and_a_key_in_use_use_up_no_retry,
     what_went_wrong_before_a_definite_answer_counts_no_more,
     the_amount_never_shrinks_to_what_somebody_else_left,
+    what_other_claims_have_taken_completely_fails_at_once,
+    while_nothing_shows_who_took_a_transfer_its_reversal_waits,
+    less_than_is_asked_by_another_program_does_not_count_as_reversed,
     a_key_that_stripe_may_have_forgotten_is_not_used_again,
     a_partly_reversed_transfer_gives_back_what_is_asked,
     a_stripe_that_fails_at_random_reverses_everything_once,
@@ -193,6 +197,48 @@ async fn the_amount_never_shrinks_to_what_somebody_else_left(app: TestApp) {
     assert_eq!(transfer["amount_reversed"], 0);
     assert!(transfer["reversals"][0]["failure_message"].as_str().is_some_and(|message| !message.is_empty()));
     assert_eq!(app.reversed_at_stripe("tr_1"), 2_500);
+}
+
+/// As a ledger that was lost since had it done.
+async fn taken_for_another_claim(app: &TestApp, amount: i64) {
+    let key = secrecy::SecretString::from("sk_test_of_the_tests");
+    let stripe = Client::new(app.sim.base_url().parse().unwrap(), key, None).unwrap();
+    let (transfer_id, currency, claim) = ("tr_1".to_owned(), "eur".to_owned(), "stripe:re_0".to_owned());
+    let command =
+        ReverseTransfer { transfer_id, amount, currency, claim, refund_application_fee: false, generation: 0 };
+    let answer = stripe.reverse_transfer(&command).await;
+    assert!(matches!(answer.meaning, Meaning::Reversed { .. }), "{answer:?}");
+}
+
+async fn what_other_claims_have_taken_completely_fails_at_once(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
+    taken_for_another_claim(&app, 6_000).await;
+    app.refund(10_000).await;
+    let reversal = app.transfer_becomes(0, "permanently_failed").await["reversals"][0].clone();
+    assert_eq!((&reversal["failure_code"], &reversal["retry_count"]), (&"already_reversed".into(), &0.into()));
+    assert_eq!(app.sim.ledger().reversal_posts("tr_1").count(), 2, "asked again, though nothing is left");
+    app.transfer_becomes(1, "reversed").await;
+}
+
+async fn while_nothing_shows_who_took_a_transfer_its_reversal_waits(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
+    app.sim.set_list_lag(Duration::from_secs(3_600));
+    app.sim.reverse_from_elsewhere("tr_1", None);
+    app.refund(10_000).await;
+    let looked = |ledger: &stripe_sim::Ledger| ledger.requests.iter().filter(|call| call.method == "GET").count() >= 6;
+    app.sim.wait_for(looked, DEADLINE).await.unwrap();
+    assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0);
+    app.sim.set_list_lag(Duration::ZERO);
+    assert_eq!(app.transfer_becomes(0, "reversed").await["reversals"][0]["externally_reversed"], true);
+}
+
+async fn less_than_is_asked_by_another_program_does_not_count_as_reversed(mut app: TestApp) {
+    app.restart_with(&[NO_SWEEPER]).await;
+    taken_for_another_claim(&app, 5_900).await;
+    app.sim.reverse_from_elsewhere("tr_1", None);
+    app.refund(10_000).await;
+    let reversal = app.transfer_becomes(0, "permanently_failed").await["reversals"][0].clone();
+    assert_eq!(reversal["failure_code"], "already_reversed");
 }
 
 async fn a_key_that_stripe_may_have_forgotten_is_not_used_again(mut app: TestApp) {

@@ -13,7 +13,9 @@ use crate::ledger::{
     CallState, Failure, NextStep, Postponement, Remainder, Retries, ReversalTarget, Target, Task, TryOutcome,
 };
 use crate::stripe::ReverseTransfer;
-use crate::worker::{AfterLook, Decision, Otherwise, Seen, Sight, after_look, command, decide, sight};
+use crate::worker::{
+    AfterLook, AfterRefusal, Decision, Otherwise, Seen, Sight, after_look, after_refusal, command, decide, sight,
+};
 
 const SETTLING: Duration = Duration::from_secs(45);
 const DELAY: TimeDelta = TimeDelta::seconds(60);
@@ -209,10 +211,11 @@ impl World {
                 AfterLook::NewGeneration => TryOutcome::NewGeneration,
                 AfterLook::CallOff => TryOutcome::CalledOff(failure()),
             },
-            Why::Refused(otherwise, _) => match (seen.seen, otherwise) {
-                (Some(seen), _) => outcome_of(seen),
-                (None, Otherwise::TakeTheForeignOne) => self.later(Remainder::Unknown, Retries::Used),
-                (None, Otherwise::Fail) => TryOutcome::Ended(failure()),
+            Why::Refused(otherwise, _) => match after_refusal(otherwise, seen) {
+                AfterRefusal::Seen(seen) => outcome_of(seen),
+                AfterRefusal::DoneByAnother(id) => TryOutcome::Done { stripe_id: id, externally: true },
+                AfterRefusal::LookAgain => self.later(Remainder::Unknown, Retries::Used),
+                AfterRefusal::Fail => TryOutcome::Ended(failure()),
             },
             Why::Exhausted(_) => seen.seen.map_or(TryOutcome::Failed(failure()), outcome_of),
         };
