@@ -28,7 +28,7 @@ use crate::reconcile::StripeNow;
 use crate::relay::{Relay, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
-use crate::worker::{CircuitBreaker, Limiter};
+use crate::worker::{CircuitBreaker, Consumers, Limiter};
 
 use credentials::Credentials;
 pub use management::{management_url, parse_management_url};
@@ -62,6 +62,8 @@ pub struct Patience {
     pub settling: Duration,
     /// Between two probes of a Stripe that can't be used.
     pub probe_every: Duration,
+    /// How long a job waits for its turn to call Stripe. While turns are further away none is taken.
+    pub turn: Duration,
     /// How long broker or database may refuse the credentials before the process ends: only a restart brings it others.
     pub refusals: Duration,
 }
@@ -69,7 +71,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let (settling, probe_every) = (Duration::from_secs(45), Duration::from_secs(10));
-        Self { settling, probe_every, refusals: Duration::from_secs(5 * 60) }
+        Self { settling, probe_every, turn: Duration::from_secs(30), refusals: Duration::from_secs(5 * 60) }
     }
 }
 
@@ -100,7 +102,7 @@ struct Workers {
     breaker: Arc<CircuitBreaker>,
     limiter: Arc<Limiter>,
     stripe: stripe::Client,
-    probe_every: Duration,
+    patience: Patience,
 }
 
 impl App {
@@ -272,11 +274,12 @@ impl App {
                 ("HTTP server", Ok(()))
             });
         }
-        if let Some(Workers { consumers, notifications, breaker, stripe, probe_every, .. }) = self.workers {
+        if let Some(Workers { consumers, notifications, breaker, limiter, stripe, patience }) = self.workers {
             let (stop, ledger) = (leaving.clone(), self.ledger.clone());
             let controls = consumers.iter().map(Worker::control).collect();
+            let paused = Consumers { controls, limiter, patience: patience.turn };
             parts.spawn(async move {
-                breaker.run(controls, stripe, ledger, probe_every, stop).await;
+                breaker.run(paused, stripe, ledger, patience.probe_every, stop).await;
                 ("circuit breaker", Ok(()))
             });
             for consumer in consumers.into_iter().chain(notifications) {

@@ -284,7 +284,11 @@ pub(super) fn workers(
         breaker: Arc::clone(&breaker),
         transfers: OneByOne::default(),
         policy: retry_policy(config),
-        timing: Timing { balance_deadline: config.reversal.balance_deadline, settling: patience.settling },
+        timing: Timing {
+            balance_deadline: config.reversal.balance_deadline,
+            settling: patience.settling,
+            turn: patience.turn,
+        },
         parse: webhooks::stripe::content_of,
         notifier: notifier(config)?,
     };
@@ -318,5 +322,5 @@ pub(super) fn workers(
         let worker = consumer(CallKind::Create, policy)?;
         consumers.push(worker.register::<CreateTransfer, _>(Caller { policy, ..caller }));
     }
-    Ok(Some(Workers { consumers, notifications, breaker, limiter, stripe, probe_every: patience.probe_every }))
+    Ok(Some(Workers { consumers, notifications, breaker, limiter, stripe, patience }))
 }

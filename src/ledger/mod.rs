@@ -73,7 +73,7 @@ pub use read::{
     OldestOpen, OutboxBacklog, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView, Risk,
     SellerDebt, SellerLine, SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent,
     TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine,
-    TransferToProbe, TransferView, Unpaid, WaitingClaims, claim_name,
+    TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
 };
 pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{

@@ -4,7 +4,7 @@
 //! A probe is a read, and Stripe may answer reads while calls fail. So the breaker is half-open after a probe, until Stripe
 //! answers a call: ONE job is let through at a time, and the first call that fails opens it again, for longer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Limiter;
 use super::recent_calls::RecentCalls;
-use crate::ledger::{Ledger, after, now};
+use crate::ledger::{Ledger, TransfersToProbe, after, now};
 use crate::stripe::{self, Meaning, Report};
 
 /// The pause before a probe doubles with every trial that fails, this many times at most: from 10 s to some minutes.
@@ -69,6 +70,17 @@ pub struct CircuitBreaker {
     /// Since when the present outage lasts, until it is over.
     outage_since: Mutex<Option<DateTime<Utc>>>,
     probe_now: Notify,
+}
+
+/// The consumers of jobs that call Stripe.
+#[derive(Debug)]
+pub struct Consumers {
+    /// Pauses and resumes each of them.
+    pub controls: Vec<WorkerControl>,
+    /// Their turns to call.
+    pub limiter: Arc<Limiter>,
+    /// A turn that is further away is no reason to take jobs.
+    pub patience: Duration,
 }
 
 /// A job that may call Stripe. While the breaker is half-open no other may, until this is dropped.
@@ -242,11 +254,11 @@ impl CircuitBreaker {
         probe_every.saturating_mul(2_u32.pow(self.recent().rounds().min(MAX_DOUBLINGS)))
     }
 
-    /// Pauses `workers`, all of them, while the breaker is open, until `stop`. Stripe is probed every `probe_every`, or less
-    /// often when it answered probes before and calls failed all the same.
+    /// Pauses `consumers`, all of them, while the breaker is open, or their turns are too far away; until `stop`. Stripe is
+    /// probed every `probe_every`, or less often when it answered probes before and calls failed all the same.
     pub async fn run(
         &self,
-        workers: Vec<WorkerControl>,
+        consumers: Consumers,
         stripe: stripe::Client,
         ledger: Ledger,
         probe_every: Duration,
@@ -254,7 +266,7 @@ impl CircuitBreaker {
     ) {
         tokio::select! {
             () = self.tell_of_outages(&ledger, probe_every * OVER_AFTER) => {}
-            () = self.pause_while_open(&workers, &stripe, &ledger, probe_every, &stop) => {}
+            () = self.pause_and_resume(&consumers, &stripe, &ledger, probe_every, &stop) => {}
         }
     }
 
@@ -295,21 +307,34 @@ impl CircuitBreaker {
         }
     }
 
-    async fn pause_while_open(
+    async fn pause_and_resume(
         &self,
-        workers: &[WorkerControl],
+        consumers: &Consumers,
         stripe: &stripe::Client,
         ledger: &Ledger,
         probe_every: Duration,
         stop: &CancellationToken,
     ) {
+        let Consumers { controls, limiter, patience } = consumers;
         let mut state = self.state();
+        let is_open = |state: &CircuitState| matches!(state, CircuitState::Open(_));
         loop {
-            tokio::select! {
+            let next_turn = tokio::select! {
                 () = stop.cancelled() => return,
-                open = state.wait_for(|state| matches!(state, CircuitState::Open(_))) => if open.is_err() { return },
+                open = state.wait_for(is_open) => if open.is_err() { return } else { None },
+                // Jobs that are taken before would only be sent into retry queues, one after the other.
+                next_turn = limiter.held_off(*patience) => Some(next_turn),
+            };
+            controls.iter().for_each(WorkerControl::pause);
+            if let Some(next_turn) = next_turn {
+                let seconds = (next_turn - Instant::now()).as_secs();
+                tracing::info!(seconds, "no jobs are taken until the next turn to call Stripe");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    open = state.wait_for(is_open) => if open.is_err() { return },
+                    () = tokio::time::sleep_until(next_turn) => {}
+                }
             }
-            workers.iter().for_each(WorkerControl::pause);
             while self.is_open() {
                 let pause = self.pause(probe_every);
                 self.probe_at(after(now(), pause));
@@ -322,7 +347,7 @@ impl CircuitBreaker {
                     self.half_open();
                 }
             }
-            workers.iter().for_each(WorkerControl::resume);
+            controls.iter().for_each(WorkerControl::resume);
         }
     }
 }
@@ -340,29 +365,32 @@ async fn tell(ledger: &Ledger, topic: &'static str, outage: &Outage) {
     }
 }
 
-/// Whether Stripe answers a read of a transfer that it should know. A transfer that we have seen reversed or created is
-/// best: Stripe does know it, unless key and account don't belong together. Without any, it is asked for a list.
+/// Whether Stripe answers a read of a transfer that it should know: of the latest that we have seen reversed or created, unless
+/// key and account don't belong together; or, where the account is another one by now, of the latest that is owed. Without any
+/// to ask for, it is asked for a list.
 async fn probe(stripe: &stripe::Client, ledger: &Ledger) -> bool {
-    let transfer = match ledger.transfer_to_probe().await {
-        Ok(transfer) => transfer,
+    let TransfersToProbe { confirmed, owed } = match ledger.transfers_to_probe().await {
+        Ok(transfers) => transfers,
         Err(error) => {
             tracing::warn!(%error, "circuit breaker: the ledger can't be asked for a transfer to probe with");
             return false;
         }
     };
-    let probed = match &transfer {
-        Some(transfer) => stripe.get_transfer(&transfer.stripe_transfer_id).await.map(drop),
-        None => stripe.ping().await.map(drop),
-    };
-    match probed {
-        Ok(()) => true,
-        Err(report) => {
-            // One that Stripe never confirmed may really be unknown there.
-            let may_be_unknown = transfer.is_some_and(|transfer| !transfer.known_to_stripe);
-            let answered = report.meaning == Meaning::NoSuchTransfer && may_be_unknown;
-            tracing::debug!(message = report.message, answered, "circuit breaker: probed Stripe");
-            answered
+    for transfer in confirmed.iter().chain(&owed) {
+        match stripe.get_transfer(transfer).await {
+            Ok(_) => return true,
+            Err(report) => {
+                tracing::debug!(transfer, message = report.message, "circuit breaker: probed Stripe");
+                if report.meaning != Meaning::NoSuchTransfer {
+                    return false;
+                }
+            }
         }
+    }
+    match owed {
+        // One that Stripe never confirmed may really be unknown there.
+        Some(_) => confirmed.is_none(),
+        None => stripe.ping().await.is_ok(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::stripe;
@@ -27,6 +28,8 @@ const ONE_OVERLOAD: Duration = Duration::from_secs(1);
 pub struct Limiter {
     ceiling: f64,
     state: Mutex<State>,
+    /// Somebody's turn was too far away.
+    too_far: Notify,
 }
 
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl Limiter {
     pub fn new(ceiling: u32) -> Self {
         let ceiling = f64::from(ceiling).max(SLOWEST_PER_SECOND);
         let state = State { per_second: ceiling * START, next_slot: Instant::now(), last_halved: None };
-        Self { ceiling, state: Mutex::new(state) }
+        Self { ceiling, state: Mutex::new(state), too_far: Notify::new() }
     }
 
     /// How fast it lets calls through at present.
@@ -68,6 +71,17 @@ impl Limiter {
         Ok(())
     }
 
+    /// Waits until somebody's turn is too far away, and the next one further than `patience`; and returns when that is.
+    pub(super) async fn held_off(&self, patience: Duration) -> Instant {
+        loop {
+            self.too_far.notified().await;
+            let next_slot = self.lock().next_slot;
+            if next_slot > Instant::now() + patience {
+                return next_slot;
+            }
+        }
+    }
+
     /// `stripe` for a look that may take several requests: each has a turn of its own, but the first, whose turn has come.
     #[must_use]
     pub fn pace(self: &Arc<Self>, stripe: &stripe::Client) -> stripe::Client {
@@ -89,6 +103,7 @@ impl Limiter {
         let slot = state.next_slot.max(now);
         let wait = slot.duration_since(now);
         if wait > patience {
+            self.too_far.notify_one();
             return Err(wait);
         }
         state.next_slot = slot + Duration::from_secs_f64(1.0 / state.per_second);
@@ -170,6 +185,19 @@ mod tests {
         let start = Instant::now();
         assert_eq!(limiter.turn_within(Duration::from_secs(4)).await, Ok(()));
         assert_eq!(start.elapsed().as_secs(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_pauses_jobs_hears_of_a_turn_that_is_too_far_away_and_not_of_one_that_has_come() {
+        let (limiter, patience) = (Limiter::new(1), Duration::from_secs(3));
+        limiter.turn().await;
+        assert!(limiter.turn_within(patience).await.is_err());
+        let start = Instant::now();
+        assert_eq!(limiter.held_off(patience).await - start, Duration::from_secs(4));
+        assert!(limiter.turn_within(patience).await.is_err());
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let later = tokio::time::timeout(Duration::from_secs(60), limiter.held_off(patience)).await;
+        assert!(later.is_err(), "{later:?}");
     }
 
     #[tokio::test(start_paused = true)]

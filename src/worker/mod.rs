@@ -15,7 +15,7 @@ mod sight;
 use queues::{Delivery, Handler, Job, Outcome, RetryPolicy, Topology, TopologyError};
 use serde::{Deserialize, Serialize};
 
-pub use circuit_breaker::{CircuitBreaker, CircuitState, Outage};
+pub use circuit_breaker::{CircuitBreaker, CircuitState, Consumers, Outage};
 pub(crate) use create::created;
 #[cfg(test)]
 pub(crate) use decision::{Decision, Otherwise, decide};
@@ -26,7 +26,7 @@ pub use one_by_one::OneByOne;
 pub(crate) use reverse::{command, sight};
 pub use saga::{Caller, Parse, Timing};
 #[cfg(test)]
-pub(crate) use sight::{AfterLook, Seen, Sight, after_look};
+pub(crate) use sight::{AfterLook, AfterRefusal, Seen, Sight, after_look, after_refusal};
 
 use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, NOTIFY, REVERSE_TRANSFER};
 

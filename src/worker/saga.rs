@@ -16,7 +16,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
-use super::sight::{AfterLook, Seen, Sight, after_look, has_settled};
+use super::sight::{AfterLook, AfterRefusal, Seen, Sight, after_look, after_refusal, has_settled};
 use super::{CircuitBreaker, Limiter, Notifier, OneByOne, create, reverse};
 use crate::ledger::{
     Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
@@ -30,8 +30,6 @@ use crate::trace_context;
 const ACTOR: &str = "worker";
 /// How often a job that another worker overtook reads its row again before it lets some time pass.
 const MAX_OVERTAKEN: usize = 3;
-/// A job waits no longer than this for a turn to call: the time counts as the job's, and the job timeout cuts it off.
-const LONGEST_WAIT_FOR_A_TURN: Duration = Duration::from_secs(30);
 /// A call that is not written so soon after it was authorized is not made: another worker may have gone on with it.
 const AUTHORIZED_FOR: Duration = Duration::from_secs(3);
 /// Stripe ends what it has accepted within 45 days; a key is used for one day at most.
@@ -44,6 +42,8 @@ pub struct Timing {
     pub balance_deadline: Duration,
     /// Between two looks at Stripe's list that must both find nothing: longer than a call can be on its way.
     pub settling: Duration,
+    /// A job waits no longer than this for a turn to call: the time counts as the job's, and the job timeout cuts it off.
+    pub turn: Duration,
 }
 
 /// What makes the calls. Cheap to clone.
@@ -149,7 +149,7 @@ impl Caller {
             Target::Reversal(target) => target.transfer_id,
             Target::Creation(_) | Target::LookUp(_) | Target::Notification(_) => id,
         };
-        let Some(_alone) = self.transfers.enter(transfer, LONGEST_WAIT_FOR_A_TURN).await else {
+        let Some(_alone) = self.transfers.enter(transfer, self.timing.turn).await else {
             return Ok(self.not_now("another call about the same transfer is on its way".to_owned()));
         };
         // Two machines' clocks may differ a little: a message that comes that much too early is on time.
@@ -280,7 +280,7 @@ impl Caller {
             Target::Creation(target) => create::look(&stripe, &self.ledger, &task.call, target).await?,
             // They leave nothing at Stripe.
             Target::LookUp(_) | Target::Notification(_) => {
-                Ok(Sight { seen: None, foreign: None, complete: true, request_id: None })
+                Ok(Sight { seen: None, foreign: None, complete: true, nothing_left: false, request_id: None })
             }
         };
         if sight.is_ok() {
@@ -355,19 +355,17 @@ impl Caller {
             // What stays for the next try is that a look is due.
             Err(failed) => return self.retry(&task, Remainder::Unknown, failed).await,
         };
-        if let Some(seen) = sight.seen {
-            return self.report_seen(&task, seen, sight.request_id).await;
-        }
-        match (otherwise, sight.foreign) {
-            (Otherwise::TakeTheForeignOne, Some(foreign)) => {
-                let success = Success { id: foreign, externally: true, balance_transaction: None };
+        let request_id = sight.request_id.clone();
+        match after_refusal(otherwise, sight) {
+            AfterRefusal::Seen(seen) => self.report_seen(&task, seen, request_id).await,
+            AfterRefusal::DoneByAnother(id) => {
+                let success = Success { id, externally: true, balance_transaction: None };
                 self.succeed(&task, success, report.request_id).await
             }
-            // Fully reversed, and nobody to be seen who did it: the list lags.
-            (Otherwise::TakeTheForeignOne, None) => self.retry(&task, Remainder::Unknown, report).await,
-            (Otherwise::Fail, _) => {
+            AfterRefusal::LookAgain => self.retry(&task, Remainder::Unknown, report).await,
+            AfterRefusal::Fail => {
                 // Stripe has saved the refusal: the key never executes any more, so a replay may ask for less under another.
-                let why = failure(report.code.as_deref().unwrap_or("more_than_left"), &report.message);
+                let why = failure(report.code.as_deref().unwrap_or(report.meaning.label()), &report.message);
                 self.report_failure(&task, TryOutcome::Ended(why), report.request_id).await
             }
         }
@@ -560,7 +558,7 @@ impl Caller {
 
     /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
     async fn turn(&self, task: &Task) -> Result<(), Interrupted> {
-        self.limiter.turn_within(LONGEST_WAIT_FOR_A_TURN).await.map_err(Interrupted::NoTurn)?;
+        self.limiter.turn_within(self.timing.turn).await.map_err(Interrupted::NoTurn)?;
         // It may have opened since the job began.
         if self.breaker.lets_call(task.call.id) { Ok(()) } else { Err(Interrupted::NoCalls) }
     }

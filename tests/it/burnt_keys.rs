@@ -198,7 +198,11 @@ async fn one_open_reversal(app: &mut TestApp) -> (Task, Caller) {
         breaker: Arc::new(CircuitBreaker::new()),
         transfers: OneByOne::default(),
         policy: RetryPolicy::new(Duration::from_millis(20), Duration::from_millis(100), 9),
-        timing: Timing { balance_deadline: Duration::from_secs(3600), settling: Duration::from_millis(200) },
+        timing: Timing {
+            balance_deadline: Duration::from_secs(3600),
+            settling: Duration::from_millis(200),
+            turn: Duration::from_secs(30),
+        },
     };
     (app.ledger().task(id).await.unwrap().unwrap(), worker)
 }

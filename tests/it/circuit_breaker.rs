@@ -15,6 +15,8 @@ both_databases! {
     a_refusal_of_every_job_in_the_same_words_parks_only_the_first,
     a_key_of_another_account_is_noticed_by_a_burst_of_unknown_transfers,
     one_sellers_forbidden_account_stops_no_other_seller,
+    after_a_change_of_account_the_breaker_finds_what_the_new_one_has,
+    while_stripe_asks_to_wait_the_jobs_stay_in_their_queue,
 }
 
 async fn a_refused_key_pauses_the_worker_until_stripe_takes_it_again(app: TestApp) {
@@ -209,6 +211,44 @@ async fn one_sellers_forbidden_account_stops_no_other_seller(mut app: TestApp) {
     let failed = app.transfer_becomes(0, "permanently_failed").await["reversals"][0].clone();
     assert_eq!((&failed["failure_code"], &failed["retry_count"]), (&"account_invalid".into(), &2.into()), "{failed}");
     assert_eq!(stripe_is(&app, "ok").await["status"], "ok");
+}
+
+async fn after_a_change_of_account_the_breaker_finds_what_the_new_one_has(app: TestApp) {
+    app.refund(10_000).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    // The new account has nothing of that.
+    app.sim.reset();
+    let amount = app.many_sellers("pi_new", 1).await;
+    app.sim.allow_keys(["sk_test_another"]);
+    let event = refund_event("evt_new", "re_new", "pi_new", amount).to_string();
+    assert_eq!(app.post_webhook(&event).await.status(), 200);
+    stripe_is(&app, "degraded").await;
+    app.sim.allow_keys(["sk_test_of_the_tests"]);
+    stripe_is(&app, "ok").await;
+    app.until_none_is_open().await;
+    assert_eq!(app.reversed_at_stripe("tr_of_0"), amount);
+}
+
+/// Else each of them would go through a retry queue, again and again.
+async fn while_stripe_asks_to_wait_the_jobs_stay_in_their_queue(mut app: TestApp) {
+    const OPEN: i64 = 60;
+    many_are_open(&mut app, OPEN).await;
+    app.published(OPEN).await;
+    app.sim.fault(Target::Any, Fault::RateLimited { retry_after: Some(6) }, 1);
+    let changes = [("REVERSAL_WORKER_ENABLED", "true"), ("REVERSAL_CONCURRENCY", "2"), ("REVERSAL_PREFETCH", "4")];
+    app.restart_with(&changes).await;
+    app.until_none_is_open().await;
+    assert_eq!(app.db.count("calls WHERE attempts > 0").await, 0);
+    let requests = app.sim.ledger().requests;
+    let refused = requests.iter().position(|request| request.status == Some(429)).expect("it asks to wait");
+    let waited = requests[refused + 1].at - requests[refused].at;
+    assert!(waited.num_seconds() >= 5, "called again after {waited}");
+    let sent = |queue: &Value| queue["message_stats"]["publish"].as_i64().unwrap_or_default();
+    let queues = app.vhost.queues().await;
+    let delays = queues.iter().filter(|queue| queue["name"].as_str().is_some_and(|name| name.contains(".retry.")));
+    let put_off: i64 = delays.map(sent).sum();
+    assert!(put_off <= 10, "{put_off} jobs of {OPEN} were put off one by one");
 }
 
 /// Waits until the readiness says that of Stripe, and returns all that it says of it.

@@ -104,7 +104,11 @@ fn slow_worker(app: &TestApp) -> Caller {
         breaker: Arc::new(CircuitBreaker::new()),
         transfers: OneByOne::default(),
         policy: RetryPolicy::new(Duration::from_millis(100), Duration::from_millis(800), 5),
-        timing: Timing { balance_deadline: Duration::from_secs(3600), settling: Duration::from_millis(200) },
+        timing: Timing {
+            balance_deadline: Duration::from_secs(3600),
+            settling: Duration::from_millis(200),
+            turn: Duration::from_secs(30),
+        },
         parse: clawback::http::webhooks::stripe::content_of,
         notifier: None,
     }

@@ -30,7 +30,7 @@ pub use found::{
 pub use groups::{CurrencySum, FailureGroup, FailureGroups};
 pub(super) use groups::{group_key, normalized};
 pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
-pub use one::TransferToProbe;
+pub use one::TransfersToProbe;
 pub(super) use query::Query;
 pub(super) use sellers::OPEN;
 pub use sellers::{SellerDebt, SellerLine, SellerMoney, SellerView};

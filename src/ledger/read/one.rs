@@ -14,13 +14,13 @@ use crate::ledger::status::ReversalStatus;
 use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
 
-/// A transfer that Stripe can be asked about.
-#[derive(Clone, Debug)]
-pub struct TransferToProbe {
-    /// Stripe's id (`tr_…`).
-    pub stripe_transfer_id: String,
-    /// Stripe has confirmed a reversal of it, or has created it for us.
-    pub known_to_stripe: bool,
+/// Transfers that Stripe can be asked about: their ids there (`tr_…`).
+#[derive(Clone, Debug, Default)]
+pub struct TransfersToProbe {
+    /// The latest of which Stripe has confirmed a reversal, or which Clawback has created.
+    pub confirmed: Option<String>,
+    /// The latest that is owed.
+    pub owed: Option<String>,
 }
 
 impl Ledger {
@@ -50,12 +50,11 @@ impl Ledger {
         Ok(transfer_views(&self.store.db, found).await?.pop())
     }
 
-    /// A transfer to ask Stripe about when it is open whether Stripe can be used: the latest that was reversed there, or
-    /// that Clawback created, or else one that is owed.
+    /// The transfers to ask Stripe about when it is open whether Stripe can be used.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
-    pub async fn transfer_to_probe(&self) -> Result<Option<TransferToProbe>, LedgerError> {
+    pub async fn transfers_to_probe(&self) -> Result<TransfersToProbe, LedgerError> {
         use transfer::Column as C;
         let parent_of_newest = async |status: ReversalStatus| {
             let newest = reversal::Entity::find()
@@ -70,17 +69,13 @@ impl Ledger {
             .filter(C::CreatedByUs.eq(true))
             .filter(C::StripeTransferId.is_not_null())
             .order_by_desc(C::Id);
-        let mut known_to_stripe = true;
-        let mut found = parent_of_newest(ReversalStatus::Reversed).await?;
-        if found.is_none() {
-            found = newest_created.one(&self.store.db).await?;
-        }
-        if found.is_none() {
-            known_to_stripe = false;
-            found = parent_of_newest(ReversalStatus::Pending).await?;
-        }
-        let id = found.and_then(|transfer| transfer.stripe_transfer_id);
-        Ok(id.map(|stripe_transfer_id| TransferToProbe { stripe_transfer_id, known_to_stripe }))
+        let confirmed = match parent_of_newest(ReversalStatus::Reversed).await? {
+            None => newest_created.one(&self.store.db).await?,
+            reversed => reversed,
+        };
+        let owed = parent_of_newest(ReversalStatus::Pending).await?;
+        let id = |transfer: Option<transfer::Model>| transfer.and_then(|transfer| transfer.stripe_transfer_id);
+        Ok(TransfersToProbe { confirmed: id(confirmed), owed: id(owed) })
     }
 
     /// The refund with this id: Clawback's or the provider's.

@@ -385,7 +385,7 @@ fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let policy = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(4), 3);
     let key = secrecy::SecretString::from("sk_test_of_the_seeds");
     let stripe = Client::new(sim.base_url().parse().unwrap(), key, None).unwrap().with_timeout(call_timeout);
-    let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING };
+    let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING, turn: DEADLINE };
     let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
     let parse = clawback::http::webhooks::stripe::content_of;
     let transfers = OneByOne::default();
