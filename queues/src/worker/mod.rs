@@ -2,6 +2,7 @@
 //! life, `job` one job's.
 
 mod admission;
+mod consuming;
 mod control;
 mod error;
 mod intake;

@@ -2,6 +2,7 @@
 
 use super::{
     admission::{Admission, Key, NotNow},
+    consuming::STAY_CHECKS,
     intake::{Intake, Messages},
     job::{Desk, Open, Received},
     share::Share,
@@ -14,39 +15,34 @@ use crate::{
 };
 use futures_util::{
     FutureExt, StreamExt,
-    future::{join_all, try_join_all},
+    future::join_all,
     stream::{Abortable, BoxStream, SelectAll},
 };
 use lapin::{ErrorKind, Event, message::Delivery as Message};
-use std::{collections::BTreeSet, future::Future, mem, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     select,
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::info;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a message may wait behind others of its key; ten minutes before the broker closes the channel for it.
-const LONGEST_STAY: Duration = Duration::from_secs(20 * 60);
-/// How often that is looked at.
-const STAY_CHECKS: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     /// Dropped before the consumers.
-    connection: Opened,
+    pub(super) connection: Opened,
     /// One for each queue; `None` for a partition that this worker does not wait for.
-    intakes: Vec<Option<Intake>>,
-    messages: SelectAll<Abortable<Messages>>,
-    queues: Vec<String>,
-    prefetch: u16,
+    pub(super) intakes: Vec<Option<Intake>>,
+    pub(super) messages: SelectAll<Abortable<Messages>>,
+    pub(super) queues: Vec<String>,
+    pub(super) prefetch: u16,
     /// Where jobs of one key run in order. A consumer is then not cancelled before its channel is closed: the broker would
     /// hand the key's next jobs to another worker, while this one has older ones.
-    workers_queue: Option<String>,
-    share: Option<Share>,
-    check_stay_at: Instant,
-    paused: watch::Receiver<bool>,
+    pub(super) workers_queue: Option<String>,
+    pub(super) share: Option<Share>,
+    pub(super) check_stay_at: Instant,
+    pub(super) paused: watch::Receiver<bool>,
     events: BoxStream<'static, Event>,
     /// When the session takes a larger prefetch.
     pub(super) widening: Option<(Instant, u16)>,
@@ -113,28 +109,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Consumes every queue that it does not consume yet.
-    async fn consume(&mut self) -> lapin::Result<()> {
-        if let Some(queue) = &self.workers_queue
-            && self.share.is_none()
-        {
-            self.share = Some(Share::join(&self.connection, queue).await?);
-        }
-        let (connection, prefetch) = (&self.connection, self.prefetch);
-        let idle = self.intakes.iter_mut().zip(&self.queues).enumerate();
-        let idle = idle.filter(|(_, (intake, _))| !intake.as_ref().is_some_and(Intake::is_consuming));
-        let opened = idle.map(async |(number, (intake, queue))| {
-            let opened = match intake {
-                Some(intake) => intake,
-                None => intake.insert(Intake::open(connection, prefetch).await?),
-            };
-            opened.consume(number, queue).await
-        });
-        self.messages.extend(try_join_all(opened).await?);
-        Ok(())
-    }
-
-    fn is_in_order(&self) -> bool {
+    pub(super) fn is_in_order(&self) -> bool {
         self.workers_queue.is_some()
     }
 
@@ -276,111 +251,6 @@ impl Session {
         if let (Some(key), Some(admission)) = (key, admission.as_mut()) {
             admission.ended(&key, run_time, again, Instant::now());
         }
-    }
-
-    /// Messages that have waited for long behind others of their key are taken anew, before the broker closes the channel
-    /// for them. They return to their places.
-    fn check_stay(&mut self, admission: &mut Option<Admission<Open>>) {
-        self.check_stay_at = Instant::now() + STAY_CHECKS;
-        let old = admission.iter().flat_map(Admission::oldest);
-        let old = old.filter(|open| open.received.arrived_at.elapsed() > LONGEST_STAY);
-        let old: BTreeSet<usize> = old.map(|open| open.received.intake).collect();
-        old.into_iter().for_each(|number| self.leave(number, admission));
-    }
-
-    /// Leaves partitions to workers that have fewer.
-    async fn check_share(&mut self, admission: &mut Option<Admission<Open>>) -> lapin::Result<()> {
-        let Some(share) = &mut self.share else { return Ok(()) };
-        let is_mine = |intake: &Option<Intake>| intake.as_ref().is_some_and(|intake| intake.active && !intake.leaving);
-        let mine: Vec<usize> = (0..self.intakes.len()).filter(|number| is_mine(&self.intakes[*number])).collect();
-        let excess = share.excess(mine.len(), self.intakes.len()).await?;
-        mine.into_iter().rev().take(excess).for_each(|number| self.leave(number, admission));
-        Ok(())
-    }
-
-    /// Starts no more jobs of a partition: once none runs, [`leave_and_return`](Self::leave_and_return) closes its channel.
-    fn leave(&mut self, number: usize, admission: &mut Option<Admission<Open>>) {
-        if let (Some(intake), Some(admission)) = (&mut self.intakes[number], admission) {
-            intake.leaving = true;
-            admission.forget(|open| open.received.intake == number);
-        }
-    }
-
-    /// Closes the channels of partitions that are left, and consumes them again, behind those workers that wait for them; all
-    /// of them while it is paused, without consuming them again.
-    async fn leave_and_return(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        let paused = *self.paused.borrow_and_update();
-        for number in 0..self.intakes.len() {
-            if paused && self.intakes[number].as_ref().is_some_and(|intake| !intake.leaving) {
-                self.leave(number, admission);
-            }
-            if let Some(left) = self.intakes[number].take_if(|intake| intake.leaving && intake.running == 0) {
-                info!(queue = self.queues[number], "left, for now");
-                left.close().await;
-            }
-        }
-        if paused {
-            self.share = None;
-        } else if self.intakes.iter().any(Option::is_none) {
-            let consuming = timeout(TIMEOUT, self.consume()).await;
-            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Cancels the consumer or starts a new one on the same channel, which keeps its prefetch.
-    async fn pause_or_resume(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        let paused = *self.paused.borrow_and_update();
-        let consuming = self.intakes.iter().flatten().any(Intake::is_consuming);
-        if paused && consuming {
-            self.give_back_waiting(admission).await?;
-            info!(queue = self.queues[0], "paused: taking no messages");
-        } else if !paused && !consuming {
-            let consuming = timeout(TIMEOUT, self.consume()).await;
-            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
-            info!(queue = self.queues[0], "resumed: taking messages");
-        }
-        Ok(())
-    }
-
-    /// Takes the larger prefetch: `pause_or_resume` then starts a new consumer, which gets it.
-    async fn widen(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        let Some((_, prefetch)) = self.widening.take() else { return Ok(()) };
-        self.prefetch = prefetch;
-        self.give_back_waiting(admission).await?;
-        for intake in self.intakes.iter().flatten() {
-            let widened = timeout(TIMEOUT, intake.set_prefetch(prefetch)).await;
-            widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Stops taking messages and gives the waiting ones back at once, for other workers; where the order counts, when the
-    /// session is closed.
-    ///
-    /// # Errors
-    /// The reason, when the connection is lost: the broker then takes everything back.
-    pub(super) async fn give_back_waiting(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        if self.is_in_order() {
-            return Ok(());
-        }
-        for intake in self.intakes.iter_mut().flatten() {
-            let cancelled = timeout(TIMEOUT, intake.cancel()).await;
-            cancelled
-                .map_err(|_| format!("the consumer could not be cancelled within {TIMEOUT:?}"))?
-                .map_err(|error| text(&error))?;
-        }
-        for open in admission.iter_mut().flat_map(|admission| admission.clear(false)) {
-            // On an error the channel has ended, which gives it back too.
-            let _ = open.unsettled.give_back().await;
-        }
-        let mut messages = mem::take(&mut self.messages);
-        while let Ok(Some((number, Some(Ok(message))))) = timeout(TIMEOUT, messages.next()).await {
-            if let Some(intake) = &self.intakes[number] {
-                let _ = intake.unsettled(message.delivery_tag, message.acker).give_back().await;
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn close(self) {

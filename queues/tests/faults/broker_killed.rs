@@ -35,7 +35,10 @@ async fn a_queue_that_the_broker_has_forgotten_is_found_and_works_once_it_is_dec
 
         let by_amqp = place.broker.check(&place.topology).await.unwrap();
         let found: Vec<_> = by_amqp.differences.iter().map(ToString::to_string).collect();
-        assert_eq!(found, [format!("queue `{queue}`: leader is silent for 5s, wanted an answer")]);
+        let expected = [format!("queue `{queue}`: leader is silent for 5s, wanted an answer")];
+        // RabbitMQ 4.3 finds its member of the queue again by itself.
+        let is_forgotten = version(&place.broker).await < [4, 3];
+        assert_eq!(found, if is_forgotten { &expected[..] } else { &[] });
         let report = place.broker.check_with_management(&place.topology, &broker.management_url).await.unwrap();
         assert_eq!(report.differences, by_amqp.differences);
 
@@ -48,4 +51,11 @@ async fn a_queue_that_the_broker_has_forgotten_is_found_and_works_once_it_is_dec
         load.stop().await;
     })
     .await;
+}
+
+/// Major and minor.
+async fn version(broker: &queues::Broker) -> [u32; 2] {
+    let version = broker.version().await.unwrap().unwrap();
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+    [numbers.next().unwrap(), numbers.next().unwrap()]
 }

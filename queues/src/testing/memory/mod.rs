@@ -2,6 +2,7 @@
 //! reads and writes.
 
 mod exchanges;
+mod methods;
 mod queue;
 mod store;
 mod wire;
