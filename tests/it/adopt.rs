@@ -159,6 +159,7 @@ async fn what_another_program_took_leaves_less_of_the_transfer(mut app: TestApp)
     app.transfer_becomes(0, "partially_reversed").await;
     let taken = || async { (app.reversed_at_stripe("tr_1") == 6_000).then_some(()) };
     crate::support::eventually("what is left is taken", taken).await;
+    app.db.no_table_was_read_as_a_whole().await;
 }
 
 async fn adopt(app: &TestApp, arguments: &[&str]) -> crate::support::Finished {

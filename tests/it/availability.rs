@@ -94,6 +94,7 @@ async fn old_webhooks_are_deleted_and_their_claims_stay(mut app: TestApp) {
     app.refund_of(10_000, 1).await;
     assert_eq!(app.db.count("claims").await, 1);
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
+    app.db.no_table_was_read_as_a_whole().await;
 }
 
 async fn stripe_is_reached_through_the_proxy_alone(mut app: TestApp) {

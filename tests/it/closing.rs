@@ -135,6 +135,7 @@ async fn only_what_failed_permanently_is_closed(app: TestApp) {
     assert_eq!(status, StatusCode::NOT_FOUND);
     let (status, problem) = post(&app, "/v1/reversals/trr_none/close", &ada(" ")).await;
     assert_eq!((status, &problem["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("reason")));
+    app.db.no_table_was_read_as_a_whole().await;
 }
 
 /// A refund of all of `pi_1`, of whose first transfer another program has taken back 5,400 of 6,000.

@@ -80,4 +80,5 @@ async fn a_backlog_gets_no_second_jobs_and_what_was_lost_from_it_comes_back(mut 
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     app.until_none_is_open().await;
     assert_eq!(app.sim.ledger().reversals("tr_of_9").len(), 1);
+    app.db.no_table_was_read_as_a_whole().await;
 }
