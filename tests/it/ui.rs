@@ -199,7 +199,7 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("/ui/refunds?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed (got &quot;lost&quot;)"),
             ("/ui/reversals?currency=euro", "currency must be a three-letter ISO 4217 code (got &quot;euro&quot;)"),
             ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
-            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, cursor, format"),
+            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, since, until, cursor, format"),
             ("/ui/audit?actor=a&actor=b", "actor is given twice"),
             ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation, pause, process (got &quot;seller&quot;)"),
             ("/ui/audit?since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
@@ -332,8 +332,8 @@ async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_an
     }
     let overview = pages.page("/ui/").await;
     for text in [
-        "<a href=\"/ui/reversals?status=permanently_failed&amp;currency=eur\">2 reversals</a>",
-        "data class=\"money\" value=\"12000\">120.00 EUR",
+        "<a href=\"/ui/reversals?status=permanently_failed&amp;currency=eur\"><data class=\"money\" value=\"12000\">120.00 EUR</data> \
+         <small>(2)</small></a>",
     ] {
         assert!(overview.contains(text), "{text}: {overview}");
     }
