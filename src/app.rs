@@ -1,6 +1,4 @@
 //! The composition root: makes the parts from the configuration, runs them, and stops them in order.
-//!
-//! `main` and the integration tests build it. It decides nothing about refunds.
 
 mod credentials;
 mod management;

@@ -1,7 +1,4 @@
-//! What the program tells of itself: log lines to stderr, traces to a collector (`traces`), and metrics to whoever
-//! scrapes them (`metrics`).
-//!
-//! `main` calls [`init`] once, before anything else can log, and keeps what it returns until the end.
+//! What the program tells of itself: log lines to stderr, `traces` to a collector, `metrics` to whoever scrapes them.
 
 mod metrics;
 mod traces;

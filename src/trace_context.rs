@@ -1,7 +1,4 @@
-//! W3C trace context: how one trace goes on in another task, process, or program.
-//!
-//! The API takes it from callers, the ledger writes it beside every job, the relay sends it along, and the job's handler
-//! goes on from it. Where no traces are exported there is none, and none of this does anything.
+//! W3C trace context: how one trace goes on from caller to ledger, outbox, broker and job.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,4 @@
 //! `clawback parked`: the messages whose jobs were given up. Looks at them, sends them back to work, throws them away.
-//!
-//! Only parses and prints; what happens is in `operator`.
 
 mod show;
 

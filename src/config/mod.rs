@@ -1,7 +1,4 @@
-//! The configuration: typed, checked at the start, and never changed afterwards.
-//!
-//! The table in `settings.rs` has the defaults. A TOML file that `CLAWBACK_CONFIG` names overrides them, and environment
-//! variables override both.
+//! The configuration: defaults of `settings.rs`, then a TOML file, then the environment. Checked at the start, never changed.
 
 mod checks;
 mod effective;

@@ -1,6 +1,4 @@
-//! `/health/live` and `/health/ready`, for orchestrators. Open to everyone, so they show no host, user or error text.
-//!
-//! Ready means that a webhook can be committed now. That needs no broker: the outbox keeps jobs until it is back.
+//! `/health/live` and `/health/ready` (a webhook can be committed now). Open to everyone: they show no host, user or error text.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

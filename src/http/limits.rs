@@ -1,6 +1,4 @@
-//! Limits the requests per second of each token, and of each address without a valid token. Per process.
-//!
-//! A valid token is never limited by its address: behind a proxy all callers share one. Webhooks have no limit: providers
+//! Limits the requests per second of each token, and of each address without a valid one. Webhooks have no limit: providers
 //! count a refusal as a failed delivery.
 
 use std::net::IpAddr;

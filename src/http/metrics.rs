@@ -1,7 +1,4 @@
-//! `/metrics`: what the ledger says, in a process that serves the API; and what this process itself does and counts.
-//!
-//! The ledger's figures are those of the summary, computed at most every few seconds, never by a scan for a scrape. While the
-//! database is away the last known ones are shown, with their age.
+//! `/metrics`: the ledger's figures, never by a scan for a scrape, and what this process itself does and counts.
 
 mod exposition;
 mod ledger;

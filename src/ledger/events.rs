@@ -1,6 +1,4 @@
-//! What a payment provider told us, in the ledger's own words.
-//!
-//! The ingress makes these from verified webhooks; the intake takes them. Nothing here knows a provider's JSON.
+//! What a payment provider told us, in the ledger's own words. Nothing here knows a provider's JSON.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{DeriveActiveEnum, EnumIter};

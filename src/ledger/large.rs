@@ -54,9 +54,6 @@ impl Ledger {
     }
 
     /// What must be typed before the calls of these reversals, or transfers to create, are replayed: all of them at once.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn to_confirm_of(&self, ids: &[Uuid]) -> Result<Option<String>, LedgerError> {
         let db = &self.store.reader;
         let mut query = Query::new(db);

@@ -1,7 +1,5 @@
-//! The ledger: what was paid to sellers, what claims ask back, and how far that is. The database's only writer.
-//!
-//! Every change is one transaction: rows are loaded into a `Book` under their locks, pure functions change them, and
-//! they are written in sets together with history and jobs. The ledger never talks to Stripe or to the broker.
+//! The ledger: what was paid to sellers, what claims ask back, and how far that is. The database's only writer; it never talks
+//! to Stripe or to the broker.
 
 mod book;
 mod calls;
@@ -168,25 +166,16 @@ impl Ledger {
     }
 
     /// The migrations of this version and of its database.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn migrations(&self) -> Result<Migrations, LedgerError> {
         Ok(db::migrate::migrations(&self.store.db).await?)
     }
 
     /// What taking migrations back would delete, and who would miss it.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn contents(&self) -> Result<Contents, LedgerError> {
         Ok(db::migrate::contents(&self.store.db).await?)
     }
 
     /// How many migrations are still to be applied.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn pending_migrations(&self) -> Result<usize, LedgerError> {
         Ok(self.migrations().await?.pending())
     }

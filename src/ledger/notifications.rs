@@ -92,9 +92,6 @@ struct Announcement {
 
 impl Ledger {
     /// Tells another system `data` under `topic`, if one is to be told.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn tell(&self, topic: &'static str, data: Value) -> Result<(), LedgerError> {
         if !self.store.notifies {
             return Ok(());

@@ -1,7 +1,5 @@
-//! Pauses: operators stop the calls to Stripe about one seller, or all of them, until they resume them.
-//!
-//! A pause holds in the ledger: a paused call is not authorized, whichever worker has its job. Its job is then done with, and
-//! the call stays open as it is. Resuming has the sweeper make a new job for each call that is due.
+//! Pauses: operators stop the calls to Stripe about one seller, or all of them. A paused call is not authorized, and stays open;
+//! resuming has the sweeper make new jobs.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult};
@@ -167,9 +165,6 @@ impl Ledger {
     }
 
     /// The pauses that are in force, oldest first.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
         let db = &self.store.db;
         let sql = "SELECT id, NULLIF(destination, '') AS seller, operator, reason, created_at FROM pauses

@@ -119,9 +119,6 @@ impl Processes {
 impl Ledger {
     /// Says that `process` is alive, and as it is. Returns when an operator last asked it to probe Stripe. Wakes who waits in
     /// [`Self::operation_running`].
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn beat(&self, process: &Process) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let db = &self.store.db;
         let mut query = Query::new(db);
@@ -167,9 +164,6 @@ impl Ledger {
     }
 
     /// Says that a process stops in order.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn say_goodbye(&self, process: Uuid) -> Result<(), LedgerError> {
         let db = &self.store.db;
         let mut query = Query::new(db);
@@ -179,9 +173,6 @@ impl Ledger {
     }
 
     /// The processes on this database, oldest first.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn processes(&self) -> Result<Processes, LedgerError> {
         let db = &self.store.db;
         let sql = "SELECT *, CURRENT_TIMESTAMP AS read_at FROM processes ORDER BY started_at, id".to_owned();
@@ -199,9 +190,6 @@ impl Ledger {
     }
 
     /// Deletes the rows of processes that died long ago.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn forget_processes(&self) -> Result<(), LedgerError> {
         let db = &self.store.relay_db;
         let mut query = Query::new(db);

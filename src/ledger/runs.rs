@@ -134,9 +134,6 @@ pub struct RunPage {
 
 impl Ledger {
     /// Begins a run.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn begin_run(
         &self,
         since: Option<DateTime<Utc>>,
@@ -172,9 +169,6 @@ impl Ledger {
     }
 
     /// The latest run that did not come to its end.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn unfinished_run(&self) -> Result<Option<RunView>, LedgerError> {
         let found = runs(None, 1).filter(reconcile_run::Column::State.ne(RunState::Done));
         Ok(found.one(&self.store.reader).await?.map(view))
@@ -231,25 +225,16 @@ impl Ledger {
     }
 
     /// At most `limit` runs, newest first, older than `after`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn reconcile_runs(&self, after: Option<Uuid>, limit: u64) -> Result<Vec<RunView>, LedgerError> {
         Ok(runs(after, limit).all(&self.store.reader).await?.into_iter().map(view).collect())
     }
 
     /// The run with this id.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn reconcile_run(&self, id: Uuid) -> Result<Option<RunView>, LedgerError> {
         Ok(reconcile_run::Entity::find_by_id(id).one(&self.store.reader).await?.map(view))
     }
 
     /// At most `limit` differences of a run, in the order in which they were found, after `after`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn run_differences(
         &self,
         run: Uuid,

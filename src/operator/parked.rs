@@ -39,9 +39,6 @@ pub struct Parked {
 impl Operator {
     /// The parked messages that `filter` selects, oldest first in each queue. They stay, apart from those that are superseded:
     /// these are dropped. A queue that is not declared has none, as long as one is.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
     pub async fn parked(&self, filter: &Filter) -> Result<Vec<Parked>, OperatorError> {
         let mut selection = Selection::all();
         if let Some(kind) = &filter.kind {
@@ -81,9 +78,6 @@ impl Operator {
     }
 
     /// What must be typed before these are replayed.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn to_confirm(&self, chosen: &[Parked]) -> Result<Option<String>, LedgerError> {
         let failed = chosen.iter().filter(|parked| parked.standing == RowState::Failed);
         let ids: Vec<Uuid> = failed.filter_map(|parked| Some(parked.subject?.id)).collect();

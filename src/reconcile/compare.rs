@@ -1,7 +1,4 @@
-//! The comparison of one transfer: ours, Stripe's, what differs. Pure; the walk calls it with what it has read.
-//!
-//! What is on its way is no difference: a pending reversal that Stripe does not have, or has and is not done with. Neither
-//! is one that was given up and is not at Stripe.
+//! The comparison of one transfer with Stripe's. Pure. What is on its way, or given up and not at Stripe, is no difference.
 
 use std::collections::HashSet;
 

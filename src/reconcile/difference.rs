@@ -1,6 +1,4 @@
-//! A difference between the ledger and Stripe: plain values, made by the comparison, shown by the command.
-//!
-//! What is serialized here is the shape of `clawback reconcile --format json`: names are only ever added.
+//! A difference between the ledger and Stripe, as `clawback reconcile --format json` shows it: names are only ever added.
 
 use std::fmt;
 

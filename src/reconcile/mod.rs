@@ -1,8 +1,4 @@
-//! Compares the ledger with Stripe, transfer by transfer, and repairs what is provably safe to repair.
-//!
-//! `clawback reconcile` runs a [`Walk`]. It reads Stripe and never writes there; the ledger it changes only through the
-//! ledger's guarded transitions, and only when told to. It moves no money in either direction. What `--fix` does not dare
-//! [`adopt`] records for an operator.
+//! Compares the ledger with Stripe, transfer by transfer. It moves no money, and repairs the ledger alone where that is safe.
 
 mod adopt;
 mod compare;

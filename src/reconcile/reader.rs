@@ -1,6 +1,4 @@
-//! Reads a transfer with its reversals from Stripe: in its turn, and again where that may help.
-//!
-//! Used by the walk. It only reads, and gives up after half a minute without an answer.
+//! Reads a transfer with its reversals from Stripe, in its turn; gives up after half a minute without an answer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,4 @@
-//! The one repair: Stripe has done a reversal of ours, and the ledger does not say so. Called by the walk with `--fix`.
-//!
-//! It records what the worker would have recorded, through the same guarded transitions. Dying in the middle leaves a
-//! pending reversal, which the worker looks up at Stripe before it calls.
+//! The one repair: Stripe has done a reversal of ours, and the ledger does not say so. Recorded as the worker would record it.
 
 use super::difference::{Difference, Kind, Repair};
 use crate::ledger::{CallState, Ledger, LedgerError, Note, TryOutcome};

@@ -1,7 +1,4 @@
-//! The walk through the ledger: reads a page of transfers, asks Stripe about each, compares, and repairs if told to.
-//!
-//! Called by `clawback reconcile`. It keeps one page in memory. Worker, Stripe's lists and the walk don't stand still
-//! together, so a difference counts only if a second look, a moment later, sees it too.
+//! The walk through the ledger, a page at a time. Nothing stands still: a difference counts if a second look sees it too.
 
 use std::collections::HashSet;
 use std::time::Duration;

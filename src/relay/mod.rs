@@ -1,8 +1,5 @@
-//! Brings committed jobs to the broker: the relay publishes the outbox and marks what the broker confirmed; the sweeper refills
-//! it with what was lost. Both run in `run` and `serve`, in as many processes as there are.
-//!
-//! A row that is published but not marked (a crash in between) is published again: a duplicate, which the worker tolerates. A
-//! row is never marked and not published.
+//! Publishes the outbox, and marks what the broker confirmed. Published but not marked (a crash) is published again; never marked
+//! and not published.
 
 mod listen;
 mod store;

@@ -1,7 +1,4 @@
-//! The relay's side of the outbox table: claim, mark, give back, prune.
-//!
-//! A claim is a lease, not a lock: no transaction stays open while the broker is talked to, and the rows of a relay that
-//! died come free by themselves.
+//! The relay's side of the outbox. A claim is a lease, not a lock: no transaction stays open while the broker is talked to.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! The sweeper: at its intervals, has the ledger make new jobs for debts and for transfers that no job is coming for, match
-//! again what was left unmatched, and deletes what nobody will ask for: published jobs, old webhooks and previews. The broker's
+//! The sweeper: new jobs for calls that no job is coming for, claims left unmatched, and what nobody will ask for. The broker's
 //! losses end here.
 
 use std::time::Duration;

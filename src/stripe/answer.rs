@@ -1,7 +1,4 @@
 //! An answer as it is read from the wire, and the errors of calls that got none.
-//!
-//! Between the client and the classification: it turns responses and transport errors into what those pure functions
-//! look at. It reads no more than [`BODY_MAX_BYTES`] and keeps the URL out of every error.
 
 use std::error::Error;
 use std::io;

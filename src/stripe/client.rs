@@ -1,7 +1,4 @@
-//! The client: builds the request, sends it once, and hands the outcome to the classification.
-//!
-//! Used by the worker's jobs and by `reconcile` and `doctor`. It never retries, never follows a redirect, never reads an answer
-//! beyond its limit, and never shows the API key.
+//! The client: sends a request once. It never retries, follows no redirect, reads no endless answer, and shows no API key.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -1,7 +1,5 @@
-//! A request body that is not sent any more once its time is over.
-//!
-//! A process may be suspended between its check and its request, and so may the setting up of a connection take time. The
-//! connection asks for the body directly before it writes, and Stripe executes no request without its body.
+//! A request body that is not sent once its time is over: a process may be suspended between its check and its request, and
+//! Stripe executes no request without its body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

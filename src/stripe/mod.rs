@@ -1,9 +1,4 @@
-//! Stripe as Clawback needs it: one client for transfers, reversals and what look-ups read, and one classification of every
-//! answer.
-//!
-//! The worker's jobs and `reconcile` call [`Client`]; whatever happens comes back as a [`Report`] whose [`Meaning`]
-//! says what leads out of it. The module knows no database and no queue, decides no retries, never repeats a call by
-//! itself, and never lets a key into a log, an error or a `Debug` text.
+//! Stripe as Clawback needs it: one client, and one classification of every answer, a [`Report`] with its [`Meaning`].
 
 mod answer;
 mod client;

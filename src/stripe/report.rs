@@ -1,7 +1,4 @@
-//! What comes back from every call that did not simply succeed: a [`Report`], and in it what the outcome means.
-//!
-//! Made by the classification; the worker matches on [`Meaning`], exhaustively, and stores the rest for people. Plain
-//! values: nothing here decides what to do, but each variant's comment says what leads out of it.
+//! What comes back from a call that did not simply succeed. Each [`Meaning`] says what leads out of it.
 
 use std::time::Duration;
 

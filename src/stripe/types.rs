@@ -1,9 +1,4 @@
-//! What is asked of Stripe and what Stripe answers: the commands to create and to reverse a transfer, a transfer, a
-//! reversal.
-//!
-//! Plain values, used by the worker, by `reconcile` and by the classification. Nothing here does I/O or reads a clock,
-//! so that a request is a pure function of its command: two attempts of one epoch are equal byte for byte, as Stripe's
-//! idempotency demands.
+//! What is asked of Stripe and what it answers: plain values. Two attempts under one key are equal byte for byte.
 
 use std::collections::BTreeMap;
 

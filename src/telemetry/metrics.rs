@@ -1,9 +1,5 @@
-//! The recorder of what this process counts: counters and histograms of Clawback and of the queue library, through the
-//! `metrics` facade, in Prometheus' text format.
-//!
-//! `app` installs it before it makes the parts, since their counters are bound to a recorder when they are made. A process
-//! that serves no metrics installs none, and pays nothing for counting. What the ledger knows is not counted here: the API
-//! asks for it at every scrape.
+//! Counters and histograms of this process, in Prometheus' text format. Installed before the parts are made: their counters
+//! are bound to a recorder when they are made.
 
 use std::sync::LazyLock;
 use std::time::Duration;

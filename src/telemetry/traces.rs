@@ -1,8 +1,4 @@
-//! Traces, exported as OTLP over HTTP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Used by `telemetry` alone.
-//!
-//! A request is a span, which goes on from its caller's `traceparent`; the jobs that it leads to are spans of the same trace
-//! (`crate::trace_context`). A batch is sent every few seconds from a thread of its own: a collector that is away costs the
-//! spans, and nothing else.
+//! Traces, exported as OTLP over HTTP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. A collector that is away costs the spans alone.
 
 use std::time::Duration;
 

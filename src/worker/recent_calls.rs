@@ -1,6 +1,4 @@
-//! What the most recent calls to Stripe met, and what that says of Stripe: can it be used, or is it one job that fails?
-//!
-//! Pure.
+//! What the most recent calls to Stripe met, and what that says of Stripe: can it be used, or does one job fail? Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;

@@ -1,7 +1,4 @@
-//! Payments from CSV: one transfer a row, the rows of a payment next to each other.
-//!
-//! Each line is split on its own. No field of a payment contains a line break, so an unclosed quote spoils one line and
-//! not the rest of the file.
+//! Payments from CSV, one transfer a row. Each line is split on its own, so an unclosed quote spoils no other.
 
 use std::io::{BufRead, Result};
 

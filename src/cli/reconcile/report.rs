@@ -1,6 +1,4 @@
-//! How a reconciliation is shown: as it goes, as a table of at most 80 columns, or as one JSON object.
-//!
-//! Used by `clawback reconcile`. It keeps only what it has counted, so that any number of differences can be shown.
+//! How a reconciliation is shown: as it goes, as a table, or as one JSON object. It keeps only what it has counted.
 
 use std::collections::BTreeMap;
 use std::io::{Result, Write};

@@ -1,8 +1,5 @@
-//! Translates Stripe's verified events into the ledger's, and what look-ups read at Stripe.
-//!
-//! Five types report refunds, five disputes. An event that leaves out what matters names what Stripe is to be asked about.
-//! All others are recorded as irrelevant. docs/stripe.md has the table. Shapes: docs.stripe.com/api/refunds/object,
-//! /charges/object and /events/object.
+//! Translates Stripe's verified events into the ledger's, and what look-ups read at Stripe; docs/stripe.md has the table.
+//! Shapes: docs.stripe.com/api/refunds/object, /charges/object and /events/object.
 
 mod dispute;
 

@@ -56,9 +56,6 @@ impl Loader {
 
 impl Ledger {
     /// The call with this id, and what it is for.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn task(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
         self.loader.load(id).await
     }
@@ -81,9 +78,6 @@ pub struct RegisteredTransfer {
 
 impl Ledger {
     /// The payment's transfers.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn registered_transfers(&self, payment_ref: &str) -> Result<Vec<RegisteredTransfer>, LedgerError> {
         let of_payment = "payment_id IN (SELECT id FROM payments WHERE payment_ref IN {texts})";
         let rows = rowset::select::<_, transfer::Model>(&self.store.db, of_payment, &[], &[payment_ref]).await?;

@@ -1,8 +1,5 @@
-//! What Stripe must do for us: one call, however many kinds. Its next step and the fold of an answer are pure.
-//!
-//! A worker loads a [`Task`], takes its [`NextStep`], has the call authorized directly before it is made, and reports what
-//! came of it. Reports are guarded by the call's version: of two workers with the same job one report counts, and the other
-//! is [`LedgerError::Stale`]. That Stripe has done it is a fact, and counts whatever the version.
+//! What Stripe must do for us: one call, however many kinds. Of two workers with one job, one report counts, and the other is
+//! [`LedgerError::Stale`]; that Stripe has done it counts whatever the version.
 
 mod close;
 mod creation;

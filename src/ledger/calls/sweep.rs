@@ -41,9 +41,6 @@ fn due(kind: CallKind, at: DateTime<Utc>) -> Select<call::Entity> {
 
 impl Ledger {
     /// How many open calls of `kind` are due, and how many of them have had no news for longer than the grace.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn due_calls(&self, kind: CallKind) -> Result<(u64, u64), LedgerError> {
         let at = now();
         let without_news = due(kind, at).filter(call::Column::SweepAfter.lte(at)).count(&self.store.writer).await?;

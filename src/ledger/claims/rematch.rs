@@ -19,9 +19,6 @@ struct Rematch(claim::Model);
 impl Ledger {
     /// Matches again at most `limit` unmatched or conflicting claims newer than `after` whose payment is registered. Returns
     /// how many were brought together with it, and the last one looked at if there may be more.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn rematch(&self, after: Option<Uuid>, limit: u64) -> Result<(usize, Option<Uuid>), LedgerError> {
         let newer = if after.is_some() { "AND id > (SELECT id FROM claims WHERE id IN {ids})" } else { "" };
         let condition = format!(

@@ -116,9 +116,6 @@ struct Debt {
 
 impl Ledger {
     /// The first 100 rows of an operation on reversals, in their order.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn questions(&self, operation: Uuid) -> Result<Vec<Question>, LedgerError> {
         let db = &self.store.writer;
         let items = operation_item::Entity::find()
@@ -144,9 +141,6 @@ impl Ledger {
     }
 
     /// Keeps the answers with the rows, unless somebody has worked on one of them meanwhile.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn record_said(&self, said: Vec<Said>) -> Result<(), LedgerError> {
         let rows: Vec<_> = said
             .into_iter()

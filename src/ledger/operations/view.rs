@@ -117,18 +117,12 @@ struct Count {
 
 impl Ledger {
     /// The operation with this id.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn operation(&self, id: Uuid) -> Result<Option<OperationView>, LedgerError> {
         let found = operation::Entity::find_by_id(id).all(&self.store.reader).await?;
         Ok(self.operation_views(found).await?.pop())
     }
 
     /// At most `limit` operations, newest first, older than `after`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn list_operations(&self, after: Option<Uuid>, limit: u64) -> Result<Vec<OperationView>, LedgerError> {
         let older = |query: sea_orm::Select<_>, after: Uuid| query.filter(operation::Column::Id.lt(after));
         let found = operation::Entity::find().apply_if(after, older).order_by_desc(operation::Column::Id).limit(limit);
@@ -137,9 +131,6 @@ impl Ledger {
 
     /// At most `limit` rows of an operation in their order, after the position `after`; only those with `state`, if one is
     /// given.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn operation_items(
         &self,
         id: Uuid,

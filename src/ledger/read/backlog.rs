@@ -63,9 +63,6 @@ impl Backlog {
 
 impl Ledger {
     /// Which database this is.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn database_facts(&self) -> Result<DatabaseFacts, LedgerError> {
         let backend = self.store.db.get_database_backend();
         let (name, sql) = match backend {
@@ -79,9 +76,6 @@ impl Ledger {
     }
 
     /// What waits in the outbox.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn outbox_backlog(&self) -> Result<OutboxBacklog, LedgerError> {
         let unpublished = outbox::Entity::find().filter(outbox::Column::PublishedAt.is_null());
         let oldest = unpublished.clone().order_by_asc(outbox::Column::Id).one(&self.store.db).await?;
@@ -90,9 +84,6 @@ impl Ledger {
     }
 
     /// What waits.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn backlog(&self) -> Result<Backlog, LedgerError> {
         let given_up = reversal::Entity::find()
             .filter(reversal::Column::Status.eq(ReversalStatus::PermanentlyFailed))

@@ -132,9 +132,6 @@ struct Step {
 
 impl Ledger {
     /// At most `limit` reversals after `after`, in the order of their last change, and where to go on if there may be more.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn export(
         &self,
         filter: &ExportFilter,

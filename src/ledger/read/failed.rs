@@ -34,9 +34,6 @@ pub struct FailedCall {
 
 impl Ledger {
     /// The calls of `kind` that failed permanently and are still owed, oldest first.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn failed_calls(&self, kind: CallKind, filter: &FailedFilter) -> Result<Vec<FailedCall>, LedgerError> {
         let FailedFilter { failure_code, seller, since } = filter;
         let failed = call::Entity::find()

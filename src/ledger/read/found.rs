@@ -331,9 +331,6 @@ impl TransferFilter {
 impl Ledger {
     /// At most `limit` claims of this kind, older than `after`, and the cursor to those that follow. Where few match, a page may be
     /// short, or even empty, and yet not be the last one: this holds for all three lists.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn find_claims(
         &self,
         kind: ClaimKind,
@@ -347,17 +344,11 @@ impl Ledger {
     }
 
     /// How many claims match: `7`, or `10,000+`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn count_claims(&self, kind: ClaimKind, filter: &ClaimFilter) -> Result<String, LedgerError> {
         Ok(filter.list(kind).count(&self.store.reader).await?)
     }
 
     /// At most `limit` reversals, older than `after`, and the cursor to those that follow.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn find_reversals(
         &self,
         filter: &ReversalFilter,
@@ -386,17 +377,11 @@ impl Ledger {
     }
 
     /// How many reversals match: `7`, or `10,000+`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn count_reversals(&self, filter: &ReversalFilter) -> Result<String, LedgerError> {
         Ok(filter.list().count(&self.store.reader).await?)
     }
 
     /// At most `limit` transfers, older than `after`, and the cursor to those that follow.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn find_transfers(
         &self,
         filter: &TransferFilter,
@@ -417,9 +402,6 @@ impl Ledger {
     }
 
     /// How many transfers match: `7`, or `10,000+`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn count_transfers(&self, filter: &TransferFilter) -> Result<String, LedgerError> {
         Ok(filter.list().count(&self.store.reader).await?)
     }

@@ -91,9 +91,6 @@ struct Failure {
 impl Ledger {
     /// What failed permanently and is still owed, by cause: reversals, or transfers to create. Computed at most every few
     /// seconds. Look-ups and events are of no amount and in no group.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn failure_groups(&self, kind: CallKind) -> Result<Arc<FailureGroups>, LedgerError> {
         let figure = match kind {
             CallKind::Create => &self.figures.transfer_groups,

@@ -107,9 +107,6 @@ impl Line for HistoryRow {
 impl Ledger {
     /// At most `limit` rows, newest first, older than `after`, and the last row looked at if there may be more. Where few rows
     /// match, a page may be short, or even empty, and yet not be the last one.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn history(
         &self,
         filter: &HistoryFilter,

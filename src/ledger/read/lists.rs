@@ -1,6 +1,4 @@
-//! Lists a page at a time, newest first, and how long they are.
-//!
-//! Ids are UUIDv7, so that their order is the order of creation, and the last id of a page is the cursor to the next.
+//! Lists a page at a time, newest first, and how long they are. Ids are UUIDv7: the last one of a page is the cursor to the next.
 
 use sea_orm::sea_query::{Alias, Asterisk, Expr, Func, Query};
 use sea_orm::{
@@ -95,9 +93,6 @@ impl<E: EntityTrait> Listed<E> {
 
 impl Ledger {
     /// The reversal with this id: Clawback's or Stripe's (`trr_…`).
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn reversal(&self, id: &str) -> Result<Option<ReversalView>, LedgerError> {
         let is_it = match id.parse::<Uuid>() {
             Ok(id) => reversal::Column::Id.eq(id),

@@ -25,9 +25,6 @@ pub struct TransfersToProbe {
 
 impl Ledger {
     /// The payment with this reference, or with this id of Clawback's.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn payment(&self, payment_ref: &str) -> Result<Option<PaymentView>, LedgerError> {
         if let Some(found) = payment(&self.store.db, payment_ref).await? {
             return Ok(Some(found));
@@ -38,9 +35,6 @@ impl Ledger {
     }
 
     /// The transfer with this id: Clawback's or Stripe's.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn transfer(&self, id: &str) -> Result<Option<TransferView>, LedgerError> {
         let is_it = match id.parse::<Uuid>() {
             Ok(id) => transfer::Column::Id.eq(id),
@@ -51,9 +45,6 @@ impl Ledger {
     }
 
     /// The transfers to ask Stripe about when it is open whether Stripe can be used.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn transfers_to_probe(&self) -> Result<TransfersToProbe, LedgerError> {
         use transfer::Column as C;
         let parent_of_newest = async |status: ReversalStatus| {
@@ -79,17 +70,11 @@ impl Ledger {
     }
 
     /// The refund with this id: Clawback's or the provider's.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn refund(&self, id: &str) -> Result<Option<RefundView>, LedgerError> {
         self.claim(ClaimKind::Refund, id).await
     }
 
     /// The claim of this kind with this id: Clawback's or the provider's.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn claim(&self, kind: ClaimKind, id: &str) -> Result<Option<RefundView>, LedgerError> {
         let mut is_it = Condition::any().add(claim::Column::Reference.eq(id));
         if let Ok(id) = id.parse::<Uuid>() {

@@ -1,6 +1,4 @@
-//! What `reconcile` reads: the transfers with their reversals, a page at a time, so that a ledger of any size fits.
-//!
-//! Changes nothing. What `reconcile` repairs goes through `succeed` and `replay`, as the worker's reports do.
+//! What `reconcile` reads: the transfers with their reversals, a page at a time.
 
 use std::collections::HashSet;
 
@@ -19,9 +17,6 @@ impl Ledger {
     /// At most `limit` transfers, each with all its reversals, in the order of their ids, beginning after the id `after`.
     /// With `since` only those on which something has happened in the ledger from then on, to the transfer itself or to
     /// one of its reversals.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn transfers_to_reconcile(
         &self,
         since: Option<DateTime<Utc>>,
@@ -36,17 +31,11 @@ impl Ledger {
     }
 
     /// How many transfers [`Self::transfers_to_reconcile`] gives in all.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn count_transfers_to_reconcile(&self, since: Option<DateTime<Utc>>) -> Result<u64, LedgerError> {
         Ok(changed(since).count(&self.store.db).await?)
     }
 
     /// Stripe's id of the transfer of which this reversal (`trr_…`) of another program was adopted.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn adopted_by(&self, stripe_reversal_id: &str) -> Result<Option<String>, LedgerError> {
         let adopted = transfer::Entity::find().filter(transfer::Column::Adopted.is_not_null());
         let perhaps = adopted.filter(transfer::Column::Adopted.contains(stripe_reversal_id));
@@ -57,9 +46,6 @@ impl Ledger {
 
     /// Which of these refunds of Stripe's (`re_…`) the ledger knows as ones for which Stripe itself reversed the transfer, also
     /// where they failed later.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn refunds_reversed_by_stripe(&self, refund_refs: &[String]) -> Result<HashSet<String>, LedgerError> {
         let known: Vec<String> = claim::Entity::find()
             .select_only()

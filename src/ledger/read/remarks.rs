@@ -14,9 +14,6 @@ use crate::ledger::{Ledger, LedgerError};
 
 impl Ledger {
     /// The calls with these ids, each with the status of what it is for; those that the ledger has not are left out.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn calls(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, (Call, String)>, LedgerError> {
         let db = &self.store.db;
         let calls = rowset::select::<_, Call>(db, "id IN {ids}", ids, &[]).await?;

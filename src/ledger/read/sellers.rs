@@ -129,9 +129,6 @@ struct Owed {
 impl Ledger {
     /// At most `limit` sellers with ids greater than `after`, in the order of their ids, and the cursor to those that follow;
     /// only those with such debts, if `debt` is given.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn find_sellers(
         &self,
         debt: Option<SellerDebt>,
@@ -174,18 +171,12 @@ impl Ledger {
     }
 
     /// The seller with this id of the marketplace's.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn seller(&self, id: &str) -> Result<Option<SellerView>, LedgerError> {
         let found = self.sellers(&[id.to_owned()]).await?.pop();
         Ok(found.filter(|seller| !seller.currencies.is_empty()))
     }
 
     /// At most `limit` reversals of this seller's transfers, newest first, older than `after`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn reversals_of_seller(
         &self,
         seller_id: &str,

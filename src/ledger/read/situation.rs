@@ -50,9 +50,6 @@ fn short(at: DateTime<Utc>) -> String {
 
 impl Ledger {
     /// Who is alive, and what keeps jobs waiting, as of a second ago at most.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn situation(&self) -> Result<Arc<Situation>, LedgerError> {
         let look = async {
             let (processes, pauses) = tokio::try_join!(self.processes(), self.pauses())?;

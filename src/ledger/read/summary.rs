@@ -1,6 +1,4 @@
-//! How much is at risk, for how long, and why; what was taken back; how fast. Currency by currency.
-//!
-//! Open rows are found by their status, and what is over by a window of time, so no figure reads a whole table.
+//! How much is at risk, for how long, and why; what was taken back; how fast. No figure reads a whole table.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -226,9 +224,6 @@ struct Open {
 
 impl Ledger {
     /// The ledger in figures, computed at most every few seconds.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn summary(&self) -> Result<Arc<Summary>, LedgerError> {
         self.figures.summary.get(self.compute_summary()).await
     }

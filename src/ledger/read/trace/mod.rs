@@ -1,8 +1,5 @@
-//! Everything that the ledger knows of one thing, from history, inbox and outbox: for `clawback trace`.
-//!
-//! An id is looked for in every column that holds one; what was found is then widened to what hangs together with it: a
-//! payment to its refunds and transfers, a refund or a transfer to its reversals, a reversal to its refund, its transfer
-//! and their payment.
+//! Everything that the ledger knows of one thing, for `clawback trace`: an id is looked for in every column that holds one, and
+//! what was found is widened to what hangs together with it.
 
 mod shapes;
 
@@ -40,9 +37,6 @@ impl Scope {
 impl Ledger {
     /// Everything about the refund, payment, transfer, reversal, look-up, webhook event or request to Stripe with this id;
     /// Clawback's id, or the provider's. `None` when nothing here has it.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
     pub async fn trace(&self, id: &str) -> Result<Option<Trace>, LedgerError> {
         let mut scope = match id.parse() {
             Ok(id) => self.rows_with_our_id(id).await?,
