@@ -114,22 +114,22 @@ impl MemoryBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// Turns the clock on until the next delayed message is due, and returns how far that was, in whole milliseconds rounded up. Waits until
-    /// there is one: a job's retry, a snoozed job, or a message that was published with a delay.
+    /// Turns the clock on until the next delayed message is due, and returns how long its delay was. Waits until there is one: a
+    /// job's retry, a snoozed job, or a message that was published with a delay.
     pub async fn skip_delay(&self) -> Duration {
         loop {
             // Registered before looking, or a message between the two would be missed.
             let changed = self.shared.changed.notified();
             {
                 let mut state = self.shared.state();
-                if let Some(due_at) = state.store.next_due() {
-                    let skipped = due_at.saturating_duration_since(state.now());
-                    state.ahead += skipped;
+                if let Some((due_at, delay)) = state.store.next_due() {
+                    let left = due_at.saturating_duration_since(state.now());
+                    state.ahead += left;
                     let now = state.now();
                     state.store.expire(now);
                     state.store.serve_all();
                     self.shared.changed.notify_waiters();
-                    return skipped;
+                    return delay;
                 }
             }
             changed.await;
@@ -153,7 +153,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             let now = state.now();
             state.store.expire(now);
             state.store.serve_all();
-            state.store.next_due().map(|at| Instant::now() + at.saturating_duration_since(now))
+            state.store.next_due().map(|(at, _)| Instant::now() + at.saturating_duration_since(now))
         };
         select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {

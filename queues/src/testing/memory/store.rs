@@ -11,7 +11,10 @@ use lapin::{
     protocol::{AMQPClass, basic},
     types::{AMQPValue, FieldArray, FieldTable},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 const BASIC: u16 = 60;
@@ -243,14 +246,14 @@ impl Store {
         Ok(())
     }
 
-    /// When the next delayed message is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.ready.front()?.due_at).min()
+    /// When the next delayed message is due, and how long its whole delay is.
+    pub(super) fn next_due(&self) -> Option<(Instant, Duration)> {
+        self.queues.values().filter_map(|queue| Some((queue.ready.front()?.due_at?, queue.delay()?))).min()
     }
 
     /// Hands on what is due, each at its own time: it may have to wait again in the next queue.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(at) = self.next_due().filter(|at| *at <= now) {
+        while let Some((at, _)) = self.next_due().filter(|(at, _)| *at <= now) {
             let due = self
                 .queues
                 .iter()
