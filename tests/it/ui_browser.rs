@@ -42,10 +42,10 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         assert!(text.contains("re_0021") && text.contains("held"), "back where the login interrupted: {text}");
 
         browser.follow("Overview").await;
+        picture(&browser, "overview").await;
         let (passed, expected) = focus_order(&browser).await;
         assert_eq!(passed, expected, "Tab goes through the page in its order");
         assert_eq!(passed[0], "Skip to content");
-        picture(&browser, "overview").await;
         let text = browser.text().await;
         for expected in ["Money at risk", "Failed and still owed", "resource_missing", "account_closed", "TEST"] {
             assert!(text.contains(expected), "{expected}: {text}");
