@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::json;
 
+use crate::reconcile::register;
 use crate::support::{Backend, TestApp, both_databases, eventually, refund_event, to_create, two_sellers};
 
 /// The most of one page.
@@ -394,8 +395,15 @@ async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_an
     let form = hidden_fields(&seller);
     let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(form, [("action", "replay_reversals"), ("seller", "s1")]);
+    // The first row is due at once, so there must be another one.
+    register(&app, "pi_x4", &["tr_x4"], 6_000).await;
+    app.post_webhook(&refund_event("evt_x4", "re_x4", "pi_x4", 6_000).to_string()).await;
+    eventually("two have failed", || async {
+        (app.db.count("reversals WHERE status = 'permanently_failed'").await == 2).then_some(())
+    })
+    .await;
     let operation = pages.post("/ui/operations", &form).await.location;
-    let form = [("reason", "slowly"), ("spread_seconds", "3600"), ("cap", "1")];
+    let form = [("reason", "slowly"), ("spread_seconds", "3600"), ("cap", "2")];
     assert_eq!(pages.post(&format!("{operation}/start"), &form).await.status, 303);
     let form = [("reason", "after all not")];
     assert_eq!(pages.post(&format!("{operation}/abort"), &form).await.location, operation);

@@ -150,13 +150,16 @@ async fn where_scripts_run_an_operations_progress_is_renewed_by_itself() {
         let filter = ["operations", "preview", "close_reversals", "--failure-code", "resource_missing"];
         let previewed = app.cli(&[&filter[..], &["--format", "json"]].concat()).await.json();
         let id = previewed["id"].as_str().unwrap();
-        let started = app.cli(&["operations", "start", id, "--reason", "written off", "--yes", "--spread", "8s"]).await;
-        assert_eq!(started.code, 0, "{started:?}");
         let browser = Browser::start(1280, 900, Look { is_dark: true, runs_scripts: true }).await;
-        browser.open(&format!("{}/ui/operations/{id}", app.base_url)).await;
+        let here = format!("{}/ui/operations/{id}", app.base_url);
+        browser.open(&here).await;
         browser.type_into("input[name=token]", &app.api_token).await;
         browser.type_into("input[name=operator]", "ada").await;
         browser.click("button.go").await;
+        let started =
+            app.cli(&["operations", "start", id, "--reason", "written off", "--yes", "--spread", "16s"]).await;
+        assert_eq!(started.code, 0, "{started:?}");
+        browser.open(&here).await;
         assert!(browser.text().await.contains("Abort"), "it runs");
         browser.run("window.isTheSamePage = true").await;
         eventually("it is seen to be done", async || {
