@@ -9,6 +9,21 @@ pub trait Line: Serialize {
     const COLUMNS: &'static [&'static str];
 }
 
+/// A struct that is a [`Line`]: its fields are the columns.
+macro_rules! line {
+    ($(#[$of_row:meta])* $visible:vis struct $name:ident {
+        $($(#[$of_column:meta])* $column_visible:vis $column:ident: $type:ty,)*
+    }) => {
+        $(#[$of_row])*
+        $visible struct $name { $($(#[$of_column])* $column_visible $column: $type,)* }
+
+        impl $crate::lines::Line for $name {
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($column)),*];
+        }
+    };
+}
+pub(crate) use line;
+
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
@@ -69,15 +84,13 @@ mod tests {
 
     use super::*;
 
-    #[derive(Serialize)]
-    struct Row {
-        text: &'static str,
-        number: i64,
-        missing: Option<bool>,
-    }
-
-    impl Line for Row {
-        const COLUMNS: &'static [&'static str] = &["text", "number", "missing"];
+    line! {
+        #[derive(Serialize)]
+        struct Row {
+            text: &'static str,
+            number: i64,
+            missing: Option<bool>,
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, When, Who, parse_currency, parse_reason, parse_status};
-use super::output::{Format, Listing, gather, json, more, wrap};
+use super::operator::{self, Act, Output, When, parse_currency, parse_status};
+use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print, time};
 use crate::config::Config;
@@ -80,13 +80,8 @@ pub(super) struct Show {
 pub(super) struct Decide {
     /// Clawback's id, or the provider's (re_…, du_…)
     id: String,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -127,20 +122,20 @@ impl Claims {
                 }
             }
             Self::Show(Show { id, output }) => show(&mut out, output.format, kind, find(&ledger, kind, &id).await?)?,
-            Self::Accept(Decide { id, reason, who, output }) => {
+            Self::Accept(Decide { id, act }) => {
                 let id = find(&ledger, kind, &id).await?.id.to_string();
-                ledger.accept_claim(&id, who.note(&reason)?).await?;
-                decided(&mut out, output.format, "Accepted", kind, find(&ledger, kind, &id).await?)?;
+                ledger.accept_claim(&id, act.note()?).await?;
+                decided(&mut out, act.output.format, "Accepted", kind, find(&ledger, kind, &id).await?)?;
             }
-            Self::Acknowledge(Decide { id, reason, who, output }) => {
+            Self::Acknowledge(Decide { id, act }) => {
                 let id = find(&ledger, kind, &id).await?.id.to_string();
-                ledger.acknowledge_claim(&id, who.note(&reason)?).await?;
-                decided(&mut out, output.format, "Acknowledged", kind, find(&ledger, kind, &id).await?)?;
+                ledger.acknowledge_claim(&id, act.note()?).await?;
+                decided(&mut out, act.output.format, "Acknowledged", kind, find(&ledger, kind, &id).await?)?;
             }
-            Self::Withdraw(Withdraw { decide: Decide { id, reason, who, output } }) => {
+            Self::Withdraw(Withdraw { decide: Decide { id, act } }) => {
                 let id = find(&ledger, kind, &id).await?.id.to_string();
-                ledger.withdraw_claim(&id, who.note(&reason)?).await?;
-                decided(&mut out, output.format, "Withdrawn", kind, find(&ledger, kind, &id).await?)?;
+                ledger.withdraw_claim(&id, act.note()?).await?;
+                decided(&mut out, act.output.format, "Withdrawn", kind, find(&ledger, kind, &id).await?)?;
             }
         }
         Ok(print(&out)?)
@@ -209,7 +204,7 @@ fn details(out: &mut impl Write, kind: ClaimKind, claim: &RefundView) -> IoResul
     let RefundView { id, amount, currency, status, .. } = claim;
     let (mut title, source) = (kind.to_string(), claim.source);
     title[..1].make_ascii_uppercase();
-    wrap(out, &format!("{title:<14}"), "              ", &plain(&format!("{} ({source})", claim.refund_ref)))?;
+    fact(out, &title, &format!("{} ({source})", claim.refund_ref))?;
     writeln!(out, "Id            {id}\nStatus        {status}")?;
     let optional = [
         ("Stage", claim.stage.map(|stage| stage.to_string())),
@@ -220,7 +215,7 @@ fn details(out: &mut impl Write, kind: ClaimKind, claim: &RefundView) -> IoResul
     ];
     for (name, value) in optional {
         if let Some(value) = value {
-            wrap(out, &format!("{name:<14}"), "              ", &plain(&value))?;
+            fact(out, name, &value)?;
         }
     }
     writeln!(out, "Amount        {amount} {currency} (minor units)\nReported      {}", time(claim.created_at))?;

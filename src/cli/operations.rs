@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::NEEDS_ATTENTION;
 use super::history::parse_when;
-use super::operator::{self, Output, Who, confirm, parse_reason, parse_since, parse_status};
-use super::output::{Format, json, more, wrap};
+use super::operator::{self, Act, Output, confirm, parse_since, parse_status};
+use super::output::{Format, fact, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
@@ -136,9 +136,6 @@ pub(super) struct Preview {
 pub(super) struct Start {
     /// The preview's id
     id: Uuid,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     /// Work on the rows evenly over this time, like 10m; at most 7d
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     spread: Option<Duration>,
@@ -152,9 +149,7 @@ pub(super) struct Start {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -165,13 +160,8 @@ pub(super) struct Start {
 pub(super) struct Abort {
     /// Its id
     id: Uuid,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 impl Operations {
@@ -180,7 +170,7 @@ impl Operations {
         let mut out = Vec::new();
         match self {
             Self::List(List { limit, output }) => {
-                let found = ledger.list_operations(None, limit).await?;
+                let (found, _) = ledger.list_operations(None, limit).await?;
                 match output.format {
                     Format::Table => table(&mut out, &found, limit)?,
                     Format::Json => json(&mut out, &json!({"operations": found}))?,
@@ -191,11 +181,12 @@ impl Operations {
                 match output.format {
                     Format::Table => {
                         details(&mut out, &found)?;
-                        let refused = ledger.operation_items(id, Some(ItemState::Refused), None, REFUSED_SHOWN).await?;
+                        let some = Some(ItemState::Refused);
+                        let (refused, _) = ledger.operation_items(id, some, None, REFUSED_SHOWN).await?;
                         rows(&mut out, &refused)?;
                     }
                     Format::Json => {
-                        let rows = ledger.operation_items(id, None, None, MAX_ITEMS as u64).await?;
+                        let (rows, _) = ledger.operation_items(id, None, None, MAX_ITEMS as u64).await?;
                         let mut all = serde_json::to_value(&found)?;
                         all["rows"] = json!(rows);
                         json(&mut out, &all)?;
@@ -203,7 +194,7 @@ impl Operations {
                 }
             }
             Self::Preview(preview) => return preview.execute(config, &ledger).await,
-            Self::Start(Start { id, reason, spread, cap, confirm_amount, yes, who, output }) => {
+            Self::Start(Start { id, spread, cap, confirm_amount, yes, act }) => {
                 let found = find(&ledger, id).await?;
                 if found.state == OperationState::Previewed {
                     confirm(&format!("{}: {}", found.action, amounts(&found)), yes)?;
@@ -211,13 +202,13 @@ impl Operations {
                 }
                 let spread = i32::try_from(spread.unwrap_or_default().as_secs()).context("--spread is too long")?;
                 let pace = Pace { spread_seconds: spread, cap };
-                ledger.start_operation(id, &who.note(&reason)?, pace, found.confirm.as_deref()).await?;
-                changed(&mut out, output.format, "It runs. Watch it with: clawback operations show", &ledger, id)
+                ledger.start_operation(id, &act.note()?, pace, found.confirm.as_deref()).await?;
+                changed(&mut out, act.output.format, "It runs. Watch it with: clawback operations show", &ledger, id)
                     .await?;
             }
-            Self::Abort(Abort { id, reason, who, output }) => {
-                ledger.abort_operation(id, &who.note(&reason)?).await?;
-                changed(&mut out, output.format, "Aborted:", &ledger, id).await?;
+            Self::Abort(Abort { id, act }) => {
+                ledger.abort_operation(id, &act.note()?).await?;
+                changed(&mut out, act.output.format, "Aborted:", &ledger, id).await?;
             }
         }
         print(&out)?;
@@ -280,43 +271,33 @@ fn details(out: &mut impl Write, operation: &OperationView) -> IoResult<()> {
     let OperationView { id, action, state, matching, items, .. } = operation;
     writeln!(out, "Operation     {id}\nAction        {action}\nState         {state}")?;
     let filter = serde_json::to_string(&operation.filter).unwrap_or_default();
-    wrap(out, "Filter        ", "              ", &plain(&filter))?;
-    wrap(out, "Rows          ", "              ", &amounts(operation))?;
+    fact(out, "Filter", &filter)?;
+    fact(out, "Rows", &amounts(operation))?;
     if *matching > i64::from(*items) {
         let said = format!(
             "{matching} match, of which this operation is about the oldest {items}: preview again for the rest"
         );
-        wrap(out, "              ", "              ", &said)?;
+        fact(out, "", &said)?;
     }
     if let Some(oldest) = operation.oldest {
         writeln!(out, "Oldest        {}", time(oldest))?;
     }
     for refusal in &operation.refusals {
         let of = format!("{} of {} would be refused: {}", refusal.count, operation.checked, refusal.reason);
-        wrap(out, "Refused       ", "              ", &plain(&of))?;
+        fact(out, "Refused", &of)?;
     }
     for of in &operation.at_stripe {
         let (count, sums) = (of.sums.iter().map(|of| of.sum.count).sum::<i64>(), in_minor_units(&of.sums));
-        wrap(
-            out,
-            "At Stripe     ",
-            "              ",
-            &format!("{count} {}: {sums}", of.says.to_string().replace('_', " ")),
-        )?;
+        fact(out, "At Stripe", &format!("{count} {}: {sums}", of.says.to_string().replace('_', " ")))?;
     }
     if operation.action.asks_stripe() && operation.at_stripe.is_empty() && operation.items > 0 {
         writeln!(out, "At Stripe     not asked (no STRIPE_API_KEY)")?;
     }
     if let Some(confirm) = &operation.confirm {
-        wrap(
-            out,
-            "To confirm    ",
-            "              ",
-            &format!("a large amount: start it with --confirm-amount \"{confirm}\""),
-        )?;
+        fact(out, "To confirm", &format!("a large amount: start it with --confirm-amount \"{confirm}\""))?;
     }
     if let (Some(operator), Some(reason)) = (&operation.operator, &operation.reason) {
-        wrap(out, "By            ", "              ", &plain(&format!("{operator}: {reason}")))?;
+        fact(out, "By", &format!("{operator}: {reason}"))?;
         let cap = operation.cap.map(|cap| format!(", {cap} at most")).unwrap_or_default();
         let spread = match operation.spread_seconds {
             0 => "as fast as it goes".to_owned(),

@@ -29,6 +29,18 @@ pub(super) struct Who {
     operator: Option<String>,
 }
 
+/// What a command that changes something is told: why, who asks for it, and how to answer.
+#[derive(Debug, Args)]
+pub(super) struct Act {
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    reason: String,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
 /// Whose, and in what currency.
 #[derive(Debug, Args)]
 pub(super) struct Of {
@@ -64,6 +76,13 @@ pub(super) struct Output {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) format: Format,
+}
+
+impl Act {
+    /// What the history gets.
+    pub(super) fn note(&self) -> Result<Note> {
+        self.who.note(&self.reason)
+    }
 }
 
 impl Who {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::terminal::output;
+use super::terminal::{output, plain};
 use crate::ledger::LedgerError;
 use crate::lines::{Line, Lines};
 
@@ -170,6 +170,11 @@ pub(super) fn wrap(out: &mut impl Write, first: &str, others: &str, text: &str) 
         is_empty = false;
     }
     writeln!(out, "{line}")
+}
+
+/// What is known of one thing under this name, in the columns of all details.
+pub(super) fn fact(out: &mut impl Write, name: &str, value: &str) -> Result<()> {
+    wrap(out, &format!("{name:<14}"), "              ", &plain(value))
 }
 
 /// A reader that has gone (`| head`) is no error.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Output, Who, parse_reason};
+use super::operator::{self, Act, Output};
 use super::output::{Format, json, table, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
@@ -31,13 +31,8 @@ pub(super) struct PauseCalls {
     /// Pause this seller also if no transfer to it is registered
     #[arg(long, requires = "seller")]
     force: bool,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -51,13 +46,8 @@ pub(super) struct ResumeCalls {
     /// What was paused for this seller, by Stripe's id of the connected account; otherwise the pause of everything
     #[arg(long, value_name = "ACCOUNT", value_parser = parse_account)]
     seller: Option<String>,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -87,26 +77,15 @@ pub(super) enum Breaker {
                             clawback breaker probe --reason \"status.stripe.com is green\"\n\n\
                             Exit codes: 0 done, 1 failed, or no breaker is open, 2 wrong usage."
     )]
-    Probe(Probe),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Probe {
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    Probe(Act),
 }
 
 impl PauseCalls {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
         let ledger = operator::ledger(config).await?;
-        let pause = ledger.pause(self.seller.as_deref(), self.force, &self.who.note(&self.reason)?).await?;
+        let pause = ledger.pause(self.seller.as_deref(), self.force, &self.act.note()?).await?;
         let mut out = Vec::new();
-        match self.output.format {
+        match self.act.output.format {
             Format::Json => json(&mut out, &pause)?,
             Format::Table => {
                 let flag = pause.seller.as_ref().map(|seller| format!(" --seller {seller}")).unwrap_or_default();
@@ -121,11 +100,10 @@ impl PauseCalls {
 impl ResumeCalls {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
         let ledger = operator::ledger(config).await?;
-        let note = self.who.note(&self.reason)?;
-        let (pause, calls_due) = ledger.resume_seller(self.seller.as_deref(), &note).await?;
+        let (pause, calls_due) = ledger.resume_seller(self.seller.as_deref(), &self.act.note()?).await?;
         ledger.bring_back().await?;
         let mut out = Vec::new();
-        match self.output.format {
+        match self.act.output.format {
             Format::Json => {
                 let mut shown = serde_json::to_value(&pause)?;
                 shown["calls_due"] = json!(calls_due);
@@ -155,10 +133,10 @@ impl ShowProcesses {
 
 impl Breaker {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
-        let Self::Probe(Probe { reason, who, output }) = self;
-        let workers = operator::ledger(config).await?.ask_for_probe(&who.note(&reason)?).await?;
+        let Self::Probe(act) = self;
+        let workers = operator::ledger(config).await?.ask_for_probe(&act.note()?).await?;
         let mut out = Vec::new();
-        match output.format {
+        match act.output.format {
             Format::Json => json(&mut out, &json!({"workers": workers}))?,
             Format::Table => {
                 writeln!(out, "Workers asked to probe Stripe now: {workers}.")?;

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::groups::{AddNote, Groups};
-use super::operator::{self, Of, Output, When, Who, parse_reason, parse_since, parse_status};
-use super::output::{Format, Listing, gather, json, more, wrap};
+use super::operator::{self, Act, Of, Output, When, Who, parse_reason, parse_since, parse_status};
+use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::app;
@@ -112,13 +112,8 @@ pub(super) struct Replay {
     /// A large amount (CONFIRM_FROM), typed, like "1200000 eur"
     #[arg(long, value_name = "AMOUNT")]
     confirm_amount: Option<String>,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -187,12 +182,12 @@ impl Reversals {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Replay(Replay { id, rows, amount, confirm_amount, reason, who, output }) => {
+            Self::Replay(Replay { id, rows, amount, confirm_amount, act }) => {
                 let hands = operator::hands(config, ledger.clone())?;
-                let note = who.note(&reason)?;
+                let (note, format) = (act.note()?, act.output.format);
                 let Some(id) = id else {
                     let typed = confirm_amount.as_deref();
-                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, output.format, typed).await;
+                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, format, typed).await;
                 };
                 let found = find(&ledger, &id).await?;
                 let amount = match amount {
@@ -207,7 +202,7 @@ impl Reversals {
                 let (id, left) = hands.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it has happened";
-                operator::begun_anew(&mut out, output.format, ("Reversal", id), &now, &left, next)?;
+                operator::begun_anew(&mut out, format, ("Reversal", id), &now, &left, next)?;
             }
             Self::Close(Close { id, reason, who, output }) => {
                 let found = find(&ledger, &id).await?;
@@ -271,7 +266,7 @@ fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {
     writeln!(out, "Refund        {refund_id}\nTransfer      {transfer_id}")?;
     writeln!(out, "Recorded      {}\nRetries used  {retry_count}", time(reversal.created_at))?;
     if let Some(more) = in_words(reversal) {
-        wrap(out, "State         ", "              ", &plain(&more))?;
+        fact(out, "State", &more)?;
     }
     writeln!(out, "\nWhat happened to it: clawback trace {id}")
 }

@@ -88,11 +88,7 @@ impl Sellers {
                         "no seller has the id {id:?}: the marketplace's id is meant; `clawback sellers list` shows them"
                     );
                 };
-                let mut reversals = ledger.reversals_of_seller(&id, None, limit.saturating_add(1)).await?;
-                let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-                let next =
-                    (reversals.len() > wanted).then(|| reversals.get(wanted.saturating_sub(1)).map(|row| row.id));
-                reversals.truncate(wanted);
+                let (reversals, next) = ledger.reversals_of_seller(&id, None, limit).await?;
                 match output.format {
                     Format::Table => {
                         money(&mut out, &seller)?;
@@ -107,7 +103,7 @@ impl Sellers {
                     Format::Json => {
                         let SellerView { seller_id, currencies } = seller;
                         let all = json!({"seller_id": seller_id, "currencies": currencies, "reversals": reversals,
-                            "next_cursor": next.flatten()});
+                            "next_cursor": next});
                         json(&mut out, &all)?;
                     }
                 }

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::groups::{AddNote, Groups};
-use super::operator::{self, Of, Output, Who, parse_reason, parse_status};
-use super::output::{Format, Listing, gather, json, more, wrap};
+use super::operator::{self, Act, Of, Output, parse_status};
+use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::reversals::rows as reversal_rows;
 use super::rows::Rows;
 use super::terminal::{plain, print};
@@ -91,13 +91,8 @@ pub(super) struct Retry {
     /// A large amount (CONFIRM_FROM), typed, like "1200000 eur"
     #[arg(long, value_name = "AMOUNT")]
     confirm_amount: Option<String>,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
     #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    output: Output,
+    act: Act,
 }
 
 impl Transfers {
@@ -127,12 +122,12 @@ impl Transfers {
                     Format::Json => json(&mut out, &found)?,
                 }
             }
-            Self::Retry(Retry { id, rows, confirm_amount, reason, who, output }) => {
+            Self::Retry(Retry { id, rows, confirm_amount, act }) => {
                 let hands = operator::hands(config, ledger.clone())?;
-                let note = who.note(&reason)?;
+                let (note, format) = (act.note()?, act.output.format);
                 let Some(id) = id else {
                     let typed = confirm_amount.as_deref();
-                    return rows.replay((&ledger, &hands), CallKind::Create, &note, output.format, typed).await;
+                    return rows.replay((&ledger, &hands), CallKind::Create, &note, format, typed).await;
                 };
                 let found = find(&ledger, &id).await?;
                 let needed = ledger.to_confirm_of(&[found.id]).await?;
@@ -141,7 +136,7 @@ impl Transfers {
                 let (id, left) = hands.replay(CallKind::Create, &id, None, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it exists";
-                operator::begun_anew(&mut out, output.format, ("Transfer", id), &now, &left, next)?;
+                operator::begun_anew(&mut out, format, ("Transfer", id), &now, &left, next)?;
             }
         }
         print(&out)?;
@@ -184,7 +179,7 @@ fn details(out: &mut impl Write, transfer: &TransferView) -> IoResult<()> {
     for (name, value) in
         [("At Stripe", at_stripe), ("Seller", &transfer.seller_id), ("Destination", &transfer.destination)]
     {
-        wrap(out, &format!("{name:<14}"), "              ", &plain(value))?;
+        fact(out, name, value)?;
     }
     writeln!(out, "Amount        {amount} {currency} (minor units)\nBack          {amount_reversed} {currency}")?;
     if !transfer.reversals.is_empty() {

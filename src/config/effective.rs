@@ -1,6 +1,5 @@
 //! What the value of each setting is and where it comes from, for people to read. Shows no secret, nor a part of one.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -41,7 +40,8 @@ pub struct EffectiveSetting {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, strum::Display, PartialEq, Eq, Serialize)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum SettingSource {
     /// It is set nowhere.
@@ -50,16 +50,6 @@ pub enum SettingSource {
     File,
     /// An environment variable.
     Environment,
-}
-
-impl fmt::Display for SettingSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Default => "default",
-            Self::File => "file",
-            Self::Environment => "environment",
-        })
-    }
 }
 
 pub(super) fn settings(reader: &Reader) -> Vec<EffectiveSetting> {

@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::extract::parameter;
+use super::extract::Given;
 use super::operator::OperatorRequest;
 use super::page::{Currency, Cursor, Limit, Time, YesNo, recorded};
 use super::problem::Problem;
@@ -14,25 +14,17 @@ use crate::ledger::{ClaimFilter, ClaimKind, ClaimLine, ClaimStatus, Ledger, Refu
 use crate::lines::Lines;
 
 /// The parameters of a list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    status: Option<ClaimStatus>,
-    #[serde(default, deserialize_with = "parameter")]
-    currency: Option<Currency>,
-    #[serde(default, deserialize_with = "parameter")]
-    attention: Option<YesNo>,
-    #[serde(default, deserialize_with = "parameter")]
-    since: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    until: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    pub(super) format: Option<Shape>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
+    status: Given<ClaimStatus>,
+    currency: Given<Currency>,
+    attention: Given<YesNo>,
+    since: Given<Time>,
+    until: Given<Time>,
+    pub(super) format: Given<Shape>,
+    limit: Given<Limit>,
+    cursor: Given<Cursor>,
 }
 
 /// What an operator decides about a claim.
@@ -49,8 +41,8 @@ pub(super) async fn list(
     kind: ClaimKind,
     query: &ListQuery,
 ) -> Result<(Vec<RefundView>, Option<Uuid>), Problem> {
-    let limit = query.limit.as_ref().map_or_else(|| Limit::default().rows(), Limit::rows);
-    let after = query.cursor.as_ref().map(|Cursor(id)| *id);
+    let limit = query.limit.0.unwrap_or_default().rows();
+    let after = query.cursor.0.as_ref().map(|Cursor(id)| *id);
     Ok(state.ledger.find_claims(kind, &query.filter(), after, limit).await?)
 }
 
@@ -75,10 +67,10 @@ pub(crate) async fn lines(
 impl ListQuery {
     pub(super) fn filter(&self) -> ClaimFilter {
         ClaimFilter {
-            status: self.status,
-            currency: self.currency.as_ref().map(|Currency(code)| code.clone()),
-            needs_attention: matches!(self.attention, Some(YesNo(true))),
-            recorded: recorded(self.since, self.until),
+            status: self.status.0,
+            currency: self.currency.0.as_ref().map(|Currency(code)| code.clone()),
+            needs_attention: matches!(self.attention.0, Some(YesNo(true))),
+            recorded: recorded(self.since.0, self.until.0),
         }
     }
 }

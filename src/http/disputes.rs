@@ -44,14 +44,10 @@ pub(crate) struct DisputePage {
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page, or all rows.", content((DisputePage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page, or all rows.", content((DisputePage = "application/json"), (String = "text/csv")))),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
-    if let Some(Shape::Lines(lines)) = query.format {
+    if let Some(Shape::Lines(lines)) = query.format.0 {
         return claims::lines(&state.ledger, ClaimKind::Dispute, query.filter(), lines).await;
     }
     let (found, next_cursor) = claims::list(&state, ClaimKind::Dispute, &query).await?;
@@ -68,7 +64,6 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
     operation_id = "getDispute",
     params(("id" = String, Path, description = "Clawback's id, or the provider's (`du_…`).", example = "du_1")),
     responses((status = 200, description = "The dispute.", body = DisputeView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<DisputeView>, Problem> {
     Ok(Json(claims::show(&state, ClaimKind::Dispute, &id).await?.into()))
@@ -89,7 +84,6 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
         (status = 200, description = "It takes, as its reversals show, or waits for its payment.", body = DisputeView),
         (status = 409, description = "It is neither held nor conflicting, or does not fit still."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn accept(
     State(state): State<ApiState>,
@@ -114,7 +108,6 @@ pub(crate) async fn accept(
         (status = 200, description = "Recorded.", body = DisputeView),
         (status = 409, description = "It needs no attention."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn acknowledge(
     State(state): State<ApiState>,

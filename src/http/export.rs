@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::ApiState;
-use super::extract::{Query, parameter};
+use super::extract::{Given, Query};
 use super::page::Time;
 use super::problem::Problem;
 use super::stream::{self, Shape};
@@ -14,17 +14,13 @@ use crate::ledger::{ExportFilter, ExportRow, FieldProblem, ReversalStatus, now};
 use crate::lines::Lines;
 
 /// The parameters.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ExportQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    from: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    to: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    status: Option<ReversalStatus>,
-    #[serde(default, deserialize_with = "parameter")]
-    format: Option<Shape>,
+    from: Given<Time>,
+    to: Given<Time>,
+    status: Given<ReversalStatus>,
+    format: Given<Shape>,
 }
 
 /// Reversals for the books
@@ -50,14 +46,13 @@ pub(crate) struct ExportQuery {
             content((String = "text/csv"), (ExportRow = "application/x-ndjson"))),
         (status = 400, description = "A parameter is unknown or missing, or its value can't be used."),
     ),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(
     State(state): State<ApiState>,
     headers: HeaderMap,
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
-    let lines = match query.format {
+    let lines = match query.format.0 {
         Some(Shape::Json) => {
             let problem = FieldProblem::new("format", "must be one of csv, ndjson (got \"json\")");
             return Err(Problem::invalid_parameter(problem));
@@ -68,12 +63,12 @@ pub(crate) async fn show(
             _ => Lines::Csv,
         },
     };
-    let Some(Time(from)) = query.from else {
+    let Some(Time(from)) = query.from.0 else {
         return Err(Problem::invalid_parameter(FieldProblem::new("from", "is required")));
     };
     // What changes meanwhile belongs to the next period.
-    let to = query.to.map_or_else(now, |Time(to)| to.min(now()));
-    let filter = ExportFilter { from, to, status: query.status };
+    let to = query.to.0.map_or_else(now, |Time(to)| to.min(now()));
+    let filter = ExportFilter { from, to, status: query.status.0 };
     let next = move |after| {
         let ledger = state.ledger.clone();
         async move { ledger.export(&filter, after, stream::PAGE).await }

@@ -148,11 +148,22 @@ pub(crate) trait Parameter: Sized {
     fn parse(text: &str) -> Option<Self>;
 }
 
-/// For `deserialize_with`. An empty value is a value: a script whose variable is empty must not get everything.
-pub(super) fn parameter<'de, D: Deserializer<'de>, T: Parameter>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let problem = || FieldProblem::text("", &T::must(), &text).problem;
-    T::parse(&text).map(Some).ok_or_else(|| serde::de::Error::custom(problem()))
+/// A query parameter, where it is given. An empty value is a value: a script whose variable is empty must not get everything.
+#[derive(Debug)]
+pub(crate) struct Given<T>(pub(super) Option<T>);
+
+impl<T> Default for Given<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Parameter> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let problem = || FieldProblem::text("", &T::must(), &text).problem;
+        T::parse(&text).map(|value| Self(Some(value))).ok_or_else(|| serde::de::Error::custom(problem()))
+    }
 }
 
 /// An id in the path: Clawback's or the provider's. One that no row can have is not looked up: PostgreSQL refuses NUL.

@@ -29,7 +29,6 @@ const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(2);
     tag = "health",
     operation_id = "live",
     responses((status = 200, description = "The process runs and answers.", body = Liveness)),
-    security(()),
 )]
 pub(crate) async fn live() -> Json<Liveness> {
     Json(Liveness { status: Status::Ok })
@@ -50,7 +49,6 @@ pub(crate) async fn live() -> Json<Liveness> {
             Stripe.", body = Readiness),
         (status = 503, description = "The database does not answer, or lacks migrations.", body = Readiness),
     ),
-    security(()),
 )]
 pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
     let Found { database, migrations, situation } = look_at_database(&state).await;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ApiState;
-use super::extract::{Query, parameter};
+use super::extract::{Given, Query};
 use super::page::{Cursor, Limit, Text, Time};
 use super::problem::Problem;
 use super::stream::{self, Shape};
@@ -17,27 +17,18 @@ use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, Ledge
 use crate::lines::Lines;
 
 /// The parameters of the list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    entity: Option<HistoryEntity>,
-    #[serde(default, deserialize_with = "parameter")]
-    actor: Option<Text>,
-    #[serde(default, deserialize_with = "parameter")]
-    since: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    until: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    kind: Option<HistoryKind>,
-    #[serde(default, deserialize_with = "parameter")]
-    id: Option<Text>,
-    #[serde(default, deserialize_with = "parameter")]
-    format: Option<Shape>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
+    entity: Given<HistoryEntity>,
+    actor: Given<Text>,
+    since: Given<Time>,
+    until: Given<Time>,
+    kind: Given<HistoryKind>,
+    id: Given<Text>,
+    format: Given<Shape>,
+    limit: Given<Limit>,
+    cursor: Given<Cursor>,
 }
 
 /// The history, newest first.
@@ -74,9 +65,7 @@ pub(crate) struct HistoryPage {
     responses(
         (status = 200, description = "A page, or all rows.", content(
             (HistoryPage = "application/json"), (String = "text/csv"), (HistoryRow = "application/x-ndjson"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
     ),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn list(
     State(state): State<ApiState>,
@@ -84,17 +73,17 @@ pub(crate) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = HistoryFilter {
-        entity: query.entity,
-        actor: query.actor.map(|Text(text)| text),
-        since: query.since.map(|Time(time)| time),
-        until: query.until.map(|Time(time)| time),
-        kind: query.kind,
-        id: query.id.map(|Text(text)| text),
+        entity: query.entity.0,
+        actor: query.actor.0.map(|Text(text)| text),
+        since: query.since.0.map(|Time(time)| time),
+        until: query.until.0.map(|Time(time)| time),
+        kind: query.kind.0,
+        id: query.id.0.map(|Text(text)| text),
     };
-    match query.format.or_else(|| Shape::accepted(&headers)).unwrap_or(Shape::Json) {
+    match query.format.0.or_else(|| Shape::accepted(&headers)).unwrap_or(Shape::Json) {
         Shape::Json => {
-            let limit = query.limit.unwrap_or_default();
-            let after = query.cursor.map(|Cursor(id)| id);
+            let limit = query.limit.0.unwrap_or_default();
+            let after = query.cursor.0.map(|Cursor(id)| id);
             let (history, next_cursor) = state.ledger.history(&filter, after, limit.rows()).await?;
             Ok(Json(HistoryPage { history, next_cursor }).into_response())
         }

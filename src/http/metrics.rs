@@ -23,7 +23,6 @@ use super::ApiState;
     operation_id = "metrics",
     responses((status = 200, description = "Prometheus' text format, version 0.0.4.", body = String,
         content_type = "text/plain")),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>) -> impl IntoResponse {
     let mut text = Exposition::default();

@@ -1,7 +1,4 @@
-//! The OpenAPI 3.1 document of every HTTP route, at `/openapi.json`, without a token.
-//!
-//! Each handler describes itself (`#[utoipa::path]`). What the layers around the handlers answer comes from the table of
-//! problems. A test compares the document with the router.
+//! The OpenAPI 3.1 document at `/openapi.json`: each handler describes itself, the layers around them are added from tables.
 
 use std::sync::LazyLock;
 
@@ -10,10 +7,10 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::{Object, SchemaType, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
@@ -123,7 +120,7 @@ impl Modify for Tokens {
     }
 }
 
-/// The problems that the layers around the handlers answer with. A handler describes only its own.
+/// The tokens that the layers around the handlers ask for, and the problems they answer with. A handler describes only its own.
 struct Problems;
 
 impl Modify for Problems {
@@ -131,6 +128,13 @@ impl Modify for Problems {
         for (path, item) in &mut document.paths.paths {
             for (is_safe, operation) in [(true, &mut item.get), (false, &mut item.post), (false, &mut item.put)] {
                 let Some(operation) = operation else { continue };
+                operation.security = Some(tokens_of(path, is_safe));
+                let in_query =
+                    |it: &RefOr<_>| matches!(it, RefOr::T(Parameter { parameter_in: ParameterIn::Query, .. }));
+                if is_safe && operation.parameters.iter().flatten().any(in_query) {
+                    let described = Response::new("A parameter is unknown, or its value can't be used.");
+                    operation.responses.responses.entry("400".to_owned()).or_insert(RefOr::T(described));
+                }
                 add(operation, &problems_of(path, is_safe, operation));
                 for (status, response) in &mut operation.responses.responses {
                     if let RefOr::T(response) = response {
@@ -140,6 +144,16 @@ impl Modify for Problems {
             }
         }
     }
+}
+
+/// Which tokens a route takes, as `auth` decides it.
+fn tokens_of(path: &str, is_safe: bool) -> Vec<SecurityRequirement> {
+    let needed: &[&str] = match (path.starts_with("/v1/") || path == "/metrics", is_safe) {
+        (true, true) => &["read", "operate"],
+        (true, false) => &["operate"],
+        (false, _) => return vec![SecurityRequirement::default()],
+    };
+    needed.iter().map(|token| SecurityRequirement::new(*token, <[&str; 0]>::default())).collect()
 }
 
 fn problems_of(path: &str, is_safe: bool, operation: &Operation) -> Vec<Kind> {
@@ -222,7 +236,6 @@ pub fn routes() -> Router {
     tag = "health",
     operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1.", body = Value)),
-    security(()),
 )]
 pub(crate) async fn show() -> Json<&'static Value> {
     Json(&DOCUMENT)

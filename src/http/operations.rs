@@ -7,34 +7,21 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{self, Id, Input, Query, parameter};
+use super::extract::{self, Given, Id, Input, Query};
 use super::operator::{self, OperatorRequest};
-use super::page::{Cursor, Limit, Position};
+use super::page::{Limit, PageQuery, Position};
 use super::problem::Problem;
 use super::{ApiState, unknown};
 use crate::ledger::{FieldProblem, ItemState, ItemView, OperationAction, OperationFilter, OperationView, Pace};
 use crate::reconcile;
 
-/// The parameters of the list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
-}
-
 /// The parameters of an operation's rows.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ItemQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    state: Option<ItemState>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Position>,
+    state: Given<ItemState>,
+    limit: Given<Limit>,
+    cursor: Given<Position>,
 }
 
 /// What is to be done with which rows.
@@ -120,7 +107,6 @@ pub(crate) struct ItemPage {
     operation_id = "previewOperation",
     request_body(content = NewOperation),
     responses((status = 201, description = "The preview. It can be started within 24 hours.", body = OperationView)),
-    security(("operate" = [])),
 )]
 pub(crate) async fn preview(
     State(state): State<ApiState>,
@@ -142,19 +128,14 @@ pub(crate) async fn preview(
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page.", body = OperationPage),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page.", body = OperationPage)),
 )]
 pub(crate) async fn list(
     State(state): State<ApiState>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<OperationPage>, Problem> {
-    let limit = query.limit.unwrap_or_default();
-    let found = state.ledger.list_operations(query.cursor.map(|Cursor(id)| id), limit.and_one()).await?;
-    let (operations, next_cursor) = limit.cut(found, |operation| operation.id);
+    let (after, limit) = query.after_and_limit();
+    let (operations, next_cursor) = state.ledger.list_operations(after, limit).await?;
     Ok(Json(OperationPage { operations, next_cursor }))
 }
 
@@ -168,7 +149,6 @@ pub(crate) async fn list(
     operation_id = "getOperation",
     params(("id" = Uuid, Path, description = "Its id.")),
     responses((status = 200, description = "The operation.", body = OperationView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<OperationView>, Problem> {
     shown(&state, parsed(&id)?).await
@@ -188,11 +168,7 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<i32>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page.", body = ItemPage),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page.", body = ItemPage)),
 )]
 pub(crate) async fn items(
     State(state): State<ApiState>,
@@ -200,10 +176,9 @@ pub(crate) async fn items(
     Query(query): Query<ItemQuery>,
 ) -> Result<Json<ItemPage>, Problem> {
     let Json(operation) = shown(&state, parsed(&id)?).await?;
-    let limit = query.limit.unwrap_or_default();
-    let after = query.cursor.map(|Position(position)| position);
-    let found = state.ledger.operation_items(operation.id, query.state, after, limit.and_one()).await?;
-    let (items, next_cursor) = limit.cut(found, |item| item.position);
+    let limit = query.limit.0.unwrap_or_default().rows();
+    let after = query.cursor.0.map(|Position(position)| position);
+    let (items, next_cursor) = state.ledger.operation_items(operation.id, query.state.0, after, limit).await?;
     Ok(Json(ItemPage { items, next_cursor }))
 }
 
@@ -222,7 +197,6 @@ pub(crate) async fn items(
         (status = 202, description = "It runs.", body = OperationView),
         (status = 409, description = "It was started or aborted before, has no rows, or was previewed too long ago."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn start(
     State(state): State<ApiState>,
@@ -249,7 +223,6 @@ pub(crate) async fn start(
         (status = 200, description = "It is aborted.", body = OperationView),
         (status = 409, description = "It has ended already."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn abort(
     State(state): State<ApiState>,

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::Iterable;
+use serde::Deserialize;
 use uuid::Uuid;
 
-use super::extract::Parameter;
+use super::extract::{Given, Parameter};
 use crate::ledger::{
     ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, Recorded, ReversalStatus, SellerDebt,
     TransferStatus, parse_time,
@@ -14,7 +15,7 @@ const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
 
 /// The most rows of a page.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Limit(u64);
 
 /// The last id of the previous page.
@@ -37,6 +38,21 @@ pub(crate) struct Time(pub(crate) DateTime<Utc>);
 #[derive(Debug)]
 pub(super) struct Text(pub(super) String);
 
+/// The parameters of a list that has no others.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    limit: Given<Limit>,
+    cursor: Given<Cursor>,
+}
+
+impl PageQuery {
+    /// The last id of the previous page, and the most rows of this one.
+    pub(super) fn after_and_limit(self) -> (Option<Uuid>, u64) {
+        (self.cursor.0.map(|Cursor(id)| id), self.limit.0.unwrap_or_default().rows())
+    }
+}
+
 impl Default for Limit {
     fn default() -> Self {
         Self(DEFAULT_LIMIT)
@@ -44,22 +60,8 @@ impl Default for Limit {
 }
 
 impl Limit {
-    /// One more than requested tells whether there is a next page.
-    pub(super) fn and_one(&self) -> u64 {
-        self.0.saturating_add(1)
-    }
-
-    pub(super) fn rows(&self) -> u64 {
+    pub(super) fn rows(self) -> u64 {
         self.0
-    }
-
-    /// The page out of these rows, and the cursor to the next one.
-    pub(super) fn cut<T, C>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
-        let wanted = usize::try_from(self.0).unwrap_or(usize::MAX);
-        let there_is_more = rows.len() > wanted;
-        rows.truncate(wanted);
-        let next = rows.last().filter(|_| there_is_more).map(id);
-        (rows, next)
     }
 }
 

@@ -67,7 +67,6 @@ pub(crate) struct Resumed {
     tag = "overview",
     operation_id = "listPauses",
     responses((status = 200, description = "The pauses.", body = PauseList)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<PauseList>, Problem> {
     Ok(Json(PauseList { pauses: state.ledger.pauses().await? }))
@@ -87,7 +86,6 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<PauseList
         (status = 201, description = "It is paused.", body = Pause),
         (status = 409, description = "It was paused before."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn pause(
     State(state): State<ApiState>,
@@ -109,7 +107,6 @@ pub(crate) async fn pause(
     params(("id" = uuid::Uuid, Path, description = "The pause's id.")),
     request_body(content = OperatorRequest),
     responses((status = 200, description = "It goes on.", body = Resumed)),
-    security(("operate" = [])),
 )]
 pub(crate) async fn resume(
     State(state): State<ApiState>,

@@ -31,7 +31,6 @@ use crate::ledger::{CorrectedPayment, NewPayment, NewTransfers, PaymentView, Reg
         (status = 200, description = "The same payment is registered already.", body = PaymentView),
         (status = 409, description = "Another payment is registered under this reference, or a transfer belongs to another payment."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn register(
     State(state): State<ApiState>,
@@ -64,7 +63,6 @@ fn answer(registered: Registered) -> (StatusCode, Json<PaymentView>) {
         (status = 200, description = "All of them are registered already.", body = PaymentView),
         (status = 409, description = "A transfer is registered otherwise, or belongs to another payment."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn add_transfers(
     State(state): State<ApiState>,
@@ -94,7 +92,6 @@ pub(crate) async fn add_transfers(
         (status = 200, description = "It is registered like this now.", body = PaymentView),
         (status = 409, description = "A refund was shared out already, Clawback creates a transfer that would change, or a transfer belongs to another payment."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn correct(
     State(state): State<ApiState>,
@@ -114,7 +111,6 @@ pub(crate) async fn correct(
     operation_id = "getPayment",
     params(("payment_ref" = String, Path, description = "The reference it was registered under, or Clawback's id.", example = "pi_1")),
     responses((status = 200, description = "The payment.", body = PaymentView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PaymentView>, Problem> {
     let payment = state.ledger.payment(&id).await?;

@@ -38,7 +38,6 @@ pub(crate) struct ProbeAsked {
     tag = "overview",
     operation_id = "listProcesses",
     responses((status = 200, description = "The processes.", body = ProcessList)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<ProcessList>, Problem> {
     let processes = state.ledger.processes().await?;
@@ -59,7 +58,6 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<ProcessLi
         (status = 202, description = "They were asked.", body = ProbeAsked),
         (status = 409, description = "No worker's circuit breaker is open, or none is alive."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn probe(
     State(state): State<ApiState>,

@@ -31,7 +31,6 @@ use crate::ledger::{ClaimKind, ClaimStatus, NewRefund, RefundView};
         (status = 200, description = "The same refund is recorded already.", body = RefundView),
         (status = 409, description = "It contradicts the recorded refund."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn report(
     State(state): State<ApiState>,
@@ -71,14 +70,10 @@ pub(crate) struct RefundPage {
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page, or all rows.", content((RefundPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page, or all rows.", content((RefundPage = "application/json"), (String = "text/csv")))),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
-    if let Some(Shape::Lines(lines)) = query.format {
+    if let Some(Shape::Lines(lines)) = query.format.0 {
         return claims::lines(&state.ledger, ClaimKind::Refund, query.filter(), lines).await;
     }
     let (found, next_cursor) = claims::list(&state, ClaimKind::Refund, &query).await?;
@@ -95,7 +90,6 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
     operation_id = "getRefund",
     params(("id" = String, Path, description = "Clawback's id, or the provider's (`re_…`).", example = "re_1")),
     responses((status = 200, description = "The refund.", body = RefundView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<RefundView>, Problem> {
     Ok(Json(claims::show(&state, ClaimKind::Refund, &id).await?))
@@ -116,7 +110,6 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
         (status = 200, description = "It takes, as its reversals show, or waits for its payment.", body = RefundView),
         (status = 409, description = "It is neither held nor conflicting, or does not fit still."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn accept(
     State(state): State<ApiState>,
@@ -141,7 +134,6 @@ pub(crate) async fn accept(
         (status = 200, description = "Recorded.", body = RefundView),
         (status = 409, description = "It needs no attention."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn acknowledge(
     State(state): State<ApiState>,
@@ -167,7 +159,6 @@ pub(crate) async fn acknowledge(
         (status = 200, description = "It takes nothing.", body = RefundView),
         (status = 409, description = "Its provider has reported it, Stripe was asked for it, or it takes nothing already."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn withdraw(
     State(state): State<ApiState>,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{self, Id, Input, Query, parameter};
+use super::extract::{self, Given, Id, Input, Query};
 use super::operator::{self, NoteRequest, OperatorRequest};
 use super::page::{Currency, Cursor, Limit, Text, Time, YesNo, recorded};
 use super::problem::Problem;
@@ -23,31 +23,20 @@ use crate::lines::Lines;
 use crate::operator::{Part, amount as amount_of};
 
 /// The parameters of the list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    status: Option<ReversalStatus>,
-    #[serde(default, deserialize_with = "parameter")]
-    currency: Option<Currency>,
-    #[serde(default, deserialize_with = "parameter")]
-    waits: Option<YesNo>,
-    #[serde(default, deserialize_with = "parameter")]
-    seller: Option<Text>,
-    #[serde(default, deserialize_with = "parameter")]
-    failure_code: Option<Text>,
-    #[serde(default, deserialize_with = "parameter")]
-    since: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    until: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    changed_since: Option<Time>,
-    #[serde(default, deserialize_with = "parameter")]
-    format: Option<Shape>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
+    status: Given<ReversalStatus>,
+    currency: Given<Currency>,
+    waits: Given<YesNo>,
+    seller: Given<Text>,
+    failure_code: Given<Text>,
+    since: Given<Time>,
+    until: Given<Time>,
+    changed_since: Given<Time>,
+    format: Given<Shape>,
+    limit: Given<Limit>,
+    cursor: Given<Cursor>,
 }
 
 /// Reversals, newest first.
@@ -82,27 +71,23 @@ pub(crate) struct ReversalPage {
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page, or all rows.", content((ReversalPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page, or all rows.", content((ReversalPage = "application/json"), (String = "text/csv")))),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
     let filter = ReversalFilter {
-        status: query.status,
-        currency: query.currency.map(|Currency(code)| code),
-        waits: query.waits.map(|YesNo(waits)| waits),
-        seller: query.seller.map(|Text(text)| text),
-        failure_code: query.failure_code.map(|Text(text)| text),
-        recorded: recorded(query.since, query.until),
-        changed_since: query.changed_since.map(|Time(at)| at),
+        status: query.status.0,
+        currency: query.currency.0.map(|Currency(code)| code),
+        waits: query.waits.0.map(|YesNo(waits)| waits),
+        seller: query.seller.0.map(|Text(text)| text),
+        failure_code: query.failure_code.0.map(|Text(text)| text),
+        recorded: recorded(query.since.0, query.until.0),
+        changed_since: query.changed_since.0.map(|Time(at)| at),
     };
-    if let Some(Shape::Lines(format)) = query.format {
+    if let Some(Shape::Lines(format)) = query.format.0 {
         return lines(&state.ledger, filter, format).await;
     }
-    let after = query.cursor.map(|Cursor(id)| id);
-    let limit = query.limit.unwrap_or_default().rows();
+    let after = query.cursor.0.map(|Cursor(id)| id);
+    let limit = query.limit.0.unwrap_or_default().rows();
     let (found, next_cursor) = state.ledger.find_reversals(&filter, after, limit).await?;
     let reversals = found.into_iter().map(|found| found.reversal).collect();
     Ok(Json(ReversalPage { reversals, next_cursor }).into_response())
@@ -130,7 +115,6 @@ pub(crate) async fn lines(ledger: &Ledger, filter: ReversalFilter, lines: Lines)
     tag = "reversals",
     operation_id = "groupReversals",
     responses((status = 200, description = "The groups, the largest first.", body = FailureGroups)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<FailureGroups>, Problem> {
     Ok(Json(FailureGroups::clone(&*state.ledger.failure_groups(CallKind::Reverse).await?)))
@@ -146,7 +130,6 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
     operation_id = "getReversal",
     params(("id" = String, Path, description = "Clawback's id, or Stripe's (`trr_…`).", example = "trr_1")),
     responses((status = 200, description = "The reversal.", body = ReversalView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<ReversalView>, Problem> {
     let reversal = state.ledger.reversal(&id).await?;
@@ -213,7 +196,6 @@ impl ReplayRequest {
         (status = 202, description = "It is pending, and its job is on the way.", body = ReversalView),
         (status = 409, description = "It has not failed permanently, is no longer owed, or another request replayed it first."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn replay(
     State(state): State<ApiState>,
@@ -245,7 +227,6 @@ pub(crate) async fn replay(
     params(("key" = String, Path, description = "The group's key.")),
     request_body(content = NoteRequest),
     responses((status = 201, description = "The note.", body = GroupNote)),
-    security(("operate" = [])),
 )]
 pub(crate) async fn note(
     State(state): State<ApiState>,
@@ -271,7 +252,6 @@ pub(crate) async fn note(
         (status = 200, description = "It is closed.", body = ReversalView),
         (status = 409, description = "It has not failed permanently, or another request was first."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn close(
     State(state): State<ApiState>,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Id, Query, parameter};
-use super::page::{Cursor, Limit, TextCursor};
+use super::extract::{Given, Id, Query};
+use super::page::{Limit, PageQuery, TextCursor};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -16,27 +16,13 @@ use crate::ledger::{Ledger, ReversalView, SellerDebt, SellerLine, SellerView};
 use crate::lines::Lines;
 
 /// The parameters of the list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    debt: Option<SellerDebt>,
-    #[serde(default, deserialize_with = "parameter")]
-    format: Option<Shape>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<TextCursor>,
-}
-
-/// The parameters of one seller's reversals.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ShowQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
+    debt: Given<SellerDebt>,
+    format: Given<Shape>,
+    limit: Given<Limit>,
+    cursor: Given<TextCursor>,
 }
 
 /// Sellers, in the order of their ids.
@@ -74,19 +60,15 @@ pub(crate) struct SellerDetails {
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page, or all rows.", content((SellerPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page, or all rows.", content((SellerPage = "application/json"), (String = "text/csv")))),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
-    if let Some(Shape::Lines(format)) = query.format {
-        return lines(&state.ledger, query.debt, format).await;
+    if let Some(Shape::Lines(format)) = query.format.0 {
+        return lines(&state.ledger, query.debt.0, format).await;
     }
-    let after = query.cursor.map(|TextCursor(id)| id);
-    let limit = query.limit.unwrap_or_default().rows();
-    let (sellers, next_cursor) = state.ledger.find_sellers(query.debt, after, limit).await?;
+    let after = query.cursor.0.map(|TextCursor(id)| id);
+    let limit = query.limit.0.unwrap_or_default().rows();
+    let (sellers, next_cursor) = state.ledger.find_sellers(query.debt.0, after, limit).await?;
     Ok(Json(SellerPage { sellers, next_cursor }).into_response())
 }
 
@@ -116,21 +98,15 @@ pub(crate) async fn lines(ledger: &Ledger, debt: Option<SellerDebt>, lines: Line
         ("limit" = Option<u64>, Query, description = "The most reversals; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "The seller.", body = SellerDetails),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "The seller.", body = SellerDetails)),
 )]
 pub(crate) async fn show(
     State(state): State<ApiState>,
     Id(id): Id,
-    Query(query): Query<ShowQuery>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<SellerDetails>, Problem> {
     let seller = state.ledger.seller(&id).await?.ok_or_else(|| unknown("seller"))?;
-    let limit = query.limit.unwrap_or_default();
-    let after = query.cursor.map(|Cursor(id)| id);
-    let found = state.ledger.reversals_of_seller(&id, after, limit.and_one()).await?;
-    let (reversals, next_cursor) = limit.cut(found, |reversal| reversal.id);
+    let (after, limit) = query.after_and_limit();
+    let (reversals, next_cursor) = state.ledger.reversals_of_seller(&id, after, limit).await?;
     Ok(Json(SellerDetails { seller, reversals, next_cursor }))
 }

@@ -16,7 +16,6 @@ use crate::ledger::Summary;
     tag = "overview",
     operation_id = "getSummary",
     responses((status = 200, description = "The figures.", body = Summary)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>) -> Result<Json<Summary>, Problem> {
     Ok(Json(Summary::clone(&*state.ledger.summary().await?)))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{self, Id, Query, parameter};
+use super::extract::{self, Given, Id, Query};
 use super::operator::{NoteRequest, RetryRequest};
 use super::page::{Currency, Cursor, Limit, Text};
 use super::problem::Problem;
@@ -20,21 +20,15 @@ use crate::ledger::{
 use crate::lines::Lines;
 
 /// The parameters of the list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    #[serde(default, deserialize_with = "parameter")]
-    status: Option<TransferStatus>,
-    #[serde(default, deserialize_with = "parameter")]
-    currency: Option<Currency>,
-    #[serde(default, deserialize_with = "parameter")]
-    seller: Option<Text>,
-    #[serde(default, deserialize_with = "parameter")]
-    format: Option<Shape>,
-    #[serde(default, deserialize_with = "parameter")]
-    limit: Option<Limit>,
-    #[serde(default, deserialize_with = "parameter")]
-    cursor: Option<Cursor>,
+    status: Given<TransferStatus>,
+    currency: Given<Currency>,
+    seller: Given<Text>,
+    format: Given<Shape>,
+    limit: Given<Limit>,
+    cursor: Given<Cursor>,
 }
 
 /// Transfers, newest first.
@@ -63,23 +57,19 @@ pub(crate) struct TransferPage {
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
     ),
-    responses(
-        (status = 200, description = "A page, or all rows.", content((TransferPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown, or its value can't be used."),
-    ),
-    security(("read" = []), ("operate" = [])),
+    responses((status = 200, description = "A page, or all rows.", content((TransferPage = "application/json"), (String = "text/csv")))),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
     let filter = TransferFilter {
-        status: query.status,
-        currency: query.currency.map(|Currency(code)| code),
-        seller: query.seller.map(|Text(text)| text),
+        status: query.status.0,
+        currency: query.currency.0.map(|Currency(code)| code),
+        seller: query.seller.0.map(|Text(text)| text),
     };
-    if let Some(Shape::Lines(format)) = query.format {
+    if let Some(Shape::Lines(format)) = query.format.0 {
         return lines(&state.ledger, filter, format).await;
     }
-    let after = query.cursor.map(|Cursor(id)| id);
-    let limit = query.limit.unwrap_or_default().rows();
+    let after = query.cursor.0.map(|Cursor(id)| id);
+    let limit = query.limit.0.unwrap_or_default().rows();
     let (found, next_cursor) = state.ledger.find_transfers(&filter, after, limit).await?;
     let transfers = found.into_iter().map(|found| found.transfer).collect();
     Ok(Json(TransferPage { transfers, next_cursor }).into_response())
@@ -108,7 +98,6 @@ pub(crate) async fn lines(ledger: &Ledger, filter: TransferFilter, lines: Lines)
     operation_id = "getTransfer",
     params(("id" = String, Path, description = "Clawback's id, or Stripe's (`tr_…`).", example = "tr_1")),
     responses((status = 200, description = "The transfer.", body = TransferView)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<TransferView>, Problem> {
     let transfer = state.ledger.transfer(&id).await?;
@@ -124,7 +113,6 @@ pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Js
     tag = "transfers",
     operation_id = "groupTransfers",
     responses((status = 200, description = "The groups, the largest first.", body = FailureGroups)),
-    security(("read" = []), ("operate" = [])),
 )]
 pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<FailureGroups>, Problem> {
     Ok(Json(FailureGroups::clone(&*state.ledger.failure_groups(CallKind::Create).await?)))
@@ -141,7 +129,6 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
     params(("key" = String, Path, description = "The group's key.")),
     request_body(content = NoteRequest),
     responses((status = 201, description = "The note.", body = GroupNote)),
-    security(("operate" = [])),
 )]
 pub(crate) async fn note(
     State(state): State<ApiState>,
@@ -167,7 +154,6 @@ pub(crate) async fn note(
         (status = 202, description = "It is pending, and its job is on the way.", body = TransferView),
         (status = 409, description = "Its creation has not failed permanently, or another request retried it first."),
     ),
-    security(("operate" = [])),
 )]
 pub(crate) async fn retry(
     State(state): State<ApiState>,

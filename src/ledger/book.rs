@@ -168,9 +168,6 @@ impl Book {
             claims.extend(rowset::select::<_, claim::Model>(txn, "id IN {ids}", &missing, &[]).await?);
         }
         Ok(Self {
-            now: now(),
-            graces: store.graces,
-            policy: store.claim_policy(txn).await?,
             payments: Table::of(payments, |row| row.id),
             transfers: Table::of(transfers, |row| row.id),
             claims: Table::of(claims, |row| row.id),
@@ -181,12 +178,7 @@ impl Book {
             known_events,
             locked_names: names,
             notifies: store.notifies,
-            notifications: Vec::new(),
-            events: Vec::new(),
-            history: Vec::new(),
-            jobs: Vec::new(),
-            items: Vec::new(),
-            changes: 0,
+            ..Self::blank(store.graces, store.claim_policy(txn).await?)
         })
     }
 
@@ -194,10 +186,15 @@ impl Book {
     #[cfg(test)]
     pub(super) fn empty(names: &[&str]) -> Self {
         let grace = std::time::Duration::from_secs(60);
+        let locked_names = names.iter().map(|name| (*name).to_owned()).collect();
+        Self { locked_names, ..Self::blank(Graces { reverse: grace, create: grace }, ClaimPolicy::default()) }
+    }
+
+    fn blank(graces: Graces, policy: ClaimPolicy) -> Self {
         Self {
             now: now(),
-            graces: Graces { reverse: grace, create: grace },
-            policy: ClaimPolicy::default(),
+            graces,
+            policy,
             payments: Table::default(),
             transfers: Table::default(),
             claims: Table::default(),
@@ -206,7 +203,7 @@ impl Book {
             lookups: Table::default(),
             paused: BTreeSet::new(),
             known_events: HashSet::new(),
-            locked_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            locked_names: BTreeSet::new(),
             notifies: false,
             notifications: Vec::new(),
             events: Vec::new(),

@@ -1,53 +1,31 @@
 //! What a payment provider told us, in the ledger's own words. Nothing here knows a provider's JSON.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
-use strum::Display;
+use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 use super::claims::DisputeEvent;
 use super::lookups::Subject;
 
-/// The payment provider that reported a refund.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Display,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumIter,
-    DeriveActiveEnum,
-    Serialize,
-    Deserialize,
-    ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// Stripe itself.
-    Stripe,
-    /// Juspay Hyperswitch.
-    Hyperswitch,
+words! {
+    /// The payment provider that reported a refund.
+    pub enum Source {
+        /// Stripe itself.
+        Stripe,
+        /// Juspay Hyperswitch.
+        Hyperswitch,
+    }
 }
 
-/// What gave a buyer money back.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimKind {
-    /// A refund.
-    Refund,
-    /// A buyer's dispute of a charge.
-    Dispute,
+words! {
+    /// What gave a buyer money back.
+    pub enum ClaimKind {
+        /// A refund.
+        Refund,
+        /// A buyer's dispute of a charge.
+        Dispute,
+    }
 }
 
 /// A verified webhook.
@@ -158,45 +136,52 @@ pub enum RefundProgress {
     Other(String),
 }
 
-/// What the intake did with a webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What became of a webhook.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, Serialize, ToSchema)]
+#[strum(serialize_all = "snake_case")]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+#[schema(as = WebhookOutcome)]
 pub enum Receipt {
-    /// At least one refund was recorded and matched to its payment.
+    /// A refund was recorded.
     Accepted {
-        /// How many reversals it created.
+        /// The number of reversals it created.
         reversals: usize,
     },
-    /// Recorded; the payment is not registered yet.
+    /// Recorded; its payment is not registered yet.
     Unmatched,
-    /// Recorded; it takes nothing before an operator accepts it, or its provider says more.
+    /// Recorded; it takes nothing until an operator accepts it, or its provider says more.
     Held {
-        /// Why, for people.
+        /// Why.
         reason: String,
     },
-    /// It contradicts what is registered or known: nothing is taken for what it says, and an operator must look.
+    /// It contradicts what is registered or known; an operator must look.
     Conflicting {
-        /// Why, for people.
+        /// Why.
         reason: String,
     },
-    /// At least one refund has failed after it was recorded; what Stripe had not been asked for was called off.
+    /// A refund failed after it had succeeded.
     Failed {
-        /// How many reversals were called off.
+        /// The number of reversals called off.
         called_off: usize,
-        /// What an operator has to do about the rest, for people.
+        /// What an operator must do about the others.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         attention: Option<String>,
     },
-    /// Stripe is asked about what it names.
+    /// Recorded; Stripe is asked about what it names.
     LookingUp {
         /// What.
+        #[serde(skip)]
         subject: Subject,
         /// Stripe's id of it.
+        #[serde(skip)]
         reference: String,
     },
-    /// Seen before; nothing was done.
+    /// It was received before.
     Duplicate,
-    /// Recorded as having no effect.
+    /// Recorded; it reports no refund.
     Ignored {
-        /// Why, for people.
+        /// Why.
         reason: String,
     },
 }

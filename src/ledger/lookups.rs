@@ -1,9 +1,6 @@
 //! Look-ups: what Stripe is asked because an event left it out, or because nobody registered a payment. Each has a call of
 //! the same id, and takes the way of every call.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
-use serde::{Deserialize, Serialize};
-use strum::Display;
 use uuid::Uuid;
 
 use super::book::Book;
@@ -15,36 +12,20 @@ use super::input::NewPayment;
 use super::schema::{claim, lookup};
 use super::status::{CallKind, CallState};
 
-/// What a look-up is about.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Display,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumIter,
-    DeriveActiveEnum,
-    Serialize,
-    Deserialize,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// The refunds of a charge (`ch_…`): its event listed none.
-    RefundsOfCharge,
-    /// A refund (`re_…`): a thin event named it.
-    Refund,
-    /// A dispute (`du_…`): a thin event named it.
-    Dispute,
-    /// The transfers of a payment (`pi_…`, `ch_…`) that nobody registered.
-    Payment,
-    /// The payment of a transfer (`tr_…`) that was created.
-    Transfer,
+words! {
+    /// What a look-up is about.
+    pub enum Subject {
+        /// The refunds of a charge (`ch_…`): its event listed none.
+        RefundsOfCharge,
+        /// A refund (`re_…`): a thin event named it.
+        Refund,
+        /// A dispute (`du_…`): a thin event named it.
+        Dispute,
+        /// The transfers of a payment (`pi_…`, `ch_…`) that nobody registered.
+        Payment,
+        /// The payment of a transfer (`tr_…`) that was created.
+        Transfer,
+    }
 }
 
 /// What a look-up found.

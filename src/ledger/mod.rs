@@ -1,6 +1,9 @@
 //! The ledger: what was paid to sellers, what claims ask back, and how far that is. The database's only writer; it never talks
 //! to Stripe or to the broker.
 
+#[macro_use]
+mod words;
+
 mod book;
 mod calls;
 mod claims;
@@ -68,8 +71,8 @@ pub use read::{
     AtRisk, Backlog, ByAge, ClaimFilter, ClaimLine, CurrencySum, CurrencySummary, DatabaseFacts, DaySum, DisputeView,
     ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
     FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
-    OldestOpen, OutboxBacklog, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView, Risk,
-    SellerDebt, SellerLine, SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent,
+    OldestOpen, OutboxBacklog, Page, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView,
+    Risk, SellerDebt, SellerLine, SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent,
     TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine,
     TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
 };

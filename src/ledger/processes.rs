@@ -1,12 +1,8 @@
-//! Who is alive: each running process keeps a row, which says what it does and whether it can use Stripe.
-//!
-//! The row is one statement every few seconds, and tells the process in return what operators ask for: a probe of Stripe, or
-//! work on an operation.
+//! Who is alive: each running process keeps a row, and learns from it what operators ask for: a probe, or work on an operation.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{DeriveActiveEnum, EnumIter, FromQueryResult};
+use sea_orm::FromQueryResult;
 use serde::Serialize;
-use strum::Display;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -21,36 +17,28 @@ const ALIVE: TimeDelta = TimeDelta::seconds(15);
 /// One that did not say goodbye is shown for so long.
 const REMEMBERED: TimeDelta = TimeDelta::hours(1);
 
-/// What a process runs.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum, Serialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessRole {
-    /// Everything (`clawback run`).
-    Run,
-    /// HTTP, relay and sweeper (`clawback serve`).
-    Serve,
-    /// The consumers of jobs (`clawback worker`).
-    Worker,
+words! {
+    /// What a process runs.
+    pub enum ProcessRole {
+        /// Everything (`clawback run`).
+        Run,
+        /// HTTP, relay and sweeper (`clawback serve`).
+        Serve,
+        /// The consumers of jobs (`clawback worker`).
+        Worker,
+    }
 }
 
-/// Whether a worker calls Stripe.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum, Serialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerState {
-    /// It does.
-    Closed,
-    /// Stripe answers a probe: one job at a time shows whether it takes calls.
-    HalfOpen,
-    /// It does not: it takes no jobs, and probes Stripe.
-    Open,
+words! {
+    /// Whether a worker calls Stripe.
+    pub enum BreakerState {
+        /// It does.
+        Closed,
+        /// Stripe answers a probe: one job at a time shows whether it takes calls.
+        HalfOpen,
+        /// It does not: it takes no jobs, and probes Stripe.
+        Open,
+    }
 }
 
 /// A running process, as it tells of itself.

@@ -2,33 +2,27 @@
 //! go on from are one transaction, so a run that was killed goes on where it was.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
-};
-use serde::{Deserialize, Serialize};
-use strum::Display;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::db::rowset::Writes;
+use super::read::{Page, cut};
 use super::schema::{reconcile_difference, reconcile_run};
 use super::time::now;
 use super::{Ledger, LedgerError};
 
-/// How far a run is.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// It compares, or its process was killed: `--resume` goes on with it.
-    Running,
-    /// It could not go on; `problem` says why, and `--resume` tries again.
-    Interrupted,
-    /// Every transfer was compared. The end.
-    Done,
+words! {
+    /// How far a run is.
+    pub enum RunState {
+        /// It compares, or its process was killed: `--resume` goes on with it.
+        Running,
+        /// It could not go on; `problem` says why, and `--resume` tries again.
+        Interrupted,
+        /// Every transfer was compared. The end.
+        Done,
+    }
 }
 
 /// How much was compared.
@@ -90,7 +84,7 @@ pub struct RunView {
 }
 
 /// A difference that a run has found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
 pub struct DifferenceView {
     /// Its id.
     pub id: Uuid,
@@ -225,8 +219,9 @@ impl Ledger {
     }
 
     /// At most `limit` runs, newest first, older than `after`.
-    pub async fn reconcile_runs(&self, after: Option<Uuid>, limit: u64) -> Result<Vec<RunView>, LedgerError> {
-        Ok(runs(after, limit).all(&self.store.reader).await?.into_iter().map(view).collect())
+    pub async fn reconcile_runs(&self, after: Option<Uuid>, limit: u64) -> Result<Page<RunView>, LedgerError> {
+        let found = runs(after, limit.saturating_add(1)).all(&self.store.reader).await?;
+        Ok(cut(found.into_iter().map(view).collect(), limit, |run: &RunView| run.id))
     }
 
     /// The run with this id.
@@ -240,14 +235,14 @@ impl Ledger {
         run: Uuid,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<Vec<DifferenceView>, LedgerError> {
+    ) -> Result<Page<DifferenceView>, LedgerError> {
         use reconcile_difference::Column as C;
         let found = reconcile_difference::Entity::find()
             .filter(C::RunId.eq(run))
             .apply_if(after, |query, after| query.filter(C::Id.gt(after)))
             .order_by_asc(C::Id)
-            .limit(limit);
-        Ok(found.all(&self.store.reader).await?.into_iter().map(difference_view).collect())
+            .limit(limit.saturating_add(1));
+        Ok(cut(found.into_model().all(&self.store.reader).await?, limit, |found: &DifferenceView| found.id))
     }
 
     async fn run_row(&self, id: Uuid) -> Result<reconcile_run::Model, LedgerError> {
@@ -328,23 +323,5 @@ fn model(run_id: Uuid, found: DifferenceView) -> reconcile_difference::Model {
         detail: found.detail,
         repair: found.repair,
         found_at: now(),
-    }
-}
-
-fn difference_view(row: reconcile_difference::Model) -> DifferenceView {
-    DifferenceView {
-        id: row.id,
-        kind: row.kind,
-        transfer_id: row.transfer_id,
-        stripe_transfer_id: row.stripe_transfer_id,
-        reversal_id: row.reversal_id,
-        stripe_reversal_id: row.stripe_reversal_id,
-        claim: row.claim,
-        currency: row.currency,
-        amount_in_ledger: row.amount_in_ledger,
-        amount_at_stripe: row.amount_at_stripe,
-        detail: row.detail,
-        repair: row.repair,
-        found_at: row.found_at,
     }
 }

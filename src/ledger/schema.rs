@@ -2,18 +2,46 @@
 
 #![expect(unreachable_pub, reason = "sea-orm's derives want public types; the modules around them are private")]
 
-/// A registered payment.
-pub(super) mod payment {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Utc};
+use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "payments")]
-    #[cfg_attr(test, derive(Hash))]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+use crate::ledger::claims::DisputeStage;
+use crate::ledger::events::{ClaimKind, Source};
+use crate::ledger::lookups::Subject;
+use crate::ledger::operations::{ItemState, OperationAction, OperationState, StripeSays};
+use crate::ledger::runs::RunState;
+use crate::ledger::status::{CallKind, CallState, ClaimStatus, ReversalStatus, TransferStatus};
+
+/// A module for each table, whose key is a UUID `id`.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $visible:vis mod $name:ident = $table:tt { $($columns:tt)* })*) => {$(
+        $(#[$doc])*
+        $visible mod $name {
+            use super::*;
+
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
+            #[sea_orm(table_name = $table)]
+            #[cfg_attr(test, derive(Hash))]
+            #[doc = concat!("A row of `", $table, "`.")]
+            pub struct Model {
+                /// Its id.
+                #[sea_orm(primary_key, auto_increment = false)]
+                pub id: Uuid,
+                $($columns)*
+            }
+
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    )*};
+}
+
+tables! {
+    /// A registered payment.
+    pub(super) mod payment = "payments" {
         pub payment_ref: String,
         pub amount: i64,
         pub currency: String,
@@ -22,26 +50,8 @@ pub(super) mod payment {
         pub created_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// A transfer to a seller.
-pub(super) mod transfer {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::status::TransferStatus;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "seller_transfers")]
-    #[cfg_attr(test, derive(Hash))]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// A transfer to a seller.
+    pub(super) mod transfer = "seller_transfers" {
         pub payment_id: Uuid,
         /// Its place in the payment, from 0.
         pub position: i32,
@@ -69,28 +79,8 @@ pub(super) mod transfer {
         pub updated_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What gave a buyer money back, as its provider reported it.
-pub(super) mod claim {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::claims::DisputeStage;
-    use crate::ledger::events::{ClaimKind, Source};
-    use crate::ledger::status::ClaimStatus;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "claims")]
-    #[cfg_attr(test, derive(Hash))]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What gave a buyer money back, as its provider reported it.
+    pub(super) mod claim = "claims" {
         pub kind: ClaimKind,
         pub source: Source,
         /// The provider's account within which the reference is unique: Hyperswitch's merchant. Else empty.
@@ -133,26 +123,8 @@ pub(super) mod claim {
         pub matched_at: Option<DateTime<Utc>>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What one claim asks of one transfer.
-pub(super) mod reversal {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::status::ReversalStatus;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "reversals")]
-    #[cfg_attr(test, derive(Hash))]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What one claim asks of one transfer.
+    pub(super) mod reversal = "reversals" {
         pub claim_id: Uuid,
         pub transfer_id: Uuid,
         /// What Stripe is asked for.
@@ -169,28 +141,8 @@ pub(super) mod reversal {
         pub updated_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What Stripe must do for us, and how far that is.
-pub(super) mod call {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::status::{CallKind, CallState};
-
-    /// A row of `calls`.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "calls")]
-    #[cfg_attr(test, derive(Hash))]
-    pub struct Model {
-        /// Also the id of the reversal, the transfer or the look-up that it is for.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What Stripe must do for us, and how far that is. Its id is also the id of the reversal, the transfer or the look-up that it is for.
+    pub(super) mod call = "calls" {
         /// What Stripe must do.
         pub kind: CallKind,
         /// Raised by every change but the sweeper's: the guard of all that workers report.
@@ -231,26 +183,8 @@ pub(super) mod call {
         pub updated_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What Stripe is asked about. Its status is its call's state.
-pub(super) mod lookup {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::lookups::Subject;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "lookups")]
-    pub struct Model {
-        /// Also the id of its call.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What Stripe is asked about. Its status is its call's state. Its id is also the id of its call.
+    pub(super) mod lookup = "lookups" {
         pub subject: Subject,
         /// Stripe's id of the charge, refund, dispute, payment or transfer.
         pub reference: String,
@@ -262,25 +196,8 @@ pub(super) mod lookup {
         pub updated_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// An operator's action on many rows.
-pub(super) mod operation {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::operations::{OperationAction, OperationState};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "operations")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// An operator's action on many rows.
+    pub(super) mod operation = "operations" {
         pub action: OperationAction,
         /// JSON.
         pub filter: String,
@@ -307,25 +224,8 @@ pub(super) mod operation {
         pub lease_until: Option<DateTime<Utc>>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// A row that an operation is about.
-pub(super) mod operation_item {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::operations::{ItemState, StripeSays};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "operation_items")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// A row that an operation is about.
+    pub(super) mod operation_item = "operation_items" {
         pub operation_id: Uuid,
         pub position: i32,
         /// Clawback's id of the reversal, transfer or claim.
@@ -341,25 +241,8 @@ pub(super) mod operation_item {
         pub stripe_detail: Option<String>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// A run of `reconcile`.
-pub(super) mod reconcile_run {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::runs::RunState;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "reconcile_runs")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// A run of `reconcile`.
+    pub(super) mod reconcile_run = "reconcile_runs" {
         pub state: RunState,
         pub since: Option<DateTime<Utc>>,
         pub fix: bool,
@@ -381,23 +264,8 @@ pub(super) mod reconcile_run {
         pub finished_at: Option<DateTime<Utc>>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What a run of `reconcile` has found.
-pub(super) mod reconcile_difference {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "reconcile_differences")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What a run of `reconcile` has found.
+    pub(super) mod reconcile_difference = "reconcile_differences" {
         pub run_id: Uuid,
         pub kind: String,
         pub transfer_id: Uuid,
@@ -413,48 +281,16 @@ pub(super) mod reconcile_difference {
         pub found_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What an operator says about a group of failures.
-pub(super) mod group_note {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "group_notes")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What an operator says about a group of failures.
+    pub(super) mod group_note = "group_notes" {
         pub group_key: String,
         pub text: String,
         pub operator: String,
         pub created_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// The inbox: every verified webhook, once.
-pub(super) mod webhook_event {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    use crate::ledger::events::Source;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "webhook_events")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// The inbox: every verified webhook, once.
+    pub(super) mod webhook_event = "webhook_events" {
         pub source: Source,
         pub event_id: String,
         pub event_type: String,
@@ -464,45 +300,15 @@ pub(super) mod webhook_event {
         pub received_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What another system is told.
-pub(super) mod notification {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "notifications")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What another system is told.
+    pub(super) mod notification = "notifications" {
         pub topic: String,
         pub body: String,
         pub created_at: DateTime<Utc>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// What happened, in order. Append-only: the database refuses anything else.
-pub(super) mod history {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "history")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// What happened, in order. Append-only: the database refuses anything else.
+    pub(super) mod history = "history" {
         pub entity: String,
         pub entity_id: Uuid,
         pub from_status: Option<String>,
@@ -513,24 +319,8 @@ pub(super) mod history {
         pub stripe_request_id: Option<String>,
     }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// Jobs that are committed and on their way to the broker.
-pub(crate) mod outbox {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "outbox")]
-    pub struct Model {
-        /// Also the message's id on the broker.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
+    /// Jobs that are committed and on their way to the broker. Its id is also the message's id on the broker.
+    pub(crate) mod outbox = "outbox" {
         pub kind: String,
         /// JSON.
         pub payload: String,
@@ -546,9 +336,4 @@ pub(crate) mod outbox {
         pub attempts: i32,
         pub last_error: Option<String>,
     }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }

@@ -1,33 +1,28 @@
 //! The states of transfers, reversals, claims and calls, and their total, pure transition functions.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
-use serde::{Deserialize, Serialize};
-use strum::Display;
-use utoipa::ToSchema;
+use sea_orm::{EnumIter, Iterable};
 
-/// Where a transfer to a seller stands.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum TransferStatus {
-    /// Not created at Stripe yet. Creating it leads out.
-    Pending,
-    /// The seller has the money. A refund leads out.
-    Completed,
-    /// Creating it failed, and will be tried again.
-    Failed,
-    /// Creating or reversing it failed for good. An operator leads out, by a replay or by closing what failed, or that nothing
-    /// is owed any more.
-    PermanentlyFailed,
-    /// At least one reversal is pending. The last of them to end leads out.
-    ReversalPending,
-    /// A part has come back. A further refund leads out.
-    PartiallyReversed,
-    /// Everything has come back: the end. Or everything was withheld before it was paid, which a failing refund undoes.
-    Reversed,
+use super::outbox::{CREATE_TRANSFER, LOOK_UP, NOTIFY, REVERSE_TRANSFER};
+
+words! {
+    /// Where a transfer to a seller stands.
+    pub enum TransferStatus {
+        /// Not created at Stripe yet. Creating it leads out.
+        Pending,
+        /// The seller has the money. A refund leads out.
+        Completed,
+        /// Creating it failed, and will be tried again.
+        Failed,
+        /// Creating or reversing it failed for good. An operator leads out, by a replay or by closing what failed, or that nothing
+        /// is owed any more.
+        PermanentlyFailed,
+        /// At least one reversal is pending. The last of them to end leads out.
+        ReversalPending,
+        /// A part has come back. A further refund leads out.
+        PartiallyReversed,
+        /// Everything has come back: the end. Or everything was withheld before it was paid, which a failing refund undoes.
+        Reversed,
+    }
 }
 
 /// What can happen to a seller transfer.
@@ -86,25 +81,21 @@ impl TransferStatus {
     }
 }
 
-/// Where the reversal of one transfer for one claim stands.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ReversalStatus {
-    /// Owed. A job is on its way, or the sweeper will make one.
-    Pending,
-    /// Stripe has reversed it. The end.
-    Reversed,
-    /// Failed permanently, still owed, and parked with a reason. An operator's replay or closing leads out.
-    PermanentlyFailed,
-    /// Not owed: its claim takes nothing after all, or its transfer was never created. Creating that transfer leads out.
-    CalledOff,
-    /// Settled without a reversal: withheld from its transfer before that was created, which a failing refund undoes; or
-    /// elsewhere, as an operator recorded, which is the end.
-    Closed,
+words! {
+    /// Where the reversal of one transfer for one claim stands.
+    pub enum ReversalStatus {
+        /// Owed. A job is on its way, or the sweeper will make one.
+        Pending,
+        /// Stripe has reversed it. The end.
+        Reversed,
+        /// Failed permanently, still owed, and parked with a reason. An operator's replay or closing leads out.
+        PermanentlyFailed,
+        /// Not owed: its claim takes nothing after all, or its transfer was never created. Creating that transfer leads out.
+        CalledOff,
+        /// Settled without a reversal: withheld from its transfer before that was created, which a failing refund undoes; or
+        /// elsewhere, as an operator recorded, which is the end.
+        Closed,
+    }
 }
 
 /// What can happen to a reversal.
@@ -145,26 +136,22 @@ impl ReversalStatus {
     }
 }
 
-/// What became of a claim that a provider reported.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimStatus {
-    /// Its payment is not registered yet. Registering it matches the claim.
-    Unmatched,
-    /// Older than this ledger, or pending at its provider. Takes nothing until an operator accepts it, or it has succeeded.
-    Held,
-    /// Shared out over the payment's transfers.
-    Matched,
-    /// Does not fit the registered payment. The reason is beside it, and an operator must look.
-    Conflicting,
-    /// The provider had reversed the transfer itself, or the money was never captured.
-    NothingToReverse,
-    /// Its provider took it back after it had been matched.
-    Failed,
+words! {
+    /// What became of a claim that a provider reported.
+    pub enum ClaimStatus {
+        /// Its payment is not registered yet. Registering it matches the claim.
+        Unmatched,
+        /// Older than this ledger, or pending at its provider. Takes nothing until an operator accepts it, or it has succeeded.
+        Held,
+        /// Shared out over the payment's transfers.
+        Matched,
+        /// Does not fit the registered payment. The reason is beside it, and an operator must look.
+        Conflicting,
+        /// The provider had reversed the transfer itself, or the money was never captured.
+        NothingToReverse,
+        /// Its provider took it back after it had been matched.
+        Failed,
+    }
 }
 
 impl ClaimStatus {
@@ -178,42 +165,80 @@ impl ClaimStatus {
     }
 }
 
-/// What Stripe must do.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum CallKind {
-    /// Reverse a transfer, wholly or in part.
-    Reverse,
-    /// Create a transfer.
-    Create,
-    /// Read what an event left out, or what a payment's transfers are.
-    LookUp,
-    /// Tell another system what has happened.
-    Notify,
+words! {
+    /// What Stripe must do.
+    pub enum CallKind {
+        /// Reverse a transfer, wholly or in part.
+        Reverse,
+        /// Create a transfer.
+        Create,
+        /// Read what an event left out, or what a payment's transfers are.
+        LookUp,
+        /// Tell another system what has happened.
+        Notify,
+    }
 }
 
-/// How far a call is.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum CallState {
-    /// Its transfer does not exist yet. Creating it opens the call.
-    Waiting,
-    /// To be made, or to be made again.
-    Open,
-    /// Stripe has done it.
-    Done,
-    /// Failed permanently. A replay opens it again.
-    Failed,
-    /// Not to be made.
-    CalledOff,
+impl CallKind {
+    /// Every kind, in the order in which their queues are shown.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// The kind of the job that makes such a call.
+    #[must_use]
+    pub fn job(self) -> &'static str {
+        match self {
+            Self::Reverse => REVERSE_TRANSFER,
+            Self::Create => CREATE_TRANSFER,
+            Self::LookUp => LOOK_UP,
+            Self::Notify => NOTIFY,
+        }
+    }
+
+    /// The kind of call that such a job makes; `None` for a job that this version does not know.
+    #[must_use]
+    pub fn of_job(job: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.job() == job)
+    }
+
+    /// The queue of its jobs.
+    #[must_use]
+    pub fn queue(self) -> &'static str {
+        match self {
+            Self::Reverse => "reversals",
+            Self::Create => "transfers",
+            Self::LookUp => "lookups",
+            Self::Notify => "events",
+        }
+    }
+
+    /// What such a call is for: `reversal`, `transfer`, `lookup` or `event`.
+    #[must_use]
+    pub fn entity(self) -> &'static str {
+        match self {
+            Self::Reverse => "reversal",
+            Self::Create => "transfer",
+            Self::LookUp => "lookup",
+            Self::Notify => "event",
+        }
+    }
+}
+
+words! {
+    /// How far a call is.
+    pub enum CallState {
+        /// Its transfer does not exist yet. Creating it opens the call.
+        Waiting,
+        /// To be made, or to be made again.
+        Open,
+        /// Stripe has done it.
+        Done,
+        /// Failed permanently. A replay opens it again.
+        Failed,
+        /// Not to be made.
+        CalledOff,
+    }
 }
 
 fn illegal(from: impl ToString, event: impl std::fmt::Debug) -> IllegalTransition {

@@ -1,10 +1,5 @@
-//! What operators do about rows that were given up and about parked messages, with both the database and the broker in
-//! view. Called by the command line.
-//!
-//! Everywhere the ledger comes first: the guarded transition with operator and reason in its history, and the new job in
-//! the outbox, are one transaction; only then does the parked message go. Dying in between leaves a parked message whose
-//! row has moved on, and so does a replay over HTTP. It does no harm: it is dropped when it is next seen, and a worker
-//! that gets it finds nothing to do. It never calls Stripe; the worker looks there before it calls again.
+//! What operators do about failed rows and their parked messages: the ledger first, in one transaction with history and new
+//! job, then the message. One that is left behind does no harm: it is dropped when it is next seen.
 
 pub mod limits;
 mod operations;

@@ -1,7 +1,5 @@
 //! A difference between the ledger and Stripe, as `clawback reconcile --format json` shows it: names are only ever added.
 
-use std::fmt;
-
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -103,7 +101,7 @@ impl From<&Difference> for DifferenceView {
 }
 
 /// The sorts of difference.
-#[derive(Clone, Copy, Debug, strum::EnumString, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, strum::Display, strum::EnumString, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -170,22 +168,6 @@ impl Kind {
             }
             Self::Incomplete => "Stripe's lists can lag. Not touched: run it again in a few minutes.",
         }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unrecorded => "unrecorded",
-            Self::Missing => "missing",
-            Self::Duplicate => "duplicate",
-            Self::WrongAmount => "wrong_amount",
-            Self::ExternallyReversed => "externally_reversed",
-            Self::Orphan => "orphan",
-            Self::UnknownTransfer => "unknown_transfer",
-            Self::UnrecordedTransfer => "unrecorded_transfer",
-            Self::Incomplete => "incomplete",
-        })
     }
 }
 

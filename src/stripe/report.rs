@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantNames};
+
 /// What happened to a call, for the worker to act on and for people to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -36,7 +38,8 @@ pub const MESSAGE_MAX_CHARS: usize = 500;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What an outcome means. "Same key" is the same generation; a new generation is a new idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Meaning {
     /// The money is taken back. Leads to `reversed`, with this id stored.
     Reversed {
@@ -110,58 +113,19 @@ impl Meaning {
     /// Its name as a label of metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
-        match self {
-            Self::Reversed { .. } => "reversed",
-            Self::Created { .. } => "created",
-            Self::Pending { .. } => "pending",
-            Self::Ended { .. } => "ended",
-            Self::Unreadable => "unreadable",
-            Self::Unreached => "unreached",
-            Self::TlsFailed => "tls_failed",
-            Self::NotSent => "not_sent",
-            Self::KeyInUse => "key_in_use",
-            Self::Locked => "locked",
-            Self::RateLimited => "rate_limited",
-            Self::ServerError => "server_error",
-            Self::Unavailable => "unavailable",
-            Self::AlreadyReversed => "already_reversed",
-            Self::MoreThanLeft => "more_than_left",
-            Self::BalanceInsufficient => "balance_insufficient",
-            Self::NoSuchTransfer => "no_such_transfer",
-            Self::NoSuchAccount => "no_such_account",
-            Self::KeyMisused => "key_misused",
-            Self::Denied => "denied",
-            Self::Forbidden => "forbidden",
-            Self::Rejected => "rejected",
-        }
+        self.into()
     }
 
     /// Every [`Self::label`], and `read`, as which a read that found its object is counted.
-    pub const LABELS: &[&str] = &[
-        "read",
-        "reversed",
-        "created",
-        "pending",
-        "ended",
-        "unreadable",
-        "unreached",
-        "tls_failed",
-        "not_sent",
-        "key_in_use",
-        "locked",
-        "rate_limited",
-        "server_error",
-        "unavailable",
-        "already_reversed",
-        "more_than_left",
-        "balance_insufficient",
-        "no_such_transfer",
-        "no_such_account",
-        "key_misused",
-        "denied",
-        "forbidden",
-        "rejected",
-    ];
+    pub const LABELS: &[&str] = &{
+        let mut labels = ["read"; Self::VARIANTS.len() + 1];
+        let mut at = 0;
+        while at < Self::VARIANTS.len() {
+            labels[at + 1] = Self::VARIANTS[at];
+            at += 1;
+        }
+        labels
+    };
 
     /// A failure code of ours for an answer that carries none of Stripe's.
     #[must_use]

@@ -194,14 +194,6 @@ pub(super) fn pages(path: &str, filter: &[(&str, &str)], is_first: bool, next: O
     }
 }
 
-/// Cuts one row more than a page has, and returns the cursor to the next page if there was one.
-pub(super) fn cut<T, C>(rows: &mut Vec<T>, id: impl Fn(&T) -> C) -> Option<C> {
-    let wanted = usize::try_from(ROWS).unwrap_or(usize::MAX);
-    let there_is_more = rows.len() > wanted;
-    rows.truncate(wanted);
-    rows.last().filter(|_| there_is_more).map(id)
-}
-
 /// What `refresh.js` renews every few seconds while `is_moving`.
 pub(super) fn live(is_moving: bool, part: &Markup) -> Markup {
     html! { @if is_moving { div id="live" data-refresh="2" { (part) } } @else { (part) } }

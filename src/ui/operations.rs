@@ -13,7 +13,7 @@ use super::act::{Verb, confirm, reason};
 use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
-use super::html::{ROWS, ago, counted, cut, facts, filters, live, own, pages, select, status, table, time};
+use super::html::{ROWS, ago, counted, facts, filters, live, own, pages, select, status, table, time};
 use super::input::{Asked, Count, Currency, Sent};
 use super::money::{money, text};
 use super::page::{Answer, Page, Refusal};
@@ -31,8 +31,7 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     fields.done()?;
     let failures = failures::groups(&ui, &session).await?;
-    let mut found = ui.ledger.list_operations(cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |operation| operation.id);
+    let (found, next) = ui.ledger.list_operations(cursor, ROWS).await?;
     let rows: Vec<Markup> = found.iter().map(row).collect();
     let heads = [
         Text("Operation"),
@@ -111,8 +110,7 @@ pub(super) async fn show(
     fields.done()?;
     let id = parse(&id)?;
     let operation = ui.ledger.operation(id).await?.ok_or_else(unknown)?;
-    let mut items = ui.ledger.operation_items(id, state, cursor, ROWS + 1).await?;
-    let next = cut(&mut items, |item| item.position);
+    let (items, next) = ui.ledger.operation_items(id, state, cursor, ROWS).await?;
     let chosen = state.map(|state| state.to_string());
     let rows: Vec<Markup> = items.iter().map(item).collect();
     let (here, is_running) = (path(id), operation.state == OperationState::Running);

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::Ui;
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
-use super::html::{ROWS, ago, cut, facts, own, pages, status, story, table, time};
+use super::html::{ROWS, ago, facts, own, pages, status, story, table, time};
 use super::input::Asked;
 use super::money::money;
 use super::page::{Answer, Page, Refusal};
@@ -20,8 +20,7 @@ const PATH: &str = "/ui/reconcile";
 pub(super) async fn list(State(ui): State<Ui>, _: Visitor, Asked(mut fields): Asked) -> Answer {
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     fields.done()?;
-    let mut found = ui.ledger.reconcile_runs(cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |run| run.id);
+    let (found, next) = ui.ledger.reconcile_runs(cursor, ROWS).await?;
     let rows: Vec<Markup> = found.iter().map(row).collect();
     let heads = [
         Text("Run"),
@@ -63,8 +62,7 @@ pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Path(id): Path<String
     let unknown = || Refusal::not_found("There is no such run of reconcile.");
     let id = id.parse().map_err(|_| unknown())?;
     let run = ui.ledger.reconcile_run(id).await?.ok_or_else(unknown)?;
-    let mut found = ui.ledger.run_differences(id, cursor, ROWS + 1).await?;
-    let next = cut(&mut found, |difference| difference.id);
+    let (found, next) = ui.ledger.run_differences(id, cursor, ROWS).await?;
     let rows: Vec<Markup> = found.iter().map(difference).collect();
     let mut kinds: Vec<Kind> = found.iter().filter_map(|difference| difference.kind.parse().ok()).collect();
     kinds.sort_unstable();

@@ -33,72 +33,43 @@ use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, NOTIFY, REVERSE
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
 
-/// The job that reverses a transfer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ReverseTransfer(pub CallJob);
+/// The job of a kind of call, and that [`Caller`] runs it.
+macro_rules! call_job {
+    ($(#[$doc:meta])* $job:ident = $kind:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $job(pub CallJob);
 
-/// The job that creates a transfer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CreateTransfer(pub CallJob);
+        impl Job for $job {
+            const KIND: &'static str = $kind;
+        }
 
-/// The job that reads something at Stripe.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LookUp(pub CallJob);
+        impl Handler<$job> for Caller {
+            type Output = Outcome;
 
-/// The job that tells another system what has happened.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Notify(pub CallJob);
-
-impl Job for ReverseTransfer {
-    const KIND: &'static str = REVERSE_TRANSFER;
+            async fn handle(&self, $job(job): $job, delivery: Delivery) -> Outcome {
+                self.run(job.call_id, &delivery).await
+            }
+        }
+    };
 }
 
-impl Job for CreateTransfer {
-    const KIND: &'static str = CREATE_TRANSFER;
+call_job! {
+    /// The job that reverses a transfer.
+    ReverseTransfer = REVERSE_TRANSFER
 }
-
-impl Job for LookUp {
-    const KIND: &'static str = LOOK_UP;
+call_job! {
+    /// The job that creates a transfer.
+    CreateTransfer = CREATE_TRANSFER
 }
-
-impl Job for Notify {
-    const KIND: &'static str = NOTIFY;
+call_job! {
+    /// The job that reads something at Stripe.
+    LookUp = LOOK_UP
 }
-
-impl Handler<ReverseTransfer> for Caller {
-    type Output = Outcome;
-
-    async fn handle(&self, ReverseTransfer(job): ReverseTransfer, delivery: Delivery) -> Outcome {
-        self.run(job.call_id, &delivery).await
-    }
-}
-
-impl Handler<CreateTransfer> for Caller {
-    type Output = Outcome;
-
-    async fn handle(&self, CreateTransfer(job): CreateTransfer, delivery: Delivery) -> Outcome {
-        self.run(job.call_id, &delivery).await
-    }
-}
-
-impl Handler<LookUp> for Caller {
-    type Output = Outcome;
-
-    async fn handle(&self, LookUp(job): LookUp, delivery: Delivery) -> Outcome {
-        self.run(job.call_id, &delivery).await
-    }
-}
-
-impl Handler<Notify> for Caller {
-    type Output = Outcome;
-
-    async fn handle(&self, Notify(job): Notify, delivery: Delivery) -> Outcome {
-        self.run(job.call_id, &delivery).await
-    }
+call_job! {
+    /// The job that tells another system what has happened.
+    Notify = NOTIFY
 }
 
 /// The queues of one kind of call: one for each delay that `policy` can ask for, the longest always among them.

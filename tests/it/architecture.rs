@@ -145,6 +145,35 @@ fn imports_run_one_way() {
     }
 }
 
+/// A stop names functions, and the files that have them: by the whole path first, by the name alone afterwards.
+#[test]
+fn the_walks_in_architecture_md_name_what_there_is() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for title in ["From a webhook's bytes to the outbox row", "From a delivery to the ack"] {
+        let (_, walk) = text.split_once(&format!("## {title}\n")).unwrap();
+        let walk = walk.split("\n## ").next().unwrap();
+        let is_stop = |line: &&str| line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        let stops: Vec<&str> = walk.lines().filter(is_stop).collect();
+        let mut files: Vec<&str> = Vec::new();
+        for stop in &stops {
+            let quoted = || stop.split('`').skip(1).step_by(2);
+            let new: Vec<&str> = quoted().filter(|it| it.contains('/') && !files.contains(it)).collect();
+            files.extend(new);
+            let named = quoted().filter(|it| it.ends_with(".rs"));
+            let named = named.map(|name| *files.iter().find(|file| file.ends_with(name)).expect(name));
+            let code: String = named.map(|file| std::fs::read_to_string(root().join(file)).expect(file)).collect();
+            let functions = quoted().filter_map(|it| it.rsplit("::").next());
+            let functions =
+                functions.filter(|it| it.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
+            for function in functions {
+                assert!(code.contains(&format!("fn {function}")), "{function} is in no file of the stop {stop}");
+            }
+        }
+        let said = format!("{} stops in {} files", stops.len(), files.len());
+        assert!(walk.contains(&said), "{title}: {said}: {files:?}");
+    }
+}
+
 /// docs/proof.md names what shows each promise: files, and tests by their full names.
 #[test]
 fn every_test_that_proof_md_names_exists() {

@@ -47,7 +47,7 @@ pub(super) struct Show {
 
 impl List {
     pub(super) async fn execute(self, ledger: &Ledger) -> Result<ExitCode> {
-        let found = ledger.reconcile_runs(None, self.limit).await?;
+        let (found, _) = ledger.reconcile_runs(None, self.limit).await?;
         let mut out = Vec::new();
         match self.output.format {
             Format::Table if found.is_empty() => writeln!(out, "The ledger was never compared with Stripe.")?,
@@ -70,7 +70,7 @@ impl Show {
         let Some(run) = ledger.reconcile_run(self.id).await? else {
             bail!("no run has the id {}; `clawback reconcile list` shows them", self.id);
         };
-        let found = ledger.run_differences(self.id, None, SHOWN).await?;
+        let (found, _) = ledger.run_differences(self.id, None, SHOWN).await?;
         let mut out = Vec::new();
         match self.output.format {
             Format::Table => details(&mut out, &run, &found)?,

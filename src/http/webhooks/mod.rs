@@ -102,7 +102,6 @@ fn is_off(provider: &str, setting: &str) -> Problem {
     params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`, as Stripe signs it.")),
     request_body(content = serde_json::Value, description = "One of Stripe's events."),
     responses((status = 200, description = "Committed, a duplicate, or irrelevant.", body = Received)),
-    security(()),
 )]
 pub(crate) async fn receive_stripe(
     State(endpoint): State<Endpoint>,
@@ -122,7 +121,6 @@ pub(crate) async fn receive_stripe(
     params(("x-webhook-signature-512" = String, Header, description = "HMAC-SHA512 of the body, in hex.")),
     request_body(content = serde_json::Value, description = "One of Hyperswitch's events."),
     responses((status = 200, description = "Committed, a duplicate, or irrelevant.", body = Received)),
-    security(()),
 )]
 pub(crate) async fn receive_hyperswitch(
     State(endpoint): State<Endpoint>,
@@ -134,7 +132,7 @@ pub(crate) async fn receive_hyperswitch(
 async fn receive(endpoint: &Endpoint, provider: &Provider, request: Request) -> Result<Json<Received>, Problem> {
     let received = take_in(endpoint, provider, request).await;
     let outcome = match &received {
-        Ok(Json(received)) => received.outcome.label(),
+        Ok(Json(received)) => (&received.outcome).into(),
         Err(problem) => match problem.kind() {
             Kind::SignatureMissing | Kind::SignatureMalformed | Kind::SignatureMismatch | Kind::SignatureStale => {
                 "refused_signature"
@@ -167,8 +165,8 @@ async fn take_in(endpoint: &Endpoint, provider: &Provider, request: Request) -> 
         return Err(endpoint.refuse(provider, kind, error.to_string()));
     }
     let event = (provider.parse)(&body, endpoint.livemode)?;
-    let receipt = endpoint.ledger.receive(event).await?;
-    Ok(Json(Received::from(receipt)))
+    let outcome = endpoint.ledger.receive(event).await?;
+    Ok(Json(Received { received: true, outcome }))
 }
 
 impl Endpoint {
@@ -187,81 +185,7 @@ pub(crate) struct Received {
     /// Always true.
     received: bool,
     #[serde(flatten)]
-    outcome: Outcome,
-}
-
-/// What became of the event.
-#[derive(Serialize, ToSchema)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-#[schema(as = WebhookOutcome)]
-pub(crate) enum Outcome {
-    /// A refund was recorded.
-    Accepted {
-        /// The number of reversals it created.
-        reversals: usize,
-    },
-    /// Recorded; its payment is not registered yet.
-    Unmatched,
-    /// Recorded; it takes nothing until an operator accepts it, or its provider says more.
-    Held {
-        /// Why.
-        reason: String,
-    },
-    /// It contradicts what is registered or known; an operator must look.
-    Conflicting {
-        /// Why.
-        reason: String,
-    },
-    /// A refund failed after it had succeeded.
-    Failed {
-        /// The number of reversals called off.
-        called_off: usize,
-        /// What an operator must do about the others.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(nullable = false)]
-        attention: Option<String>,
-    },
-    /// Recorded; Stripe is asked about what it names.
-    LookingUp,
-    /// It was received before.
-    Duplicate,
-    /// Recorded; it reports no refund.
-    Ignored {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Outcome {
-    /// As metrics name it.
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Accepted { .. } => "accepted",
-            Self::Unmatched => "unmatched",
-            Self::Held { .. } => "held",
-            Self::Conflicting { .. } => "conflicting",
-            Self::Failed { .. } => "failed",
-            Self::LookingUp => "looking_up",
-            Self::Duplicate => "duplicate",
-            Self::Ignored { .. } => "ignored",
-        }
-    }
-}
-
-impl From<Receipt> for Received {
-    fn from(receipt: Receipt) -> Self {
-        let outcome = match receipt {
-            Receipt::Accepted { reversals } => Outcome::Accepted { reversals },
-            Receipt::Unmatched => Outcome::Unmatched,
-            Receipt::Held { reason } => Outcome::Held { reason },
-            Receipt::Conflicting { reason } => Outcome::Conflicting { reason },
-            Receipt::Failed { called_off, attention } => Outcome::Failed { called_off, attention },
-            Receipt::LookingUp { .. } => Outcome::LookingUp,
-            Receipt::Duplicate => Outcome::Duplicate,
-            Receipt::Ignored { reason } => Outcome::Ignored { reason },
-        };
-        Self { received: true, outcome }
-    }
+    outcome: Receipt,
 }
 
 impl From<MalformedEvent> for Problem {

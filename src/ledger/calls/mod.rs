@@ -4,7 +4,6 @@
 mod close;
 mod creation;
 mod fold;
-mod kind;
 mod load;
 mod lookup;
 mod replay;
@@ -14,29 +13,22 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::events::Source;
 use super::lookups::Subject;
-use super::status::CallState;
 
 pub use super::schema::call::Model as Call;
 pub(super) use close::Close;
 pub(super) use creation::{WITHHELD, give_back, not_created, withhold};
-pub use fold::{Failure, Postponement, Remainder, Retries, TryOutcome};
+pub use fold::{Failure, NextStep, Postponement, Remainder, Retries, TryOutcome};
 pub(super) use load::Loader;
 pub use load::RegisteredTransfer;
 pub(super) use replay::Replay;
 pub(super) use report::Report;
 pub(super) use reversal::{await_reversal, done as reversal_done};
 pub use sweep::Swept;
-
-/// Stripe prunes a key once it is 24 h old, and it runs again. A key that may be older than this is not used, and what may
-/// have been asked longer ago is looked for first.
-const TRUSTED_KEY_AGE: TimeDelta = TimeDelta::hours(23);
-/// The broker counts the time of its own parking in whole seconds.
-const PARKING_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 /// A call with all that is needed to make it.
 #[derive(Clone, Debug)]
@@ -134,94 +126,6 @@ pub struct CreationTarget {
     pub amount: i64,
     /// ISO 4217, lower case.
     pub currency: String,
-}
-
-/// What is to be done about a call now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextStep {
-    /// Nothing: it is done, called off, or brings a job of its own later.
-    Nothing,
-    /// Nothing before an operator replays it.
-    Park {
-        /// Why it failed.
-        reason: String,
-    },
-    /// Nothing before this time.
-    Wait {
-        /// UTC.
-        until: DateTime<Utc>,
-    },
-    /// Read what Stripe has of it.
-    Look,
-    /// Ask Stripe to do it, under the key of the call's generation.
-    Make,
-}
-
-impl Task {
-    /// What is to be done at `now`.
-    #[must_use]
-    pub fn next_step(&self, now: DateTime<Utc>) -> NextStep {
-        let call = &self.call;
-        match call.state {
-            CallState::Waiting | CallState::Done | CallState::CalledOff => NextStep::Nothing,
-            CallState::Failed => {
-                let code = call.failure_code.as_deref().unwrap_or("permanently_failed");
-                let message = call.failure_message.as_deref().unwrap_or("failed permanently earlier");
-                NextStep::Park { reason: format!("{code}: {message}") }
-            }
-            CallState::Open => match call.next_attempt_at {
-                Some(until) if until > now => NextStep::Wait { until },
-                _ if self.may_be_made(now) && call.outcome_unknown_since.is_none() && !self.may_be_a_repetition() => {
-                    NextStep::Make
-                }
-                _ => NextStep::Look,
-            },
-        }
-    }
-
-    /// Whether Stripe may be asked under the call's key, after a look if one is due.
-    #[must_use]
-    pub fn may_be_made(&self, now: DateTime<Utc>) -> bool {
-        self.is_owed() && self.call.key_is_usable(now)
-    }
-
-    /// Whether it is still wanted: a claim may fail at any time.
-    #[must_use]
-    pub fn is_owed(&self) -> bool {
-        match &self.target {
-            Target::Reversal(target) => target.claim_stands,
-            Target::Creation(_) | Target::LookUp(_) | Target::Notification(_) => true,
-        }
-    }
-
-    /// Whether a ledger that was lost since, in a failover or for a backup, may have asked for the same under a key that
-    /// Stripe has forgotten. A payment does not say how old it is.
-    fn may_be_a_repetition(&self) -> bool {
-        let is_first = self.call.requested_at.is_none() && self.call.generation == 0;
-        is_first
-            && match &self.target {
-                Target::Reversal(target) => {
-                    target.claim_created_at.is_none_or(|at| at < self.read_at - TRUSTED_KEY_AGE)
-                }
-                Target::Creation(_) => true,
-                // Reading or telling twice does no harm.
-                Target::LookUp(_) | Target::Notification(_) => false,
-            }
-    }
-}
-
-impl Call {
-    /// Whether it has surely changed since a message about it was parked. `parked_at` is the broker's time of that, if known.
-    #[must_use]
-    pub fn has_changed_since(&self, parked_at: Option<DateTime<Utc>>) -> bool {
-        parked_at.is_some_and(|at| at + PARKING_CLOCK_TOLERANCE < self.updated_at)
-    }
-
-    /// Whether its key executes at most once more: Stripe has not forgotten it, did not accept the call, and is not known to
-    /// answer it from what it has saved.
-    pub(in crate::ledger) fn key_is_usable(&self, now: DateTime<Utc>) -> bool {
-        self.accepted_id.is_none() && self.key_burnt_at.is_none() && self.generation_started_at >= now - TRUSTED_KEY_AGE
-    }
 }
 
 impl Target {

@@ -2,11 +2,11 @@
 //! was reported over the API, as long as Stripe was asked for nothing.
 
 use super::attention;
-use super::fits;
 use super::matching::{By, Match, bring_together, payments_of, plan, waits_for};
 use super::own_reversal::{self, Part};
 use super::record::{BY_THE_PROVIDER, never_captured};
 use super::report::{sorted, to_json};
+use super::split;
 use super::taken::Taken;
 use super::withdrawn::{self, NEVER_CAPTURED, REVERSED_BY_PROVIDER, Withdrawn};
 use crate::ledger::LedgerError;
@@ -278,7 +278,7 @@ fn matched(
 ) -> Result<Taken, LedgerError> {
     let payments = payments_of(book, &next);
     let payment = payments.first().filter(|payment| payments.len() == 1 && known.payment_id == Some(payment.id));
-    let misfit = payment.filter(|_| known.captured != next.captured).and_then(|it| fits::check(book, it, &next).err());
+    let misfit = payment.filter(|_| known.captured != next.captured).and_then(|it| split::check(book, it, &next).err());
     let shares_differ = sorted(known.shares.as_deref()) != sorted(next.shares.as_deref());
     let amounts_differ = (known.amount, &known.currency) != (next.amount, &next.currency);
     if payment.is_some() && misfit.is_none() && !shares_differ && !amounts_differ {

@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::attention;
 use super::discovery::look_for_payment;
-use super::named_shares::{Conflict, resolve};
 use super::own_reversal::{self, Part};
-use super::split::{Share, allocate};
-use super::{attention, fits};
+use super::split::{self, Conflict, Share, allocate, resolve};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::{not_created, withhold};
@@ -185,7 +184,7 @@ fn conflicts(book: &mut Book, claim: &claim::Model, Conflict { problem, .. }: Co
 
 /// What `claim` asks of the transfers of `payment` beyond what it has asked before, or why it does not fit. Changes nothing.
 pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<Plan, Conflict> {
-    fits::check(book, payment, claim)?;
+    split::check(book, payment, claim)?;
     let transfers = book.transfers_of(payment.id);
     let is_other = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.id != claim.id;
     let others: Vec<&claim::Model> = book.claims.all().filter(is_other).collect();

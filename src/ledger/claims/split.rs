@@ -1,15 +1,75 @@
-//! How a refund is shared out over a payment's transfers by ratio. Pure; called by the matching.
-//!
-//! After refunds of `refunded` out of `payment`, the transfers of one currency together should have given back their sum
-//! times `refunded / payment`, each in proportion to its amount. A refund asks each transfer for what is missing to that
-//! target, which makes a series of partial refunds add up to the whole exactly, in any order. Fractions of a minor unit
-//! go to the largest remainders.
-//!
-//! Refunds that named their shares themselves stand apart: they neither count in `refunded` nor towards the targets, but
-//! what they ask is no longer there to be asked. What a transfer lacks for that reason, the others of its currency give.
+//! Whether a claim fits its payment, and what it asks of each transfer: by ratio, or as it names its shares. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+
+use crate::ledger::LedgerError;
+use crate::ledger::book::Book;
+use crate::ledger::events::NamedShare;
+use crate::ledger::input::FieldProblem;
+use crate::ledger::schema::{claim, payment, transfer};
+use crate::ledger::status::ClaimStatus;
+
+/// How much of a foreign text an error shows.
+const SHOWN_CHARS: usize = 60;
+
+/// Why a refund does not fit its payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conflict {
+    /// Where that is in the body of `POST /v1/refunds`.
+    pub(super) field: String,
+    /// With the value and what is allowed.
+    pub(super) problem: String,
+}
+
+impl From<Conflict> for LedgerError {
+    fn from(Conflict { field, problem }: Conflict) -> Self {
+        Self::Invalid(vec![FieldProblem::new(field, problem)])
+    }
+}
+
+/// Why `claim` can't be shared out over `payment`, with both numbers. Nothing is ever clamped in silence.
+pub(super) fn check(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<(), Conflict> {
+    let conflict = |field: &str, problem| Err(Conflict { field: field.to_owned(), problem });
+    let payment::Model { amount, currency, .. } = payment;
+    if *currency != claim.currency {
+        let problem = format!("the {} is in {}, the payment in {currency}", claim.kind, claim.currency);
+        return conflict("currency", problem);
+    }
+    if let Some(captured) = claim.captured.filter(|captured| captured != amount) {
+        let problem = format!(
+            "payment {} is registered with {amount} {currency}, but its provider captured {captured}; correct the \
+             registration",
+            payment.payment_ref
+        );
+        return conflict("amount", problem);
+    }
+    let before = so_far(book, payment, claim);
+    if before.saturating_add(claim.amount) > *amount {
+        let more = if before > 0 { format!(" beside {before} before") } else { String::new() };
+        let problem = format!(
+            "the {} of {} {currency}{more} is more than payment {} of {amount} {currency}",
+            claim.kind, claim.amount, payment.payment_ref
+        );
+        return conflict("amount", problem);
+    }
+    Ok(())
+}
+
+/// What other claims of its kind have given back of the payment. Refunds and disputes share each transfer's cap, but one
+/// payment may have both in full.
+fn so_far(book: &Book, payment: &payment::Model, claim: &claim::Model) -> i64 {
+    let counts = |row: &&claim::Model| match row.status {
+        ClaimStatus::Matched => row.payment_id == Some(payment.id),
+        ClaimStatus::NothingToReverse => {
+            row.provider_reversal.is_some() && row.names().any(|name| name == payment.payment_ref)
+        }
+        _ => false,
+    };
+    let others = book.claims.all().filter(|row| row.id != claim.id && row.kind == claim.kind).filter(counts);
+    let others = others.filter(|row| row.currency == claim.currency);
+    others.fold(0, |sum, row| sum.saturating_add(row.amount))
+}
 
 /// What a transfer owes in all, and what has been asked of it already. Minor units of `currency`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +106,14 @@ impl Target {
 
 /// What to ask of each transfer now, in the order of `shares`, when `refunded` of `payment` (both in the payment's
 /// currency, this refund included) has gone back to the buyer by ratio. Never more than the transfer has left.
+///
+/// After refunds of `refunded` out of `payment`, the transfers of one currency together should have given back their sum
+/// times `refunded / payment`, each in proportion to its amount. A refund asks each transfer for what is missing to that
+/// target, which makes a series of partial refunds add up to the whole exactly, in any order. Fractions of a minor unit
+/// go to the largest remainders.
+///
+/// Refunds that named their shares themselves stand apart: they neither count in `refunded` nor towards the targets, but
+/// what they ask is no longer there to be asked. What a transfer lacks for that reason, the others of its currency give.
 ///
 /// More than the payment counts as all of it.
 pub(crate) fn allocate(payment: i64, refunded: i64, shares: &[Share]) -> Vec<i64> {
@@ -120,5 +188,65 @@ fn targets(mut total: i128, shares: &[&Share]) -> Vec<Target> {
     }
 }
 
+/// What a refund that names its shares asks of each of `transfers`, in their order. `shares` says what has been asked of them
+/// already. It replaces the ratio for the whole refund: of a transfer that is not named, or named with 0, nothing is taken. An
+/// amount never shrinks silently; a share that does not fit makes the refund a conflict.
+pub(super) fn resolve(
+    named: &[NamedShare],
+    transfers: &[transfer::Model],
+    shares: &[Share],
+) -> Result<Vec<i64>, Conflict> {
+    let mut asks = vec![None; transfers.len()];
+    for (index, share) in named.iter().enumerate() {
+        let conflict = |field: &str, problem: String| Conflict {
+            field: format!("transfers[{index}].{field}"),
+            problem: format!("the share of \"{}\" {problem}", shown(&share.transfer_id)),
+        };
+        let is_it = |transfer: &transfer::Model| {
+            transfer.stripe_transfer_id.as_ref() == Some(&share.transfer_id)
+                || share.transfer_id.parse().is_ok_and(|id: uuid::Uuid| id == transfer.id)
+        };
+        let Some(at) = transfers.iter().position(is_it) else {
+            let ids: Vec<String> = transfers.iter().take(10).map(name).collect();
+            let problem = format!("is no transfer of this payment; allowed: {}", ids.join(", "));
+            return Err(conflict("transfer_id", problem));
+        };
+        if asks[at].is_some() {
+            return Err(conflict("transfer_id", format!("names transfer {} a second time", name(&transfers[at]))));
+        }
+        let Some(amount) = amount(&share.amount) else {
+            let problem = format!("is \"{}\"; allowed: minor units in digits, from 0", shown(&share.amount));
+            return Err(conflict("amount", problem));
+        };
+        let Share { amount: whole, by_ratio, by_name, currency } = &shares[at];
+        let left = whole - by_ratio - by_name;
+        if amount > left {
+            let problem = format!(
+                "is {amount}; allowed: at most {left}, which is what transfer {} of {whole} {currency} has left",
+                name(&transfers[at])
+            );
+            return Err(conflict("amount", problem));
+        }
+        asks[at] = Some(amount);
+    }
+    Ok(asks.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Digits alone: no sign, no point, no space.
+fn amount(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn name(transfer: &transfer::Model) -> String {
+    transfer.stripe_transfer_id.clone().unwrap_or_else(|| transfer.id.to_string())
+}
+
+/// Cut, and without characters that PostgreSQL refuses or that a terminal obeys.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod named_tests;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sea_orm::DbErr;
+use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Store, is_read_only, sqlx_error};
+use super::{Store, begin, is_broken, is_read_only, pools, sqlx_error};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
+use crate::ledger::schema::outbox;
 use crate::reached::reached;
 
 /// Changes in one transaction.
@@ -95,6 +96,28 @@ async fn commit<C: Change>(store: Store, batch: Vec<Waiting<C>>) {
 }
 
 impl Store {
+    pub(in crate::ledger) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
+        // A connection that broke since it was used last says so here, and the pool drops it.
+        for _ in 0..pools::MOST_WRITER_CONNECTIONS {
+            match begin(&self.writer).await {
+                Err(error) if is_broken(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
+        Ok(begin(&self.writer).await?)
+    }
+
+    /// Commits, and hands `jobs`, which were put into the outbox, to the relay.
+    pub(in crate::ledger) async fn commit(
+        &self,
+        txn: DatabaseTransaction,
+        jobs: Vec<outbox::Model>,
+    ) -> Result<(), LedgerError> {
+        txn.commit().await?;
+        self.handoff.hand(jobs);
+        Ok(())
+    }
+
     /// Applies `changes` in order, in one transaction if that works, else one by one: one bad row harms no other.
     /// One answer for each. Everything is rolled back unless `keep`.
     pub(in crate::ledger) async fn apply_all<C: Change>(

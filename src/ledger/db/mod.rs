@@ -22,10 +22,9 @@ use tokio::sync::{Notify, OnceCell, watch};
 pub(super) use batch::{Batcher, Change};
 pub(super) use pools::{Purpose, connect, connect_for};
 
-use super::LedgerError;
 use super::claims::ClaimPolicy;
 use super::outbox::Handoff;
-use super::schema::{claim, outbox};
+use super::schema::claim;
 use super::status::CallKind;
 
 /// The connections, and what every change of the ledger needs beside them. Cheap to clone.
@@ -68,17 +67,6 @@ impl Graces {
 }
 
 impl Store {
-    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, LedgerError> {
-        // A connection that broke since it was used last says so here, and the pool drops it.
-        for _ in 0..pools::MOST_WRITER_CONNECTIONS {
-            match begin(&self.writer).await {
-                Err(error) if is_broken(&error) => {}
-                begun => return Ok(begun?),
-            }
-        }
-        Ok(begin(&self.writer).await?)
-    }
-
     /// Whether changes can be made now. Takes the database's time.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
         if self.writer.get_database_backend() != DbBackend::Postgres {
@@ -132,13 +120,6 @@ impl Store {
             None => *self.set_up_at.get_or_try_init(|| set_up_at(txn)).await?,
         };
         Ok(ClaimPolicy { refunds_since: Some(since), ..self.claims })
-    }
-
-    /// Commits, and hands `jobs`, which were put into the outbox, to the relay.
-    pub(super) async fn commit(&self, txn: DatabaseTransaction, jobs: Vec<outbox::Model>) -> Result<(), LedgerError> {
-        txn.commit().await?;
-        self.handoff.hand(jobs);
-        Ok(())
     }
 }
 

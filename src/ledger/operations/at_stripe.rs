@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, FromQueryResult, QueryFilter, QueryOrder};
-use serde::{Deserialize, Serialize};
-use strum::Display;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder};
+use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,37 +17,20 @@ use crate::ledger::{Ledger, LedgerError};
 /// Stripe is asked about so many rows, the first ones.
 const ASKED: i32 = 100;
 
-/// What Stripe says of a row at the moment of the preview.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Display,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumIter,
-    DeriveActiveEnum,
-    Serialize,
-    Deserialize,
-    ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum StripeSays {
-    /// Enough is left of the transfer, and its account's balance covers it.
-    Ready,
-    /// Stripe has done this reversal, or nothing is left of the transfer.
-    AlreadyReversed,
-    /// Less is left of the transfer than is owed.
-    LessLeft,
-    /// The connected account has less available than is owed.
-    ShortOfBalance,
-    /// Stripe did not say, or not in time.
-    Unknown,
+words! {
+    /// What Stripe says of a row at the moment of the preview.
+    pub enum StripeSays {
+        /// Enough is left of the transfer, and its account's balance covers it.
+        Ready,
+        /// Stripe has done this reversal, or nothing is left of the transfer.
+        AlreadyReversed,
+        /// Less is left of the transfer than is owed.
+        LessLeft,
+        /// The connected account has less available than is owed.
+        ShortOfBalance,
+        /// Stripe did not say, or not in time.
+        Unknown,
+    }
 }
 
 /// How many rows, and how much, Stripe says the same of.

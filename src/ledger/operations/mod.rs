@@ -9,9 +9,8 @@ mod view;
 mod work;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{DeriveActiveEnum, EntityTrait, EnumIter};
+use sea_orm::EntityTrait;
 use serde::{Deserialize, Serialize};
-use strum::Display;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -41,26 +40,22 @@ pub(in crate::ledger) const PREVIEWS_KEPT_FOR: TimeDelta = TimeDelta::days(7);
 /// The longest that an operation may be spread over.
 const MAX_SPREAD_SECONDS: i32 = 7 * 24 * 3_600;
 
-/// What is done with each row.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum OperationAction {
-    /// Replay reversals that failed permanently.
-    ReplayReversals,
-    /// Retry creations of transfers that failed permanently.
-    RetryTransfers,
-    /// Close reversals that failed permanently: their debts were settled elsewhere.
-    CloseReversals,
-    /// Throw away the parked messages about reversals that failed permanently. The rows stay: they are still owed.
-    DiscardMessages,
-    /// Let held claims take, and conflicting ones that fit by now.
-    AcceptClaims,
-    /// Record that nothing more needs to be done about claims.
-    AcknowledgeClaims,
+words! {
+    /// What is done with each row.
+    pub enum OperationAction {
+        /// Replay reversals that failed permanently.
+        ReplayReversals,
+        /// Retry creations of transfers that failed permanently.
+        RetryTransfers,
+        /// Close reversals that failed permanently: their debts were settled elsewhere.
+        CloseReversals,
+        /// Throw away the parked messages about reversals that failed permanently. The rows stay: they are still owed.
+        DiscardMessages,
+        /// Let held claims take, and conflicting ones that fit by now.
+        AcceptClaims,
+        /// Record that nothing more needs to be done about claims.
+        AcknowledgeClaims,
+    }
 }
 
 impl OperationAction {
@@ -74,38 +69,30 @@ impl OperationAction {
     }
 }
 
-/// How far an operation is.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum OperationState {
-    /// Nothing is done yet. Starting or aborting it leads out.
-    Previewed,
-    /// One row after the other is worked on.
-    Running,
-    /// All rows were worked on, or as many as `cap` says. The end.
-    Done,
-    /// An operator ended it before. The end.
-    Aborted,
+words! {
+    /// How far an operation is.
+    pub enum OperationState {
+        /// Nothing is done yet. Starting or aborting it leads out.
+        Previewed,
+        /// One row after the other is worked on.
+        Running,
+        /// All rows were worked on, or as many as `cap` says. The end.
+        Done,
+        /// An operator ended it before. The end.
+        Aborted,
+    }
 }
 
-/// What became of a row.
-#[derive(
-    Clone, Copy, Debug, Display, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize, ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ItemState {
-    /// Not worked on yet.
-    Pending,
-    /// Done: what was replayed is on its way.
-    Done,
-    /// Nothing was changed; `problem` says why.
-    Refused,
+words! {
+    /// What became of a row.
+    pub enum ItemState {
+        /// Not worked on yet.
+        Pending,
+        /// Done: what was replayed is on its way.
+        Done,
+        /// Nothing was changed; `problem` says why.
+        Refused,
+    }
 }
 
 /// Which rows: those that match every condition given, and at least one is.

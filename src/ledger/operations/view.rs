@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{ItemState, OperationAction, OperationFilter, OperationState, StripeSays, StripeSum};
-use crate::ledger::read::{CurrencySum, Query, Sum};
+use crate::ledger::read::{CurrencySum, Page, Query, Sum, cut};
 use crate::ledger::schema::{operation, operation_item};
 use crate::ledger::{Ledger, LedgerError};
 
@@ -82,7 +82,7 @@ pub struct Refusal {
 }
 
 /// A row of an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
 pub struct ItemView {
     /// Its place: rows are worked on in this order, from 0.
     pub position: i32,
@@ -123,10 +123,12 @@ impl Ledger {
     }
 
     /// At most `limit` operations, newest first, older than `after`.
-    pub async fn list_operations(&self, after: Option<Uuid>, limit: u64) -> Result<Vec<OperationView>, LedgerError> {
+    pub async fn list_operations(&self, after: Option<Uuid>, limit: u64) -> Result<Page<OperationView>, LedgerError> {
         let older = |query: sea_orm::Select<_>, after: Uuid| query.filter(operation::Column::Id.lt(after));
-        let found = operation::Entity::find().apply_if(after, older).order_by_desc(operation::Column::Id).limit(limit);
-        self.operation_views(found.all(&self.store.reader).await?).await
+        let found = operation::Entity::find().apply_if(after, older).order_by_desc(operation::Column::Id);
+        let found = found.limit(limit.saturating_add(1)).all(&self.store.reader).await?;
+        let (found, next) = cut(found, limit, |row| row.id);
+        Ok((self.operation_views(found).await?, next))
     }
 
     /// At most `limit` rows of an operation in their order, after the position `after`; only those with `state`, if one is
@@ -137,26 +139,15 @@ impl Ledger {
         state: Option<ItemState>,
         after: Option<i32>,
         limit: u64,
-    ) -> Result<Vec<ItemView>, LedgerError> {
+    ) -> Result<Page<ItemView, i32>, LedgerError> {
         use operation_item::Column as C;
         let found = operation_item::Entity::find()
             .filter(C::OperationId.eq(id))
             .apply_if(state, |query, state| query.filter(C::State.eq(state)))
             .apply_if(after, |query, after| query.filter(C::Position.gt(after)))
             .order_by_asc(C::Position)
-            .limit(limit);
-        let view = |row: operation_item::Model| ItemView {
-            position: row.position,
-            target_id: row.target_id,
-            amount: row.amount,
-            currency: row.currency,
-            state: row.state,
-            problem: row.problem,
-            done_at: row.done_at,
-            at_stripe: row.at_stripe,
-            stripe_detail: row.stripe_detail,
-        };
-        Ok(found.all(&self.store.reader).await?.into_iter().map(view).collect())
+            .limit(limit.saturating_add(1));
+        Ok(cut(found.into_model().all(&self.store.reader).await?, limit, |row: &ItemView| row.position))
     }
 
     /// In their order.

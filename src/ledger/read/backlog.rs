@@ -103,7 +103,7 @@ impl Ledger {
             reversals_given_up: given_up.count(&self.store.db).await?,
             waiting: waiting::waiting(&self.store.db).await?,
             attention: waiting::attention(&self.store.db).await?,
-            last_reconcile: self.reconcile_runs(None, 1).await?.into_iter().next(),
+            last_reconcile: self.reconcile_runs(None, 1).await?.0.pop(),
             attention_shown: shown.into_iter().map(|claim| (claim.kind, claim.reference)).collect(),
         })
     }

@@ -8,103 +8,77 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::lists::{Page, cut};
 use super::query::Query;
 use crate::ledger::status::ReversalStatus;
 use crate::ledger::{ClaimKind, Ledger, LedgerError, Source};
-use crate::lines::Line;
+use crate::lines::line;
 
-/// A reversal as the export has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
-pub struct ExportRow {
-    /// Clawback's id of the reversal.
-    pub reversal_id: Uuid,
-    /// Its status.
-    pub status: ReversalStatus,
-    /// Minor units of the transfer's currency: what is, or was, taken back.
-    pub amount: i64,
-    /// ISO 4217, lower case.
-    #[schema(examples("eur"))]
-    pub currency: String,
-    /// What of the debt an operator recorded as settled elsewhere, beside `amount`.
-    pub amount_closed: i64,
-    /// Stripe's id of the reversal.
-    #[schema(examples("trr_1"))]
-    pub stripe_reversal_id: Option<String>,
-    /// Stripe's id of what moved the money, where Stripe told it.
-    #[schema(examples("txn_1"))]
-    pub balance_transaction: Option<String>,
-    /// The money was taken back outside Clawback.
-    pub externally_reversed: bool,
-    /// `refund` or `dispute`.
-    pub kind: ClaimKind,
-    /// Who reported the refund or dispute.
-    pub source: Source,
-    /// The provider's id of the refund or dispute.
-    #[schema(examples("re_1"))]
-    pub refund_ref: String,
-    /// Minor units of the refund's own currency.
-    pub refund_amount: i64,
-    /// ISO 4217, lower case.
-    #[schema(examples("eur"))]
-    pub refund_currency: String,
-    /// The reference that the payment is registered under.
-    #[schema(examples("pi_1"))]
-    pub payment_ref: String,
-    /// The marketplace's id of the seller.
-    #[schema(examples("s1"))]
-    pub seller_id: String,
-    /// The seller's connected account.
-    #[schema(examples("acct_1"))]
-    pub destination: String,
-    /// Clawback's id of the transfer.
-    pub transfer_id: Uuid,
-    /// Stripe's id of the transfer.
-    #[schema(examples("tr_1"))]
-    pub stripe_transfer_id: Option<String>,
-    /// When the refund or dispute was first reported.
-    pub reported_at: DateTime<Utc>,
-    /// When the debt was recorded.
-    pub recorded_at: DateTime<Utc>,
-    /// When its status last changed. The period of an export is one of this time.
-    pub changed_at: DateTime<Utc>,
-    /// When it was reversed; null while it is not.
-    #[sea_orm(skip)]
-    pub reversed_at: Option<DateTime<Utc>>,
-    /// Who changed its status last: `worker`, or an operator's name.
-    #[sea_orm(skip)]
-    pub actor: Option<String>,
-    /// Stripe's `Request-Id` of that.
-    #[sea_orm(skip)]
-    pub stripe_request_id: Option<String>,
-}
-
-impl Line for ExportRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "reversal_id",
-        "status",
-        "amount",
-        "currency",
-        "amount_closed",
-        "stripe_reversal_id",
-        "balance_transaction",
-        "externally_reversed",
-        "kind",
-        "source",
-        "refund_ref",
-        "refund_amount",
-        "refund_currency",
-        "payment_ref",
-        "seller_id",
-        "destination",
-        "transfer_id",
-        "stripe_transfer_id",
-        "reported_at",
-        "recorded_at",
-        "changed_at",
-        "reversed_at",
-        "actor",
-        "stripe_request_id",
-    ];
+line! {
+    /// A reversal as the export has it.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
+    pub struct ExportRow {
+        /// Clawback's id of the reversal.
+        pub reversal_id: Uuid,
+        /// Its status.
+        pub status: ReversalStatus,
+        /// Minor units of the transfer's currency: what is, or was, taken back.
+        pub amount: i64,
+        /// ISO 4217, lower case.
+        #[schema(examples("eur"))]
+        pub currency: String,
+        /// What of the debt an operator recorded as settled elsewhere, beside `amount`.
+        pub amount_closed: i64,
+        /// Stripe's id of the reversal.
+        #[schema(examples("trr_1"))]
+        pub stripe_reversal_id: Option<String>,
+        /// Stripe's id of what moved the money, where Stripe told it.
+        #[schema(examples("txn_1"))]
+        pub balance_transaction: Option<String>,
+        /// The money was taken back outside Clawback.
+        pub externally_reversed: bool,
+        /// `refund` or `dispute`.
+        pub kind: ClaimKind,
+        /// Who reported the refund or dispute.
+        pub source: Source,
+        /// The provider's id of the refund or dispute.
+        #[schema(examples("re_1"))]
+        pub refund_ref: String,
+        /// Minor units of the refund's own currency.
+        pub refund_amount: i64,
+        /// ISO 4217, lower case.
+        #[schema(examples("eur"))]
+        pub refund_currency: String,
+        /// The reference that the payment is registered under.
+        #[schema(examples("pi_1"))]
+        pub payment_ref: String,
+        /// The marketplace's id of the seller.
+        #[schema(examples("s1"))]
+        pub seller_id: String,
+        /// The seller's connected account.
+        #[schema(examples("acct_1"))]
+        pub destination: String,
+        /// Clawback's id of the transfer.
+        pub transfer_id: Uuid,
+        /// Stripe's id of the transfer.
+        #[schema(examples("tr_1"))]
+        pub stripe_transfer_id: Option<String>,
+        /// When the refund or dispute was first reported.
+        pub reported_at: DateTime<Utc>,
+        /// When the debt was recorded.
+        pub recorded_at: DateTime<Utc>,
+        /// When its status last changed. The period of an export is one of this time.
+        pub changed_at: DateTime<Utc>,
+        /// When it was reversed; null while it is not.
+        #[sea_orm(skip)]
+        pub reversed_at: Option<DateTime<Utc>>,
+        /// Who changed its status last: `worker`, or an operator's name.
+        #[sea_orm(skip)]
+        pub actor: Option<String>,
+        /// Stripe's `Request-Id` of that.
+        #[sea_orm(skip)]
+        pub stripe_request_id: Option<String>,
+    }
 }
 
 /// Which reversals.
@@ -137,7 +111,7 @@ impl Ledger {
         filter: &ExportFilter,
         after: Option<ExportCursor>,
         limit: u64,
-    ) -> Result<(Vec<ExportRow>, Option<ExportCursor>), LedgerError> {
+    ) -> Result<Page<ExportRow, ExportCursor>, LedgerError> {
         let db = &self.store.reader;
         let mut query = Query::new(db);
         let ExportCursor(time, id) = after.unwrap_or(ExportCursor(filter.from, Uuid::nil()));
@@ -152,9 +126,11 @@ impl Ledger {
             FROM reversals r JOIN claims cl ON cl.id = r.claim_id JOIN seller_transfers t ON t.id = r.transfer_id
             JOIN payments p ON p.id = t.payment_id
             WHERE (r.updated_at, r.id) > ({time}, {id}) AND r.updated_at < {to} {status}
-            ORDER BY r.updated_at, r.id LIMIT {limit}"
+            ORDER BY r.updated_at, r.id LIMIT {}",
+            limit.saturating_add(1),
         );
-        let mut rows: Vec<ExportRow> = query.all(db, sql).await?;
+        let cursor = |row: &ExportRow| ExportCursor(row.changed_at, row.reversal_id);
+        let (mut rows, next) = cut(query.all(db, sql).await?, limit, cursor);
         let mut steps = self.last_steps(&rows.iter().map(|row| row.reversal_id).collect::<Vec<_>>()).await?;
         for row in &mut rows {
             row.reversed_at = (row.status == ReversalStatus::Reversed).then_some(row.changed_at);
@@ -162,8 +138,6 @@ impl Ledger {
                 (row.actor, row.stripe_request_id) = (Some(step.actor), step.stripe_request_id);
             }
         }
-        let next = rows.last().filter(|_| rows.len() as u64 == limit);
-        let next = next.map(|row| ExportCursor(row.changed_at, row.reversal_id));
         Ok((rows, next))
     }
 

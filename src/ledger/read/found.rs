@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::history::first_id;
-use super::lists::Listed;
+use super::lists::{Listed, Page};
 use super::one::{claim_views, reversal_views, transfer_views};
 use super::waiting::needs_attention;
 use super::{RefundView, ReversalView, TransferView};
@@ -18,7 +18,7 @@ use crate::ledger::db::rowset;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::{ClaimKind, DisputeStage, Ledger, LedgerError, Source};
-use crate::lines::Line;
+use crate::lines::line;
 
 /// When rows were recorded: at `since` or later, before `until`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,110 +96,63 @@ pub struct FoundTransfer {
     pub payment_ref: String,
 }
 
-/// A claim as a line.
-#[derive(Debug, Serialize)]
-pub struct ClaimLine {
-    id: Uuid,
-    reference: String,
-    source: Source,
-    payment_ref: String,
-    status: ClaimStatus,
-    amount: i64,
-    currency: String,
-    stage: Option<DisputeStage>,
-    created_at: DateTime<Utc>,
-    status_reason: Option<String>,
-    attention: Option<String>,
-    acknowledged_at: Option<DateTime<Utc>>,
+line! {
+    /// A claim as a line.
+    #[derive(Debug, Serialize)]
+    pub struct ClaimLine {
+        id: Uuid,
+        reference: String,
+        source: Source,
+        payment_ref: String,
+        status: ClaimStatus,
+        amount: i64,
+        currency: String,
+        stage: Option<DisputeStage>,
+        created_at: DateTime<Utc>,
+        status_reason: Option<String>,
+        attention: Option<String>,
+        acknowledged_at: Option<DateTime<Utc>>,
+    }
 }
 
-/// A reversal as a line.
-#[derive(Debug, Serialize)]
-pub struct ReversalLine {
-    id: Uuid,
-    status: ReversalStatus,
-    amount: i64,
-    amount_closed: i64,
-    currency: String,
-    seller_id: String,
-    kind: ClaimKind,
-    reference: String,
-    payment_ref: String,
-    stripe_transfer_id: Option<String>,
-    stripe_reversal_id: Option<String>,
-    created_at: DateTime<Utc>,
-    next_retry_at: Option<DateTime<Utc>>,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
+line! {
+    /// A reversal as a line.
+    #[derive(Debug, Serialize)]
+    pub struct ReversalLine {
+        id: Uuid,
+        status: ReversalStatus,
+        amount: i64,
+        amount_closed: i64,
+        currency: String,
+        seller_id: String,
+        kind: ClaimKind,
+        reference: String,
+        payment_ref: String,
+        stripe_transfer_id: Option<String>,
+        stripe_reversal_id: Option<String>,
+        created_at: DateTime<Utc>,
+        next_retry_at: Option<DateTime<Utc>>,
+        failure_code: Option<String>,
+        failure_message: Option<String>,
+    }
 }
 
-/// A transfer as a line.
-#[derive(Debug, Serialize)]
-pub struct TransferLine {
-    id: Uuid,
-    stripe_transfer_id: Option<String>,
-    status: TransferStatus,
-    amount: i64,
-    amount_reversed: i64,
-    currency: String,
-    seller_id: String,
-    destination: String,
-    payment_ref: String,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
-}
-
-impl Line for ClaimLine {
-    const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "reference",
-        "source",
-        "payment_ref",
-        "status",
-        "amount",
-        "currency",
-        "stage",
-        "created_at",
-        "status_reason",
-        "attention",
-        "acknowledged_at",
-    ];
-}
-
-impl Line for ReversalLine {
-    const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "status",
-        "amount",
-        "amount_closed",
-        "currency",
-        "seller_id",
-        "kind",
-        "reference",
-        "payment_ref",
-        "stripe_transfer_id",
-        "stripe_reversal_id",
-        "created_at",
-        "next_retry_at",
-        "failure_code",
-        "failure_message",
-    ];
-}
-
-impl Line for TransferLine {
-    const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "stripe_transfer_id",
-        "status",
-        "amount",
-        "amount_reversed",
-        "currency",
-        "seller_id",
-        "destination",
-        "payment_ref",
-        "failure_code",
-        "failure_message",
-    ];
+line! {
+    /// A transfer as a line.
+    #[derive(Debug, Serialize)]
+    pub struct TransferLine {
+        id: Uuid,
+        stripe_transfer_id: Option<String>,
+        status: TransferStatus,
+        amount: i64,
+        amount_reversed: i64,
+        currency: String,
+        seller_id: String,
+        destination: String,
+        payment_ref: String,
+        failure_code: Option<String>,
+        failure_message: Option<String>,
+    }
 }
 
 impl From<RefundView> for ClaimLine {
@@ -337,7 +290,7 @@ impl Ledger {
         filter: &ClaimFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<(Vec<RefundView>, Option<Uuid>), LedgerError> {
+    ) -> Result<Page<RefundView>, LedgerError> {
         let db = &self.store.reader;
         let (rows, next) = filter.list(kind).page(db, after, limit).await?;
         Ok((claim_views(db, rows).await?, next))
@@ -354,7 +307,7 @@ impl Ledger {
         filter: &ReversalFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<(Vec<FoundReversal>, Option<Uuid>), LedgerError> {
+    ) -> Result<Page<FoundReversal>, LedgerError> {
         let db = &self.store.reader;
         let (rows, next) = filter.list().page(db, after, limit).await?;
         let ids = |id: fn(&reversal::Model) -> Uuid| rows.iter().map(id).collect::<Vec<_>>();
@@ -387,7 +340,7 @@ impl Ledger {
         filter: &TransferFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<(Vec<FoundTransfer>, Option<Uuid>), LedgerError> {
+    ) -> Result<Page<FoundTransfer>, LedgerError> {
         let db = &self.store.reader;
         let (rows, next) = filter.list().page(db, after, limit).await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();

@@ -7,9 +7,10 @@ use strum::Display;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::lists::{Page, cut};
 use super::query::Query;
 use crate::ledger::{Ledger, LedgerError};
-use crate::lines::Line;
+use crate::lines::line;
 
 /// The most rows that one page looks at, so that a filter that few rows match costs no more than any other.
 const LOOKED_AT: u64 = 10_000;
@@ -71,37 +72,34 @@ pub enum HistoryKind {
     Remark,
 }
 
-/// A row of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
-pub struct HistoryRow {
-    /// Its own id.
-    pub id: Uuid,
-    /// When it happened.
-    pub at: DateTime<Utc>,
-    /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup`, `operation`, `pause` or `process`.
-    #[schema(examples("reversal"))]
-    pub entity: String,
-    /// Clawback's id of that.
-    pub entity_id: Uuid,
-    /// The status before; null for a new row.
-    #[schema(examples("pending"))]
-    pub from_status: Option<String>,
-    /// The status after. The same in a remark.
-    #[schema(examples("reversed"))]
-    pub to_status: String,
-    /// `ingress`, `worker`, `sweeper`, `api`, `import`, `stripe`, `reconcile`, or an operator's name.
-    #[schema(examples("worker"))]
-    pub actor: String,
-    /// Why.
-    pub reason: String,
-    /// Stripe's `Request-Id`, where Stripe was asked.
-    #[schema(examples("req_1"))]
-    pub stripe_request_id: Option<String>,
-}
-
-impl Line for HistoryRow {
-    const COLUMNS: &'static [&'static str] =
-        &["id", "at", "entity", "entity_id", "from_status", "to_status", "actor", "reason", "stripe_request_id"];
+line! {
+    /// A row of the history.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult, ToSchema)]
+    pub struct HistoryRow {
+        /// Its own id.
+        pub id: Uuid,
+        /// When it happened.
+        pub at: DateTime<Utc>,
+        /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup`, `operation`, `pause` or `process`.
+        #[schema(examples("reversal"))]
+        pub entity: String,
+        /// Clawback's id of that.
+        pub entity_id: Uuid,
+        /// The status before; null for a new row.
+        #[schema(examples("pending"))]
+        pub from_status: Option<String>,
+        /// The status after. The same in a remark.
+        #[schema(examples("reversed"))]
+        pub to_status: String,
+        /// `ingress`, `worker`, `sweeper`, `api`, `import`, `stripe`, `reconcile`, or an operator's name.
+        #[schema(examples("worker"))]
+        pub actor: String,
+        /// Why.
+        pub reason: String,
+        /// Stripe's `Request-Id`, where Stripe was asked.
+        #[schema(examples("req_1"))]
+        pub stripe_request_id: Option<String>,
+    }
 }
 
 impl Ledger {
@@ -112,7 +110,7 @@ impl Ledger {
         filter: &HistoryFilter,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<(Vec<HistoryRow>, Option<Uuid>), LedgerError> {
+    ) -> Result<Page<HistoryRow>, LedgerError> {
         let related = match &filter.id {
             Some(id) => Some(self.related_ids(id).await?),
             None => None,
@@ -139,14 +137,11 @@ impl Ledger {
             conditions.join(" AND "),
             limit.saturating_add(1),
         );
-        let mut rows: Vec<HistoryRow> = query.all(db, sql).await?;
-        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        if rows.len() > wanted {
-            rows.truncate(wanted);
-            let next = rows.last().map(|row| row.id);
+        let (rows, next) = cut(query.all(db, sql).await?, limit, |row: &HistoryRow| row.id);
+        if next.is_some() {
             return Ok((rows, next));
         }
-        // Fewer than wanted: were all looked at?
+        // The last that match: were all looked at?
         let mut query = Query::new(db);
         let found = candidates(&mut query, filter, related.as_deref(), after);
         let last = LOOKED_AT - 1;

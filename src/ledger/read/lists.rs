@@ -17,6 +17,18 @@ const LOOKED_AT: u64 = 20_000;
 /// The most rows that are counted for people.
 const COUNTED: u64 = 10_000;
 
+/// Rows, and the cursor to those that follow; `None` on the last page.
+pub type Page<T, C = Uuid> = (Vec<T>, Option<C>);
+
+/// The page out of `limit` rows and one more, which tells whether there is a next page.
+pub(in crate::ledger) fn cut<T, C>(mut rows: Vec<T>, limit: u64, cursor: impl Fn(&T) -> C) -> Page<T, C> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let there_is_more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let next = rows.last().filter(|_| there_is_more).map(cursor);
+    (rows, next)
+}
+
 /// What a list is of: what an index finds, and what is asked of each of these rows.
 #[derive(Debug)]
 pub(super) struct Listed<E: EntityTrait> {
@@ -35,7 +47,7 @@ impl<E: EntityTrait> Listed<E> {
         db: &DatabaseConnection,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<(Vec<E::Model>, Option<Uuid>), DbErr>
+    ) -> Result<Page<E::Model>, DbErr>
     where
         E::Model: Send + Sync,
     {
@@ -47,17 +59,12 @@ impl<E: EntityTrait> Listed<E> {
         };
         let matching = older(self.narrowed.unwrap_or(self.found));
         let matching = matching.apply_if(last_looked_at, |query, last| query.filter(id.gte(last)));
-        let mut rows = matching.order_by_desc(id).limit(limit.saturating_add(1)).all(db).await?;
-        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        if rows.len() <= wanted {
-            return Ok((rows, last_looked_at));
-        }
-        rows.truncate(wanted);
-        let next = rows.last().and_then(|row| match row.get(id) {
+        let rows = matching.order_by_desc(id).limit(limit.saturating_add(1)).all(db).await?;
+        let (rows, next) = cut(rows, limit, |row| match row.get(id) {
             sea_orm::Value::Uuid(id) => id,
             _ => None,
         });
-        Ok((rows, next))
+        Ok((rows, next.flatten().or(last_looked_at)))
     }
 
     /// How many there are, in words: `7`, or `10,000+`. Of rows that no index finds, the newest are counted.

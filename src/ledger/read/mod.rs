@@ -30,6 +30,8 @@ pub use found::{
 pub use groups::{CurrencySum, FailureGroup, FailureGroups};
 pub(super) use groups::{group_key, normalized};
 pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
+pub use lists::Page;
+pub(super) use lists::cut;
 pub use one::TransfersToProbe;
 pub(super) use query::Query;
 pub(super) use sellers::OPEN;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ReversalView;
+use super::lists::{Page, cut};
 use super::one::reversal_views;
 use super::query::Query;
 use crate::ledger::calls::WITHHELD;
@@ -134,19 +135,17 @@ impl Ledger {
         debt: Option<SellerDebt>,
         after: Option<String>,
         limit: u64,
-    ) -> Result<(Vec<SellerView>, Option<String>), LedgerError> {
+    ) -> Result<Page<SellerView, String>, LedgerError> {
         let db = &self.store.reader;
-        let mut query = Query::new(db);
+        let (mut query, one_more) = (Query::new(db), limit.saturating_add(1));
         let after = query.bind(after.unwrap_or_default());
-        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        let limit = limit.saturating_add(1);
         let sql = match debt {
             // From one id to the next, however many transfers each has.
             None => format!(
                 "WITH RECURSIVE s(seller_id) AS (SELECT MIN(seller_id) FROM seller_transfers WHERE seller_id > {after}
                     UNION ALL SELECT (SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id > s.seller_id)
                     FROM s WHERE s.seller_id IS NOT NULL)
-                SELECT seller_id FROM s WHERE seller_id IS NOT NULL LIMIT {limit}"
+                SELECT seller_id FROM s WHERE seller_id IS NOT NULL LIMIT {one_more}"
             ),
             Some(debt) => {
                 let with = match debt {
@@ -158,15 +157,13 @@ impl Ledger {
                     "SELECT DISTINCT t.seller_id FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id
                     JOIN claims cl ON cl.id = r.claim_id LEFT JOIN calls c ON c.id = r.id
                     WHERE r.status IN ('pending', 'permanently_failed') AND {with} AND t.seller_id > {after}
-                    ORDER BY t.seller_id LIMIT {limit}"
+                    ORDER BY t.seller_id LIMIT {one_more}"
                 )
             }
         };
         let rows = query.rows(db, sql).await?;
-        let mut ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
-        let there_is_more = ids.len() > wanted;
-        ids.truncate(wanted);
-        let next = ids.last().filter(|_| there_is_more).cloned();
+        let ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
+        let (ids, next) = cut(ids, limit, String::clone);
         Ok((self.sellers(&ids).await?, next))
     }
 
@@ -182,7 +179,7 @@ impl Ledger {
         seller_id: &str,
         after: Option<Uuid>,
         limit: u64,
-    ) -> Result<Vec<ReversalView>, LedgerError> {
+    ) -> Result<Page<ReversalView>, LedgerError> {
         let db = &self.store.reader;
         let mut query = Query::new(db);
         let seller = query.bind(seller_id);
@@ -191,13 +188,15 @@ impl Ledger {
         let sql = format!(
             "WITH theirs AS MATERIALIZED (SELECT r.id FROM seller_transfers t JOIN reversals r ON r.transfer_id = t.id
                 WHERE t.seller_id = {seller})
-            SELECT id FROM theirs {older} ORDER BY id DESC LIMIT {limit}"
+            SELECT id FROM theirs {older} ORDER BY id DESC LIMIT {}",
+            limit.saturating_add(1),
         );
         let rows = query.rows(db, sql).await?;
         let ids = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<Uuid>, _>>()?;
+        let (ids, next) = cut(ids, limit, |id| *id);
         let found = reversal::Entity::find().filter(reversal::Column::Id.is_in(ids));
         let found = found.order_by_desc(reversal::Column::Id).all(db).await?;
-        Ok(reversal_views(db, found).await?)
+        Ok((reversal_views(db, found).await?, next))
     }
 
     /// These sellers, in this order.

@@ -230,7 +230,7 @@ impl Ledger {
 
     async fn compute_summary(&self) -> Result<Summary, LedgerError> {
         let as_of = now();
-        let (reversals, claims, days, took, oldest_open, unpaid, attention, last_webhook_at, runs) = tokio::try_join!(
+        let (reversals, claims, days, took, oldest_open, unpaid, attention, last_webhook_at, (runs, _)) = tokio::try_join!(
             self.open_reversals(as_of),
             self.waiting_claims(as_of),
             self.taken_back(as_of),

@@ -1,47 +1,27 @@
 //! How far a dispute is at its provider, and which stage takes money back. Pure.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{DeriveActiveEnum, EnumIter};
-use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
-use utoipa::ToSchema;
 
 use crate::ledger::events::payment_names;
 use crate::ledger::status::ClaimStatus;
 
-/// How far a dispute is. Events come in any order: the furthest stage that was reported counts.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Display,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumIter,
-    DeriveActiveEnum,
-    Serialize,
-    Deserialize,
-    ToSchema,
-)]
-#[strum(serialize_all = "snake_case")]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum DisputeStage {
-    /// A bank asks (`warning_…`). No money has moved.
-    Inquiry,
-    /// Open. The platform may still have the money.
-    Open,
-    /// The platform's money was withdrawn. The platform may get it back.
-    Withdrawn,
-    /// The buyer keeps the money.
-    Lost,
-    /// A refund settled it, and that refund is a claim of its own.
-    Settled,
-    /// The platform keeps the money, or has it back.
-    Won,
+words! {
+    /// How far a dispute is. Events come in any order: the furthest stage that was reported counts.
+    pub enum DisputeStage {
+        /// A bank asks (`warning_…`). No money has moved.
+        Inquiry,
+        /// Open. The platform may still have the money.
+        Open,
+        /// The platform's money was withdrawn. The platform may get it back.
+        Withdrawn,
+        /// The buyer keeps the money.
+        Lost,
+        /// A refund settled it, and that refund is a claim of its own.
+        Settled,
+        /// The platform keeps the money, or has it back.
+        Won,
+    }
 }
 
 /// Which disputes reverse transfers (`DISPUTE_POLICY`).
