@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
+use super::fold::*;
 use super::*;
 use crate::ledger::db::Graces;
 use crate::ledger::status::CallKind;
+use crate::ledger::status::CallState;
 
 const GRACE: Duration = Duration::from_secs(60);
 
