@@ -44,7 +44,7 @@ pub(super) struct Activity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
-    /// As from [`Worker::state`].
+    /// As from [`Worker::state`](super::Worker::state).
     pub connection: ConnectionState,
     /// Whether it is paused.
     pub paused: bool,
