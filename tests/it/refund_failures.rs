@@ -108,8 +108,18 @@ async fn all_jobs_are_settled(app: &mut TestApp) {
     let later = refund_event("evt_later", "re_later", "pi_later", 10_000).to_string();
     answered(app.post_webhook(&later).await).await;
     eventually("the later job is done", || async { (app.reversed_at_stripe("tr_later") == 100).then_some(()) }).await;
+    eventually("no job waits, first for its retry, then for the worker", || async {
+        for queue in app.vhost.queues().await {
+            let name = queue["name"].as_str()?;
+            if name.starts_with("reversals.retry.") && !app.vhost.is_empty(name).await {
+                return None;
+            }
+        }
+        app.vhost.is_empty("reversals").await.then_some(())
+    })
+    .await;
     app.stop().await;
-    assert!(app.vhost.is_empty("reversals").await && app.vhost.is_empty("reversals.parked").await);
+    assert!(app.vhost.is_empty("reversals.parked").await);
 }
 
 async fn what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged(app: TestApp) {
