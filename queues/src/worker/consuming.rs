@@ -41,6 +41,12 @@ impl Session {
         Ok(())
     }
 
+    /// The same, when it ran before: within a time limit, and with the reason when it fails.
+    async fn consume_again(&mut self) -> Result<(), String> {
+        let consuming = timeout(TIMEOUT, self.consume()).await;
+        consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))
+    }
+
     /// Messages that have waited for long behind others of their key are taken anew, before the broker closes the channel
     /// for them. They return to their places.
     pub(super) fn check_stay(&mut self, admission: &mut Option<Admission<Open>>) {
@@ -85,8 +91,7 @@ impl Session {
         if paused {
             self.share = None;
         } else if self.intakes.iter().any(Option::is_none) {
-            let consuming = timeout(TIMEOUT, self.consume()).await;
-            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
+            self.consume_again().await?;
         }
         Ok(())
     }
@@ -99,8 +104,7 @@ impl Session {
             self.give_back_waiting(admission).await?;
             info!(queue = self.queues[0], "paused: taking no messages");
         } else if !paused && !consuming {
-            let consuming = timeout(TIMEOUT, self.consume()).await;
-            consuming.map_err(|_| format!("no consumer within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
+            self.consume_again().await?;
             info!(queue = self.queues[0], "resumed: taking messages");
         }
         Ok(())
