@@ -213,7 +213,7 @@ fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
     let instance = Instance {
         name: presence::host().unwrap_or_else(|| config.http_addr.to_string()),
         livemode: config.stripe.livemode(),
-        management: management_url(config)?,
+        management: management_url(config),
     };
     Ok(Ui {
         ledger: api.ledger.clone(),

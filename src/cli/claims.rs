@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Act, Output, When, parse_currency, parse_status};
+use super::operator::{self, Act, Output, When, one_of, parse_currency};
 use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print, time};
@@ -42,8 +42,8 @@ pub(super) enum Claims {
                         clawback disputes list --status held --format json | jq '.disputes[].dispute_ref'\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// Only these: unmatched, held, matched, conflicting, nothing_to_reverse or failed
-    #[arg(long, value_parser = parse_status::<ClaimStatus>)]
+    /// Only those with this status
+    #[arg(long, value_parser = one_of::<ClaimStatus>())]
     status: Option<ClaimStatus>,
     /// Only those in this currency
     #[arg(long, value_name = "CODE", value_parser = parse_currency)]

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 
 use super::history::parse_when;
-use super::operator::{self, parse_status};
+use super::operator::{self, one_of};
 use super::output::print_lines;
 use crate::config::Config;
 use crate::ledger::{ExportFilter, ExportRow, ReversalStatus, now};
@@ -33,8 +33,8 @@ pub(super) struct Export {
     /// Its end, which is not part of it [default: now]
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     to: Option<DateTime<Utc>>,
-    /// Only these: pending, reversed, permanently_failed, called_off or closed
-    #[arg(long, value_parser = parse_status::<ReversalStatus>)]
+    /// Only those with this status
+    #[arg(long, value_parser = one_of::<ReversalStatus>())]
     status: Option<ReversalStatus>,
     /// CSV, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LineFormat::Csv)]

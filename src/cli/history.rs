@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
 
-use super::operator::{self, parse_since, parse_status};
+use super::operator::{self, one_of, parse_since};
 use super::output::{RowFormat, gather, json, more, print_lines, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
@@ -24,8 +24,8 @@ use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, parse
                         Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(super) struct History {
-    /// Only rows about such things: payment, transfer, refund, dispute, reversal, lookup or operation
-    #[arg(long, value_parser = parse_status::<HistoryEntity>)]
+    /// Only rows about such things
+    #[arg(long, value_parser = one_of::<HistoryEntity>())]
     entity: Option<HistoryEntity>,
     /// Only what this operator, or this part of Clawback, did
     #[arg(long, value_name = "NAME")]
@@ -36,8 +36,8 @@ pub(super) struct History {
     /// Only before then
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     until: Option<DateTime<Utc>>,
-    /// Only changes of a status (change), or only remarks (remark)
-    #[arg(long, value_parser = parse_status::<HistoryKind>)]
+    /// Only changes of a status, or only remarks
+    #[arg(long, value_parser = one_of::<HistoryKind>())]
     kind: Option<HistoryKind>,
     /// Only what hangs together with this: any id that `clawback trace` takes
     #[arg(long, value_name = "ID")]

@@ -83,7 +83,7 @@ enum Command {
     Run,
     /// HTTP (webhooks and API), relay and sweeper, without the worker
     Serve,
-    /// The worker that calls Stripe, without HTTP
+    /// The worker that calls Stripe; HTTP only for health and metrics (WORKER_HTTP_ADDR)
     Worker,
     /// The database's schema
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::NEEDS_ATTENTION;
 use super::history::parse_when;
-use super::operator::{self, Act, Output, confirm, parse_since, parse_status};
+use super::operator::{self, Act, Output, confirm, one_of, parse_since};
 use super::output::{Format, fact, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::app;
@@ -91,7 +91,7 @@ pub(super) struct Show {
 )]
 pub(super) struct Preview {
     /// What is to be done with each row
-    #[arg(value_parser = parse_status::<OperationAction>)]
+    #[arg(value_parser = one_of::<OperationAction>())]
     action: OperationAction,
     /// Only what failed with this code
     #[arg(long, value_name = "CODE")]
@@ -111,11 +111,11 @@ pub(super) struct Preview {
     /// Only what failed, or was reported, before then
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     until: Option<DateTime<Utc>>,
-    /// Only claims of this kind: refund or dispute
-    #[arg(long, value_parser = parse_status::<ClaimKind>)]
+    /// Only claims of this kind
+    #[arg(long, value_parser = one_of::<ClaimKind>())]
     kind: Option<ClaimKind>,
     /// Only claims with this status
-    #[arg(long, value_parser = parse_status::<ClaimStatus>)]
+    #[arg(long, value_parser = one_of::<ClaimStatus>())]
     status: Option<ClaimStatus>,
     /// Only these rows, by Clawback's ids
     #[arg(long = "id", value_name = "ID")]

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sea_orm::Iterable;
 use serde::Serialize;
 use serde_json::json;
@@ -106,8 +107,8 @@ pub(super) async fn ledger(config: &Config) -> Result<Ledger> {
     Ok(ledger)
 }
 
-/// The operator's hands on this ledger and the broker.
-pub(super) fn hands(config: &Config, ledger: Ledger) -> Result<Operator> {
+/// What acts on this ledger and the broker for an operator.
+pub(super) fn operator(config: &Config, ledger: Ledger) -> Result<Operator> {
     Ok(Operator::new(ledger, app::broker(config, "clawback operator")?, app::topologies(config)?))
 }
 
@@ -124,7 +125,7 @@ pub(super) fn about_leftovers(left: &Leftovers) -> String {
 }
 
 /// Says that `what` is tried again, what became of its parked messages, and what comes next.
-pub(super) fn begun_anew(
+pub(super) fn replayed(
     out: &mut impl Write,
     format: Format,
     (what, id): (&str, Uuid),
@@ -136,7 +137,7 @@ pub(super) fn begun_anew(
     match format {
         Format::Table => {
             let next = format!(
-                "{what} {id} begins anew. {leftovers} The relay brings its new job to the worker, which first asks {asks_first}."
+                "{what} {id} is open again. {leftovers} The relay brings its new job to the worker, which first asks {asks_first}."
             );
             wrap(out, "", "", &next)?;
             writeln!(out, "Watch it with: clawback trace {id}")?;
@@ -203,12 +204,10 @@ pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     one_line(text, REASON_MAX_CHARS)
 }
 
-/// A status, or another word of a list, by its name.
-pub(super) fn parse_status<T: Iterable + Display>(text: &str) -> Result<T, String> {
-    T::iter().find(|one| one.to_string() == text).ok_or_else(|| {
-        let allowed: Vec<String> = T::iter().map(|one| one.to_string()).collect();
-        format!("allowed: {}", allowed.join(", "))
-    })
+/// One of an enum's words; the shell's completion offers them.
+pub(super) fn one_of<T: Iterable + Display + Clone + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::iter().map(|word| word.to_string()))
+        .try_map(|text| T::iter().find(|word| word.to_string() == text).ok_or("no such word"))
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -224,17 +223,18 @@ fn name_of_user() -> Option<String> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
-    use crate::ledger::{ReversalStatus, TransferStatus};
+    use crate::ledger::ReversalStatus;
 
     #[test]
     fn a_status_is_one_of_those_that_there_are() {
-        assert_eq!(parse_status::<ReversalStatus>("permanently_failed").unwrap(), ReversalStatus::PermanentlyFailed);
-        assert_eq!(
-            parse_status::<ReversalStatus>("done").unwrap_err(),
-            "allowed: pending, reversed, permanently_failed, called_off, closed"
-        );
-        assert!(parse_status::<TransferStatus>("done").unwrap_err().contains("reversal_pending"));
+        let (parser, command) = (one_of::<ReversalStatus>(), clap::Command::new("list"));
+        let parse = |text: &str| parser.parse_ref(&command, None, OsStr::new(text));
+        assert_eq!(parse("permanently_failed").unwrap(), ReversalStatus::PermanentlyFailed);
+        let error = parse("done").unwrap_err().to_string();
+        assert!(error.contains("pending, reversed, permanently_failed, called_off, closed"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `clawback parked`: the messages whose jobs were given up. Looks at them, sends them back to work, throws them away.
+//! `clawback parked`: the messages whose jobs failed permanently. Looks at them, sends them back to work, throws them away.
 
 mod show;
 
@@ -6,22 +6,26 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
 use super::operator::{self, Output, Who, parse_reason};
 use super::output::{Format, json};
 use super::terminal::print;
 use crate::config::Config;
+use crate::ledger::CallKind;
 use crate::operator::{Filter, Handled, Operator, Parked, ParkedAction, Sorted};
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Every row that is given up has its job's message in a parking queue (reversals.parked, \
-                        transfers.parked), which says why. It never expires.\n\n\
+#[command(
+    after_help = "Every row that failed permanently has its job's message in a parking queue (reversals.parked, \
+                        transfers.parked, lookups.parked, events.parked), which says why. It never expires.\n\n\
                         Examples:\n  \
                         clawback parked list\n  \
                         clawback parked replay --reason-contains \"No such transfer\" --dry-run\n  \
                         clawback parked replay --all --spread 10m --reason \"Stripe is back\"\n\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some are still parked.")]
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some are still parked."
+)]
 pub(super) enum ParkedCommand {
     /// List parked messages, oldest first, each with its row's present status
     List(List),
@@ -29,15 +33,15 @@ pub(super) enum ParkedCommand {
     Show(Show),
     /// Send parked messages back to work; Stripe is asked first whether it has happened
     Replay(Replay),
-    /// Throw parked messages away; their rows stay given up
+    /// Throw parked messages away; their rows stay failed
     Discard(Discard),
 }
 
 /// Which of them.
 #[derive(Debug, Args)]
 struct Which {
-    /// Only this kind of job: reverse_transfer, create_transfer or look_up
-    #[arg(long)]
+    /// Only this kind of job
+    #[arg(long, value_parser = PossibleValuesParser::new(CallKind::all().map(CallKind::job)))]
     kind: Option<String>,
     /// Only those with this text in the reason why they were parked
     #[arg(long, value_name = "TEXT")]
@@ -104,7 +108,7 @@ struct Order {
 
 #[derive(Debug, Args)]
 #[command(after_help = "What happens depends on the row that the message is about:\n  \
-                        given up        it begins anew; its new job takes the message's place\n  \
+                        failed          it is open again; its new job takes the message's place\n  \
                         still open      the message goes back to the work queue\n  \
                         done meanwhile  the message is taken away\n\
                         Before the worker calls Stripe it looks there whether it has happened after all: a replay never \
@@ -130,7 +134,7 @@ pub(super) struct Replay {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The row stays as it is: what was given up is still owed, and `clawback reversals replay` or \
+#[command(after_help = "The row stays as it is: what failed is still owed, and `clawback reversals replay` or \
                         `clawback transfers retry` can still have it tried again. Your name and the reason go into each \
                         row's history. Without an ID the command says how many messages are meant and asks; --yes answers. \
                         What was settled elsewhere is closed with `clawback reversals close`.\n\n\
@@ -152,18 +156,18 @@ const STILL_PARKED: u8 = 3;
 
 impl ParkedCommand {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
-        let hands = operator::hands(config, operator::ledger(config).await?)?;
+        let operator = operator::operator(config, operator::ledger(config).await?)?;
         let mut out = Vec::new();
         match self {
             Self::List(List { which, output }) => {
-                let found = hands.parked(&which.filter(None)).await?;
+                let found = operator.parked(&which.filter(None)).await?;
                 match output.format {
                     Format::Table => show::list(&mut out, &found)?,
                     Format::Json => json(&mut out, &show::list_as_json(&found))?,
                 }
             }
             Self::Show(Show { id, output }) => {
-                let found = find(&hands, Filter { id: Some(id), ..Filter::default() }).await?;
+                let found = find(&operator, Filter { id: Some(id), ..Filter::default() }).await?;
                 match output.format {
                     Format::Table => show::details(&mut out, &found)?,
                     Format::Json => {
@@ -173,25 +177,25 @@ impl ParkedCommand {
                 }
             }
             Self::Replay(Replay { order, spread, confirm_amount }) => {
-                let chosen = order.chosen(&hands).await?;
+                let chosen = order.chosen(&operator).await?;
                 if !order.dry_run {
-                    let needed = hands.to_confirm(&chosen).await?;
-                    operator::confirm_amount(hands.ledger(), needed.as_deref(), confirm_amount.as_deref())?;
+                    let needed = operator.to_confirm(&chosen).await?;
+                    operator::confirm_amount(operator.ledger(), needed.as_deref(), confirm_amount.as_deref())?;
                 }
                 let sorted = match order.reason_to_act() {
                     None => planned(chosen, Parked::on_replay),
-                    Some(reason) => hands.replay_parked(chosen, spread, &order.who.note(reason)?).await,
+                    Some(reason) => operator.replay_parked(chosen, spread, &order.who.note(reason)?).await,
                 };
                 return conclude(&order, sorted, "replayed");
             }
             Self::Discard(Discard { order, yes }) => {
-                let chosen = order.chosen(&hands).await?;
+                let chosen = order.chosen(&operator).await?;
                 if order.id.is_none() && !order.dry_run && !chosen.is_empty() {
                     operator::confirm(&format!("Discard {} parked messages", chosen.len()), yes)?;
                 }
                 let sorted = match order.reason_to_act() {
                     None => planned(chosen, |_| ParkedAction::Discarded),
-                    Some(reason) => hands.discard_parked(chosen, &order.who.note(reason)?).await,
+                    Some(reason) => operator.discard_parked(chosen, &order.who.note(reason)?).await,
                 };
                 return conclude(&order, sorted, "discarded");
             }
@@ -213,9 +217,9 @@ impl Which {
 }
 
 impl Order {
-    async fn chosen(&self, hands: &Operator) -> Result<Vec<Parked>> {
+    async fn chosen(&self, operator: &Operator) -> Result<Vec<Parked>> {
         let filter = self.which.filter(self.id.clone());
-        if self.id.is_some() { find(hands, filter).await } else { Ok(hands.parked(&filter).await?) }
+        if self.id.is_some() { find(operator, filter).await } else { Ok(operator.parked(&filter).await?) }
     }
 
     fn reason_to_act(&self) -> Option<&str> {
@@ -224,20 +228,20 @@ impl Order {
 }
 
 /// More than one when a job was parked more than once.
-async fn find(hands: &Operator, filter: Filter) -> Result<Vec<Parked>> {
-    let found = hands.parked(&filter).await?;
+async fn find(operator: &Operator, filter: Filter) -> Result<Vec<Parked>> {
+    let found = operator.parked(&filter).await?;
     if found.is_empty() {
         bail!(
             "no parked message has the id {:?}, or is about the row with that id; `clawback parked list` shows them. What \
-             is given up and has no message is tried again with `clawback reversals replay` or `clawback transfers retry`",
+             failed and has no message is tried again with `clawback reversals replay` or `clawback transfers retry`",
             filter.id.unwrap_or_default()
         );
     }
     Ok(found)
 }
 
-fn planned(chosen: Vec<Parked>, deed: impl Fn(&Parked) -> ParkedAction) -> Sorted {
-    let handled = chosen.into_iter().map(|parked| Handled { deed: deed(&parked), parked }).collect();
+fn planned(chosen: Vec<Parked>, action: impl Fn(&Parked) -> ParkedAction) -> Sorted {
+    let handled = chosen.into_iter().map(|parked| Handled { action: action(&parked), parked }).collect();
     Sorted { handled, interrupted: None }
 }
 
@@ -251,6 +255,6 @@ fn conclude(order: &Order, sorted: Sorted, done: &str) -> Result<ExitCode> {
     if let Some(error) = sorted.interrupted {
         return Err(anyhow::Error::from(error).context("it ended early; the rest is still parked: run it again"));
     }
-    let skipped = sorted.handled.iter().any(|it| matches!(it.deed, ParkedAction::Skipped { .. }));
+    let skipped = sorted.handled.iter().any(|it| matches!(it.action, ParkedAction::Skipped { .. }));
     Ok(if skipped { ExitCode::from(STILL_PARKED) } else { ExitCode::SUCCESS })
 }

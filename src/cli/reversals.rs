@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::groups::{AddNote, Groups};
-use super::operator::{self, Act, Of, Output, When, Who, parse_reason, parse_since, parse_status};
+use super::operator::{self, Act, Of, Output, When, Who, one_of, parse_reason, parse_since};
 use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::rows::Rows;
 use super::terminal::{plain, print, time};
@@ -47,8 +47,8 @@ pub(super) enum Reversals {
                         clawback reversals list --format json | jq '.reversals[].id'\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// Only these: pending, reversed, permanently_failed, called_off or closed
-    #[arg(long, value_parser = parse_status::<ReversalStatus>)]
+    /// Only those with this status
+    #[arg(long, value_parser = one_of::<ReversalStatus>())]
     status: Option<ReversalStatus>,
     #[command(flatten)]
     of: Of,
@@ -81,7 +81,7 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The reversal begins anew with fresh retries and a new job, which takes the place of its parked \
+    after_help = "The reversal is pending again, with fresh retries and a new job, which takes the place of its parked \
                         message. Before the worker calls Stripe it looks there whether the reversal has happened after \
                         all: a replay never takes money twice. Your name and the reason go into the history.\n\n\
                         Many are replayed with --all, --failure-code, --seller and --since, together or alone: the \
@@ -183,11 +183,11 @@ impl Reversals {
                 }
             }
             Self::Replay(Replay { id, rows, amount, confirm_amount, act }) => {
-                let hands = operator::hands(config, ledger.clone())?;
+                let operator = operator::operator(config, ledger.clone())?;
                 let (note, format) = (act.note()?, act.output.format);
                 let Some(id) = id else {
                     let typed = confirm_amount.as_deref();
-                    return rows.replay((&ledger, &hands), CallKind::Reverse, &note, format, typed).await;
+                    return rows.replay((&ledger, &operator), CallKind::Reverse, &note, format, typed).await;
                 };
                 let found = find(&ledger, &id).await?;
                 let amount = match amount {
@@ -199,15 +199,15 @@ impl Reversals {
                 };
                 let debt = [(found.currency.as_str(), amount.unwrap_or(found.amount))];
                 operator::confirm_amount(&ledger, ledger.to_confirm(debt).as_deref(), confirm_amount.as_deref())?;
-                let (id, left) = hands.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
+                let (id, left) = operator.replay(CallKind::Reverse, &found.id.to_string(), amount, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it has happened";
-                operator::begun_anew(&mut out, format, ("Reversal", id), &now, &left, next)?;
+                operator::replayed(&mut out, format, ("Reversal", id), &now, &left, next)?;
             }
             Self::Close(Close { id, reason, who, output }) => {
                 let found = find(&ledger, &id).await?;
-                let hands = operator::hands(config, ledger.clone())?;
-                let (id, left) = hands.close_reversal(&found.id.to_string(), &who.note(&reason)?).await?;
+                let operator = operator::operator(config, ledger.clone())?;
+                let (id, left) = operator.close_reversal(&found.id.to_string(), &who.note(&reason)?).await?;
                 match output.format {
                     Format::Table => {
                         let debt = format!("{} {} in minor units", found.amount, found.currency);

@@ -39,7 +39,7 @@ impl Rows {
     /// Replays them, each as alone.
     pub(super) async fn replay(
         self,
-        (ledger, hands): (&Ledger, &Operator),
+        (ledger, operator): (&Ledger, &Operator),
         kind: CallKind,
         note: &Note,
         format: Format,
@@ -53,7 +53,7 @@ impl Rows {
             operator::confirm_amount(ledger, needed.as_deref(), confirm_amount)?;
         }
         let ids: Vec<_> = found.iter().map(|row| row.id).collect();
-        let rows = hands.replay_all(kind, &ids, note).await?;
+        let rows = operator.replay_all(kind, &ids, note).await?;
         let mut out = Vec::new();
         match format {
             Format::Table => told(&mut out, kind, &rows)?,

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::claims::age;
-use super::operator::{self, Output, parse_status};
+use super::operator::{self, Output, one_of};
 use super::output::{Format, Listing, gather, json, wrap};
 use super::reversals::rows;
 use super::terminal::{plain, print};
@@ -40,8 +40,8 @@ pub(super) enum Sellers {
                         Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(super) struct List {
-    /// Only sellers with such debts: open, waiting_for_balance or failed
-    #[arg(long, value_parser = parse_status::<SellerDebt>)]
+    /// Only sellers with such debts
+    #[arg(long, value_parser = one_of::<SellerDebt>())]
     debt: Option<SellerDebt>,
     /// Only sellers whose id comes after this one
     #[arg(long, value_name = "ID")]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use clap::Args;
 use url::Url;
 
@@ -22,11 +21,8 @@ pub(super) struct Management {
 
 impl Management {
     /// Without user and password in it, those of `AMQP_URL` count. None: nobody knows where it is.
-    ///
-    /// # Errors
-    /// When the environment's URL can't be used. The error does not show it: it may contain a password.
-    pub(super) fn url(self, config: &Config) -> Result<Option<Url>> {
-        self.management.map_or_else(|| management_url(config), |url| Ok(Some(url)))
+    pub(super) fn url(self, config: &Config) -> Option<Url> {
+        self.management.or_else(|| management_url(config))
     }
 }
 

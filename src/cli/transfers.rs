@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::groups::{AddNote, Groups};
-use super::operator::{self, Act, Of, Output, parse_status};
+use super::operator::{self, Act, Of, Output, one_of};
 use super::output::{Format, Listing, fact, gather, json, more, wrap};
 use super::reversals::rows as reversal_rows;
 use super::rows::Rows;
@@ -42,8 +42,8 @@ pub(super) enum Transfers {
                         clawback transfers list --status permanently_failed --limit 50\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// Only these: pending, completed, failed, permanently_failed, reversal_pending, partially_reversed or reversed
-    #[arg(long, value_parser = parse_status::<TransferStatus>)]
+    /// Only those with this status
+    #[arg(long, value_parser = one_of::<TransferStatus>())]
     status: Option<TransferStatus>,
     #[command(flatten)]
     of: Of,
@@ -65,10 +65,10 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "For transfers that Clawback creates itself. The creation begins anew with fresh retries and a new \
+    after_help = "For transfers that Clawback creates itself. The creation is pending again, with fresh retries and a new \
                         job, which takes the place of its parked message. Before the worker calls Stripe it looks there \
                         whether the transfer exists after all: a retry never pays twice. Your name and the reason go into \
-                        the history. A transfer whose reversal was given up exists at Stripe: replay the reversal \
+                        the history. A transfer whose reversal failed permanently exists at Stripe: replay the reversal \
                         instead.\n\n\
                         Many are retried with --all, --failure-code, --seller and --since, together or alone: the \
                         ledger's rows, whether a message about them is parked or not. The command says how many there \
@@ -123,20 +123,20 @@ impl Transfers {
                 }
             }
             Self::Retry(Retry { id, rows, confirm_amount, act }) => {
-                let hands = operator::hands(config, ledger.clone())?;
+                let operator = operator::operator(config, ledger.clone())?;
                 let (note, format) = (act.note()?, act.output.format);
                 let Some(id) = id else {
                     let typed = confirm_amount.as_deref();
-                    return rows.replay((&ledger, &hands), CallKind::Create, &note, format, typed).await;
+                    return rows.replay((&ledger, &operator), CallKind::Create, &note, format, typed).await;
                 };
                 let found = find(&ledger, &id).await?;
                 let needed = ledger.to_confirm_of(&[found.id]).await?;
                 operator::confirm_amount(&ledger, needed.as_deref(), confirm_amount.as_deref())?;
                 let id = found.id.to_string();
-                let (id, left) = hands.replay(CallKind::Create, &id, None, &note).await?;
+                let (id, left) = operator.replay(CallKind::Create, &id, None, &note).await?;
                 let now = find(&ledger, &id.to_string()).await?.status;
                 let next = "Stripe whether it exists";
-                operator::begun_anew(&mut out, format, ("Transfer", id), &now, &left, next)?;
+                operator::replayed(&mut out, format, ("Transfer", id), &now, &left, next)?;
             }
         }
         print(&out)?;

@@ -41,6 +41,8 @@ pub struct Config {
     pub database_url_file: Option<PathBuf>,
     /// `AMQP_URL_FILE`: the same for each new connection to the broker.
     pub amqp_url_file: Option<PathBuf>,
+    /// `RABBITMQ_MANAGEMENT_URL`: `http:` or `https:`; secret, since it may hold a password.
+    pub management_url: Option<SecretString>,
     /// `HTTP_ADDR`: where the HTTP server listens; port 0 lets the system choose.
     pub http_addr: SocketAddr,
     /// `WORKER_HTTP_ADDR`: where `clawback worker` serves its health and metrics. Without it, it serves no HTTP.
@@ -256,6 +258,7 @@ impl Config {
             amqp_url: reader.require::<String>("AMQP_URL")?.into(),
             database_url_file: reader.file_of("DATABASE_URL"),
             amqp_url_file: reader.file_of("AMQP_URL"),
+            management_url: reader.secret("RABBITMQ_MANAGEMENT_URL"),
             http_addr: reader.require("HTTP_ADDR")?,
             worker_http_addr: reader.get("WORKER_HTTP_ADDR"),
             stripe: StripeConfig {

@@ -86,6 +86,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The most connections to the database of one process: three for the relay, the others for changes and for reading"),
     row(Connections, "AMQP_URL", Kind::SecretUrl(&["amqp", "amqps"]), "amqp://guest:guest@127.0.0.1:5672/%2f",
         "The broker: amqp://USER:PASSWORD@HOST:5672/VHOST, or amqps:// for TLS; the vhost / is written %2f"),
+    row(Connections, "RABBITMQ_MANAGEMENT_URL", Kind::SecretUrl(&["http", "https"]), "",
+        "RabbitMQ's management API, which doctor, queues and pages ask; unset: port 15672, or with TLS 15671, of AMQP_URL's host"),
     row(Connections, "HTTP_ADDR", Kind::Address, "127.0.0.1:8080",
         "Where webhooks, API, health and metrics are served"),
     row(Connections, "WORKER_HTTP_ADDR", Kind::Address, "",

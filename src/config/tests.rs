@@ -29,6 +29,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("DATABASE_URL", "postgres://u:hush@db/clawback", "", "mysql://u:hush@db/clawback"),
     ("DATABASE_MAX_CONNECTIONS", "21", "database_max_connections: 21", "5"),
     ("AMQP_URL", "amqps://u:hush@broker/v", "", "http://u:hush@broker"),
+    ("RABBITMQ_MANAGEMENT_URL", "https://u:hush@broker:15671", "management_url: Some(", "broker:15672"),
     ("HTTP_ADDR", "[::1]:9", "http_addr: [::1]:9,", "localhost"),
     ("WORKER_HTTP_ADDR", "[::1]:10", "worker_http_addr: Some([::1]:10)", "9090"),
     ("STRIPE_API_KEY", "sk_live_hush", "api_key: Some(", "sk_live_hush,sk_live_2"),

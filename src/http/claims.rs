@@ -76,7 +76,7 @@ impl ListQuery {
 }
 
 pub(super) async fn show(state: &ApiState, kind: ClaimKind, id: &str) -> Result<RefundView, Problem> {
-    state.ledger.claim(kind, id).await?.ok_or_else(|| unknown(&kind.to_string()))
+    state.ledger.claim(kind, id).await?.ok_or_else(|| unknown(&kind.to_string(), id))
 }
 
 pub(super) async fn decide(

@@ -53,8 +53,9 @@ pub(crate) async fn live() -> Json<Liveness> {
 pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Readiness>) {
     let Found { database, migrations, situation } = look_at_database(&state).await;
     let serves = state.broker.is_some();
-    let broker = state.broker.map(|broker| check_broker(&broker.borrow()));
-    let consumers = state.consumers.iter().map(|consumer| check_broker(&consumer.borrow()));
+    let broker = state.broker.map(|broker| check_broker(&broker.borrow(), OUTBOX));
+    let consumers =
+        state.consumers.iter().map(|consumer| check_broker(&consumer.borrow(), "jobs wait in their queues"));
     let consumers = consumers.reduce(|worst, part| if worst.status == Status::Ok { part } else { worst });
     let own = state.stripe.map(|stripe| check_stripe(&stripe.borrow()));
     let works = own.is_some();
@@ -281,18 +282,20 @@ fn short(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn check_broker(state: &ConnectionState) -> Part {
+/// Where jobs are that the relay can't publish.
+const OUTBOX: &str = "jobs wait in the outbox";
+
+/// `wait` says where jobs are meanwhile.
+fn check_broker(state: &ConnectionState, wait: &str) -> Part {
     match state {
         ConnectionState::Connected => Part::ok(),
-        ConnectionState::Blocked => {
-            Part::degraded("the broker accepts nothing: memory or disk alarm; jobs wait in the outbox")
-        }
+        ConnectionState::Blocked => Part::degraded(format!("the broker accepts nothing: memory or disk alarm; {wait}")),
         ConnectionState::Reconnecting { since, .. } => {
             let since = short(*since);
-            Part::degraded(format!("no connection since {since}; jobs wait in the outbox, the log says why"))
+            Part::degraded(format!("no connection since {since}; {wait}, the log says why"))
         }
         ConnectionState::Refused { .. } => {
-            Part::degraded("the broker keeps refusing the credentials; jobs wait in the outbox, the log says why")
+            Part::degraded(format!("the broker keeps refusing the credentials; {wait}, the log says why"))
         }
         _ => Part::degraded("the connection was closed for good; the process is stopping"),
     }
@@ -308,7 +311,7 @@ mod tests {
     use super::*;
 
     fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
-        let broker = broker.as_ref().map(check_broker);
+        let broker = broker.as_ref().map(|state| check_broker(state, OUTBOX));
         let (consumers, stripe, workers, pauses, stopping) = (None, None, None, None, None);
         let (database, migrations) = (Part::ok(), migrations(pending));
         let parts = Parts { database, migrations, broker, consumers, stripe, workers, pauses, stopping };

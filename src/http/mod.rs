@@ -29,6 +29,7 @@ pub(crate) mod summary;
 pub(crate) mod transfers;
 pub mod webhooks;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
@@ -151,6 +152,6 @@ pub fn complete(routes: Router) -> Router {
         .layer(middleware::from_fn(request_id::identify))
 }
 
-fn unknown(what: &str) -> Problem {
-    Problem::not_found(format!("no {what} has this id"))
+fn unknown(what: &str, id: impl Debug) -> Problem {
+    Problem::not_found(format!("no {what} has the id {id:?}"))
 }

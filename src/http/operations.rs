@@ -235,9 +235,9 @@ pub(crate) async fn abort(
 }
 
 async fn shown(state: &ApiState, id: Uuid) -> Result<Json<OperationView>, Problem> {
-    state.ledger.operation(id).await?.map(Json).ok_or_else(|| unknown("operation"))
+    state.ledger.operation(id).await?.map(Json).ok_or_else(|| unknown("operation", id))
 }
 
 fn parsed(id: &str) -> Result<Uuid, Problem> {
-    id.parse().map_err(|_| unknown("operation"))
+    id.parse().map_err(|_| unknown("operation", id))
 }

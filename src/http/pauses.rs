@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::extract::{self, Id, Input};
 use super::operator::{self, OperatorRequest};
@@ -113,7 +114,7 @@ pub(crate) async fn resume(
     Id(id): Id,
     extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<Json<Resumed>, Problem> {
-    let id = id.parse().map_err(|_| unknown("pause in force"))?;
+    let id: Uuid = id.parse().map_err(|_| unknown("pause in force", &id))?;
     let (pause, calls_due) = state.ledger.resume(id, &body.note()).await?;
     Ok(Json(Resumed { pause, calls_due }))
 }

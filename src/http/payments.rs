@@ -114,5 +114,5 @@ pub(crate) async fn correct(
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PaymentView>, Problem> {
     let payment = state.ledger.payment(&id).await?;
-    payment.map(Json).ok_or_else(|| unknown("payment"))
+    payment.map(Json).ok_or_else(|| unknown("payment", id))
 }

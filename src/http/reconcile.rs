@@ -76,8 +76,8 @@ pub(crate) async fn show(
     Id(id): Id,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<RunWithDifferences>, Problem> {
-    let id = id.parse().map_err(|_| unknown("reconcile run"))?;
-    let run = state.ledger.reconcile_run(id).await?.ok_or_else(|| unknown("reconcile run"))?;
+    let id: Uuid = id.parse().map_err(|_| unknown("reconcile run", &id))?;
+    let run = state.ledger.reconcile_run(id).await?.ok_or_else(|| unknown("reconcile run", id))?;
     let (after, limit) = query.after_and_limit();
     let (found, next_cursor) = state.ledger.run_differences(id, after, limit).await?;
     Ok(Json(RunWithDifferences { run, found, next_cursor }))

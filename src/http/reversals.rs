@@ -133,7 +133,7 @@ pub(crate) async fn groups(State(state): State<ApiState>) -> Result<Json<Failure
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<ReversalView>, Problem> {
     let reversal = state.ledger.reversal(&id).await?;
-    reversal.map(Json).ok_or_else(|| unknown("reversal"))
+    reversal.map(Json).ok_or_else(|| unknown("reversal", id))
 }
 
 /// Who requests a replay, and why. Both go into the history.
@@ -213,7 +213,7 @@ pub(crate) async fn replay(
         None => state.ledger.replay(CallKind::Reverse, &id, &note).await?,
     };
     let replayed = state.ledger.reversal(&id.to_string()).await?;
-    replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal"))
+    replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal", id))
 }
 
 /// Add a note to a group of reversals
@@ -260,5 +260,5 @@ pub(crate) async fn close(
 ) -> Result<Json<ReversalView>, Problem> {
     let id = state.ledger.close_reversal(&id, &body.note()).await?;
     let closed = state.ledger.reversal(&id.to_string()).await?;
-    closed.map(Json).ok_or_else(|| unknown("reversal"))
+    closed.map(Json).ok_or_else(|| unknown("reversal", id))
 }

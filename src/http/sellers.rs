@@ -105,7 +105,7 @@ pub(crate) async fn show(
     Id(id): Id,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<SellerDetails>, Problem> {
-    let seller = state.ledger.seller(&id).await?.ok_or_else(|| unknown("seller"))?;
+    let seller = state.ledger.seller(&id).await?.ok_or_else(|| unknown("seller", &id))?;
     let (after, limit) = query.after_and_limit();
     let (reversals, next_cursor) = state.ledger.reversals_of_seller(&id, after, limit).await?;
     Ok(Json(SellerDetails { seller, reversals, next_cursor }))

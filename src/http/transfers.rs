@@ -101,7 +101,7 @@ pub(crate) async fn lines(ledger: &Ledger, filter: TransferFilter, lines: Lines)
 )]
 pub(crate) async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<TransferView>, Problem> {
     let transfer = state.ledger.transfer(&id).await?;
-    transfer.map(Json).ok_or_else(|| unknown("transfer"))
+    transfer.map(Json).ok_or_else(|| unknown("transfer", id))
 }
 
 /// Creations that failed permanently, by cause
@@ -164,5 +164,5 @@ pub(crate) async fn retry(
     state.ledger.check_replay(CallKind::Create, &id, None, body.confirm_amount.as_deref()).await?;
     let id = state.ledger.replay(CallKind::Create, &id, &note).await?;
     let retried = state.ledger.transfer(&id.to_string()).await?;
-    retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer"))
+    retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer", id))
 }

@@ -35,7 +35,7 @@ pub enum OperatorError {
     Parking(#[from] ParkingError),
 }
 
-/// The operators' hands.
+/// Does what operators decide: in the ledger first, then with the parked messages.
 #[derive(Clone, Debug)]
 pub struct Operator {
     ledger: Ledger,

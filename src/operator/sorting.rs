@@ -11,7 +11,7 @@ use crate::ledger::{LedgerError, Note};
 /// What is, or would be, done with a parked message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkedAction {
-    /// Its row begins anew, with a new job in the message's place.
+    /// Its row is open again, with a new job in the message's place.
     Replayed,
     /// Its row was still to be done: the message itself went back to the work queue.
     SentBack,
@@ -32,7 +32,7 @@ pub struct Handled {
     /// As it was when it was selected.
     pub parked: Parked,
     /// What was done.
-    pub deed: ParkedAction,
+    pub action: ParkedAction,
 }
 
 /// How it went.
@@ -111,22 +111,22 @@ impl Operator {
                 return Verdict::Keep;
             }
             let Some(parked) = waiting.get_mut(&job.id).and_then(VecDeque::pop_front) else { return Verdict::Keep };
-            let deed = match deal_with(&parked).await {
-                Ok(deed) => deed,
+            let action = match deal_with(&parked).await {
+                Ok(action) => action,
                 Err(error @ LedgerError::Database(_)) => {
                     database_lost = Some(error);
                     return Verdict::Keep;
                 }
                 Err(error) => ParkedAction::Skipped { why: error.to_string() },
             };
-            let verdict = match deed {
+            let verdict = match action {
                 ParkedAction::SentBack => Verdict::Replay,
                 ParkedAction::Replayed | ParkedAction::TakenAway | ParkedAction::Discarded => {
                     Verdict::Discard { reason: format!("{}: {}", note.actor, note.reason) }
                 }
                 ParkedAction::Skipped { .. } => Verdict::Keep,
             };
-            handled.push(Handled { parked, deed });
+            handled.push(Handled { parked, action });
             verdict
         };
         self.parking(topology).judge(&Selection::all(), interval, judge).await?;
@@ -135,7 +135,7 @@ impl Operator {
         }
         let why = "somebody else was faster: it is not parked any more";
         let gone = waiting.into_values().flatten();
-        handled.extend(gone.map(|parked| Handled { parked, deed: ParkedAction::Skipped { why: why.to_owned() } }));
+        handled.extend(gone.map(|parked| Handled { parked, action: ParkedAction::Skipped { why: why.to_owned() } }));
         Ok(())
     }
 

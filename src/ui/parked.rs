@@ -26,12 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is done to a parked message.
 #[derive(Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
-enum Deed {
+enum Action {
     Replay,
     Discard,
 }
 
-impl Parameter for Deed {
+impl Parameter for Action {
     fn must() -> String {
         "replay or discard".to_owned()
     }
@@ -84,7 +84,8 @@ fn messages(session: &Session, parked: &[Parked]) -> Markup {
 
 fn message(session: &Session, parked: &Parked) -> Markup {
     let job = &parked.job;
-    let link = |deed: Deed| format!("/ui/parked/message{}", query(&[("id", &job.id), ("deed", &deed.to_string())]));
+    let link =
+        |action: Action| format!("/ui/parked/message{}", query(&[("id", &job.id), ("action", &action.to_string())]));
     html! {
         th scope="row" { (job.kind) }
         td { @if let Some(about) = parked.subject { (about.entity()) " " (own(about.id)) } @else { "unknown to this version" } }
@@ -94,7 +95,7 @@ fn message(session: &Session, parked: &Parked) -> Markup {
         td { small { (why(parked)) } }
         td {
             @if session.rights == Rights::Operate {
-                a.button href=(link(Deed::Replay)) { "Replay" } " " a.button href=(link(Deed::Discard)) { "Discard" }
+                a.button href=(link(Action::Replay)) { "Replay" } " " a.button href=(link(Action::Discard)) { "Discard" }
             }
         }
     }
@@ -125,16 +126,16 @@ async fn chosen(ui: &Ui, id: Option<String>) -> Result<Vec<Parked>, Refusal> {
     Ok(found)
 }
 
-fn deed(fields: &mut Fields) -> (Option<String>, Deed) {
-    (fields.text("id"), fields.parsed("deed").unwrap_or(Deed::Replay))
+fn action(fields: &mut Fields) -> (Option<String>, Action) {
+    (fields.text("id"), fields.parsed("action").unwrap_or(Action::Replay))
 }
 
-/// `GET /ui/parked/message?id=&deed=`.
+/// `GET /ui/parked/message?id=&action=`.
 pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): Asked) -> Answer {
-    let (id, deed) = deed(&mut fields);
+    let (id, action) = action(&mut fields);
     fields.done()?;
     let found = chosen(&ui, id.clone()).await?;
-    let needed = if deed == Deed::Replay { ui.operator.to_confirm(&found).await? } else { None };
+    let needed = if action == Action::Replay { ui.operator.to_confirm(&found).await? } else { None };
     let body = html! {
         @for parked in &found {
             (facts(&[
@@ -143,38 +144,38 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Asked(mut fields): A
                 ("Row", html! { @if let Some(of_row) = &parked.status { (status(of_row)) } @else { "not in the ledger" } }),
                 ("Parked", html! { @if let Some(at) = parked.job.parked_at { (time(at)) } }),
                 ("Reason", html! { (why(parked)) }),
-                ("What happens", html! { (what_happens(deed, parked)) }),
+                ("What happens", html! { (what_happens(action, parked)) }),
             ]))
         }
         form.stacked method="post" action="/ui/parked/message" {
             input type="hidden" name="id" value=(id.unwrap_or_default());
-            input type="hidden" name="deed" value=(deed);
+            input type="hidden" name="action" value=(action);
             (confirm(needed.as_deref()))
             (reason())
-            p { button.go type="submit" { (name(deed)) } " " a href="/ui/parked" { "Cancel" } }
+            p { button.go type="submit" { (name(action)) } " " a href="/ui/parked" { "Cancel" } }
         }
     };
-    Ok(Page::new(format!("{} a parked message", name(deed)), body))
+    Ok(Page::new(format!("{} a parked message", name(action)), body))
 }
 
 /// `POST /ui/parked/message`.
 pub(super) async fn act(State(ui): State<Ui>, Actor(session): Actor, Sent(mut fields): Sent) -> Answer {
-    let ((id, deed), note) = (deed(&mut fields), fields.note(&session.operator));
-    let typed = if deed == Deed::Replay { fields.text("confirm_amount") } else { None };
+    let ((id, action), note) = (action(&mut fields), fields.note(&session.operator));
+    let typed = if action == Action::Replay { fields.text("confirm_amount") } else { None };
     fields.done()?;
     let found = chosen(&ui, id).await?;
-    let needed = if deed == Deed::Replay { ui.operator.to_confirm(&found).await? } else { None };
+    let needed = if action == Action::Replay { ui.operator.to_confirm(&found).await? } else { None };
     ui.ledger.check_confirmed(needed.as_deref(), typed.as_deref())?;
-    let sorted = to_its_end(&ui.operator, async move |operator| match deed {
-        Deed::Replay => operator.replay_parked(found, Duration::ZERO, &note).await,
-        Deed::Discard => operator.discard_parked(found, &note).await,
+    let sorted = to_its_end(&ui.operator, async move |operator| match action {
+        Action::Replay => operator.replay_parked(found, Duration::ZERO, &note).await,
+        Action::Discard => operator.discard_parked(found, &note).await,
     });
     let sorted = sorted.await?;
     let body = html! {
         @if let Some(error) = &sorted.interrupted { p.refused role="alert" { "It ended early: " (error) } }
         @for handled in &sorted.handled {
             p.done role="status" {
-                @match &handled.deed {
+                @match &handled.action {
                     ParkedAction::Replayed => "Replayed: its row is tried again with a new job.",
                     ParkedAction::SentBack => "Sent back to work.",
                     ParkedAction::TakenAway => "Taken away: its row is settled.",
@@ -186,18 +187,18 @@ pub(super) async fn act(State(ui): State<Ui>, Actor(session): Actor, Sent(mut fi
         }
         p { a href="/ui/parked" { "Failed and parked" } " · " a href="/ui/audit" { "Audit" } }
     };
-    Ok(Page::new(format!("{}: done", name(deed)), body))
+    Ok(Page::new(format!("{}: done", name(action)), body))
 }
 
-const fn name(deed: Deed) -> &'static str {
-    match deed {
-        Deed::Replay => "Replay",
-        Deed::Discard => "Discard",
+const fn name(action: Action) -> &'static str {
+    match action {
+        Action::Replay => "Replay",
+        Action::Discard => "Discard",
     }
 }
 
-fn what_happens(deed: Deed, parked: &Parked) -> String {
-    if deed == Deed::Discard {
+fn what_happens(action: Action, parked: &Parked) -> String {
+    if action == Action::Discard {
         return "The message is thrown away. Its row stays as it is: what failed is still owed.".to_owned();
     }
     match parked.on_replay() {

@@ -93,7 +93,7 @@ fn about(run: &RunView) -> Vec<(&'static str, Markup)> {
         ("Without a Stripe id, left out", html! { (counts.transfers_without_stripe_id) }),
         (
             "Reversals",
-            html! { (counts.agreed) " agree, " (counts.on_their_way) " on their way, " (counts.given_up) " given up" },
+            html! { (counts.agreed) " agree, " (counts.on_their_way) " on their way, " (counts.given_up) " failed permanently" },
         ),
         ("Differences", html! { (run.differences) ", " (run.repaired) " of them recorded" }),
         ("By", html! { (run.operator) }),

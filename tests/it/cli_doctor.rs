@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stripe_sim::{Endpoint, Fault, Target};
 
-use crate::support::{Backend, Db, Finished, TestApp, both_databases, clawback, eventually, required, settings};
+use crate::support::{
+    Backend, Db, Finished, TestApp, both_databases, clawback, eventually, required, settings, to_create,
+};
 
 both_databases! {
     where_all_is_well_every_line_is_ok,
     what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
+    sellers_who_were_not_paid_are_a_warning,
     strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well,
     a_stripe_that_refuses_or_fails_is_explained,
     events_that_no_endpoint_is_told_of_are_named,
@@ -74,6 +77,19 @@ async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app
     let strict = doctor(&app, &["--strict"]).await;
     assert_eq!(strict.code, 3, "{strict:?}");
     warning("workers of reversals", "no consumer", "clawback worker");
+}
+
+async fn sellers_who_were_not_paid_are_a_warning(app: TestApp) {
+    let (code, message) = (Some("resource_missing".to_owned()), "No such destination: 'acct_3'".to_owned());
+    app.sim.fault("acct_3", Fault::Refused { status: 400, code, message }, u32::MAX);
+    assert_eq!(app.register(to_create("pi_1")).await.status(), 201);
+    app.transfer_becomes(0, "permanently_failed").await;
+    let run = doctor(&app, &["--strict", "--format", "json"]).await;
+    let found = check_named(&run, "creations");
+    assert_eq!((run.code, &found["status"]), (3, &json!("warning")), "{found}");
+    let message = found["message"].as_str().unwrap();
+    assert!(message.starts_with("permanently failed: 1 (6000 eur; the oldest "), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("clawback transfers retry"), "{found}");
 }
 
 async fn strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well(app: TestApp) {
@@ -268,8 +284,14 @@ async fn events_that_no_endpoint_is_told_of_are_named(mut app: TestApp) {
     let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
     assert_eq!(found["status"], "warning", "{found}");
     // Without discovery nobody needs `transfer.created`.
-    assert!(found["message"].as_str().unwrap().ends_with("is told of refund.updated, charge.refunded"), "{found}");
-    told_of(&["refund.updated", "charge.refunded", "charge.dispute.closed"]);
+    assert!(
+        found["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("is told of refund.updated, charge.refunded, charge.refund.updated"),
+        "{found}"
+    );
+    told_of(&["v1.refund.updated", "charge.refunded", "charge.refund.updated", "charge.dispute.closed"]);
     let found = check_named(&doctor(&app, &["--format", "json"]).await, "Stripe's endpoints");
     assert_eq!(found["status"], "ok", "{found}");
     // Nor disputes, before they take anything.

@@ -68,7 +68,11 @@ async fn without_the_management_api_verify_says_what_amqp_can_tell() {
         assert!(named.code == 3 && named.json()["limited"].is_null(), "the environment names it: {named:?}");
         settings.last_mut().unwrap().1 = "ann:hush@rabbit:15672".to_owned();
         let wrong = clawback(&["queues", "verify"], &settings).await;
-        assert!(wrong.code == 1 && wrong.stderr.contains("RABBITMQ_MANAGEMENT_URL must be like"), "{wrong:?}");
+        assert!(
+            wrong.code == 1
+                && wrong.stderr.contains("RABBITMQ_MANAGEMENT_URL must be a URL that starts with http: or https:"),
+            "{wrong:?}"
+        );
         assert!(!wrong.stderr.contains("hush"), "{wrong:?}");
         let typo = broker.queues("verify", &["--management", "127.0.0.1"]).await;
         assert!(typo.code == 2 && typo.stderr.contains("it must be like http://HOST:15672"), "{typo:?}");

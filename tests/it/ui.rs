@@ -480,7 +480,7 @@ async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp)
     // A parked message is discarded; its row can still be replayed.
     fails_permanently(&app, 4, 1).await;
     let parked = pages.page("/ui/parked").await;
-    let discard = links(&parked).find(|link| link.contains("deed=discard")).unwrap();
+    let discard = links(&parked).find(|link| link.contains("action=discard")).unwrap();
     let form = hidden_fields(&pages.page(&discard).await);
     let form: Vec<_> =
         form.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([("reason", "seen")]).collect();

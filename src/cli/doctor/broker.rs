@@ -27,7 +27,7 @@ pub(super) async fn check(config: &Config, management: Management) -> Vec<Findin
 
 async fn look(config: &Config, management: Management) -> anyhow::Result<Vec<Finding>> {
     let (broker, topologies) = (app::broker(config, "clawback doctor")?, app::topologies(config)?);
-    let management = management.url(config)?;
+    let management = management.url(config);
     let surveys = topologies.iter().map(|topology| in_time(survey(&broker, topology, management.as_ref())));
     let (surveys, flags, situation) =
         tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())), situation(config));

@@ -78,7 +78,7 @@ async fn migrations(ledger: &Ledger, app_env: AppEnv) -> (Finding, bool) {
 
 fn waiting(backlog: &Backlog, config: &Config) -> Vec<Finding> {
     let now = Utc::now();
-    let mut findings = vec![outbox(backlog, config, now), failed(backlog)];
+    let mut findings = vec![outbox(backlog, config, now), failed(backlog), creations(backlog, now)];
     findings.extend(claims(backlog, config, now));
     findings.push(attention(backlog, now));
     findings.extend(not_ours(backlog));
@@ -121,6 +121,21 @@ fn failed(backlog: &Backlog) -> Finding {
             "`clawback reversals list --status permanently_failed` says why, `clawback reversals replay` tries again",
         ),
     }
+}
+
+fn creations(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
+    const CHECK: &str = "creations";
+    let Some(oldest) = backlog.unpaid.iter().map(|of| of.oldest).min() else {
+        return Finding::ok(CHECK, "none failed permanently");
+    };
+    let transfers: i64 = backlog.unpaid.iter().map(|of| of.transfers).sum();
+    let amounts: Vec<String> = backlog.unpaid.iter().map(|of| format!("{} {}", of.amount, of.currency)).collect();
+    let (amounts, oldest) = (amounts.join(", "), age((now - oldest).num_seconds()));
+    Finding::warning(
+        CHECK,
+        format!("permanently failed: {transfers} ({amounts}; the oldest {oldest} old); their sellers were not paid"),
+        "`clawback transfers list --status permanently_failed` says why, `clawback transfers retry` tries again",
+    )
 }
 
 /// One line for each kind and status of claims that take nothing so far.
@@ -242,6 +257,7 @@ mod tests {
             newest_events: Vec::new(),
             outbox: OutboxBacklog { unpublished: 2, oldest: Some(now - chrono::TimeDelta::seconds(seconds)) },
             reversals_given_up: 0,
+            unpaid: Vec::new(),
             waiting: Vec::new(),
             held_though_taken: 0,
             attention: Vec::new(),

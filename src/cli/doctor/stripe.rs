@@ -14,7 +14,8 @@ use crate::stripe::{Client, Meaning, Report, WebhookEndpoint};
 
 const CHECK: &str = "Stripe";
 /// What Clawback learns of refunds from, whichever API version an endpoint has.
-const EVENTS: [&str; 4] = ["refund.created", "refund.updated", "refund.failed", "charge.refunded"];
+const EVENTS: [&str; 5] =
+    ["refund.created", "refund.updated", "refund.failed", "charge.refunded", "charge.refund.updated"];
 /// What it learns of transfers from, for payments that nobody registers.
 const DISCOVERY_EVENTS: [&str; 1] = ["transfer.created"];
 /// What it learns of disputes from, where they take anything.
@@ -68,7 +69,8 @@ async fn webhooks(client: &Client, config: &Config) -> Option<Finding> {
         return (config.app_env == AppEnv::Production).then(|| Finding::warning(CHECK, message, remedy));
     }
     let is_told = |event: &&str| {
-        ours.iter().any(|endpoint| endpoint.enabled_events.iter().any(|enabled| enabled == "*" || enabled == event))
+        let mut enabled = ours.iter().flat_map(|endpoint| &endpoint.enabled_events);
+        enabled.any(|enabled| enabled == "*" || enabled.strip_prefix("v1.").unwrap_or(enabled) == *event)
     };
     let disputes_take = config.claims.dispute_policy != DisputePolicy::Off;
     let needed = EVENTS.into_iter().chain(DISCOVERY_EVENTS.into_iter().filter(|_| config.stripe.discovery));
@@ -109,8 +111,8 @@ fn failed(base: &str, report: &Report) -> Finding {
     let message = format!("{base}{status}: {}", report.message);
     match &report.meaning {
         Meaning::Forbidden | Meaning::Denied if report.http_status == Some(403) => {
-            let remedy = "give the restricted key permission to read transfers, charges, payment intents, refunds and disputes, and to write \
-                 transfers and reversals";
+            let remedy = "give the restricted key permission to read transfers, charges, payment intents, refunds, disputes and balances, \
+                 and to write transfers and reversals";
             Finding::error(CHECK, message, remedy)
         }
         Meaning::Denied => {

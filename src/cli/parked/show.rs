@@ -66,14 +66,14 @@ pub(super) fn details(out: &mut impl Write, found: &[Parked]) -> Result<()> {
 }
 
 pub(super) fn handled(out: &mut impl Write, sorted: &Sorted, dry_run: bool, done: &str) -> Result<()> {
-    for Handled { parked, deed } in &sorted.handled {
-        let (word, why) = in_words(deed, dry_run);
+    for Handled { parked, action } in &sorted.handled {
+        let (word, why) = in_words(action, dry_run);
         let id = if parked.job.id.is_empty() { "(no id)" } else { &parked.job.id };
         wrap(out, "", "  ", &plain(&format!("{id} {word}{why}")))?;
         writeln!(out, "  {}", row(parked))?;
     }
-    let count = |is_it: fn(&ParkedAction) -> bool| sorted.handled.iter().filter(|it| is_it(&it.deed)).count();
-    let skipped = count(|deed| matches!(deed, ParkedAction::Skipped { .. }));
+    let count = |is_it: fn(&ParkedAction) -> bool| sorted.handled.iter().filter(|it| is_it(&it.action)).count();
+    let skipped = count(|action| matches!(action, ParkedAction::Skipped { .. }));
     let dealt_with = sorted.handled.len() - skipped;
     match (sorted.handled.is_empty(), dry_run) {
         (true, _) => writeln!(out, "Nothing that is parked matches.")?,
@@ -81,7 +81,7 @@ pub(super) fn handled(out: &mut impl Write, sorted: &Sorted, dry_run: bool, done
         (false, false) => writeln!(out, "{dealt_with} {done}, {skipped} skipped.")?,
     }
     let replayed =
-        sorted.handled.iter().find(|it| it.deed == ParkedAction::Replayed || it.deed == ParkedAction::SentBack);
+        sorted.handled.iter().find(|it| it.action == ParkedAction::Replayed || it.action == ParkedAction::SentBack);
     if let Some(subject) = replayed.filter(|_| !dry_run).and_then(|it| it.parked.subject) {
         let next = "The relay brings the new jobs to the worker, which first asks Stripe whether it has happened.";
         wrap(out, "", "", next)?;
@@ -107,9 +107,9 @@ pub(super) fn details_as_json(parked: &Parked) -> Value {
 }
 
 pub(super) fn handled_as_json(sorted: &Sorted, dry_run: bool) -> Value {
-    let handled = sorted.handled.iter().map(|Handled { parked, deed }| {
+    let handled = sorted.handled.iter().map(|Handled { parked, action }| {
         let mut handled = as_json(parked);
-        let (done, detail) = match deed {
+        let (done, detail) = match action {
             ParkedAction::Replayed => ("replayed", None),
             ParkedAction::SentBack => ("sent_back", None),
             ParkedAction::TakenAway => ("taken_away", None),
@@ -148,9 +148,9 @@ fn row(parked: &Parked) -> String {
     format!("{} {}: {status}{settled}", subject.entity(), subject.id)
 }
 
-fn in_words(deed: &ParkedAction, dry_run: bool) -> (&'static str, String) {
-    let why = if let ParkedAction::Skipped { why } = deed { format!(": {why}") } else { String::new() };
-    let word = match (deed, dry_run) {
+fn in_words(action: &ParkedAction, dry_run: bool) -> (&'static str, String) {
+    let why = if let ParkedAction::Skipped { why } = action { format!(": {why}") } else { String::new() };
+    let word = match (action, dry_run) {
         (ParkedAction::Replayed, false) => "replayed",
         (ParkedAction::Replayed, true) => "would be replayed",
         (ParkedAction::SentBack, false) => "sent back to work",

@@ -129,7 +129,7 @@ impl<W: Write> Report<W> {
         let so_far = if complete { "" } else { " so far" };
         let compared = format!(
             "Transfers compared{so_far}: {transfers}{left_out}. Reversals: {agreed} agree, {on_their_way} on their way, \
-             {given_up} given up."
+             {given_up} failed permanently."
         );
         wrap(&mut self.out, "", "", &compared)?;
         let before = self.run.differences;

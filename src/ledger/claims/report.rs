@@ -163,10 +163,13 @@ fn refuse_other_accounts(book: &Book, source: Source, event: &RefundEvent) -> Re
 fn refuse_other_refund(row: &claim::Model, event: &RefundEvent) -> Result<(), LedgerError> {
     let conflict = |what: String| Err(LedgerError::Conflict(format!("refund {} is known {what}", row.reference)));
     if !row.names().any(|name| name == event.payment_ref) {
-        return conflict(format!("as one of payment {}", row.payment_ref));
+        return conflict(format!("as one of payment {} (got {})", row.payment_ref, event.payment_ref));
     }
     if (row.amount, &row.currency) != (event.amount, &event.currency) {
-        return conflict(format!("with the amount {} {}", row.amount, row.currency));
+        let (known, got) = (format!("{} {}", row.amount, row.currency), format!("{} {}", event.amount, event.currency));
+        return conflict(format!(
+            "with the amount {known} (got {got}); `clawback refunds withdraw` takes back a report that was wrong"
+        ));
     }
     Ok(())
 }

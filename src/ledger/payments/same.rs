@@ -1,5 +1,7 @@
 //! Which of a payment's transfers a body names: by Stripe's id, or else an equal one that Clawback creates. Pure.
 
+use std::fmt::Display;
+
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::input::{NewPayment, NewTransfer};
@@ -21,19 +23,25 @@ pub(super) fn pair(rows: &[transfer::Model], new: &[NewTransfer]) -> Vec<Option<
     pairs
 }
 
-/// The first value that is registered otherwise, as it is registered.
+/// What to do about a registration that was wrong.
+const CORRECT: &str = "; before a refund was matched, PUT /v1/payments/{payment_ref} corrects it";
+
+/// The first value that is registered otherwise, as it is registered and as it came.
 pub(super) fn difference(row: &transfer::Model, new: &NewTransfer) -> Option<String> {
-    let differs = |what: &str, registered: &dyn std::fmt::Display| Some(format!("{what} {registered}"));
+    let differs =
+        |what: &str, registered: &dyn Display, got: &dyn Display| Some(format!("{what} {registered} (got {got})"));
     if row.seller_id != new.seller_id {
-        differs("seller_id", &row.seller_id)
+        differs("seller_id", &row.seller_id, &new.seller_id)
     } else if row.destination != new.destination {
-        differs("destination", &row.destination)
+        differs("destination", &row.destination, &new.destination)
     } else if (row.amount, &row.currency) != (new.amount, &new.currency) {
-        differs("amount", &format!("{} {}", row.amount, row.currency))
+        let (registered, got) =
+            (format!("{} {}", row.amount, row.currency), format!("{} {}", new.amount, new.currency));
+        differs("amount", &registered, &got)
     } else if registered_as_reversed(row) != new.amount_reversed {
-        differs("amount_reversed", &registered_as_reversed(row))
+        differs("amount_reversed", &registered_as_reversed(row), &new.amount_reversed)
     } else if row.refund_application_fee != new.refund_application_fee {
-        differs("refund_application_fee", &row.refund_application_fee)
+        differs("refund_application_fee", &row.refund_application_fee, &new.refund_application_fee)
     } else {
         None
     }
@@ -47,23 +55,32 @@ fn registered_as_reversed(row: &transfer::Model) -> i64 {
 /// The error if `new` contradicts `row`.
 pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Result<(), LedgerError> {
     let Some(registered) = difference(row, new) else { return Ok(()) };
-    Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}", name(row))))
+    Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}{CORRECT}", name(row))))
 }
 
 /// Errors unless `new` says what is registered.
 pub(super) fn as_registered(book: &Book, existing: &payment::Model, new: &NewPayment) -> Result<(), LedgerError> {
     let conflict = |problem: String| Err(LedgerError::Conflict(format!("payment {} {problem}", existing.payment_ref)));
     if (existing.amount, &existing.currency) != (new.amount, &new.currency) {
-        return conflict(format!("is registered with the amount {} {}", existing.amount, existing.currency));
+        let registered = format!("{} {}", existing.amount, existing.currency);
+        return conflict(format!(
+            "is registered with the amount {registered} (got {} {}){CORRECT}",
+            new.amount, new.currency
+        ));
     }
     let rows = book.transfers_of(existing.id);
     if rows.len() != new.transfers.len() {
-        return conflict(format!("is registered with a number of transfers of {}", rows.len()));
+        let (registered, got) = (rows.len(), new.transfers.len());
+        return conflict(format!(
+            "is registered with {registered} transfers (got {got}); those that were made later are added by POST \
+             /v1/payments/{}/transfers",
+            existing.payment_ref
+        ));
     }
     for (pair, new) in pair(&rows, &new.transfers).into_iter().zip(&new.transfers) {
         let Some(row) = pair.map(|at| &rows[at]) else {
             let id = new.stripe_transfer_id.as_deref().unwrap_or("to create");
-            return conflict(format!("is registered without the transfer {id} to seller {}", new.seller_id));
+            return conflict(format!("is registered without the transfer {id} to seller {}{CORRECT}", new.seller_id));
         };
         refuse_difference(row, new)?;
     }

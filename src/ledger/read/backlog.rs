@@ -7,6 +7,7 @@ use sea_orm::{
     QuerySelect, Statement,
 };
 
+use super::summary::Unpaid;
 use super::waiting::{self, WaitingClaims};
 use crate::ledger::schema::{claim, outbox, reversal, webhook_event};
 use crate::ledger::status::{ClaimStatus, ReversalStatus};
@@ -39,6 +40,8 @@ pub struct Backlog {
     pub outbox: OutboxBacklog,
     /// Reversals that are `permanently_failed` and still owed.
     pub reversals_given_up: u64,
+    /// Transfers whose creation failed permanently.
+    pub unpaid: Vec<Unpaid>,
     /// Refunds and disputes that take nothing before something else happens.
     pub waiting: Vec<WaitingClaims>,
     /// Disputes that are held though they have reached a stage at which `DISPUTE_POLICY` takes: they came before that was set, or
@@ -101,6 +104,7 @@ impl Ledger {
             held_though_taken: held_though_taken.count(&self.store.db).await?,
             outbox: self.outbox_backlog().await?,
             reversals_given_up: given_up.count(&self.store.db).await?,
+            unpaid: self.unpaid().await?,
             waiting: waiting::waiting(&self.store.db).await?,
             attention: waiting::attention(&self.store.db).await?,
             last_reconcile: self.reconcile_runs(None, 1).await?.0.pop(),

@@ -355,7 +355,8 @@ impl Ledger {
         Ok(oldest.map(|Open { id, created_at }| OldestOpen { reversal_id: id, created_at }))
     }
 
-    async fn unpaid(&self) -> Result<Vec<Unpaid>, LedgerError> {
+    /// What sellers were not paid, by currency: creations that failed permanently.
+    pub(super) async fn unpaid(&self) -> Result<Vec<Unpaid>, LedgerError> {
         let db = &self.store.reader;
         let query = Query::new(db);
         let amount = query.sum("t.amount - t.withheld");
