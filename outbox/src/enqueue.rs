@@ -1,19 +1,18 @@
 //! Writing jobs into the outbox, in the transaction that makes them necessary.
 
 use crate::{
-    Connection, OutboxError,
+    Connection, Handoff, OutboxError, StandardRow,
     connection::Value,
-    sql::{CANCEL, INSERT, TAKE_KEY},
+    sql::{CANCEL, INSERT, INSERT_LEASED, TAKE_KEY},
 };
 use queues::Message;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
 
 /// The outbox: jobs that a [`Relay`](crate::Relay) brings to the broker once their transaction is committed. Clones share
 /// their wake-ups.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    pub(crate) committed: Arc<Notify>,
+    pub(crate) handoff: Arc<Handoff<StandardRow>>,
 }
 
 /// A message for the outbox, and when it may go.
@@ -77,25 +76,15 @@ impl Outbox {
     /// [`OutboxError::Invalid`] for a message that no broker could take; otherwise when the database refuses.
     pub async fn enqueue(
         &self,
-        mut connection: impl Connection,
+        connection: impl Connection,
         job: impl Into<OutboxJob>,
     ) -> Result<Enqueued, OutboxError> {
-        let OutboxJob { mut message, delay, unique } = job.into();
-        message.validate().map_err(OutboxError::Invalid)?;
-        if let Some((key, period)) = unique {
-            let values = vec![Value::Text(key), Value::Text(message.id.clone()), milliseconds(period)];
-            if connection.first(TAKE_KEY, values).await?.is_none() {
-                return Ok(Enqueued::Duplicate);
-            }
-        }
-        let payload = std::mem::take(&mut message.payload);
-        let envelope = serde_json::to_string(&message)?;
-        let Message { id, kind, routing_key, .. } = message;
-        let texts = [id, kind, routing_key, envelope].map(Value::Text);
-        let values = texts.into_iter().chain([Value::Bytes(payload), milliseconds(delay)]).collect();
-        connection.first(INSERT, values).await?;
-        metrics::counter!("outbox_jobs_enqueued_total").increment(1);
-        Ok(Enqueued::Added)
+        Ok(insert(connection, job.into(), None).await?.map_or(Enqueued::Duplicate, |_| Enqueued::Added))
+    }
+
+    /// The jobs of one transaction, which this process's relay is to publish at once.
+    pub fn batch(&self) -> Batch {
+        Batch { outbox: self.clone(), rows: Vec::new(), in_table: false }
     }
 
     /// Takes a job back that no relay has touched, by its message's id; `false` if there is none, or it is too late. Its key
@@ -109,8 +98,93 @@ impl Outbox {
 
     /// Has this process's relay look now.
     pub fn wake(&self) {
-        self.committed.notify_one();
+        self.handoff.wake();
     }
+}
+
+/// The jobs of one transaction. They are committed with a lease for the relay of this process and handed to it in memory: it
+/// publishes them without a look at the table, and no other process is told. Should this one die first, another relay
+/// publishes them once the lease of 15 s has ended.
+///
+/// What must wait, or finds more than 1,000 jobs waiting or no relay that is connected to the broker, goes by way of the table
+/// as from [`Outbox::enqueue`].
+///
+/// ```no_run
+/// # use outbox::{Outbox, OutboxError, queues::Message, sqlx::PgPool};
+/// # async fn order(outbox: Outbox, pool: PgPool, message: Message) -> Result<(), OutboxError> {
+/// let (mut txn, mut jobs) = (pool.begin().await?, outbox.batch());
+/// // … your own statements …
+/// jobs.enqueue(&mut *txn, message).await?;
+/// txn.commit().await?;
+/// jobs.committed();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "after the commit the jobs are handed over by `committed`"]
+pub struct Batch {
+    outbox: Outbox,
+    rows: Vec<StandardRow>,
+    /// Whether some must be looked for.
+    in_table: bool,
+}
+
+impl Batch {
+    /// Writes a job within your transaction, the same for all jobs of the batch.
+    ///
+    /// # Errors
+    /// As from [`Outbox::enqueue`].
+    pub async fn enqueue(
+        &mut self,
+        connection: impl Connection,
+        job: impl Into<OutboxJob>,
+    ) -> Result<Enqueued, OutboxError> {
+        let job = job.into();
+        let lease = self.outbox.handoff.lease(self.rows.len()).filter(|_| job.delay.is_zero());
+        let message = lease.is_some().then(|| job.message.clone());
+        let Some(id) = insert(connection, job, lease).await? else { return Ok(Enqueued::Duplicate) };
+        match message {
+            Some(message) => self.rows.push(StandardRow::new(id, message)),
+            None => self.in_table = true,
+        }
+        Ok(Enqueued::Added)
+    }
+
+    /// Hands the jobs to the relay. Call it when the commit has succeeded, and only then: they are published.
+    pub fn committed(self) {
+        let Self { outbox, rows, in_table } = self;
+        if !rows.is_empty() {
+            outbox.handoff.hand(rows);
+        }
+        if in_table {
+            outbox.wake();
+        }
+    }
+}
+
+/// The id of the new row; `None` for a duplicate.
+async fn insert(
+    mut connection: impl Connection,
+    job: OutboxJob,
+    lease: Option<Duration>,
+) -> Result<Option<i64>, OutboxError> {
+    let OutboxJob { mut message, delay, unique } = job;
+    message.validate().map_err(OutboxError::Invalid)?;
+    if let Some((key, period)) = unique {
+        let values = vec![Value::Text(key), Value::Text(message.id.clone()), milliseconds(period)];
+        if connection.first(TAKE_KEY, values).await?.is_none() {
+            return Ok(None);
+        }
+    }
+    let payload = std::mem::take(&mut message.payload);
+    let envelope = serde_json::to_string(&message)?;
+    let Message { id, kind, routing_key, .. } = message;
+    let texts = [id, kind, routing_key, envelope].map(Value::Text);
+    let (sql, free_in) = lease.map_or((INSERT, delay), |lease| (INSERT_LEASED, lease));
+    let values = texts.into_iter().chain([Value::Bytes(payload), milliseconds(free_in)]).collect();
+    let id = connection.first(sql, values).await?;
+    metrics::counter!("outbox_jobs_enqueued_total").increment(1);
+    Ok(id)
 }
 
 fn milliseconds(duration: Duration) -> Value {

@@ -4,21 +4,26 @@
 mod connection;
 mod enqueue;
 mod error;
+mod handoff;
 mod pool;
 mod relay;
 mod schedule;
 mod schema;
 mod sql;
-mod store;
+mod standard;
+mod table;
 
 /// The crates whose types are part of this API.
 #[doc(no_inline)]
 pub use {chrono, queues, sqlx};
 
 pub use connection::Connection;
-pub use enqueue::{Enqueued, Outbox, OutboxJob};
+pub use enqueue::{Batch, Enqueued, Outbox, OutboxJob};
 pub use error::OutboxError;
+pub use handoff::Handoff;
 pub use pool::Pool;
 pub use relay::Relay;
 pub use schedule::{Missed, Scheduler};
 pub use schema::schema;
+pub use standard::{StandardRow, StandardTable};
+pub use table::{Refusal, Table};

@@ -1,11 +1,11 @@
 //! Brings committed jobs to the broker: claim, publish, await every confirm, mark. A job that is published and not marked,
 //! because of a crash in between, is published again; none is ever marked and not published.
 
-use crate::{Outbox, Pool, sql::CHANNEL, store};
+use crate::{Handoff, Outbox, Refusal, StandardTable, Table};
 use futures_util::future::BoxFuture;
 use queues::{Broker, PublishError, Publisher, Topology};
 use sqlx::postgres::PgListener;
-use std::{fmt, future::Future, pin::pin, time::Duration};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     select,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
@@ -23,9 +23,9 @@ type Sweep = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Publishes what is committed in the outbox. Run one in each process, or in some: they share the work.
 #[must_use = "a relay does nothing until it is run"]
-pub struct Relay {
-    outbox: Outbox,
-    pool: Pool,
+pub struct Relay<T: Table = StandardTable> {
+    table: T,
+    handoff: Arc<Handoff<T::Row>>,
     publisher: Publisher,
     topologies: Option<(Broker, Vec<Topology>)>,
     look_every: Duration,
@@ -35,14 +35,20 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that looks when a commit wakes it, when a delay is over, and otherwise every 30 s on PostgreSQL and every
-    /// second on SQLite; and keeps published rows for 7 days.
-    pub fn new(outbox: &Outbox, pool: impl Into<Pool>, publisher: Publisher) -> Self {
-        let pool = pool.into();
-        let look_every = Duration::from_secs(if matches!(pool, Pool::Postgres(_)) { 30 } else { 1 });
+    /// A relay for the crate's own table.
+    pub fn new(outbox: &Outbox, table: impl Into<StandardTable>, publisher: Publisher) -> Self {
+        Self::with_table(table.into(), &outbox.handoff, publisher)
+    }
+}
+
+impl<T: Table> Relay<T> {
+    /// A relay for a table of yours. It looks when a commit wakes it, when a row comes free, and otherwise every 30 s where
+    /// commits are announced and every second where they are not; and keeps published rows for 7 days.
+    pub fn with_table(table: T, handoff: &Arc<Handoff<T::Row>>, publisher: Publisher) -> Self {
+        let look_every = Duration::from_secs(if table.announcements().is_some() { 30 } else { 1 });
         Self {
-            outbox: outbox.clone(),
-            pool,
+            table,
+            handoff: Arc::clone(handoff),
             publisher,
             topologies: None,
             look_every,
@@ -101,101 +107,139 @@ impl Relay {
     async fn publish_until(&self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) {
         let mut state = self.publisher.state();
         loop {
-            // Without a broker there is nothing to claim for.
+            // Without a broker there is nothing to claim for: rows would only pile up attempts.
             select! {
                 biased;
                 () = &mut shutdown => return,
                 connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() { return },
             }
             self.declare_all().await;
-            while state.borrow().is_connected() {
-                let wait = match self.publish_claimed().await {
-                    Ok(BATCH..) => Duration::ZERO,
-                    Ok(_) => self.time_until_due().await,
-                    Err(error) => {
-                        warn!(%error, "the outbox cannot be read or marked; trying again");
-                        PAUSE_AFTER_ERROR
-                    }
-                };
-                let next = Instant::now() + wait;
+            let open = self.handoff.open();
+            let mut look_at = Instant::now();
+            let stopped = loop {
+                if look_at <= Instant::now() {
+                    look_at = Instant::now() + self.publish_claimed().await;
+                }
+                if !self.publish_handed().await {
+                    look_at = look_at.min(Instant::now() + self.time_until_due().await);
+                }
                 select! {
                     biased;
-                    () = &mut shutdown => return,
-                    _ = state.wait_for(|state| !state.is_connected()) => {}
+                    () = &mut shutdown => break true,
+                    _ = state.wait_for(|state| !state.is_connected()) => break false,
                     // A commit between the look and this wait has left its wake-up behind.
-                    () = self.outbox.committed.notified() => {}
-                    () = sleep_until(next) => {}
+                    () = self.handoff.committed() => look_at = Instant::now(),
+                    () = self.handoff.handed() => {}
+                    () = sleep_until(look_at) => {}
                 }
+            };
+            drop(open);
+            // What can't be published any more is given back.
+            while !self.handoff.is_empty() {
+                self.publish_handed().await;
+            }
+            if stopped {
+                return;
             }
         }
     }
 
+    /// Publishes some of what this process has handed over. Whether the broker took it all, and it is marked.
+    async fn publish_handed(&self) -> bool {
+        let rows = self.handoff.take(BATCH);
+        if rows.is_empty() {
+            return true;
+        }
+        self.publish(rows).await.unwrap_or_else(|error| {
+            warn!(%error, "the outbox cannot be marked; these jobs will be published again");
+            false
+        })
+    }
+
+    /// Publishes some of what is in the table, and answers how long to wait before looking again if nothing wakes the relay.
+    async fn publish_claimed(&self) -> Duration {
+        let publishing = async {
+            let rows = self.table.claim(BATCH).await?;
+            let claimed = rows.len();
+            self.publish(rows).await?;
+            Ok::<_, T::Error>(claimed)
+        };
+        match publishing.await {
+            Ok(BATCH..) => Duration::ZERO,
+            Ok(_) => self.time_until_due().await,
+            Err(error) => {
+                warn!(%error, "the outbox cannot be read or marked; trying again");
+                PAUSE_AFTER_ERROR
+            }
+        }
+    }
+
+    /// Rows that are delayed, that another relay claimed and did not finish, or that the broker refused.
     async fn time_until_due(&self) -> Duration {
-        match store::next_free(&self.pool).await {
+        match self.table.next_free().await {
             Ok(Some(due)) => due.clamp(SHORTEST_WAIT, self.look_every),
             Ok(None) => self.look_every,
             Err(_) => PAUSE_AFTER_ERROR,
         }
     }
 
-    /// Answers how many rows were claimed.
-    async fn publish_claimed(&self) -> sqlx::Result<usize> {
-        let claimed = store::claim(&self.pool, BATCH).await?;
-        let count = claimed.len();
-        let (mut ids, mut messages, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for mut row in claimed {
-            match row.message() {
+    /// Publishes rows that belong to this relay. Whether the broker took them all.
+    async fn publish(&self, rows: Vec<T::Row>) -> Result<bool, T::Error> {
+        let (mut sent, mut messages) = (Vec::new(), Vec::new());
+        let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
+        for mut row in rows {
+            match self.table.message(&mut row) {
                 Ok(message) => {
-                    ids.push(row.id);
+                    sent.push(row);
                     messages.push(message);
                 }
-                // A newer program's, or one that somebody has changed by hand.
-                Err(error) => refused.push((row.id, format!("the stored message cannot be read: {error}"))),
+                Err(reason) => refused.push((row, Refusal::NoMessage(reason))),
             }
         }
-        let mut confirmed = Vec::new();
         let mut no_queue = false;
-        for (id, result) in ids.into_iter().zip(self.publisher.publish_all(messages).await) {
+        for (row, result) in sent.into_iter().zip(self.publisher.publish_all(messages).await) {
             match result {
-                Ok(()) => confirmed.push(id),
+                Ok(()) => confirmed.push(row),
                 Err(error) => {
                     no_queue |= matches!(error, PublishError::Returned { .. } | PublishError::NoExchange { .. });
-                    refused.push((id, error.to_string()));
+                    refused.push((row, Refusal::Broker(error)));
                 }
             }
         }
-        store::mark(&self.pool, &confirmed).await?;
-        metrics::counter!("outbox_jobs_published_total").increment(confirmed.len() as u64);
-        if let Some((_, first)) = refused.first() {
-            warn!(refused = refused.len(), confirmed = confirmed.len(), first, "jobs not taken by the broker");
-            metrics::counter!("outbox_jobs_refused_total").increment(refused.len() as u64);
-            store::give_back(&self.pool, &refused).await?;
-        } else if count > 0 {
+        if !confirmed.is_empty() {
+            self.table.mark(&confirmed).await?;
             debug!(confirmed = confirmed.len(), "jobs published");
+        }
+        if let Some((_, first)) = refused.first() {
+            warn!(refused = refused.len(), confirmed = confirmed.len(), %first, "jobs not taken by the broker");
+            self.table.give_back(&refused).await?;
         }
         if no_queue {
             self.declare_all().await;
         }
-        Ok(count)
+        Ok(refused.is_empty())
     }
 
+    /// One by one: one that cannot be declared keeps no other from it.
     async fn declare_all(&self) {
         let Some((broker, topologies)) = &self.topologies else { return };
-        if let Err(error) = broker.declare_all(topologies).await {
-            warn!(%error, "the queues could not be declared");
+        for topology in topologies {
+            if let Err(error) = broker.declare(topology).await {
+                warn!(%error, queue = topology.queue(), "the queues could not be declared");
+            }
         }
     }
 
-    /// Hears of commits in other processes. On SQLite the looks must do.
+    /// Hears of commits in other processes. Where they are not announced the looks must do.
     async fn listen(&self) {
-        let Pool::Postgres(pool) = &self.pool else { return std::future::pending().await };
+        let Some((pool, channel)) = self.table.announcements() else { return std::future::pending().await };
         loop {
             let listening = async {
                 let mut listener = PgListener::connect_with(pool).await?;
-                listener.listen(CHANNEL).await?;
+                listener.listen(channel).await?;
                 loop {
                     // What was committed before this, or while the connection was lost, is looked for, too.
-                    self.outbox.wake();
+                    self.handoff.wake();
                     listener.try_recv().await?;
                 }
             };
@@ -212,15 +256,8 @@ impl Relay {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = store::prune(&self.pool, self.keep).await {
-                warn!(%error, "published jobs were not deleted; trying again at the next interval");
-            }
-            match store::backlog(&self.pool).await {
-                Ok((jobs, age)) => {
-                    metrics::gauge!("outbox_jobs_waiting").set(jobs as f64);
-                    metrics::gauge!("outbox_oldest_seconds").set(age.as_secs_f64());
-                }
-                Err(error) => warn!(%error, "the backlog was not measured"),
+            if let Err(error) = self.table.maintain(self.keep).await {
+                warn!(%error, "published jobs were not deleted, or the backlog not measured; trying again at the next interval");
             }
             if let Some(sweep) = &self.sweep {
                 sweep().await;
@@ -229,7 +266,7 @@ impl Relay {
     }
 }
 
-impl fmt::Debug for Relay {
+impl<T: Table> fmt::Debug for Relay<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay").field("publisher", &self.publisher).finish_non_exhaustive()
     }

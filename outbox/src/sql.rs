@@ -43,6 +43,12 @@ pub(crate) const INSERT: Sql = sql!(
      VALUES ($1, $2, $3, $4, $5, " NOW ", " NOW " + $6) RETURNING id" NOTIFY
 );
 
+/// For the relay of this process, so it is announced to nobody.
+pub(crate) const INSERT_LEASED: Sql = sql!(
+    "INSERT INTO queue_outbox (message_id, kind, queue, message, payload, created_at, free_at, attempts)
+     VALUES ($1, $2, $3, $4, $5, " NOW ", " NOW " + $6, 1) RETURNING id"
+);
+
 /// Only what no relay has touched: nobody knows of other jobs that they are not on the broker.
 pub(crate) const CANCEL: Sql =
     sql!("DELETE FROM queue_outbox WHERE message_id = $1 AND published_at IS NULL AND attempts = 0 RETURNING id");

@@ -1,7 +1,7 @@
 //! A database of each kind, a queue, and a way to die anywhere.
 
 use outbox::{
-    Outbox, Pool, Relay,
+    Batch, Outbox, OutboxJob, Pool, Relay,
     queues::{Delivery, Job, Message, Outcome, Publisher, RetryPolicy, testing::TestQueue},
     sqlx::{
         self, Connection, PgConnection, PgPool, Row, SqlitePool,
@@ -100,6 +100,29 @@ impl Place {
             }
         }
         self.outbox.wake();
+    }
+
+    /// Writes jobs in one transaction, which is committed or rolled back.
+    pub(crate) async fn write<J: Into<OutboxJob>>(
+        &self,
+        batch: &mut Batch,
+        jobs: impl IntoIterator<Item = J>,
+        commit: bool,
+    ) {
+        macro_rules! write {
+            ($pool:expr) => {{
+                let mut txn = $pool.begin().await.unwrap();
+                for job in jobs {
+                    batch.enqueue(&mut *txn, job).await.unwrap();
+                }
+                if commit { txn.commit().await.unwrap() } else { txn.rollback().await.unwrap() }
+            }};
+        }
+        match &self.pool {
+            Pool::Postgres(pool) => write!(pool),
+            Pool::Sqlite(pool) => write!(pool),
+            _ => unreachable!(),
+        }
     }
 
     /// The first column of the first row, a number.

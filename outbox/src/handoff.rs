@@ -1,0 +1,114 @@
+//! Committed jobs on their way to the relay of the same process, which then has no need to look for them in the table.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// How long a row that was committed for the relay of this process is left to it. Should the process die, another relay
+/// claims it after that.
+const LEASE: Duration = Duration::from_secs(15);
+/// Rows that wait in memory. Those beyond wait in the table alone.
+const MOST_WAITING: usize = 1_000;
+
+/// The hand-over between whoever commits jobs and the relay of the same process: their rows are committed with a lease for
+/// it, and published without a claim. [`Batch`](crate::Batch) does that for the crate's own table; this is for a
+/// [`Table`](crate::Table) of yours.
+pub struct Handoff<R> {
+    waiting: Mutex<Waiting<R>>,
+    handed: Notify,
+    committed: Notify,
+}
+
+struct Waiting<R> {
+    rows: Vec<R>,
+    /// How many relays take rows.
+    relays: usize,
+}
+
+impl<R> Handoff<R> {
+    /// For how long rows that are committed now belong to this process's relay: claim them for so long in the transaction
+    /// that writes them, and [`hand`](Self::hand) them over after its commit. `None` while no relay is connected to the
+    /// broker, or too many rows wait, `held` included, which are the caller's and not handed over yet: then commit them free,
+    /// and [`wake`](Self::wake).
+    #[must_use]
+    pub fn lease(&self, held: usize) -> Option<Duration> {
+        let waiting = self.lock();
+        (waiting.relays > 0 && waiting.rows.len() + held < MOST_WAITING).then_some(LEASE)
+    }
+
+    /// Hands over rows that are committed with a lease. Without a relay they are dropped: a claim finds them when it has
+    /// ended.
+    pub fn hand(&self, rows: impl IntoIterator<Item = R>) {
+        let mut waiting = self.lock();
+        if waiting.relays > 0 {
+            waiting.rows.extend(rows);
+            self.handed.notify_one();
+        }
+    }
+
+    /// Has this process's relay look at the table now.
+    pub fn wake(&self) {
+        self.committed.notify_one();
+    }
+
+    /// Takes rows until the guard is dropped. What waits then is to be taken, too.
+    pub(crate) fn open(&self) -> Open<'_, R> {
+        self.lock().relays += 1;
+        Open(self)
+    }
+
+    /// At most `limit` rows, oldest first.
+    pub(crate) fn take(&self, limit: usize) -> Vec<R> {
+        let rows = &mut self.lock().rows;
+        let taken = rows.drain(..rows.len().min(limit)).collect();
+        if !rows.is_empty() {
+            self.handed.notify_one();
+        }
+        taken
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().rows.is_empty()
+    }
+
+    /// Waits until there is something to [`take`](Self::take).
+    pub(crate) async fn handed(&self) {
+        self.handed.notified().await;
+    }
+
+    /// Waits until a commit, perhaps of another process, has left jobs in the table.
+    pub(crate) async fn committed(&self) {
+        self.committed.notified().await;
+    }
+
+    // A panic while the lock is held can't leave the list in a bad state.
+    fn lock(&self) -> MutexGuard<'_, Waiting<R>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R> Default for Handoff<R> {
+    fn default() -> Self {
+        let waiting = Mutex::new(Waiting { rows: Vec::new(), relays: 0 });
+        Self { waiting, handed: Notify::new(), committed: Notify::new() }
+    }
+}
+
+impl<R> fmt::Debug for Handoff<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Waiting { rows, relays } = &*self.lock();
+        f.debug_struct("Handoff").field("waiting", &rows.len()).field("relays", relays).finish_non_exhaustive()
+    }
+}
+
+/// A relay that takes rows. A guard, since its future may be dropped at any await: rows would be leased to nobody.
+pub(crate) struct Open<'a, R>(&'a Handoff<R>);
+
+impl<R> Drop for Open<'_, R> {
+    fn drop(&mut self) {
+        self.0.lock().relays -= 1;
+    }
+}
