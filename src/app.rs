@@ -23,7 +23,7 @@ use crate::http::{ApiState, Tokens};
 use crate::ledger::Ledger;
 use crate::operator::{Operator, work_on_operations};
 use crate::reconcile::StripeNow;
-use crate::relay::{Relay, Sweeper};
+use crate::relay::{self, Relay, Sweeper};
 use crate::stripe;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitBreaker, Consumers, Limiter};
@@ -162,7 +162,7 @@ impl App {
             let publisher = Publisher::start(&broker);
             let routes = routes(config)?;
             let interval = config.reversal.check_interval;
-            let relay = Relay::new(&app.ledger, broker.clone(), publisher.clone(), routes.clone(), interval);
+            let relay = relay::relay(&app.ledger, &broker, publisher.clone(), &routes, interval);
             let sweeper = Sweeper::new(
                 app.ledger.clone(),
                 broker,
@@ -229,7 +229,7 @@ impl App {
             let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
             parts.spawn(async move {
                 ("relay", {
-                    relay.run(relay_stop).await;
+                    relay.run(relay_stop.cancelled_owned()).await;
                     Ok(())
                 })
             });

@@ -39,6 +39,7 @@ use db::{Batcher, Graces, Purpose, Store};
 use payments::Registration;
 use read::Figures;
 
+pub use self::outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 #[cfg(test)]
 pub(crate) use book::Rows;
 pub use calls::{
@@ -62,8 +63,6 @@ pub use operations::{
     Discarder, ItemState, ItemView, Left, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress,
     OperationState, OperationView, Pace, Question, Refusal, Said, StripeSays, StripeSum,
 };
-pub(crate) use outbox::Handoff;
-pub use outbox::{CREATE_TRANSFER, CallJob, LOOK_UP, NOTIFY, OUTBOX_CHANNEL, REVERSE_TRANSFER};
 pub use pauses::{Pause, parse_account};
 pub use payments::Registered;
 pub use processes::{BreakerState, Process, ProcessRole, Processes};
@@ -241,7 +240,7 @@ impl Ledger {
     }
 
     /// What this process has committed for its relay.
-    pub(crate) fn handoff(&self) -> &Arc<Handoff> {
+    pub(crate) fn handoff(&self) -> &Arc<::outbox::Handoff<schema::outbox::Model>> {
         &self.store.handoff
     }
 }

@@ -7,7 +7,7 @@ use queues::{Broker, Topology};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Route, store};
+use super::Route;
 use crate::ledger::{CallKind, Ledger, LedgerError};
 
 const BATCH: u64 = 500;
@@ -67,9 +67,6 @@ impl Sweeper {
     async fn prune(&self, stop: &CancellationToken) {
         let mut ticks = ticks(self.reversals_every);
         while is_next(&mut ticks, stop).await {
-            if let Err(error) = store::prune(self.ledger.relay_db()).await {
-                tracing::warn!(%error, "published jobs were not deleted; trying again at the next interval");
-            }
             if let Err(error) = self.ledger.forget_processes().await {
                 tracing::warn!(%error, "rows of dead processes were not deleted; trying again at the next interval");
             }

@@ -14,6 +14,7 @@ both_databases! {
     a_commit_wakes_the_relay_of_its_own_process,
     what_the_broker_returned_is_not_marked_and_published_again,
     what_a_relay_claimed_before_it_died_is_published_as_soon_as_its_lease_ends,
+    a_job_of_an_unknown_kind_is_given_back_for_another_version_and_holds_nothing_up,
 }
 
 async fn a_commit_wakes_the_relay_of_its_own_process(mut app: TestApp) {
@@ -106,4 +107,21 @@ async fn what_a_relay_claimed_before_it_died_is_published_as_soon_as_its_lease_e
     app.published(2).await;
     assert!(Utc::now() > ends, "published although another relay had a claim");
     assert_eq!(app.db.count("outbox WHERE attempts = 2").await, 2);
+}
+
+async fn a_job_of_an_unknown_kind_is_given_back_for_another_version_and_holds_nothing_up(mut app: TestApp) {
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    app.stop().await;
+    app.ledger().receive(refund_webhook("evt_1", "re_1", "pi_1", 1_000)).await.unwrap();
+    app.db.execute("UPDATE outbox SET kind = 'later' WHERE id = (SELECT id FROM outbox ORDER BY id LIMIT 1)").await;
+    app.start(&[NEVER, ("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.published(1).await;
+    let (soonest, latest) = (Utc::now() + TimeDelta::minutes(50), Utc::now() + TimeDelta::minutes(70));
+    let given_back = format!(
+        "outbox WHERE kind = 'later' AND published_at IS NULL AND attempts = 1 AND last_error LIKE '%knows no such kind%'
+         AND claimed_until BETWEEN '{}' AND '{}'",
+        soonest.to_rfc3339(),
+        latest.to_rfc3339()
+    );
+    eventually("it is given back", || async { (app.db.count(&given_back).await == 1).then_some(()) }).await;
 }

@@ -170,7 +170,7 @@ impl Logs {
 
     fn start(&self, role: &str, n: usize, mut settings: Vec<(String, String)>) -> Process {
         settings.push(("LOG_FORMAT".into(), "json".into()));
-        settings.push(("RUST_LOG".into(), "warn,clawback=debug".into()));
+        settings.push(("RUST_LOG".into(), "warn,clawback=debug,outbox=debug".into()));
         Process::start_logging(role, &settings, &self.path(role, n))
     }
 

@@ -111,7 +111,7 @@ impl Ledger {
         writes.insert(&ids.iter().map(remark).collect::<Vec<_>>())?;
         writes.insert(&jobs)?;
         writes.run(&txn).await?;
-        if self.store.handoff.lease().is_none() {
+        if self.store.handoff.lease(0).is_none() {
             outbox::announce(&txn).await?;
         }
         let swept = Swept { looked_at: lost.len(), jobs: jobs.len() };

@@ -9,6 +9,7 @@ use super::{Store, begin, is_broken, is_read_only, pools, sqlx_error};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::schema::outbox;
+use crate::ledger::time::in_future;
 use crate::reached::reached;
 
 /// Changes in one transaction.
@@ -107,14 +108,18 @@ impl Store {
         Ok(begin(&self.writer).await?)
     }
 
-    /// Commits, and hands `jobs`, which were put into the outbox, to the relay.
+    /// Commits, and hands `jobs`, which were put into the outbox, to the relay, or wakes it to look for them.
     pub(in crate::ledger) async fn commit(
         &self,
         txn: DatabaseTransaction,
         jobs: Vec<outbox::Model>,
     ) -> Result<(), LedgerError> {
         txn.commit().await?;
-        self.handoff.hand(jobs);
+        match jobs.first() {
+            None => {}
+            Some(job) if job.claimed_until.is_some() => self.handoff.hand(jobs),
+            Some(_) => self.handoff.wake(),
+        }
         Ok(())
     }
 
@@ -189,7 +194,7 @@ impl Store {
                 answer => answers.push(answer),
             }
         }
-        let jobs = book.write(&txn, self.handoff.lease()).await?;
+        let jobs = book.write(&txn, self.handoff.lease(0).map(in_future)).await?;
         if keep {
             self.commit(txn, jobs).await?;
         } else {

@@ -23,8 +23,7 @@ pub(super) use batch::{Batcher, Change};
 pub(super) use pools::{Purpose, connect, connect_for};
 
 use super::claims::ClaimPolicy;
-use super::outbox::Handoff;
-use super::schema::claim;
+use super::schema::{claim, outbox};
 use super::status::CallKind;
 
 /// The connections, and what every change of the ledger needs beside them. Cheap to clone.
@@ -37,7 +36,8 @@ pub(super) struct Store {
     /// For lists and figures, each of which has an index. On SQLite the same as `db`.
     pub(super) reader: DatabaseConnection,
     pub(super) relay_db: DatabaseConnection,
-    pub(super) handoff: Arc<Handoff>,
+    /// Committed jobs on their way to the relay of this process.
+    pub(super) handoff: Arc<::outbox::Handoff<outbox::Model>>,
     pub(super) graces: Graces,
     pub(super) claims: ClaimPolicy,
     /// Whether another system is told what happens.
