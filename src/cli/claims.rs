@@ -53,6 +53,9 @@ pub(super) struct List {
     attention: bool,
     #[command(flatten)]
     when: When,
+    /// Oldest first, instead of newest first
+    #[arg(long)]
+    oldest: bool,
     #[command(flatten)]
     listing: Listing,
 }
@@ -105,8 +108,9 @@ impl Claims {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, currency, attention, when, listing }) => {
-                let filter = ClaimFilter { status, currency, needs_attention: attention, recorded: when.recorded() };
+            Self::List(List { status, currency, attention, when, oldest, listing }) => {
+                let filter =
+                    ClaimFilter { status, currency, needs_attention: attention, recorded: when.recorded(), oldest };
                 let next = |after, limit| ledger.find_claims(kind, &filter, after, limit);
                 if listing.print_lines(|claim| [ClaimLine::from(claim)], next).await? {
                     return Ok(());

@@ -129,10 +129,10 @@ pub(super) fn json(out: &mut impl Write, object: &impl Serialize) -> Result<()> 
 
 /// Says under a list of `shown` rows that `--limit` cut it off, if it did.
 pub(super) fn more(out: &mut impl Write, shown: usize, limit: u64) -> Result<()> {
-    if shown as u64 == limit { writeln!(out, "The newest {limit}; more with --limit.") } else { Ok(()) }
+    if shown as u64 == limit { writeln!(out, "These are the first {limit}; more with --limit.") } else { Ok(()) }
 }
 
-/// The newest `limit` rows, page by page. `next` gives the page after a cursor, with at most so many rows, and the cursor to the
+/// The first `limit` rows, page by page. `next` gives the page after a cursor, with at most so many rows, and the cursor to the
 /// following one.
 pub(super) async fn gather<T, C, F>(
     limit: u64,

@@ -15,7 +15,7 @@ use super::rows::Rows;
 use super::terminal::{plain, print, time};
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, ReversalFilter, ReversalLine, ReversalStatus, ReversalView, now};
+use crate::ledger::{CallKind, FoundReversal, Ledger, ReversalFilter, ReversalLine, ReversalStatus, ReversalView, now};
 use crate::operator::{Part, amount as amount_of};
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +63,9 @@ pub(super) struct List {
     /// Only those whose status changed since then
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     changed_since: Option<DateTime<Utc>>,
+    /// Oldest first, instead of newest first
+    #[arg(long)]
+    oldest: bool,
     #[command(flatten)]
     listing: Listing,
 }
@@ -150,6 +153,7 @@ impl Reversals {
                 failure_code,
                 when,
                 changed_since,
+                oldest,
                 listing,
             }) => {
                 let waits = waiting.then_some(true);
@@ -161,13 +165,13 @@ impl Reversals {
                     failure_code,
                     recorded: when.recorded(),
                     changed_since,
+                    oldest,
                 };
                 let next = |after, limit| ledger.find_reversals(&filter, after, limit);
                 if listing.print_lines(|found| [ReversalLine::from(found)], next).await? {
                     return Ok(ExitCode::SUCCESS);
                 }
                 let found = gather(listing.limit(), next).await?;
-                let found: Vec<ReversalView> = found.into_iter().map(|found| found.reversal).collect();
                 match listing.is_json() {
                     true => json(&mut out, &json!({"reversals": found}))?,
                     false => table(&mut out, &found, listing.limit())?,
@@ -236,25 +240,32 @@ async fn find(ledger: &Ledger, id: &str) -> Result<ReversalView> {
     }
 }
 
-fn table(out: &mut impl Write, found: &[ReversalView], limit: u64) -> IoResult<()> {
+fn table(out: &mut impl Write, found: &[FoundReversal], limit: u64) -> IoResult<()> {
     if found.is_empty() {
         return writeln!(out, "No reversals.");
     }
-    rows(out, found)?;
+    writeln!(out, "{HEAD}")?;
+    for FoundReversal { reversal, kind, payment_ref, seller_id, stripe_transfer_id } in found {
+        row(out, reversal)?;
+        let transfer = stripe_transfer_id.as_deref().unwrap_or("not at Stripe yet");
+        let about = format!("{transfer}, seller {seller_id}, {kind} {} of {payment_ref}", reversal.refund_ref);
+        wrap(out, "  ", "  ", &plain(&about))?;
+    }
     more(out, found.len(), limit)
 }
 
+const HEAD: &str = "REVERSAL                             STATUS                          AMOUNT CUR";
+
 /// Each with what its status alone does not say, under a header.
 pub(super) fn rows(out: &mut impl Write, reversals: &[ReversalView]) -> IoResult<()> {
-    writeln!(out, "{:<36} {:<18} {:>19} CUR", "REVERSAL", "STATUS", "AMOUNT")?;
-    for reversal in reversals {
-        let ReversalView { id, amount, currency, .. } = reversal;
-        writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", reversal.status.to_string())?;
-        if let Some(more) = in_words(reversal) {
-            wrap(out, "  ", "  ", &plain(&more))?;
-        }
-    }
-    Ok(())
+    writeln!(out, "{HEAD}")?;
+    reversals.iter().try_for_each(|reversal| row(out, reversal))
+}
+
+fn row(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {
+    let ReversalView { id, amount, currency, .. } = reversal;
+    writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", reversal.status.to_string())?;
+    in_words(reversal).map_or(Ok(()), |more| wrap(out, "  ", "  ", &plain(&more)))
 }
 
 fn details(out: &mut impl Write, reversal: &ReversalView) -> IoResult<()> {

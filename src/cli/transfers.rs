@@ -14,7 +14,7 @@ use super::reversals::rows as reversal_rows;
 use super::rows::Rows;
 use super::terminal::{plain, print};
 use crate::config::Config;
-use crate::ledger::{CallKind, Ledger, TransferFilter, TransferLine, TransferStatus, TransferView};
+use crate::ledger::{CallKind, FoundTransfer, Ledger, TransferFilter, TransferLine, TransferStatus, TransferView};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
@@ -47,6 +47,9 @@ pub(super) struct List {
     status: Option<TransferStatus>,
     #[command(flatten)]
     of: Of,
+    /// Oldest first, instead of newest first
+    #[arg(long)]
+    oldest: bool,
     #[command(flatten)]
     listing: Listing,
 }
@@ -100,14 +103,13 @@ impl Transfers {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, of: Of { seller, currency }, listing }) => {
-                let filter = TransferFilter { status, currency, seller };
+            Self::List(List { status, of: Of { seller, currency }, oldest, listing }) => {
+                let filter = TransferFilter { status, currency, seller, oldest };
                 let next = |after, limit| ledger.find_transfers(&filter, after, limit);
                 if listing.print_lines(|found| [TransferLine::from(found)], next).await? {
                     return Ok(ExitCode::SUCCESS);
                 }
                 let found = gather(listing.limit(), next).await?;
-                let found: Vec<TransferView> = found.into_iter().map(|found| found.transfer).collect();
                 match listing.is_json() {
                     true => json(&mut out, &json!({"transfers": found}))?,
                     false => table(&mut out, &found, listing.limit())?,
@@ -154,12 +156,12 @@ async fn find(ledger: &Ledger, id: &str) -> Result<TransferView> {
     }
 }
 
-fn table(out: &mut impl Write, found: &[TransferView], limit: u64) -> IoResult<()> {
+fn table(out: &mut impl Write, found: &[FoundTransfer], limit: u64) -> IoResult<()> {
     if found.is_empty() {
         return writeln!(out, "No transfers.");
     }
     writeln!(out, "{:<36} {:<18} {:>19} CUR", "TRANSFER", "STATUS", "AMOUNT")?;
-    for transfer in found {
+    for FoundTransfer { transfer, payment_ref } in found {
         let TransferView { id, amount, currency, .. } = transfer;
         writeln!(out, "{id:<36} {:<18} {amount:>19} {currency}", transfer.status.to_string())?;
         let at_stripe = transfer.stripe_transfer_id.as_deref().unwrap_or("not at Stripe");
@@ -167,7 +169,7 @@ fn table(out: &mut impl Write, found: &[TransferView], limit: u64) -> IoResult<(
             0 => String::new(),
             back => format!(", {back} back"),
         };
-        wrap(out, "  ", "  ", &plain(&format!("{at_stripe}, seller {}{back}", transfer.seller_id)))?;
+        wrap(out, "  ", "  ", &plain(&format!("{at_stripe}, seller {}, {payment_ref}{back}", transfer.seller_id)))?;
     }
     more(out, found.len(), limit)
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::extract::Given;
 use super::operator::OperatorRequest;
-use super::page::{Currency, Cursor, Limit, Time, YesNo, recorded};
+use super::page::{Currency, Cursor, Limit, Order, Time, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -22,6 +22,7 @@ pub(crate) struct ListQuery {
     attention: Given<YesNo>,
     since: Given<Time>,
     until: Given<Time>,
+    order: Given<Order>,
     pub(super) format: Given<Shape>,
     limit: Given<Limit>,
     cursor: Given<Cursor>,
@@ -71,6 +72,7 @@ impl ListQuery {
             currency: self.currency.0.as_ref().map(|Currency(code)| code.clone()),
             needs_attention: matches!(self.attention.0, Some(YesNo(true))),
             recorded: recorded(self.since.0, self.until.0),
+            oldest: self.order.0 == Some(Order::Oldest),
         }
     }
 }

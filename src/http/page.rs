@@ -139,6 +139,14 @@ pub(crate) struct Currency(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct YesNo(pub(crate) bool);
 
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    #[default]
+    Newest,
+    Oldest,
+}
+
 impl Parameter for Currency {
     fn must() -> String {
         "a three-letter ISO 4217 code".to_owned()
@@ -147,6 +155,20 @@ impl Parameter for Currency {
     fn parse(text: &str) -> Option<Self> {
         let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
         is_code.then(|| Self(text.to_ascii_lowercase()))
+    }
+}
+
+impl Parameter for Order {
+    fn must() -> String {
+        "newest or oldest".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "newest" => Some(Self::Newest),
+            "oldest" => Some(Self::Oldest),
+            _ => None,
+        }
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) struct RefundPage {
         ("since" = Option<String>, Query, description = "Only those reported at this time or later: a time, a date, or a duration before now.",
             example = "24h"),
         ("until" = Option<String>, Query, description = "Only those reported before this time.", example = "2026-12-01"),
+        ("order" = Option<String>, Query, description = "`newest` (the default) or `oldest` first.", example = "oldest"),
         ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),

@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::extract::{self, Given, Id, Input, Query};
 use super::operator::{self, NoteRequest, OperatorRequest};
-use super::page::{Currency, Cursor, Limit, Text, Time, YesNo, recorded};
+use super::page::{Currency, Cursor, Limit, Order, Text, Time, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
 use crate::ledger::{
-    CallKind, FailureGroups, FieldProblem, GroupNote, Ledger, ReversalFilter, ReversalLine, ReversalStatus,
-    ReversalView,
+    CallKind, FailureGroups, FieldProblem, FoundReversal, GroupNote, Ledger, ReversalFilter, ReversalLine,
+    ReversalStatus, ReversalView,
 };
 use crate::lines::Lines;
 use crate::operator::{Part, amount as amount_of};
@@ -34,16 +34,17 @@ pub(crate) struct ListQuery {
     since: Given<Time>,
     until: Given<Time>,
     changed_since: Given<Time>,
+    order: Given<Order>,
     format: Given<Shape>,
     limit: Given<Limit>,
     cursor: Given<Cursor>,
 }
 
-/// Reversals, newest first.
+/// Reversals, each with what it hangs on.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReversalPage {
     /// At most `limit`.
-    reversals: Vec<ReversalView>,
+    reversals: Vec<FoundReversal>,
     /// The next page's `cursor`; null on the last page.
     next_cursor: Option<Uuid>,
 }
@@ -67,6 +68,7 @@ pub(crate) struct ReversalPage {
             example = "24h"),
         ("until" = Option<String>, Query, description = "Only those recorded before this time.", example = "2026-12-01"),
         ("changed_since" = Option<String>, Query, description = "Only those whose status changed at this time or later.", example = "7d"),
+        ("order" = Option<String>, Query, description = "`newest` (the default) or `oldest` first.", example = "oldest"),
         ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
@@ -82,14 +84,14 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         failure_code: query.failure_code.0.map(|Text(text)| text),
         recorded: recorded(query.since.0, query.until.0),
         changed_since: query.changed_since.0.map(|Time(at)| at),
+        oldest: query.order.0 == Some(Order::Oldest),
     };
     if let Some(Shape::Lines(format)) = query.format.0 {
         return lines(&state.ledger, filter, format).await;
     }
     let after = query.cursor.0.map(|Cursor(id)| id);
     let limit = query.limit.0.unwrap_or_default().rows();
-    let (found, next_cursor) = state.ledger.find_reversals(&filter, after, limit).await?;
-    let reversals = found.into_iter().map(|found| found.reversal).collect();
+    let (reversals, next_cursor) = state.ledger.find_reversals(&filter, after, limit).await?;
     Ok(Json(ReversalPage { reversals, next_cursor }).into_response())
 }
 

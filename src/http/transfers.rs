@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::extract::{self, Given, Id, Query};
 use super::operator::{NoteRequest, RetryRequest};
-use super::page::{Currency, Cursor, Limit, Text};
+use super::page::{Currency, Cursor, Limit, Order, Text};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
 use crate::ledger::{
-    CallKind, FailureGroups, GroupNote, Ledger, TransferFilter, TransferLine, TransferStatus, TransferView,
+    CallKind, FailureGroups, FoundTransfer, GroupNote, Ledger, TransferFilter, TransferLine, TransferStatus,
+    TransferView,
 };
 use crate::lines::Lines;
 
@@ -26,16 +27,17 @@ pub(crate) struct ListQuery {
     status: Given<TransferStatus>,
     currency: Given<Currency>,
     seller: Given<Text>,
+    order: Given<Order>,
     format: Given<Shape>,
     limit: Given<Limit>,
     cursor: Given<Cursor>,
 }
 
-/// Transfers, newest first.
+/// Transfers, each with its payment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TransferPage {
     /// At most `limit`.
-    transfers: Vec<TransferView>,
+    transfers: Vec<FoundTransfer>,
     /// The next page's `cursor`; null on the last page.
     next_cursor: Option<Uuid>,
 }
@@ -53,6 +55,7 @@ pub(crate) struct TransferPage {
         ("status" = Option<TransferStatus>, Query, description = "Only transfers with this status."),
         ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
         ("seller" = Option<String>, Query, description = "Only those to this seller, by the marketplace's id.", example = "s1"),
+        ("order" = Option<String>, Query, description = "`newest` (the default) or `oldest` first.", example = "oldest"),
         ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
         ("cursor" = Option<Uuid>, Query, description = "`next_cursor` of the previous page."),
@@ -64,14 +67,14 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         status: query.status.0,
         currency: query.currency.0.map(|Currency(code)| code),
         seller: query.seller.0.map(|Text(text)| text),
+        oldest: query.order.0 == Some(Order::Oldest),
     };
     if let Some(Shape::Lines(format)) = query.format.0 {
         return lines(&state.ledger, filter, format).await;
     }
     let after = query.cursor.0.map(|Cursor(id)| id);
     let limit = query.limit.0.unwrap_or_default().rows();
-    let (found, next_cursor) = state.ledger.find_transfers(&filter, after, limit).await?;
-    let transfers = found.into_iter().map(|found| found.transfer).collect();
+    let (transfers, next_cursor) = state.ledger.find_transfers(&filter, after, limit).await?;
     Ok(Json(TransferPage { transfers, next_cursor }).into_response())
 }
 

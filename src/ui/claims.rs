@@ -15,7 +15,7 @@ use super::money::money;
 use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::claims::lines;
-use crate::http::{Cursor, recorded};
+use crate::http::{Cursor, Order, recorded};
 use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, RefundView, ReversalStatus};
 use crate::lines::Lines;
 
@@ -51,7 +51,9 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         currency: fields.parsed("currency").map(|Currency(code)| code),
         needs_attention: matches!(fields.parsed("attention"), Some(YesNo(true))),
         recorded: recorded(fields.parsed("since"), fields.parsed("until")),
+        oldest: fields.parsed("order") == Some(Order::Oldest),
     };
+    let order = if filter.oldest { "oldest" } else { "" };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
@@ -69,6 +71,7 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         ("attention", attention),
         ("since", &since),
         ("until", &until),
+        ("order", order),
     ];
     let choices = html! {
         (select("status", "Status", "any", ClaimStatus::iter(), chosen.as_deref()))
@@ -76,6 +79,7 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
         (select("attention", "Attention", "any", ["yes"], Some(attention)))
         (input("since", "Reported since: a time, or 24h", Some(&since)))
         (input("until", "Reported before", Some(&until)))
+        (select("order", "Order", "newest first", ["oldest"], Some(order)))
     };
     let (title, one) = titles(kind);
     let body = html! {

@@ -17,7 +17,7 @@ use super::money::money;
 use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::reversals::lines;
-use crate::http::{Cursor, Time, recorded};
+use crate::http::{Cursor, Order, Time, recorded};
 use crate::ledger::{FoundReversal, ReversalFilter, ReversalStatus, ReversalView};
 use crate::lines::Lines;
 
@@ -48,7 +48,9 @@ pub(super) async fn list(
         failure_code: fields.text("failure_code"),
         recorded: recorded(fields.parsed("since"), fields.parsed("until")),
         changed_since: fields.parsed("changed_since").map(|Time(at)| at),
+        oldest: fields.parsed("order") == Some(Order::Oldest),
     };
+    let order = if filter.oldest { "oldest" } else { "" };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
@@ -70,6 +72,7 @@ pub(super) async fn list(
         ("since", since),
         ("until", until),
         ("changed_since", changed_since),
+        ("order", Some(order)),
     ]
     .map(|(name, value)| (name, value.unwrap_or_default()));
     let choices = html! {
@@ -81,6 +84,7 @@ pub(super) async fn list(
         (input("since", "Recorded since: a time, or 24h", since))
         (input("until", "Recorded before", until))
         (input("changed_since", "Changed since", changed_since))
+        (select("order", "Order", "newest first", ["oldest"], Some(order)))
     };
     let rows: Vec<Markup> = found.iter().map(|found| row(&session, found)).collect();
     let body = html! {

@@ -16,8 +16,8 @@ use super::input::{Asked, Csv, Currency};
 use super::money::money;
 use super::page::{Page, Refusal};
 use super::session::Session;
-use crate::http::Cursor;
 use crate::http::transfers::lines;
+use crate::http::{Cursor, Order};
 use crate::ledger::{FoundTransfer, TransferFilter, TransferStatus};
 use crate::lines::Lines;
 
@@ -43,7 +43,9 @@ pub(super) async fn list(
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         seller: fields.text("seller"),
+        oldest: fields.parsed("order") == Some(Order::Oldest),
     };
+    let order = if filter.oldest { "oldest" } else { "" };
     let cursor = fields.parsed("cursor").map(|Cursor(id)| id);
     let as_csv = fields.parsed::<Csv>("format").is_some();
     fields.done()?;
@@ -53,13 +55,18 @@ pub(super) async fn list(
     let ((found, next), count) =
         tokio::try_join!(ui.ledger.find_transfers(&filter, cursor, ROWS), ui.ledger.count_transfers(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
-    let in_url =
-        [("status", chosen.as_deref()), ("currency", filter.currency.as_deref()), ("seller", filter.seller.as_deref())]
-            .map(|(name, value)| (name, value.unwrap_or_default()));
+    let in_url = [
+        ("status", chosen.as_deref()),
+        ("currency", filter.currency.as_deref()),
+        ("seller", filter.seller.as_deref()),
+        ("order", Some(order)),
+    ]
+    .map(|(name, value)| (name, value.unwrap_or_default()));
     let choices = html! {
         (select("status", "Status", "any", TransferStatus::iter(), chosen.as_deref()))
         (input("currency", "Currency", filter.currency.as_deref()))
         (input("seller", "Seller", filter.seller.as_deref()))
+        (select("order", "Order", "newest first", ["oldest"], Some(order)))
     };
     let body = html! {
         (filters(PATH, &choices))

@@ -28,7 +28,14 @@ async fn refunds_are_listed_by_status_and_by_pages(app: TestApp) {
     let cursor = first["next_cursor"].as_str().unwrap();
     let last = list(&app, &format!("?status=unmatched&limit=2&cursor={cursor}")).await;
     assert_eq!((refs(&last), &last["next_cursor"]), (vec!["re_1".to_owned()], &Value::Null));
+    let first = list(&app, "?status=unmatched&order=oldest&limit=2").await;
+    assert_eq!(refs(&first), ["re_1", "re_2"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    // A currency has no index, so this page is narrowed row by row.
+    let last = list(&app, &format!("?status=unmatched&order=oldest&currency=eur&limit=2&cursor={cursor}")).await;
+    assert_eq!((refs(&last), &last["next_cursor"]), (vec!["re_3".to_owned()], &Value::Null));
     for (query, detail) in [
+        ("?order=first", "order must be newest or oldest"),
         ("?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed"),
         ("?limit=201", "limit must be an integer from 1 to 200"),
         ("?kind=refund", "unknown parameter \"kind\""),

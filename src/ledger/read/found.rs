@@ -1,4 +1,4 @@
-//! Claims, reversals and transfers that match a filter, a page at a time, newest first, each row with what it hangs on; how many
+//! Claims, reversals and transfers that match a filter, a page at a time, newest or oldest first, each row with what it hangs on; how many
 //! match; and each as a line of CSV.
 
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait, Select};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::history::first_id;
@@ -40,6 +41,8 @@ pub struct ClaimFilter {
     pub needs_attention: bool,
     /// When they were first reported.
     pub recorded: Recorded,
+    /// Oldest first, instead of newest first.
+    pub oldest: bool,
 }
 
 /// Which reversals: those that match every condition given.
@@ -59,6 +62,8 @@ pub struct ReversalFilter {
     pub recorded: Recorded,
     /// Only those whose status is that since this time or later.
     pub changed_since: Option<DateTime<Utc>>,
+    /// Oldest first, instead of newest first.
+    pub oldest: bool,
 }
 
 /// Which transfers: those that match every condition given.
@@ -70,12 +75,15 @@ pub struct TransferFilter {
     pub currency: Option<String>,
     /// The marketplace's id of the seller.
     pub seller: Option<String>,
+    /// Oldest first, instead of newest first.
+    pub oldest: bool,
 }
 
 /// A reversal, and what it hangs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FoundReversal {
     /// The reversal.
+    #[serde(flatten)]
     pub reversal: ReversalView,
     /// What its claim is.
     pub kind: ClaimKind,
@@ -88,9 +96,10 @@ pub struct FoundReversal {
 }
 
 /// A transfer, and what it hangs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FoundTransfer {
     /// The transfer.
+    #[serde(flatten)]
     pub transfer: TransferView,
     /// The provider's id of the payment.
     pub payment_ref: String,
@@ -239,7 +248,7 @@ impl ClaimFilter {
         }
         found = self.recorded.filter(found, C::Id);
         let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
-        Listed { found, narrowed, id: C::Id }
+        Listed { found, narrowed, id: C::Id, oldest: self.oldest }
     }
 }
 
@@ -266,7 +275,7 @@ impl ReversalFilter {
                 query.filter(if waits { Expr::exists(refused()) } else { Expr::exists(refused()).not() })
             });
         let is_narrowed = self.currency.is_some() || self.waits.is_some() || self.changed_since.is_some();
-        Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id }
+        Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id, oldest: self.oldest }
     }
 }
 
@@ -277,12 +286,12 @@ impl TransferFilter {
             .apply_if(self.status, |query, status| query.filter(C::Status.eq(status)))
             .apply_if(self.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)));
         let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
-        Listed { found, narrowed, id: C::Id }
+        Listed { found, narrowed, id: C::Id, oldest: self.oldest }
     }
 }
 
 impl Ledger {
-    /// At most `limit` claims of this kind, older than `after`, and the cursor to those that follow. Where few match, a page may be
+    /// At most `limit` claims of this kind after `after`, and the cursor to those that follow. Where few match, a page may be
     /// short, or even empty, and yet not be the last one: this holds for all three lists.
     pub async fn find_claims(
         &self,
@@ -301,7 +310,7 @@ impl Ledger {
         Ok(filter.list(kind).count(&self.store.reader).await?)
     }
 
-    /// At most `limit` reversals, older than `after`, and the cursor to those that follow.
+    /// At most `limit` reversals after `after`, and the cursor to those that follow.
     pub async fn find_reversals(
         &self,
         filter: &ReversalFilter,
@@ -334,7 +343,7 @@ impl Ledger {
         Ok(filter.list().count(&self.store.reader).await?)
     }
 
-    /// At most `limit` transfers, older than `after`, and the cursor to those that follow.
+    /// At most `limit` transfers after `after`, and the cursor to those that follow.
     pub async fn find_transfers(
         &self,
         filter: &TransferFilter,

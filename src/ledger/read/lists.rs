@@ -1,8 +1,8 @@
-//! Lists a page at a time, newest first, and how long they are. Ids are UUIDv7: the last one of a page is the cursor to the next.
+//! Lists a page at a time, newest or oldest first, and how long they are. Ids are UUIDv7: the last one of a page is the cursor to the next.
 
 use sea_orm::sea_query::{Alias, Asterisk, Expr, Func, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ModelTrait, QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ModelTrait, Order, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
@@ -37,10 +37,12 @@ pub(super) struct Listed<E: EntityTrait> {
     /// The same with all conditions; `None` where these are all.
     pub(super) narrowed: Option<Select<E>>,
     pub(super) id: E::Column,
+    /// Oldest first, instead of newest first.
+    pub(super) oldest: bool,
 }
 
 impl<E: EntityTrait> Listed<E> {
-    /// At most `limit` rows, newest first, older than `after`, and the cursor to those that follow. Where few rows match, a page may
+    /// At most `limit` rows after `after`, and the cursor to those that follow. Where few rows match, a page may
     /// be short, or even empty, and yet not be the last one.
     pub(super) async fn page(
         self,
@@ -51,15 +53,19 @@ impl<E: EntityTrait> Listed<E> {
     where
         E::Model: Send + Sync,
     {
-        let id = self.id;
-        let older = |query: Select<E>| query.apply_if(after, |query, after| query.filter(id.lt(after)));
+        let (id, order) = (self.id, self.order());
+        let rest = |query: Select<E>| {
+            query.apply_if(after, |query, after| query.filter(if self.oldest { id.gt(after) } else { id.lt(after) }))
+        };
         let last_looked_at = match &self.narrowed {
-            Some(_) => Self::nth(db, older(self.found.clone()), id, LOOKED_AT - 1).await?,
+            Some(_) => self.nth(db, rest(self.found.clone()), LOOKED_AT - 1).await?,
             None => None,
         };
-        let matching = older(self.narrowed.unwrap_or(self.found));
-        let matching = matching.apply_if(last_looked_at, |query, last| query.filter(id.gte(last)));
-        let rows = matching.order_by_desc(id).limit(limit.saturating_add(1)).all(db).await?;
+        let matching = rest(self.narrowed.clone().unwrap_or(self.found.clone()));
+        let matching = matching.apply_if(last_looked_at, |query, last| {
+            query.filter(if self.oldest { id.lte(last) } else { id.gte(last) })
+        });
+        let rows = matching.order_by(id, order).limit(limit.saturating_add(1)).all(db).await?;
         let (rows, next) = cut(rows, limit, |row| match row.get(id) {
             sea_orm::Value::Uuid(id) => id,
             _ => None,
@@ -67,15 +73,17 @@ impl<E: EntityTrait> Listed<E> {
         Ok((rows, next.flatten().or(last_looked_at)))
     }
 
-    /// How many there are, in words: `7`, or `10,000+`. Of rows that no index finds, the newest are counted.
+    /// How many there are, in words: `7`, or `10,000+`. Of rows that no index finds, the first are counted.
     pub(super) async fn count(self, db: &DatabaseConnection) -> Result<String, DbErr> {
         let id = self.id;
         let last_looked_at = match &self.narrowed {
-            Some(_) => Self::nth(db, self.found.clone(), id, LOOKED_AT - 1).await?,
+            Some(_) => self.nth(db, self.found.clone(), LOOKED_AT - 1).await?,
             None => None,
         };
+        let oldest = self.oldest;
         let matching = self.narrowed.unwrap_or(self.found);
-        let matching = matching.apply_if(last_looked_at, |query, last| query.filter(id.gte(last)));
+        let matching = matching
+            .apply_if(last_looked_at, |query, last| query.filter(if oldest { id.lte(last) } else { id.gte(last) }));
         let ids = matching.select_only().column(id).limit(COUNTED + 1).into_query();
         let count =
             Query::select().expr(Func::count(Expr::col(Asterisk))).from_subquery(ids, Alias::new("counted")).to_owned();
@@ -91,9 +99,13 @@ impl<E: EntityTrait> Listed<E> {
         })
     }
 
-    /// The id of the `n`th of these rows, newest first.
-    async fn nth(db: &DatabaseConnection, found: Select<E>, id: E::Column, n: u64) -> Result<Option<Uuid>, DbErr> {
-        let nth = found.select_only().column(id).order_by_desc(id).offset(n).limit(1);
+    fn order(&self) -> Order {
+        if self.oldest { Order::Asc } else { Order::Desc }
+    }
+
+    /// The id of the `n`th of these rows.
+    async fn nth(&self, db: &DatabaseConnection, found: Select<E>, n: u64) -> Result<Option<Uuid>, DbErr> {
+        let nth = found.select_only().column(self.id).order_by(self.id, self.order()).offset(n).limit(1);
         nth.into_tuple().one(db).await
     }
 }
