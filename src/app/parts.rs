@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use futures_util::FutureExt;
-use queues::{Broker, BrokerError, RetryPolicy, Topology, Worker};
+use queues::{Broker, BrokerError, KeyPermits, RetryPolicy, Topology, Worker};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ use crate::relay::Route;
 use crate::stripe;
 use crate::ui::{self, Doctor, Instance, Ui};
 use crate::worker::{
-    self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, OneByOne, ReverseTransfer, Timing,
+    self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, ReverseTransfer, Timing,
 };
 
 /// Retries of one notification before its job is parked.
@@ -277,12 +277,15 @@ pub(super) fn workers(
         bail!("STRIPE_API_KEY is missing: the worker calls Stripe with it (or run `clawback serve` for HTTP alone)");
     };
     let breaker = Arc::new(CircuitBreaker::new());
+    // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
+    let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
     let caller = Caller {
         ledger: ledger.clone(),
         stripe: stripe.clone(),
         limiter: Arc::clone(&limiter),
         breaker: Arc::clone(&breaker),
-        transfers: OneByOne::default(),
+        transfers: KeyPermits::new(1),
+        sellers: KeyPermits::new(concurrency / 2),
         policy: retry_policy(config),
         timing: Timing {
             balance_deadline: config.reversal.balance_deadline,
@@ -292,8 +295,6 @@ pub(super) fn workers(
         parse: webhooks::stripe::content_of,
         notifier: notifier(config)?,
     };
-    // A job that holds its place for longer than this before its turn to call only keeps others from being prefetched elsewhere.
-    let concurrency = config.reversal.concurrency.min(config.stripe.max_rps as usize * SECONDS_OF_TURNS);
     let consumer = |kind: CallKind, policy: RetryPolicy| -> Result<Worker> {
         let broker = broker(config, "clawback worker")?.with_refusal_timeout(patience.refusals);
         Ok(Worker::new(&broker, topology(config, kind)?, policy)

@@ -6,7 +6,6 @@ mod decision;
 mod discovery;
 mod limiter;
 mod notifier;
-mod one_by_one;
 mod recent_calls;
 mod reverse;
 mod saga;
@@ -21,7 +20,6 @@ pub(crate) use create::created;
 pub(crate) use decision::{Decision, Otherwise, decide};
 pub use limiter::Limiter;
 pub use notifier::{Notifier, NotifierError};
-pub use one_by_one::OneByOne;
 #[cfg(test)]
 pub(crate) use reverse::{command, sight};
 pub use saga::{Caller, Parse, Timing};

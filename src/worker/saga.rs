@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use queues::{Delivery, Outcome, RetryPolicy};
+use queues::{Delivery, KeyPermit, KeyPermits, Outcome, RetryPolicy};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
 use super::sight::{AfterLook, AfterRefusal, Seen, Sight, after_look, after_refusal, has_settled};
-use super::{CircuitBreaker, Limiter, Notifier, OneByOne, create, reverse};
+use super::{CircuitBreaker, Limiter, Notifier, create, reverse};
 use crate::ledger::{
     Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
     Target, Task, TryOutcome, after, now,
@@ -32,6 +32,8 @@ const ACTOR: &str = "worker";
 const MAX_OVERTAKEN: usize = 3;
 /// A call that is not written so soon after it was authorized is not made: another worker may have gone on with it.
 const AUTHORIZED_FOR: Duration = Duration::from_secs(3);
+/// How long a job waits in its place for one of its seller's requests to be answered. Stripe is hardly ever that slow.
+const SELLER_PATIENCE: Duration = Duration::from_secs(1);
 /// Stripe ends what it has accepted within 45 days; a key is used for one day at most.
 const LONGEST_ACCEPTED: TimeDelta = TimeDelta::days(46);
 
@@ -57,8 +59,10 @@ pub struct Caller {
     pub limiter: Arc<Limiter>,
     /// Learns what every call met.
     pub breaker: Arc<CircuitBreaker>,
-    /// Calls about one transfer wait for each other here.
-    pub transfers: OneByOne,
+    /// One call about a transfer at a time: Stripe locks it while it works on it, and refuses who comes meanwhile.
+    pub transfers: KeyPermits,
+    /// So many requests about one connected account at a time: the other places are there for the other sellers.
+    pub sellers: KeyPermits,
     /// When a call is tried again, and how often.
     pub policy: RetryPolicy,
     /// The other delays.
@@ -79,6 +83,8 @@ enum Interrupted {
     Ledger(LedgerError),
     /// The limiter lets this worker call only after that long.
     NoTurn(Duration),
+    /// As many requests about the seller as there may be wait for Stripe's answer.
+    SlowSeller,
     /// The circuit breaker is open.
     NoCalls,
     /// Too much time passed since the call was authorized, so it was not sent.
@@ -124,6 +130,9 @@ impl Caller {
                     let reason = format!("calls to Stripe are slowed down: the next turn is {delay:.0?} away");
                     return Outcome::Snooze { delay, reason };
                 }
+                Err(Interrupted::SlowSeller) => {
+                    return self.not_now("Stripe is slow about this seller: calls about others go first".to_owned());
+                }
                 // Another worker with a duplicate was faster: the row then says what is left to do.
                 Err(Interrupted::Ledger(LedgerError::Stale { .. }) | Interrupted::NotSent) => {}
                 Err(Interrupted::Ledger(error @ (LedgerError::Database(_) | LedgerError::Overloaded))) => {
@@ -149,7 +158,7 @@ impl Caller {
             Target::Reversal(target) => target.transfer_id,
             Target::Creation(_) | Target::LookUp(_) | Target::Notification(_) => id,
         };
-        let Some(_alone) = self.transfers.enter(transfer, self.timing.turn).await else {
+        let Some(_alone) = self.transfers.enter(&transfer.to_string(), self.timing.turn).await else {
             return Ok(self.not_now("another call about the same transfer is on its way".to_owned()));
         };
         // Two machines' clocks may differ a little: a message that comes that much too early is on time.
@@ -195,7 +204,7 @@ impl Caller {
 
     /// Asks Stripe to do it, and reports what came of that.
     async fn make(&self, task: Task) -> Result<Task, Interrupted> {
-        self.turn(&task).await?;
+        let place = self.turn(&task).await?;
         // Before the check, so the time that it takes counts.
         let stripe = self.stripe.write_by(Instant::now() + AUTHORIZED_FOR);
         let task = self.ledger.authorize(task).await?;
@@ -205,6 +214,7 @@ impl Caller {
             Target::LookUp(target) => return self.look_up(&task, target).await,
             Target::Notification(target) => return self.notify(&task, target).await,
         };
+        drop(place);
         self.follow(task, report).await
     }
 
@@ -273,7 +283,7 @@ impl Caller {
     }
 
     async fn see(&self, task: &Task) -> Result<Result<Sight, Report>, Interrupted> {
-        self.turn(task).await?;
+        let _place = self.turn(task).await?;
         let stripe = self.limiter.pace(&self.stripe);
         let sight = match &task.target {
             Target::Reversal(target) => reverse::look(&stripe, &task.call, target).await,
@@ -321,19 +331,13 @@ impl Caller {
 
     /// Learns from what a call met how fast, and whether, to go on calling, and decides what the job does.
     fn judge(&self, task: &Task, report: &Report) -> Decision {
-        let account = match &task.target {
-            Target::Reversal(target) => &target.destination,
-            Target::Creation(target) => &target.destination,
-            Target::LookUp(target) => &target.reference,
-            Target::Notification(target) => &target.topic,
-        };
         let about = match &task.target {
             Target::Reversal(target) => target.stripe_transfer_id.as_deref().unwrap_or(&target.payment_ref),
             Target::Creation(target) => &target.payment_ref,
             Target::LookUp(target) => &target.reference,
             Target::Notification(target) => &target.topic,
         };
-        let spared = self.breaker.note(task.call.id, account, about, report);
+        let spared = self.breaker.note(task.call.id, seller(task).unwrap_or(about), about, report);
         match report.meaning {
             Meaning::RateLimited => self.limiter.halve(report.retry_after),
             Meaning::Unreached | Meaning::TlsFailed | Meaning::NotSent => {}
@@ -556,11 +560,21 @@ impl Caller {
         Ok(self.ledger.report(task, outcome, note).await?)
     }
 
-    /// Waits for this worker's turn to call Stripe. Neither the row nor Stripe is touched when it is too far away.
-    async fn turn(&self, task: &Task) -> Result<(), Interrupted> {
+    /// Waits for this worker's turn to call Stripe, and for a place among the seller's requests, which is held until the answer
+    /// is there. Neither the row nor Stripe is touched when either is too far away.
+    async fn turn(&self, task: &Task) -> Result<Option<KeyPermit>, Interrupted> {
+        // Without a place the turn would be wasted. It is not held until the turn comes: that is no seller's trouble.
+        drop(self.place(task).await?);
         self.limiter.turn_within(self.timing.turn).await.map_err(Interrupted::NoTurn)?;
+        let place = self.place(task).await?;
         // It may have opened since the job began.
-        if self.breaker.lets_call(task.call.id) { Ok(()) } else { Err(Interrupted::NoCalls) }
+        if self.breaker.lets_call(task.call.id) { Ok(place) } else { Err(Interrupted::NoCalls) }
+    }
+
+    async fn place(&self, task: &Task) -> Result<Option<KeyPermit>, Interrupted> {
+        let Some(seller) = seller(task) else { return Ok(None) };
+        let place = self.sellers.enter(seller, SELLER_PATIENCE).await;
+        place.map(Some).ok_or(Interrupted::SlowSeller)
     }
 
     fn longest(&self) -> Duration {
@@ -574,6 +588,15 @@ impl Caller {
 
 fn since(then: DateTime<Utc>) -> Duration {
     (now() - then).to_std().unwrap_or_default()
+}
+
+/// The connected account that the call is about.
+fn seller(task: &Task) -> Option<&str> {
+    match &task.target {
+        Target::Reversal(target) => Some(&target.destination),
+        Target::Creation(target) => Some(&target.destination),
+        Target::LookUp(_) | Target::Notification(_) => None,
+    }
 }
 
 /// Whether it is to reverse a legacy transfer, which has no id at Stripe.

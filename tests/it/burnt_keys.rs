@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use clawback::ledger::{CallJob, Failure, Note, Task, TryOutcome};
 use clawback::stripe::{Client, Meaning, ReverseTransfer as Command};
-use clawback::worker::{Caller, CircuitBreaker, Limiter, OneByOne, ReverseTransfer, Timing};
-use queues::{Delivery, Handler, Outcome, RetryPolicy};
+use clawback::worker::{Caller, CircuitBreaker, Limiter, ReverseTransfer, Timing};
+use queues::{Delivery, Handler, KeyPermits, Outcome, RetryPolicy};
 use stripe_sim::Fault;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpSocket, TcpStream};
@@ -196,7 +196,8 @@ async fn one_open_reversal(app: &mut TestApp) -> (Task, Caller) {
         stripe: stripe(&app.sim.base_url()),
         limiter: Arc::new(Limiter::new(1_000)),
         breaker: Arc::new(CircuitBreaker::new()),
-        transfers: OneByOne::default(),
+        transfers: KeyPermits::new(1),
+        sellers: KeyPermits::new(8),
         policy: RetryPolicy::new(Duration::from_millis(20), Duration::from_millis(100), 9),
         timing: Timing {
             balance_deadline: Duration::from_secs(3600),

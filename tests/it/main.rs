@@ -65,6 +65,7 @@ mod rights;
 mod schema;
 mod seeds;
 mod side_by_side;
+mod slow_seller;
 mod stripe_behaviour;
 mod stripe_client;
 mod sweeper;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use clawback::ledger::{CallJob, Note, TryOutcome};
 use clawback::stripe::Client;
-use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, OneByOne, ReverseTransfer, Timing};
-use queues::{Delivery, Handler, Outcome, RetryPolicy};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, ReverseTransfer, Timing};
+use queues::{Delivery, Handler, KeyPermits, Outcome, RetryPolicy};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -102,7 +102,8 @@ fn slow_worker(app: &TestApp) -> Caller {
         stripe,
         limiter: Arc::new(limiter),
         breaker: Arc::new(CircuitBreaker::new()),
-        transfers: OneByOne::default(),
+        transfers: KeyPermits::new(1),
+        sellers: KeyPermits::new(8),
         policy: RetryPolicy::new(Duration::from_millis(100), Duration::from_millis(800), 5),
         timing: Timing {
             balance_deadline: Duration::from_secs(3600),

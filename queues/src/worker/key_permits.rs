@@ -75,3 +75,20 @@ impl KeyPermits {
         semaphore
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_key_is_worked_on_by_as_many_as_there_are_permits_and_others_are_not_held_up() {
+        let (keys, patience) = (KeyPermits::new(2), Duration::from_secs(30));
+        let first = keys.clone().enter("one", patience).await.unwrap();
+        let _second = keys.enter("one", patience).await.unwrap();
+        assert!(keys.enter("other", patience).await.is_some());
+        assert!(keys.enter("one", patience).await.is_none(), "three work on one key");
+        drop(first);
+        assert!(keys.enter("one", patience).await.is_some());
+    }
+}

@@ -14,10 +14,8 @@ use std::time::Duration;
 
 use clawback::ledger::{CallJob, CallKind, ClaimPolicy, Ledger, LedgerOptions, WebhookEvent};
 use clawback::stripe::Client;
-use clawback::worker::{
-    Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notify, OneByOne, ReverseTransfer, Timing,
-};
-use queues::{Delivery, Handler, Outcome, RetryPolicy};
+use clawback::worker::{Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notify, ReverseTransfer, Timing};
+use queues::{Delivery, Handler, KeyPermits, Outcome, RetryPolicy};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -388,6 +386,17 @@ fn start_worker(ledger: &Ledger, sim: &Sim, call_timeout: Duration) -> Caller {
     let timing = Timing { balance_deadline: Duration::from_secs(3600), settling: SETTLING, turn: DEADLINE };
     let (limiter, breaker) = (Arc::new(Limiter::new(100_000)), Arc::new(CircuitBreaker::new()));
     let parse = clawback::http::webhooks::stripe::content_of;
-    let transfers = OneByOne::default();
-    Caller { ledger: ledger.clone(), stripe, limiter, breaker, transfers, policy, timing, parse, notifier: None }
+    let (transfers, sellers) = (KeyPermits::new(1), KeyPermits::new(8));
+    Caller {
+        ledger: ledger.clone(),
+        stripe,
+        limiter,
+        breaker,
+        transfers,
+        sellers,
+        policy,
+        timing,
+        parse,
+        notifier: None,
+    }
 }
