@@ -240,12 +240,18 @@ impl Book {
         self.reversals.all().filter(|row| row.transfer_id == transfer_id).cloned().collect()
     }
 
-    /// What the claim asks of the transfer, unless it was called off.
+    /// What the claim asks of the transfer, unless it was called off for good. There is at most one: Stripe could not tell two
+    /// of them apart.
     pub(super) fn live_reversal_of(&self, claim_id: Uuid, transfer_id: Uuid) -> Option<&reversal::Model> {
-        let is_it = |row: &&reversal::Model| {
-            (row.claim_id, row.transfer_id) == (claim_id, transfer_id) && row.status != ReversalStatus::CalledOff
-        };
-        self.reversals.all().find(is_it)
+        // One whose transfer was never created is owed again once that is.
+        let waits = |row: &reversal::Model| self.calls.get(row.id).is_some_and(|it| it.state == CallState::Waiting);
+        let is_live = |row: &&reversal::Model| row.status != ReversalStatus::CalledOff || waits(row);
+        self.all_reversals_of(claim_id, transfer_id).find(is_live)
+    }
+
+    /// What the claim asks of the transfer, and has asked of it before. Oldest first.
+    pub(super) fn all_reversals_of(&self, claim_id: Uuid, transfer_id: Uuid) -> impl Iterator<Item = &reversal::Model> {
+        self.reversals.all().filter(move |row| (row.claim_id, row.transfer_id) == (claim_id, transfer_id))
     }
 
     pub(super) fn transfer(&self, id: Uuid) -> Result<transfer::Model, LedgerError> {

@@ -10,6 +10,7 @@ both_databases! {
     what_was_called_for_before_the_capture_is_known_needs_an_operator,
     a_refund_of_what_was_never_captured_takes_nothing,
     what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_says_so,
+    larger_shares_than_what_was_asked_for_already_are_taken_in_and_need_an_operator,
     of_several_transfers_only_the_charges_own_is_settled_by_stripes_reversal,
     the_charges_own_transfer_may_be_known_later_than_the_reversal,
     a_payment_that_is_registered_later_owes_for_its_further_transfers,
@@ -139,6 +140,24 @@ async fn what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_sa
     assert_eq!(app.report(&report).await.status(), 200);
     assert_eq!(asked(&app).await, [vec![400], vec![]]);
     assert_eq!(attention(&app, "re_1").await, "");
+}
+
+async fn larger_shares_than_what_was_asked_for_already_are_taken_in_and_need_an_operator(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund_of(7_000, 1).await;
+    let id = app.refund_view("re_1").await["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
+    app.ledger().authorize(app.ledger().task(id).await.unwrap().unwrap()).await.unwrap();
+    told(&app, &charge("evt_2", [17_000, 10_000, 7_000], &[(1, 7_000)])).await;
+    assert_eq!(asked(&app).await, [vec![4_200], vec![]]);
+    let shares = json!([{"transfer_id": "tr_1", "amount": 5_000}, {"transfer_id": "tr_2", "amount": 100}]);
+    let report = json!({"source": "stripe", "refund_ref": "re_1", "payment_ref": "pi_1", "amount": 7_000, "currency": "eur",
+        "transfers": shares});
+    assert_eq!(app.report(&report).await.status(), 200);
+    assert_eq!(asked(&app).await, [[4_200], [100]], "one reversal for each refund and transfer");
+    let attention = attention(&app, "re_1").await;
+    for words in ["5000 eur of transfer tr_1", "4200", &id.to_string()] {
+        assert!(attention.contains(words), "{words:?} is not in: {attention}");
+    }
 }
 
 /// `re_1` of 5,000 of `pi_1`, with which Stripe has reversed a transfer.

@@ -21,6 +21,8 @@ both_databases! {
     a_refund_of_another_merchant_with_the_same_id_is_another_refund,
     of_two_states_of_a_refund_the_later_one_counts,
     a_refund_that_succeeds_after_all_asks_only_for_what_is_missing,
+    a_refund_that_succeeds_after_all_beside_another_one_takes_what_both_owe_together,
+    what_a_refund_that_succeeds_after_all_can_not_take_beside_another_one_needs_an_operator,
     without_a_secret_the_endpoint_is_not_there,
 }
 
@@ -187,7 +189,12 @@ async fn a_refund_of_another_merchant_with_the_same_id_is_another_refund(app: Te
 
 /// The event of the whole refund in a status, which it has had since a minute.
 fn state(id: &str, status: &str, minute: u32) -> String {
-    let mut event = hyperswitch_event(id, "ref_1", "pay_1", 10_000);
+    state_of(("ref_1", 10_000), id, status, minute)
+}
+
+/// The same of any refund.
+fn state_of((refund, amount): (&str, i64), id: &str, status: &str, minute: u32) -> String {
+    let mut event = hyperswitch_event(id, refund, "pay_1", amount);
     event["event_type"] = json!(format!("refund_{status}"));
     event["content"]["object"]["status"] = json!(status);
     event["content"]["object"]["updated_at"] = json!(format!("2026-11-23T10:{minute:02}:00.000Z"));
@@ -231,6 +238,57 @@ async fn a_refund_that_succeeds_after_all_asks_only_for_what_is_missing(mut app:
     })
     .await;
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (6_000, 3_000));
+}
+
+async fn taken_back(app: &TestApp, amounts: (i64, i64)) {
+    eventually(&format!("{amounts:?} are taken back"), || async {
+        ((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")) == amounts).then_some(())
+    })
+    .await;
+    eventually("no reversal is open", || async {
+        (app.db.count("reversals WHERE status = 'pending'").await == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_refund_that_succeeds_after_all_beside_another_one_takes_what_both_owe_together(app: TestApp) {
+    app.register(two_sellers("pay_1")).await;
+    let send = async |body: String| answer(app.post_hyperswitch(&body).await).await["outcome"].clone();
+    let (first, second) = (("ref_1", 5_000), ("ref_2", 2_000));
+    assert_eq!(send(state_of(first, "evt_1", "succeeded", 1)).await, "accepted");
+    taken_back(&app, (3_000, 1_500)).await;
+    assert_eq!(send(state_of(first, "evt_2", "failed", 2)).await, "failed");
+    // What was taken for the first covers it.
+    assert_eq!(send(state_of(second, "evt_3", "succeeded", 3)).await, "accepted");
+    assert_eq!(reversals(&app).await, 2);
+    assert_eq!(send(state_of(first, "evt_4", "succeeded", 4)).await, "accepted");
+    taken_back(&app, (4_200, 2_100)).await;
+    for refund in ["ref_1", "ref_2"] {
+        let refund = app.refund_view(refund).await;
+        assert_eq!((&refund["status"], refund["reversals"].as_array().unwrap().len()), (&json!("matched"), 2));
+    }
+}
+
+async fn what_a_refund_that_succeeds_after_all_can_not_take_beside_another_one_needs_an_operator(app: TestApp) {
+    app.register(two_sellers("pay_1")).await;
+    let send = async |body: String| answer(app.post_hyperswitch(&body).await).await["outcome"].clone();
+    let (first, second) = (("ref_1", 2_000), ("ref_2", 8_000));
+    send(state_of(first, "evt_1", "succeeded", 1)).await;
+    taken_back(&app, (1_200, 600)).await;
+    send(state_of(first, "evt_2", "failed", 2)).await;
+    send(state_of(second, "evt_3", "succeeded", 3)).await;
+    taken_back(&app, (4_800, 2_400)).await;
+    // Each of the two has its reversal of each transfer, and Stripe can't tell a second one from it.
+    assert_eq!(send(state_of(first, "evt_4", "succeeded", 4)).await, "accepted");
+    let refund = app.refund_view("ref_1").await;
+    assert_eq!(refund["status"], "matched");
+    for words in ["1200 eur more of transfer tr_1", "600 eur more of transfer tr_2"] {
+        assert!(refund["attention"].as_str().unwrap_or_default().contains(words), "{refund}");
+    }
+    assert_eq!(
+        (app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2"), reversals(&app).await),
+        (4_800, 2_400, 4)
+    );
 }
 
 async fn without_a_secret_the_endpoint_is_not_there(app: TestApp) {

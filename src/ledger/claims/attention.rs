@@ -172,6 +172,27 @@ pub(super) fn adopted_with_another_amount(asked: i64, taken: i64, parent: &trans
     )
 }
 
+/// What an operator has to do about what a payment's claims by ratio owe of a transfer, and none of them can ask for.
+pub(super) fn missing(amount: i64, parent: &transfer::Model) -> String {
+    format!(
+        "{amount} {} more of transfer {} are owed for the payment's claims, and are not taken automatically, since each of them \
+         has its reversal of that transfer: reverse them at Stripe",
+        parent.currency,
+        parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string())
+    )
+}
+
+/// What an operator has to do where a refund names another share of a transfer than it has asked of it before.
+pub(super) fn another_share(row: &reversal::Model, share: i64, parent: &transfer::Model) -> String {
+    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let asked = row.amount + row.amount_closed;
+    let do_it = if asked < share { "reverse the rest at Stripe" } else { "pay the seller back what is too much" };
+    format!(
+        "{share} {} of transfer {transfer} are named, and {asked} were asked for before (reversal {}): once that has ended, {do_it}",
+        parent.currency, row.id
+    )
+}
+
 /// What an operator has to do when the provider and Clawback may both have reversed a transfer for one refund.
 pub(super) fn reversed_twice_perhaps(row: &reversal::Model, trr: &str) -> String {
     format!(

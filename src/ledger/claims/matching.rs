@@ -17,8 +17,14 @@ use crate::ledger::history::Note;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{CallKind, CallState, ClaimStatus, ReversalStatus, TransferEvent, TransferStatus};
 
-/// What a claim asks of each of its payment's transfers, in minor units.
-pub(super) type Plan = Vec<(transfer::Model, i64)>;
+/// What a claim asks of its payment's transfers, in minor units.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Of transfers of which it has asked nothing so far.
+    asks: Vec<(transfer::Model, i64)>,
+    /// Its share of transfers of which it has asked for another amount before.
+    others: Vec<(transfer::Model, i64)>,
+}
 
 /// What became of a claim that was brought together with its payment.
 #[derive(Debug)]
@@ -182,24 +188,29 @@ fn conflicts(book: &mut Book, claim: &claim::Model, Conflict { problem, .. }: Co
     Match::Conflict(problem)
 }
 
-/// What `claim` asks of the transfers of `payment` beyond what it has asked before, or why it does not fit. Changes nothing.
+/// What `claim` asks of the transfers of `payment`, or why it does not fit. Changes nothing.
 pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<Plan, Conflict> {
     split::check(book, payment, claim)?;
     let transfers = book.transfers_of(payment.id);
     let is_other = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.id != claim.id;
     let others: Vec<&claim::Model> = book.claims.all().filter(is_other).collect();
     let shares = shares(book, &transfers, &others, Some(claim.id));
-    let mut asks = match &claim.shares {
+    let asks = match &claim.shares {
         None => allocate(payment.amount, by_ratio_so_far(&others).saturating_add(claim.amount), &shares),
         Some(named) => resolve(&read_shares(named)?, &transfers, &shares)?,
     };
-    for (transfer, ask) in transfers.iter().zip(&mut asks) {
-        *ask -= book.live_reversal_of(claim.id, transfer.id).map_or(0, |row| row.amount);
+    let mut plan = Plan { asks: Vec::new(), others: Vec::new() };
+    for (transfer, ask) in transfers.into_iter().zip(asks) {
+        match book.live_reversal_of(claim.id, transfer.id).map(|row| row.amount + row.amount_closed) {
+            None if ask > 0 => plan.asks.push((transfer, ask)),
+            Some(asked) if asked != ask => plan.others.push((transfer, ask)),
+            None | Some(_) => {}
+        }
     }
-    Ok(transfers.into_iter().zip(asks).filter(|(_, ask)| *ask > 0).collect())
+    Ok(plan)
 }
 
-/// Records the claim as matched and what `plan` says, and returns the ids of its reversals.
+/// Records the claim as matched and what `plan` says, and returns the ids of its new reversals.
 pub(super) fn carry_out(
     book: &mut Book,
     payment: &payment::Model,
@@ -221,7 +232,32 @@ pub(super) fn carry_out(
         let done = done_by_provider.as_ref().filter(|(id, _)| *id == transfer.id).map(|(_, trr)| trr.as_str());
         owe(book, transfer, claim, *ask, done, by)
     };
-    plan.iter().map(owe).collect()
+    let ids = plan.asks.iter().map(owe).collect();
+    if !plan.others.is_empty() {
+        for what in settle_differences(book, payment, claim, &plan.others, by)? {
+            attention::add(book, claim.id, &what);
+        }
+    }
+    ids
+}
+
+/// Deals with transfers of which `claim`, which is matched, has asked for another amount before than its share. A second
+/// reversal beside the first is not possible: both would have the same metadata at Stripe. By ratio the payment's other claims
+/// take what is missing. Returns, in words, what is left to an operator.
+fn settle_differences(
+    book: &mut Book,
+    payment: &payment::Model,
+    claim: &claim::Model,
+    others: &[(transfer::Model, i64)],
+    by: By<'_>,
+) -> Result<Vec<String>, LedgerError> {
+    if claim.shares.is_none() {
+        return take_missing(book, payment, by);
+    }
+    let differs = |(transfer, share): &(transfer::Model, i64)| {
+        book.live_reversal_of(claim.id, transfer.id).map(|row| attention::another_share(row, *share, transfer))
+    };
+    Ok(others.iter().filter_map(differs).collect())
 }
 
 /// Records that `transfer` owes `amount` for `claim`, or that the provider has taken that back as `done` already. For a
@@ -319,33 +355,35 @@ fn shares(book: &Book, transfers: &[transfer::Model], claims: &[&claim::Model], 
 }
 
 /// Has the payment's other claims by ratio take what they could not take beside `gone`, which is not owed any more. Returns,
-/// in words, what none of them can take, since each of them has its reversal of that transfer.
+/// in words, what none of them can take.
 pub(super) fn take_shortfall(
     book: &mut Book,
     payment: &payment::Model,
     gone: &claim::Model,
     by: By<'_>,
 ) -> Result<Vec<String>, LedgerError> {
-    let of_payment: Vec<claim::Model> =
-        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
-    let earlier: Vec<&claim::Model> = of_payment.iter().collect();
-    let refunded = by_ratio_so_far(&earlier);
-    if refunded.saturating_add(gone.amount) <= payment.amount {
+    let its = book.claims.all().filter(|row| row.payment_id == Some(payment.id));
+    if by_ratio_so_far(&its.collect::<Vec<_>>()).saturating_add(gone.amount) <= payment.amount {
         return Ok(Vec::new()); // They had room beside it.
     }
+    take_missing(book, payment, by)
+}
+
+/// Has the payment's claims by ratio take what is missing of what they should take together. Returns, in words, what none of
+/// them can take, since each of them has its reversal of that transfer.
+fn take_missing(book: &mut Book, payment: &payment::Model, by: By<'_>) -> Result<Vec<String>, LedgerError> {
+    let of_payment: Vec<claim::Model> =
+        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
+    let all: Vec<&claim::Model> = of_payment.iter().collect();
     let transfers = book.transfers_of(payment.id);
-    let missing = allocate(payment.amount, refunded, &shares(book, &transfers, &earlier, None));
+    let missing = allocate(payment.amount, by_ratio_so_far(&all), &shares(book, &transfers, &all, None));
     let mut left = Vec::new();
     for (transfer, ask) in transfers.iter().zip(missing).filter(|(_, ask)| *ask > 0) {
         let has_row = |claim: &claim::Model| book.live_reversal_of(claim.id, transfer.id).is_some();
         let is_by_ratio = |row: &&claim::Model| row.shares.is_none() && row.status == ClaimStatus::Matched;
         match of_payment.iter().rev().filter(is_by_ratio).find(|claim| !has_row(claim)).cloned() {
             Some(claim) => drop(owe(book, &book.transfer(transfer.id)?, &claim, ask, None, by)?),
-            None => left.push(format!(
-                "{ask} {} more of transfer {} are owed for the payment's other claims, and are not taken automatically",
-                transfer.currency,
-                transfer.stripe_transfer_id.clone().unwrap_or_else(|| transfer.id.to_string())
-            )),
+            None => left.push(attention::missing(ask, transfer)),
         }
     }
     Ok(left)

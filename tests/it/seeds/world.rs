@@ -6,6 +6,7 @@ mod loss;
 mod reckoning;
 mod scenario;
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 use crate::support::{Backend, DEADLINE, Db, count, rows};
 use loss::SinceBackup;
-use scenario::{Scenario, scenario};
+use scenario::{Scenario, Told, scenario};
 
 /// Longer than a call can be on its way: the slowest fault, and a client that gives up.
 const SETTLING: Duration = Duration::from_millis(60);
@@ -59,6 +60,8 @@ pub(super) struct World {
     events: Vec<WebhookEvent>,
     /// How many of Stripe's events are known here.
     heard: usize,
+    /// The refunds that are made through Hyperswitch, as they are now.
+    told: BTreeMap<String, Told>,
     /// What faults are for: transfers, the accounts of those that are yet to be created, and what is looked up.
     targets: Vec<String>,
     since_backup: Option<SinceBackup>,
@@ -95,6 +98,7 @@ impl World {
             parked,
             events,
             heard,
+            told: BTreeMap::new(),
             targets,
             since_backup,
             losses,
@@ -321,7 +325,7 @@ impl World {
 
     /// Stripe may have done what was asked for before the claim was over; afterwards it is not asked.
     fn nothing_was_asked_for(&self, claim: &str, since: usize) {
-        let name = format!("clawback_claim%5D=stripe%3A{claim}");
+        let name = format!("%3A{claim}");
         let ledger = self.sim.ledger();
         let asked =
             ledger.requests[since..].iter().find(|request| request.body.split('&').any(|it| it.ends_with(&name)));

@@ -1,12 +1,15 @@
 //! What people do: buyers, banks and operators, and the marketplace; and what Stripe tells of it.
 
-use clawback::http::webhooks::stripe::parse;
+use chrono::Utc;
+use clawback::http::webhooks::{hyperswitch, stripe::parse};
 use clawback::ledger::{LedgerError, Note};
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use serde_json::json;
 
 use super::World;
-use super::scenario::{Act, Scenario};
+use super::scenario::{Act, Scenario, Told};
+use crate::support::hyperswitch_event;
 
 impl Scenario {
     /// Whatever Stripe is asked about.
@@ -79,10 +82,23 @@ impl World {
             Act::Refer(id) => self.sim.set_reference(&id, "74999999999999999999999"),
             Act::Dispute(dispute) => drop(self.sim.dispute(dispute)),
             Act::MoveDispute(id, status) => self.sim.move_dispute(&id, status),
+            Act::Tell(told) => self.hyperswitch_tells(told),
             Act::Transfer(charge, transfer) => self.sim.transfer_of(&charge, transfer),
             Act::Register(_) | Act::Add(..) => {}
         }
         self.hear();
+    }
+
+    fn hyperswitch_tells(&mut self, told: Told) {
+        let event_id = format!("evt_{}_{}", told.id, told.minute);
+        let mut event = hyperswitch_event(&event_id, &told.id, &told.payment_ref, told.amount);
+        let status = if told.succeeded { "succeeded" } else { "failed" };
+        event["event_type"] = json!(format!("refund_{status}"));
+        let object = &mut event["content"]["object"];
+        (object["status"], object["created_at"]) = (json!(status), json!(Utc::now().to_rfc3339()));
+        object["updated_at"] = json!(format!("2026-11-23T10:{:02}:00.000Z", told.minute));
+        self.events.push(hyperswitch::parse(event.to_string().as_bytes()).unwrap());
+        self.told.insert(told.id.clone(), told);
     }
 
     /// Stripe's new events, as the endpoints get them.

@@ -48,6 +48,20 @@ pub(super) enum Act {
     Register(NewPayment),
     /// The marketplace adds transfers to a payment that is registered.
     Add(String, NewTransfers),
+    /// A refund that is made through Hyperswitch succeeds, or fails.
+    Tell(Told),
+}
+
+/// What Hyperswitch tells of a refund.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) id: String,
+    pub(super) payment_ref: String,
+    pub(super) charge: String,
+    pub(super) amount: i64,
+    pub(super) succeeded: bool,
+    /// The later of two states has the larger one.
+    pub(super) minute: usize,
 }
 
 const OLD: u32 = 500 * 24 * 60 * 60;
@@ -64,7 +78,10 @@ pub(super) fn scenario(rng: &mut StdRng) -> Scenario {
     let mut scenario =
         Scenario { policy, endpoints, forgets, payments: Vec::new(), threads: Vec::new(), accepted: HashSet::new() };
     for p in 0..rng.random_range(1..4) {
-        Plan::draw(rng, p, policy.discovery).add_to(rng, &mut scenario);
+        let mut plan = Plan::draw(rng, p, policy.discovery);
+        // What it took is not found again where nobody registers payments.
+        plan.by_hyperswitch &= !policy.discovery && !forgets;
+        plan.add_to(rng, &mut scenario);
     }
     scenario
 }
@@ -88,6 +105,8 @@ struct Plan {
     capture: Capture,
     is_registered: bool,
     is_clear: bool,
+    /// Its refunds are made through Hyperswitch.
+    by_hyperswitch: bool,
     now: Vec<NewTransfer>,
     later: Vec<NewTransfer>,
     payment_ref: String,
@@ -126,7 +145,8 @@ impl Plan {
         };
         let payment_ref = if discovery || rng.random_bool(0.7) { format!("pi_{p}") } else { format!("ch_{p}") };
         let is_clear = is_registered || captured == 0 || rng.random_bool(0.8);
-        Self { p, authorized, captured, capture, is_registered, is_clear, now, later, payment_ref }
+        let by_hyperswitch = is_registered && captured > 0 && rng.random_bool(0.4);
+        Self { p, authorized, captured, capture, is_registered, is_clear, by_hyperswitch, now, later, payment_ref }
     }
 
     fn add_to(self, rng: &mut StdRng, scenario: &mut Scenario) {
@@ -143,7 +163,7 @@ impl Plan {
         };
         let in_the_way = (!self.is_clear).then_some(other);
         scenario.payments.push(Payment { at_stripe, registered, in_the_way });
-        let mut chains = self.refunds(rng);
+        let mut chains = if self.by_hyperswitch { self.told_refunds(rng) } else { self.refunds(rng) };
         chains.extend(self.disputes(rng));
         let claims = chains.iter().flatten().filter_map(|act| match act {
             Act::Refund(refund) => refund.id.clone(),
@@ -244,6 +264,27 @@ impl Plan {
                 chain.push_back(Act::Refund(again));
             }
             chains.push(chain);
+        }
+        chains
+    }
+
+    /// A few refunds. Some fail after they had succeeded, and some of these succeed after all.
+    fn told_refunds(&self, rng: &mut StdRng) -> Vec<VecDeque<Act>> {
+        let (mut left, mut chains) = (self.captured, Vec::new());
+        for r in 0..rng.random_range(1..4) {
+            if left == 0 {
+                break;
+            }
+            let amount = if rng.random_bool(0.3) { left } else { rng.random_range(1..=left) };
+            left -= amount;
+            let states = rng.random_range(1..4);
+            let begins_well = rng.random_bool(0.8);
+            let told = |minute: usize| {
+                let (id, payment_ref) = (format!("ref_{}_{r}", self.p), self.payment_ref.clone());
+                let succeeded = minute.is_multiple_of(2) == begins_well;
+                Act::Tell(Told { id, payment_ref, charge: self.charge(), amount, succeeded, minute })
+            };
+            chains.push((0..states).map(told).collect());
         }
         chains
     }
