@@ -9,18 +9,23 @@ use clawback::ledger::{CallJob, Failure, Note, Task, TryOutcome};
 use clawback::stripe::{Client, Meaning, ReverseTransfer as Command};
 use clawback::worker::{Caller, CircuitBreaker, Limiter, ReverseTransfer, Timing};
 use queues::{Delivery, Handler, KeyPermits, Outcome, RetryPolicy};
+use serde_json::{Value, json};
 use stripe_sim::Fault;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
-use crate::support::{Backend, DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually};
+use crate::support::{
+    Backend, DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, hyperswitch_event, two_sellers,
+};
 
 both_databases! {
     a_worker_that_wakes_up_with_a_key_that_stripe_never_saw_reverses_nothing_twice,
     a_500_that_stripe_saved_burns_the_key_before_the_next_is_used,
     a_call_that_was_never_executed_is_executed_under_its_first_key,
     a_replay_keeps_the_key_until_stripe_has_answered_it,
+    other_shares_after_a_refusal_are_asked_for_under_the_next_key,
+    what_is_owed_again_for_another_amount_is_asked_for_under_the_next_key,
 }
 
 /// The 500 came from an edge, and was not saved. The first worker is then held up with the same key in its hand.
@@ -77,6 +82,70 @@ async fn a_replay_keeps_the_key_until_stripe_has_answered_it(mut app: TestApp) {
     let late = stripe(&app.sim.base_url()).reverse_transfer(&command(&held_up)).await;
     assert!(late.replayed, "{late:?}");
     assert_eq!(app.sim.ledger().reversals("tr_1").len(), 1, "it was reversed twice");
+}
+
+/// Stripe has saved its refusal of the first amount.
+async fn other_shares_after_a_refusal_are_asked_for_under_the_next_key(mut app: TestApp) {
+    for account in ["acct_1", "acct_2"] {
+        app.sim.set_balance(account, Some(0));
+    }
+    app.refund(5_000).await;
+    for index in [0, 1] {
+        app.reversal_when(index, "it waits for balance", |row| row["failure_code"] == "balance_insufficient").await;
+    }
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    let report = json!({
+        "source": "stripe", "refund_ref": "re_1", "payment_ref": "pi_1", "amount": 5_000, "currency": "eur",
+        "transfers": [{"transfer_id": "tr_1", "amount": 100}, {"transfer_id": "tr_2", "amount": 50}],
+    });
+    assert_eq!(app.report(&report).await.status(), 200);
+    for account in ["acct_1", "acct_2"] {
+        app.sim.set_balance(account, None);
+    }
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    for index in [0, 1] {
+        app.transfer_becomes(index, "partially_reversed").await;
+    }
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (100, 50));
+    assert_eq!(app.db.count("history WHERE to_status = 'permanently_failed'").await, 0, "an operator was needed");
+}
+
+/// Stripe has saved its answer for the first amount, which was called off after two looks.
+async fn what_is_owed_again_for_another_amount_is_asked_for_under_the_next_key(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    app.register(two_sellers("pi_1")).await;
+    let told = async |app: &TestApp, refund: &str, amount: i64, status: &str, minute: u32, shares: Value| {
+        let mut event = hyperswitch_event(&format!("evt_{minute}"), refund, "pi_1", amount);
+        event["event_type"] = json!(format!("refund_{status}"));
+        let object = &mut event["content"]["object"];
+        (object["status"], object["metadata"]) = (json!(status), shares);
+        object["updated_at"] = json!(format!("2026-11-23T10:{minute:02}:00.000Z"));
+        assert_eq!(app.post_hyperswitch(&event.to_string()).await.status(), 200);
+    };
+    told(&app, "ref_1", 5_000, "succeeded", 1, json!({})).await;
+    let id: Uuid = app.payment("pi_1").await["transfers"][0]["reversals"][0]["id"].as_str().unwrap().parse().unwrap();
+    let task = app.ledger().authorize(app.ledger().task(id).await.unwrap().unwrap()).await.unwrap();
+    app.sim.fault("tr_1", Fault::ServerError, 1);
+    let command = Command { amount: 3_000, claim: "hyperswitch:ref_1".into(), ..command(&task) };
+    assert_eq!(stripe(&app.sim.base_url()).reverse_transfer(&command).await.meaning, Meaning::ServerError);
+    told(&app, "ref_1", 5_000, "failed", 2, json!({})).await;
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "completed").await;
+
+    told(&app, "ref_2", 4_000, "succeeded", 3, json!({"clawback_tr_1": "4000"})).await;
+    told(&app, "ref_1", 5_000, "succeeded", 4, json!({})).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    let taken = |id: &str| {
+        let ledger = app.sim.ledger();
+        let mut taken: Vec<_> =
+            ledger.reversals(id).iter().map(|it| (it.metadata["clawback_claim"].clone(), it.amount)).collect();
+        taken.sort();
+        taken
+    };
+    let of = |n: u32, amount: i64| (format!("hyperswitch:ref_{n}"), amount);
+    assert_eq!((taken("tr_1"), taken("tr_2")), (vec![of(1, 2_000), of(2, 4_000)], vec![of(1, 2_500)]));
+    assert_eq!(app.db.count("history WHERE to_status = 'permanently_failed'").await, 0, "an operator was needed");
 }
 
 #[tokio::test]

@@ -302,6 +302,7 @@ fn owe(
     };
     let id = Uuid::now_v7();
     let mut call = call::Model::new(id, CallKind::Reverse, state, book.now, book.graces);
+    go_on_with_the_key(book, &mut call, (claim.id, transfer.id), amount)?;
     (call.failure_code, call.failure_message) = failure.unzip();
     if matches!(state, CallState::Open | CallState::Failed) && done.is_none() {
         note.reason.push_str("; its job is in the outbox");
@@ -327,6 +328,29 @@ fn owe(
         own_reversal::settle(book, id, trr, by.actor)?;
     }
     Ok(id)
+}
+
+/// The key follows from claim and transfer alone. One that was used for a reversal of them that was called off is known to Stripe:
+/// the new call goes on with it where that one left it.
+fn go_on_with_the_key(
+    book: &Book,
+    call: &mut call::Model,
+    (claim_id, transfer_id): (Uuid, Uuid),
+    amount: i64,
+) -> Result<(), LedgerError> {
+    // The newest: each went on where the one before it left it.
+    let Some(before) = book.all_reversals_of(claim_id, transfer_id).last() else { return Ok(()) };
+    let known = book.call(before.id)?;
+    (call.generation, call.generation_started_at) = (known.generation, known.generation_started_at);
+    (call.requested_at, call.key_burnt_at) = (known.requested_at, known.key_burnt_at);
+    if known.requested_at.is_some() {
+        call.outcome_unknown_since = Some(book.now);
+        if before.amount != amount {
+            // Stripe may know the key with another amount, and would refuse it: it is left, after two looks.
+            call.key_burnt_at.get_or_insert(book.now);
+        }
+    }
+    Ok(())
 }
 
 fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
