@@ -10,6 +10,7 @@ both_databases! {
     in_every_order_and_repeated_the_events_have_the_same_end,
     with_the_policy_off_a_dispute_is_held_until_an_operator_accepts_it,
     what_was_taken_for_withdrawn_funds_is_to_be_paid_back_when_they_are_reinstated,
+    a_dispute_of_which_a_part_is_reinstated_takes_and_says_which_part,
     what_stripe_was_not_asked_for_is_called_off_when_a_dispute_is_won,
     what_a_won_dispute_took_is_to_be_paid_back_once_the_refund_beside_it_fails,
     a_dispute_takes_what_a_failing_refund_had_left_it,
@@ -141,6 +142,22 @@ async fn what_was_taken_for_withdrawn_funds_is_to_be_paid_back_when_they_are_rei
     assert!(history[0]["reason"].as_str().unwrap().starts_with("acknowledged: paid back with tr_8 and tr_9 (it said:"));
     let (status, problem) = act(&app, "/v1/disputes/du_1/acknowledge", &body).await;
     assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")), "{problem}");
+}
+
+async fn a_dispute_of_which_a_part_is_reinstated_takes_and_says_which_part(app: TestApp) {
+    let app = disputed(app, "lost", NewDispute::of("ch_1")).await;
+    app.sim.reinstate("du_1", 3_000);
+    post(&app, false).await;
+    let open = dispute(&app).await;
+    assert_eq!((&open["status"], &open["stage"]), (&json!("held"), &json!("withdrawn")), "{open}");
+    app.sim.move_dispute("du_1", DisputeStatus::Lost);
+    post(&app, false).await;
+    app.transfer_becomes(0, "reversed").await;
+    app.transfer_becomes(1, "reversed").await;
+    let lost = dispute(&app).await;
+    assert_eq!((&lost["status"], &lost["stage"]), (&json!("matched"), &json!("lost")), "{lost}");
+    let attention = lost["attention"].as_str().unwrap_or_default();
+    assert!(attention.contains("3000 eur of the 10000 eur in dispute were reinstated"), "{lost}");
 }
 
 async fn what_stripe_was_not_asked_for_is_called_off_when_a_dispute_is_won(mut app: TestApp) {

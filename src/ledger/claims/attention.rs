@@ -193,6 +193,22 @@ pub(super) fn another_share(row: &reversal::Model, share: i64, parent: &transfer
     )
 }
 
+const IN_PART: &str = " in dispute were reinstated";
+
+/// `attention` without what `reinstated_in_part` said.
+pub(super) fn without_reinstatement(attention: &str) -> Option<String> {
+    let others: Vec<&str> = attention.split(". ").filter(|sentence| !sentence.contains(IN_PART)).collect();
+    (!others.is_empty()).then(|| others.join(". "))
+}
+
+/// What an operator has to do about a dispute of which a part came back to the platform.
+pub(super) fn reinstated_in_part(reinstated: i64, amount: i64, currency: &str) -> String {
+    format!(
+        "{reinstated} {currency} of the {amount} {currency}{IN_PART}, and the sellers owe for all of it: pay \
+         them back their part with new transfers"
+    )
+}
+
 /// What an operator has to do when the provider and Clawback may both have reversed a transfer for one refund.
 pub(super) fn reversed_twice_perhaps(row: &reversal::Model, trr: &str) -> String {
     format!(

@@ -50,6 +50,7 @@ impl Intake<'_> {
             tracing::warn!(dispute_ref = event.dispute_ref, problem, "contradictory reports of a dispute");
             attention::add(book, id, &problem);
         }
+        say_what_came_back(book, id, event);
         Ok(taken)
     }
 
@@ -57,11 +58,13 @@ impl Intake<'_> {
         let claim = self.unrecorded(book, event);
         let reason = claim.status_reason.clone().unwrap_or_default();
         record::add(book, &claim, self.by.actor);
-        if claim.status == ClaimStatus::Unmatched {
-            Ok(bring_together(book, &claim, self.by)?.into())
+        let taken = if claim.status == ClaimStatus::Unmatched {
+            bring_together(book, &claim, self.by)?.into()
         } else {
-            Ok(untaken(claim.status, reason))
-        }
+            untaken(claim.status, reason)
+        };
+        say_what_came_back(book, claim.id, event);
+        Ok(taken)
     }
 
     fn reported_again(
@@ -165,6 +168,17 @@ impl Intake<'_> {
         book.remark(&claim.kind.to_string(), claim.id, claim.status, &note);
         book.keep_claim(claim.clone());
         claim
+    }
+}
+
+/// A dispute takes for all of its amount, also where a part of that came back.
+fn say_what_came_back(book: &mut Book, id: Uuid, event: &DisputeEvent) {
+    let Some(row) = book.claims.get(id).filter(|row| row.status != ClaimStatus::Failed).cloned() else { return };
+    if event.reinstated > 0 {
+        let now = attention::reinstated_in_part(event.reinstated, event.amount, &event.currency);
+        let before = row.attention.as_deref().and_then(attention::without_reinstatement);
+        let attention = before.into_iter().chain([now]).collect::<Vec<_>>().join(". ");
+        book.keep_claim(claim::Model { attention: Some(attention), ..row });
     }
 }
 

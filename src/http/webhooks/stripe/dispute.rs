@@ -34,7 +34,8 @@ struct Dispute {
 pub(super) fn content(event_type: &str, object: &Value, path: &str) -> Result<EventContent, MalformedEvent> {
     let at = |field: &str| format!("{path}.{field}");
     let dispute: Dispute = read(object, path)?;
-    let stage = stage(event_type, &identifier(at("status"), dispute.status)?, &dispute.balance_transactions);
+    let moved = Moved::of(&dispute.balance_transactions);
+    let stage = stage(event_type, &identifier(at("status"), dispute.status)?, moved);
     let charge_ref = dispute.charge.map(|charge| identifier(at("charge"), charge.id)).transpose()?;
     let payment_intent =
         dispute.payment_intent.map(|intent| identifier(at("payment_intent"), intent.id)).transpose()?;
@@ -48,29 +49,45 @@ pub(super) fn content(event_type: &str, object: &Value, path: &str) -> Result<Ev
         amount: positive(at("amount"), dispute.amount)?,
         currency: currency(at("currency"), &dispute.currency)?,
         stage,
+        reinstated: moved.reinstated,
         created: dispute.created.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
     };
     Ok(EventContent::Dispute(event))
 }
 
-/// Of an open dispute the status does not say whether the money has moved.
-fn stage(event_type: &str, status: &str, moved: &Value) -> DisputeStage {
-    match (event_type, status) {
-        (FUNDS_REINSTATED, _) | (_, "won") => DisputeStage::Won,
-        (_, "lost") => DisputeStage::Lost,
-        (_, "charge_refunded" | "prevented") => DisputeStage::Settled,
-        (FUNDS_WITHDRAWN, _) => DisputeStage::Withdrawn,
-        (_, status) if status.starts_with("warning_") => DisputeStage::Inquiry,
-        _ => stage_by_money(moved).unwrap_or(DisputeStage::Open),
+/// What a dispute's balance transactions show.
+#[derive(Clone, Copy)]
+struct Moved {
+    /// Nothing can be said if nothing has moved.
+    stage: Option<DisputeStage>,
+    /// What came back, of what is withdrawn still. Funds may be reinstated in part.
+    reinstated: i64,
+}
+
+impl Moved {
+    fn of(transactions: &Value) -> Self {
+        let amounts = || transactions.as_array().into_iter().flatten().filter_map(|one| one["amount"].as_i64());
+        let is_withdrawn = amounts().fold(0_i64, i64::saturating_add) < 0;
+        let back = amounts().filter(|amount| *amount > 0).fold(0_i64, i64::saturating_add);
+        let stage = if is_withdrawn { DisputeStage::Withdrawn } else { DisputeStage::Won };
+        Self {
+            stage: amounts().any(|amount| amount < 0).then_some(stage),
+            reinstated: if is_withdrawn { back } else { 0 },
+        }
     }
 }
 
-/// A thin event says that funds were reinstated only by what has moved. None has: nothing can be said.
-fn stage_by_money(moved: &Value) -> Option<DisputeStage> {
-    let amounts = || moved.as_array().into_iter().flatten().filter_map(|one| one["amount"].as_i64());
-    let was_withdrawn = amounts().any(|amount| amount < 0);
-    let is_withdrawn = amounts().fold(0_i64, i64::saturating_add) < 0;
-    was_withdrawn.then_some(if is_withdrawn { DisputeStage::Withdrawn } else { DisputeStage::Won })
+/// Of an open dispute the status does not say whether the money has moved. Of one that is lost all of it may have come back.
+fn stage(event_type: &str, status: &str, moved: Moved) -> DisputeStage {
+    match (event_type, status) {
+        (_, "won") => DisputeStage::Won,
+        (_, "lost") if moved.stage != Some(DisputeStage::Won) => DisputeStage::Lost,
+        (_, "charge_refunded" | "prevented") => DisputeStage::Settled,
+        (FUNDS_REINSTATED, _) => moved.stage.unwrap_or(DisputeStage::Won),
+        (FUNDS_WITHDRAWN, _) => DisputeStage::Withdrawn,
+        (_, status) if status.starts_with("warning_") => DisputeStage::Inquiry,
+        _ => moved.stage.unwrap_or(DisputeStage::Open),
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +137,7 @@ mod tests {
                 amount: 4000,
                 currency: "eur".into(),
                 stage,
+                reinstated: 0,
                 created: DateTime::from_timestamp(1_790_000_000, 0),
             };
             assert_eq!(read_as(event_type, &dispute()), expected, "{event_type}");
@@ -134,23 +152,34 @@ mod tests {
             dispute["status"] = json!(status);
             dispute["balance_transactions"] =
                 amounts.iter().map(|amount| json!({"id": "txn", "amount": amount})).collect();
-            read_as("charge.dispute.updated", &dispute).stage
+            [read_as("charge.dispute.updated", &dispute).stage, read_as(FUNDS_REINSTATED, &dispute).stage]
         };
         for (status, amounts, stage) in [
-            ("warning_needs_response", &[][..], DisputeStage::Inquiry),
-            ("warning_under_review", &[], DisputeStage::Inquiry),
-            ("warning_closed", &[], DisputeStage::Inquiry),
-            ("needs_response", &[], DisputeStage::Open),
-            ("under_review", &[-4000], DisputeStage::Withdrawn),
+            ("under_review", &[-4000][..], DisputeStage::Withdrawn),
             ("under_review", &[-4000, 4000], DisputeStage::Won),
+            // A part of it came back.
+            ("under_review", &[-4000, 1200], DisputeStage::Withdrawn),
+            ("lost", &[-4000, 1200], DisputeStage::Lost),
+            ("lost", &[-4000, 4000], DisputeStage::Won),
+            ("lost", &[-4000, 4000, -4000], DisputeStage::Lost),
+            ("lost", &[], DisputeStage::Lost),
             ("needs_response", &[-4000, 4000], DisputeStage::Won),
-            ("a_new_word", &[], DisputeStage::Open),
             ("lost", &[-4000], DisputeStage::Lost),
             ("won", &[-4000, 4000], DisputeStage::Won),
             ("charge_refunded", &[], DisputeStage::Settled),
             ("prevented", &[], DisputeStage::Settled),
         ] {
-            assert_eq!(with(status, amounts), stage, "{status} {amounts:?}");
+            assert_eq!(with(status, amounts), [stage, stage], "{status} {amounts:?}");
+        }
+        // What has moved is not shown: only the type of the event says that the funds are back.
+        for (status, stage) in [
+            ("needs_response", DisputeStage::Open),
+            ("a_new_word", DisputeStage::Open),
+            ("warning_needs_response", DisputeStage::Inquiry),
+            ("warning_under_review", DisputeStage::Inquiry),
+            ("warning_closed", DisputeStage::Inquiry),
+        ] {
+            assert_eq!(with(status, &[]), [stage, DisputeStage::Won], "{status}");
         }
     }
 

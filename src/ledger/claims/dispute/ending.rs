@@ -25,6 +25,7 @@ pub(super) fn end(
     let (before, now, reason) = (claim.clone(), book.now, stage.ending());
     book.move_claim(claim, ClaimStatus::Failed, &Note::new(by.actor, &reason), |row| {
         (row.stage, row.failed_at, row.status_reason) = (Some(stage), Some(now), Some(reason.clone()));
+        row.attention = row.attention.as_deref().and_then(attention::without_reinstatement);
     });
     let mut outcome = Withdrawn::default();
     if before.status == ClaimStatus::Matched {

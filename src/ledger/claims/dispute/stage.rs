@@ -52,6 +52,8 @@ pub struct DisputeEvent {
     pub currency: String,
     /// How far it is.
     pub stage: DisputeStage,
+    /// How much of it came back, while the rest is withdrawn. In minor units.
+    pub reinstated: i64,
     /// When its provider opened it.
     pub created: Option<DateTime<Utc>>,
 }

@@ -59,6 +59,7 @@ fn dispute(stage: DisputeStage, amount: i64) -> EventContent {
         amount,
         currency: "eur".into(),
         stage,
+        reinstated: 0,
         created: None,
     })
 }

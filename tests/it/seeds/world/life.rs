@@ -82,6 +82,7 @@ impl World {
             Act::Refer(id) => self.sim.set_reference(&id, "74999999999999999999999"),
             Act::Dispute(dispute) => drop(self.sim.dispute(dispute)),
             Act::MoveDispute(id, status) => self.sim.move_dispute(&id, status),
+            Act::Reinstate(id, amount) => self.sim.reinstate(&id, amount),
             Act::Tell(told) => self.hyperswitch_tells(told),
             Act::Transfer(charge, transfer) => self.sim.transfer_of(&charge, transfer),
             Act::Register(_) | Act::Add(..) => {}

@@ -48,6 +48,8 @@ pub(super) enum Act {
     Register(NewPayment),
     /// The marketplace adds transfers to a payment that is registered.
     Add(String, NewTransfers),
+    /// Stripe gives a part of what it withdrew for a dispute back.
+    Reinstate(String, i64),
     /// A refund that is made through Hyperswitch succeeds, or fails.
     Tell(Told),
 }
@@ -319,6 +321,11 @@ impl Plan {
                     NeedsResponse => &[UnderReview, Won, Lost, Lost],
                     _ => &[Won, Won, Lost, Lost, ChargeRefunded],
                 };
+                if matches!(status, NeedsResponse | UnderReview) && amount > 1 && rng.random_bool(0.1) {
+                    // Once at most: it is not to be more than was withdrawn.
+                    let was = chain.iter().any(|act| matches!(act, Act::Reinstate(..)));
+                    chain.extend((!was).then(|| Act::Reinstate(id.clone(), amount / 2)));
+                }
                 status = *next.choose(rng).unwrap();
                 chain.push_back(Act::MoveDispute(id.clone(), status));
             }

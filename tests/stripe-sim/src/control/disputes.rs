@@ -102,12 +102,32 @@ pub(crate) fn move_dispute(state: &mut State, id: &str, status: DisputeStatus) -
         events::disputed(state, "charge.dispute.funds_withdrawn", id);
     }
     if status == DisputeStatus::Won {
-        transact(state, id, amount, 0);
+        transact(state, id, withdrawn(state, id), 0);
         events::disputed(state, "charge.dispute.funds_reinstated", id);
     }
     let kind = if status.is_final() { "charge.dispute.closed" } else { "charge.dispute.updated" };
     events::disputed(state, kind, id);
     Ok(())
+}
+
+/// Stripe gives a part of what it withdrew back, whatever becomes of the dispute.
+pub(crate) fn reinstate(state: &mut State, id: &str, amount: i64) -> Result<(), String> {
+    if !state.ledger.disputes.contains_key(id) {
+        return Err(format!("dispute must exist (got {id:?})"));
+    }
+    let most = withdrawn(state, id);
+    if amount < 1 || amount > most {
+        return Err(format!("amount must be from 1 to {most}, which is withdrawn (got {amount})"));
+    }
+    transact(state, id, amount, 0);
+    events::disputed(state, "charge.dispute.funds_reinstated", id);
+    Ok(())
+}
+
+/// What is withdrawn for a dispute and was not reinstated, without fees.
+fn withdrawn(state: &State, id: &str) -> i64 {
+    let dispute = state.ledger.disputes.get(id);
+    dispute.map_or(0, |dispute| -dispute.balance_transactions.iter().map(|of| of.amount).sum::<i64>())
 }
 
 fn transact(state: &mut State, id: &str, amount: i64, fee: i64) {

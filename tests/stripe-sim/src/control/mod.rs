@@ -7,7 +7,7 @@ mod refunds;
 
 pub(crate) use self::captures::{capture, void};
 pub use self::disputes::NewDispute;
-pub(crate) use self::disputes::{move_dispute, open_dispute};
+pub(crate) use self::disputes::{move_dispute, open_dispute, reinstate};
 pub use self::payments::{Capture, NewPayment, PaymentTransfer};
 pub(crate) use self::payments::{pay, transfer_of};
 pub use self::refunds::NewRefund;

@@ -96,6 +96,14 @@ impl Sim {
         self.done(|state| control::move_dispute(state, dispute, status));
     }
 
+    /// Stripe gives that much of what it withdrew for a dispute back, whatever becomes of it.
+    ///
+    /// # Panics
+    /// When there is no such dispute, or less is withdrawn.
+    pub fn reinstate(&self, dispute: &str, amount: i64) {
+        self.done(|state| control::reinstate(state, dispute, amount));
+    }
+
     /// Every event so far, oldest first. Requests to the API make events only while there is an endpoint.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {

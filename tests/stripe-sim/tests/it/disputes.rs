@@ -41,6 +41,22 @@ async fn each_ending_moves_and_tells_what_belongs_to_it() {
 }
 
 #[tokio::test]
+async fn a_part_is_reinstated_before_the_end_and_the_rest_only_of_a_won_dispute() {
+    use DisputeStatus::{Lost, Won};
+    for (ending, balance, moved) in [(Won, 0, vec![-4_000, 1_000, 3_000]), (Lost, -3_000, vec![-4_000, 1_000])] {
+        let caller = paid();
+        let id = caller.sim.dispute(NewDispute { amount: Some(4_000), ..NewDispute::of("ch_1") }).id;
+        caller.sim.reinstate(&id, 1_000);
+        caller.sim.move_dispute(&id, ending);
+        assert_eq!(caller.sim.ledger().balances[PLATFORM], balance, "{ending:?}");
+        let shown = caller.get(&format!("/v1/disputes/{id}")).await.body;
+        let amounts = shown["balance_transactions"].as_array().unwrap().iter().map(|of| of["amount"].as_i64().unwrap());
+        assert_eq!(amounts.collect::<Vec<_>>(), moved);
+        assert!(told(&caller).join(" ").starts_with("created funds_withdrawn funds_reinstated"), "{:?}", told(&caller));
+    }
+}
+
+#[tokio::test]
 async fn an_inquiry_moves_nothing_until_it_becomes_a_dispute() {
     for (next, balance, events) in [
         (DisputeStatus::WarningClosed, 0, "created updated closed"),

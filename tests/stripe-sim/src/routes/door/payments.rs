@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/refunds/{id}/reference", post(refer))
         .route("/disputes", post(dispute))
         .route("/disputes/{id}/status", post(move_dispute))
+        .route("/disputes/{id}/reinstate", post(reinstate))
         .route("/events", get(list_events).post(add_event))
         .route("/webhooks", post(sign_webhooks))
         .route("/webhook_endpoints", post(add_endpoint))
@@ -95,6 +96,16 @@ struct DisputeMove {
 
 async fn move_dispute(State(shared): Door, Path(id): Path<String>, Json(to): Json<DisputeMove>) -> Done {
     done(shared.change(|state| control::move_dispute(state, &id, to.status)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reinstated {
+    amount: i64,
+}
+
+async fn reinstate(State(shared): Door, Path(id): Path<String>, Json(Reinstated { amount }): Json<Reinstated>) -> Done {
+    done(shared.change(|state| control::reinstate(state, &id, amount)))
 }
 
 async fn list_events(State(shared): Door) -> Json<Value> {
