@@ -11,6 +11,7 @@ both_databases! {
     a_refund_of_what_was_never_captured_takes_nothing,
     what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_says_so,
     larger_shares_than_what_was_asked_for_already_are_taken_in_and_need_an_operator,
+    what_may_be_a_real_refund_of_just_what_was_not_captured_needs_an_operator,
     of_several_transfers_only_the_charges_own_is_settled_by_stripes_reversal,
     the_charges_own_transfer_may_be_known_later_than_the_reversal,
     a_payment_that_is_registered_later_owes_for_its_further_transfers,
@@ -122,7 +123,7 @@ async fn a_refund_of_what_was_never_captured_takes_nothing(app: TestApp) {
     assert_eq!(app.refund_view("re_1").await["status"], "nothing_to_reverse");
     // The other way round: what was planned is called off.
     app.refund_of(7_000, 2).await;
-    told(&app, &charge("evt_3", [17_000, 10_000, 17_000], &[(2, 7_000)])).await;
+    told(&app, &charge("evt_3", [17_000, 10_000, 13_000], &[(2, 7_000)])).await;
     let refund = app.refund_view("re_2").await;
     assert_eq!((&refund["status"], &refund["attention"]), (&json!("nothing_to_reverse"), &Value::Null));
     assert_eq!(refund["reversals"][0]["failure_code"], "never_captured");
@@ -158,6 +159,21 @@ async fn larger_shares_than_what_was_asked_for_already_are_taken_in_and_need_an_
     for words in ["5000 eur of transfer tr_1", "4200", &id.to_string()] {
         assert!(attention.contains(words), "{words:?} is not in: {attention}");
     }
+}
+
+/// The release of what was not captured is shown as a refund, too, of the same amount.
+async fn what_may_be_a_real_refund_of_just_what_was_not_captured_needs_an_operator(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    told(&app, &charge("evt_1", [10_000, 5_000, 10_000], &[(1, 5_000), (2, 5_000)])).await;
+    for id in ["re_1", "re_2"] {
+        assert_eq!(app.refund_view(id).await["status"], "nothing_to_reverse");
+        assert!(attention(&app, id).await.contains("report the refund with its shares"), "{id}");
+    }
+    told(&app, &charge("evt_2", [9_000, 7_000, 4_000], &[(3, 2_000)])).await;
+    assert!(!attention(&app, "re_3").await.is_empty(), "2,000 were refunded beside the release, and this may be them");
+    // What was refunded beside the release is less than this.
+    told(&app, &charge("evt_3", [12_000, 7_000, 8_000], &[(4, 5_000)])).await;
+    assert_eq!(attention(&app, "re_4").await, "");
 }
 
 /// `re_1` of 5,000 of `pi_1`, with which Stripe has reversed a transfer.

@@ -98,20 +98,23 @@ fn first_status(book: &Book, event: &RefundEvent) -> (ClaimStatus, String, Optio
 /// the release of what was authorized and not captured as a refund, too.
 pub(super) fn never_captured(event: &RefundEvent) -> Option<(String, Option<String>)> {
     let ChargeFacts { amount, captured, refunded } = event.charge?;
+    let uncaptured = event.charge?.uncaptured();
     let facts = format!("of {amount} {} authorized {captured} were captured", event.currency);
     if event.amount > captured {
         return Some((format!("{facts}; this refund of {} releases what was not", event.amount), None));
     }
-    if event.amount != event.charge?.uncaptured() {
+    if event.amount != uncaptured {
         return None;
     }
     let reason = format!("{facts}; this refund of {} releases the rest", event.amount);
+    // Beside the release as much was refunded for real; or not even the release is shown, as in some versions.
+    let may_be_real = refunded - uncaptured >= event.amount || refunded <= captured;
     let unsure = || {
         format!(
             "{reason}, it seems. If the buyer did get the money back, report the refund with its shares (POST /v1/refunds)"
         )
     };
-    Some((reason.clone(), (refunded <= captured).then(unsure)))
+    Some((reason.clone(), may_be_real.then(unsure)))
 }
 
 /// Records a claim that was not known.

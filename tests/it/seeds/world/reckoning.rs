@@ -173,6 +173,7 @@ impl Reckoning<'_> {
             let Claim { fate, charge, row, .. } = claim;
             let status = row["status"].as_str();
             let is_right = match fate {
+                Fate::Takes | Fate::Held if self.may_be_a_release(id, claim) => true,
                 Fate::Takes => self.may_be(claim),
                 Fate::Held => status == Some("held"),
                 Fate::Over => status == Some("failed"),
@@ -186,6 +187,13 @@ impl Reckoning<'_> {
                 self.theirs.charges[charge]
             );
         }
+    }
+
+    /// Of just what was not captured, whose release is shown as a refund, too: an operator is asked.
+    fn may_be_a_release(&self, id: &str, Claim { charge, amount, row, .. }: &Claim) -> bool {
+        let charge = &self.theirs.charges[charge];
+        let is_its_amount = self.theirs.refunds.contains_key(id) && *amount == charge.amount - charge.amount_captured;
+        is_its_amount && row["status"] == "nothing_to_reverse" && !row["attention"].is_null()
     }
 
     /// A claim that must take is matched, unless there is a reason that anybody can see.
