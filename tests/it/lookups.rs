@@ -22,6 +22,7 @@ both_databases! {
     a_thin_event_of_a_dispute_is_read_and_taken_in,
     many_refunds_of_one_charge_are_read_page_by_page,
     a_list_that_lags_is_read_again,
+    a_list_that_lags_behind_a_failed_refund_of_the_same_amount_is_read_again,
     a_worker_that_is_killed_while_it_reads_leaves_the_look_up_to_the_next,
     a_look_up_whose_job_is_lost_is_swept,
     a_key_that_may_not_read_parks_the_look_up_alone_and_a_replay_reads_it,
@@ -225,6 +226,18 @@ async fn a_list_that_lags_is_read_again(app: TestApp) {
     tell(&app, &endpoint(&app).version(WITHOUT_REFUND_EVENTS)).await;
     both_have_given(&app, 3_000, 1_500).await;
     assert_eq!(looked_up(&app).await, ["done"]);
+}
+
+/// The charge's `amount_refunded` does not count the one that failed.
+async fn a_list_that_lags_behind_a_failed_refund_of_the_same_amount_is_read_again(app: TestApp) {
+    paid(&app).await;
+    app.sim.refund(NewRefund { seconds_ago: 60, ..refund("re_1", 5_000) });
+    app.sim.move_refund("re_1", RefundStatus::Failed);
+    app.sim.set_list_lag(Duration::from_millis(300));
+    app.sim.refund(refund("re_2", 5_000));
+    tell(&app, &endpoint(&app).version(WITHOUT_REFUND_EVENTS)).await;
+    assert_eq!(looked_up(&app).await, ["done"]);
+    both_have_given(&app, 3_000, 1_500).await;
 }
 
 async fn a_worker_that_is_killed_while_it_reads_leaves_the_look_up_to_the_next(mut app: TestApp) {

@@ -142,7 +142,9 @@ impl Reading<'_> {
         let shown: Value = self.object(&["charges", id]).await?;
         let charge = Charge::deserialize(&shown).map_err(|error| Stop::Unusable(format!("charge {id}: {error}")))?;
         let mut objects: Vec<Value> = self.list(&["refunds"], &[("charge", id)]).await?;
-        let listed: i64 = objects.iter().filter_map(|refund| refund["amount"].as_i64()).sum();
+        // As the charge counts them: one that failed is listed, and given back to nobody.
+        let stands = |refund: &&Value| !matches!(refund["status"].as_str(), Some("failed" | "canceled"));
+        let listed: i64 = objects.iter().filter(stands).filter_map(|refund| refund["amount"].as_i64()).sum();
         let mut refunds: Vec<RefundEvent> = Vec::new();
         // The list is newest first.
         for object in objects.iter_mut().rev() {
