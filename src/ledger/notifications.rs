@@ -20,7 +20,8 @@ pub(super) fn announce(book: &mut Book) {
             ReversalStatus::PermanentlyFailed => "reversal.failed",
             ReversalStatus::Pending | ReversalStatus::CalledOff | ReversalStatus::Closed => return None,
         };
-        (old?.status != new.status).then(|| (topic.to_owned(), of_reversal(book, new)))
+        // A debt may begin as failed, or as reversed.
+        old.is_none_or(|old| old.status != new.status).then(|| (topic.to_owned(), of_reversal(book, new)))
     });
     let short = book.calls.moved().filter_map(|(old, new)| {
         let is_first = new.kind == CallKind::Reverse && new.refused_since.is_some() && old?.refused_since.is_none();

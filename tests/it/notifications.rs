@@ -19,6 +19,7 @@ both_databases! {
     a_refund_is_told_of_as_it_goes_on_and_each_signature_is_right,
     what_is_not_taken_is_told_again_under_its_id_and_in_the_end_parked,
     what_needs_an_operator_is_told_once,
+    a_debt_that_begins_as_failed_is_told_of_and_so_is_one_that_begins_as_reversed,
     the_breaker_is_told_of_while_it_is_open,
     what_was_taken_long_ago_is_deleted,
 }
@@ -149,6 +150,29 @@ async fn what_needs_an_operator_is_told_once(mut app: TestApp) {
     app.refund_of(20_000, 2).await;
     let told = app.db.query(r#"SELECT body FROM notifications WHERE body LIKE '%"reference":"re_2"%'"#).await;
     assert_eq!(told.len(), 1, "{told:?}");
+}
+
+async fn a_debt_that_begins_as_failed_is_told_of_and_so_is_one_that_begins_as_reversed(mut app: TestApp) {
+    let mut receiver = told(&mut app, &[]).await;
+    let refused = Fault::Refused { status: 400, code: Some("odd".into()), message: "No such thing".to_owned() };
+    app.sim.fault("tr_1", refused, 1);
+    app.refund(1_000).await;
+    receiver.next_of("reversal.failed").await;
+    app.refund_of(1_000, 2).await;
+    let (_, failed) = receiver.next_of("reversal.failed").await;
+    let facts = [&failed["claim"]["reference"], &failed["stripe_transfer_id"], &failed["failure_code"]];
+    assert_eq!(facts, [&json!("re_2"), &json!("tr_1"), &json!("transfer_permanently_failed")]);
+    // Stripe has reversed the charge's own transfer together with the refund.
+    let mut event = refund_event("evt_3", "re_3", "pi_1", 1_000);
+    event["data"]["object"]["transfer_reversal"] = json!({"id": "trr_own", "transfer": "tr_2"});
+    assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+    let reversed = loop {
+        let (_, reversed) = receiver.next_of("reversal.reversed").await;
+        if reversed["claim"]["reference"] == "re_3" {
+            break reversed;
+        }
+    };
+    assert_eq!(reversed["stripe_reversal_id"], "trr_own");
 }
 
 async fn the_breaker_is_told_of_while_it_is_open(mut app: TestApp) {
