@@ -70,7 +70,7 @@ pub fn classify(status: u16, headers: &Headers, body: &[u8], asked: Asked<'_>) -
         meaning,
         http_status: Some(status),
         request_id: headers.request_id.clone(),
-        code: error.and_then(|error| error.code),
+        code: error.and_then(|error| error.code).map(|code| for_people(&code)),
         message: for_people(&message),
         retry_after: headers.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
         replayed: headers.replayed,
@@ -268,9 +268,10 @@ struct StripeError {
     param: Option<String>,
 }
 
-/// One line, no API key, not too long. Stripe masks keys in its messages; whatever stands between us and Stripe may
+/// One line, no API key, not too long, and nothing that PostgreSQL refuses or that a terminal obeys. Stripe masks keys in its messages; whatever stands between us and Stripe may
 /// not.
 fn for_people(text: &str) -> String {
+    let text: String = text.chars().filter(|it| it.is_whitespace() || !it.is_control()).collect();
     // More words have no room.
     let words = text.split_whitespace().take(MESSAGE_MAX_CHARS);
     let shown = words.map(|word| if has_secret(word) { "[redacted]" } else { word });

@@ -31,6 +31,7 @@ both_databases! {
     nobody_creates_with_a_row_that_is_no_longer_as_it_was_read,
     in_a_batch_each_report_gets_its_own_answer,
     in_a_batch_that_the_database_refuses_each_report_gets_its_own_answer,
+    a_report_with_what_the_database_can_not_hold_fails_alone,
 }
 
 async fn of_two_workers_that_postpone_the_same_try_one_counts(app: TestApp) {
@@ -341,6 +342,22 @@ async fn in_a_batch_that_the_database_refuses_each_report_gets_its_own_answer(mu
         assert_eq!((&transfer["status"], &transfer["amount_reversed"]), (&json!(status), &json!(taken)), "{n}");
         let stripe_id = if untouched { Value::Null } else { json!(format!("trr_{n}")) };
         assert_eq!(transfer["reversals"][0]["stripe_reversal_id"], stripe_id, "{n}");
+    }
+}
+
+async fn a_report_with_what_the_database_can_not_hold_fails_alone(mut app: TestApp) {
+    let bad = 7;
+    nobody_works(&mut app).await;
+    let amount = app.many_sellers("pi_1", CALLS as i64).await;
+    app.refund_of(amount, 1).await;
+    let payment = app.payment("pi_1").await;
+    let reversals = payment["transfers"].as_array().unwrap().iter().map(|transfer| transfer["reversals"][0].clone());
+    let tasks = tasks(&app, &reversals.collect::<Vec<_>>()).await;
+    let unstorable = || TryOutcome::Failed(Failure { code: "odd".into(), message: "PostgreSQL has no \u{0}".into() });
+    let outcome = |n: usize| if n == bad { unstorable() } else { done(&format!("trr_{n}")) };
+    for (n, answer) in together(&app, &tasks, outcome).await.into_iter().enumerate().filter(|(n, _)| *n != bad) {
+        let call = answer.unwrap_or_else(|error| panic!("{n}: {error}")).call;
+        assert_eq!((call.id, call.state), (tasks[n].call.id, CallState::Done), "{n}");
     }
 }
 

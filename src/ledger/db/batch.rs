@@ -133,7 +133,7 @@ impl Store {
         if changes.len() > 1 {
             match self.apply_together(changes, keep).await {
                 Ok(answers) => return answers,
-                Err(LedgerError::Database(error)) if !is_conflict(&error) => {
+                Err(LedgerError::Database(error)) if !is_of_a_change(&error) => {
                     return changes.iter().map(|_| Err(error.clone().into())).collect();
                 }
                 Err(error) => {
@@ -218,6 +218,20 @@ fn conflicts(error: &LedgerError) -> bool {
 const CONFLICTS: [&str; 7] = ["23505", "23514", "40P01", "40001", "1555", "2067", "275"];
 
 fn is_conflict(error: &DbErr) -> bool {
+    has_code(error, |code| CONFLICTS.contains(&code))
+}
+
+/// Classes of SQLSTATE: `data_exception` (text with NUL, a number that is too large) and `program_limit_exceeded`.
+const UNSTORABLE: [&str; 2] = ["22", "54"];
+
+/// Whether one change is to blame, so that the others of its batch may go through without it.
+pub(in crate::ledger) fn is_of_a_change(error: &DbErr) -> bool {
+    // SQLSTATE has five characters, and a code of SQLite's has no more than four.
+    let is_unstorable = |code: &str| code.len() == 5 && UNSTORABLE.iter().any(|class| code.starts_with(class));
+    is_conflict(error) || has_code(error, is_unstorable)
+}
+
+fn has_code(error: &DbErr, is_it: impl Fn(&str) -> bool) -> bool {
     let code = sqlx_error(error).and_then(|error| error.as_database_error()).and_then(|error| error.code());
-    code.is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
+    code.is_some_and(|code| is_it(&code))
 }

@@ -19,7 +19,7 @@ use sea_orm::{
 use serde_json::json;
 use tokio::sync::{Notify, OnceCell, watch};
 
-pub(super) use batch::{Batcher, Change};
+pub(super) use batch::{Batcher, Change, is_of_a_change};
 pub(super) use pools::{Purpose, connect, connect_for};
 
 use super::claims::ClaimPolicy;

@@ -352,3 +352,10 @@ fn no_answer_means_unreached_unless_the_other_side_is_not_proven_to_be_stripe() 
     let tls = classify_transport(TransportFailure::Tls, None, "invalid peer certificate: UnknownIssuer");
     assert_eq!(tls.meaning, Meaning::TlsFailed);
 }
+
+#[test]
+fn what_no_database_holds_and_no_terminal_should_obey_is_left_out() {
+    let body = with_message("odd\u{0}\u{1b}[2J", "It is\u{0} not \u{1b}[31mright", None);
+    let report = classified(400, &Headers::default(), &body);
+    assert_eq!((report.message.as_str(), report.code.as_deref()), ("It is not [31mright", Some("odd[2J")));
+}
