@@ -1,9 +1,10 @@
 //! The broker may lose everything: what is owed comes back by itself.
 
 use clawback::ledger::CallKind;
+use serde_json::json;
 use stripe_sim::Fault;
 
-use crate::support::{TestApp, both_databases, refund_event};
+use crate::support::{NO_SWEEPER, TestApp, both_databases, refund_event};
 
 both_databases! {
     jobs_that_were_purged_from_the_work_queue_come_back,
@@ -11,6 +12,28 @@ both_databases! {
     queues_that_were_deleted_come_back_with_their_jobs,
     a_job_that_is_still_in_the_outbox_gets_no_second_one,
     a_backlog_gets_no_second_jobs_and_what_was_lost_from_it_comes_back,
+    a_claim_that_the_database_refuses_to_match_keeps_no_later_one_from_it,
+}
+
+async fn a_claim_that_the_database_refuses_to_match_keeps_no_later_one_from_it(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    for (n, amount) in [(0, 77), (1, 77), (2, 78)] {
+        let event = refund_event(&format!("evt_{n}"), &format!("re_{n}"), &format!("pi_{n}"), amount);
+        assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+        // Registered under another name, so that nothing is matched before the sweeper does it.
+        let transfer = json!({"seller_id": "s", "stripe_transfer_id": format!("tr_of_{n}"), "destination": "acct_1",
+            "amount": amount, "currency": "eur"});
+        let payment =
+            json!({"payment_ref": format!("x_{n}"), "amount": amount, "currency": "eur", "transfers": [transfer]});
+        assert_eq!(app.register(payment).await.status(), 201);
+    }
+    app.db.execute("UPDATE payments SET payment_ref = 'pi_0' WHERE payment_ref = 'x_0'").await;
+    assert_eq!(app.ledger().rematch(None, 100).await.unwrap().0, 1);
+    app.db.execute("CREATE UNIQUE INDEX one_of_77 ON reversals (amount) WHERE amount = 77").await;
+    app.db.execute("UPDATE payments SET payment_ref = replace(payment_ref, 'x_', 'pi_')").await;
+    assert_eq!(app.ledger().rematch(None, 100).await.unwrap().0, 1);
+    assert_eq!(app.refund_view("re_1").await["status"], "unmatched");
+    assert_eq!(app.refund_view("re_2").await["status"], "matched");
 }
 
 async fn jobs_that_were_purged_from_the_work_queue_come_back(mut app: TestApp) {

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::matching::{By, bring_together, payment_of, plan};
 use crate::ledger::book::{Book, Reads};
-use crate::ledger::db::{Change, rowset};
+use crate::ledger::db::{Change, is_of_a_change, rowset};
 use crate::ledger::schema::claim;
 use crate::ledger::status::ClaimStatus;
 use crate::ledger::{Ledger, LedgerError};
@@ -34,7 +34,8 @@ impl Ledger {
             for answer in self.store.apply_all(changes, true).await {
                 match answer {
                     Ok(done) => matched += usize::from(done),
-                    Err(LedgerError::Database(error)) => return Err(error.into()),
+                    Err(LedgerError::Database(error)) if !is_of_a_change(&error) => return Err(error.into()),
+                    // One that can't be matched keeps no later one from it.
                     Err(error) => tracing::warn!(%error, "a claim could not be matched again"),
                 }
             }
