@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::answer::{Answer, unanswered};
-use super::fence::Fenced;
+use super::fence::{Fenced, WriteBy};
 use super::outcome::Asked;
 use super::report::Report;
 use super::types::{CreateTransfer, ReverseTransfer, Transfer, TransferReversal};
@@ -41,7 +41,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Arc<Url>,
     timeout: Duration,
-    write_by: Option<Instant>,
+    write_by: Option<WriteBy>,
     pace: Option<Pace>,
 }
 
@@ -114,10 +114,10 @@ impl Client {
         Client { timeout, ..self }
     }
 
-    /// The same client for a call that must not be written any more after `instant`.
+    /// The same client for a call that must not be written any more once `time` is over.
     #[must_use]
-    pub fn write_by(&self, instant: Instant) -> Client {
-        Client { write_by: Some(instant), ..self.clone() }
+    pub fn write_within(&self, time: Duration) -> Client {
+        Client { write_by: Some(WriteBy::within(time)), ..self.clone() }
     }
 
     /// The same client, which waits for `turn` before each request that reads.

@@ -8,7 +8,7 @@ mod look_up;
 mod notify;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use queues::{Delivery, KeyPermit, KeyPermits, Outcome, RetryPolicy};
@@ -206,7 +206,7 @@ impl Caller {
     async fn make(&self, task: Task) -> Result<Task, Interrupted> {
         let place = self.turn(&task).await?;
         // Before the check, so the time that it takes counts.
-        let stripe = self.stripe.write_by(Instant::now() + AUTHORIZED_FOR);
+        let stripe = self.stripe.write_within(AUTHORIZED_FOR);
         let task = self.ledger.authorize(task).await?;
         let report = match &task.target {
             Target::Reversal(target) => stripe.reverse_transfer(&reverse::command(&task.call, target)).await,

@@ -152,7 +152,7 @@ async fn what_is_owed_again_for_another_amount_is_asked_for_under_the_next_key(m
 async fn a_request_is_not_written_after_its_time() {
     let sim = stripe_sim::Sim::start();
     sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
-    let past = stripe(&sim.base_url()).write_by(Instant::now() - Duration::from_millis(1));
+    let past = stripe(&sim.base_url()).write_within(Duration::ZERO);
     let command = Command {
         refund_application_fee: false,
         transfer_id: "tr_1".into(),
