@@ -214,6 +214,11 @@ async fn of_two_states_of_a_refund_the_later_one_counts(mut app: TestApp) {
     assert_eq!(send(state("evt_5", "failed", 3)).await, "ignored");
     let refund = app.refund_view("ref_1").await;
     assert_eq!((&refund["status"], &refund["failed_at"]), (&json!("matched"), &Value::Null));
+    // It fails twice, and a success in between comes last.
+    assert_eq!(send(state("evt_6", "failed", 5)).await, "failed");
+    assert_eq!(send(state("evt_7", "failed", 7)).await, "duplicate");
+    assert_eq!(send(state("evt_8", "succeeded", 6)).await, "ignored");
+    assert_eq!(send(state("evt_9", "succeeded", 8)).await, "accepted");
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
     eventually("both are reversed", || async {
         ((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")) == (6_000, 3_000)).then_some(())

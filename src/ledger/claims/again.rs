@@ -30,11 +30,12 @@ pub(super) fn reported_again(
         return Ok(Taken::NoEffect("its provider has reported a later state of the refund before".to_owned()));
     }
     if let RefundProgress::Failed(word) = &event.progress {
+        let next = claim::Model { provider_updated_at: event.updated.or(known.provider_updated_at), ..known.clone() };
         if known.status == ClaimStatus::Failed {
-            return Ok(Taken::Known);
+            // A success that comes late is then known to be the older word.
+            return Ok(keep(book, &known, &next));
         }
-        let known = claim::Model { provider_updated_at: event.updated.or(known.provider_updated_at), ..known };
-        return Ok(Taken::Failed(withdrawn::fail(book, known, word, by.actor)?));
+        return Ok(Taken::Failed(withdrawn::fail(book, next, word, by.actor)?));
     }
     let next = merged(book, &known, event);
     if known.status == ClaimStatus::Failed {
