@@ -203,7 +203,7 @@ async fn the_commands_show_what_the_api_shows(mut app: TestApp) {
     let run = app.cli(&["refunds", "show", "re_9"]).await;
     assert_eq!((run.code, run.stderr.contains("no refund has the id \"re_9\"")), (1, true), "{run:?}");
     let run = app.cli(&["refunds", "list", "--status", "lost"]).await;
-    assert_eq!((run.code, run.stderr.contains("allowed: unmatched, held, matched")), (2, true), "{run:?}");
+    assert_eq!((run.code, run.stderr.contains("possible values: unmatched, held, matched")), (2, true), "{run:?}");
 }
 
 /// The age column as `AGE`.
