@@ -117,7 +117,13 @@ async fn what_was_accepted_and_is_never_shown_fails_visibly_after_46_days(mut ap
     let looks = app.sim.ledger().requests.len();
     app.sim.wait_for(|ledger| ledger.requests.len() >= looks + 4, DEADLINE).await.unwrap();
     assert_eq!(app.db.count("reversals WHERE status = 'permanently_failed'").await, 0, "Stripe has 45 days");
-    app.db.execute(&format!("UPDATE calls SET requested_at = '{}' WHERE accepted_id IS NOT NULL", days(47))).await;
+    let later = format!("UPDATE calls SET requested_at = '{}' WHERE accepted_id IS NOT NULL", days(47));
+    eventually("it fails permanently", || async {
+        // A report of a look that has begun before writes over it.
+        app.db.execute(&later).await;
+        (app.db.count("reversals WHERE status = 'permanently_failed'").await == 1).then_some(())
+    })
+    .await;
     let transfer = app.transfer_becomes(0, "permanently_failed").await;
     let reversal = &transfer["reversals"][0];
     assert_eq!(reversal["failure_code"], "accepted_without_end");

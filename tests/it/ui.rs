@@ -200,7 +200,7 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("/ui/refunds?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed (got &quot;lost&quot;)"),
             ("/ui/reversals?currency=euro", "currency must be a three-letter ISO 4217 code (got &quot;euro&quot;)"),
             ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
-            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, since, until, cursor, format"),
+            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, since, until, order, cursor, format"),
             ("/ui/audit?actor=a&actor=b", "actor is given twice"),
             ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation, pause, process (got &quot;seller&quot;)"),
             ("/ui/audit?since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
