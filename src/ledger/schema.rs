@@ -337,3 +337,10 @@ tables! {
         pub last_error: Option<String>,
     }
 }
+
+impl transfer::Model {
+    /// What it is called in messages: Stripe's id, or Clawback's before it has one.
+    pub(super) fn name(&self) -> String {
+        self.stripe_transfer_id.clone().unwrap_or_else(|| self.id.to_string())
+    }
+}

@@ -311,12 +311,7 @@ async fn in_a_batch_each_report_gets_its_own_answer(mut app: TestApp) {
 
 async fn in_a_batch_that_the_database_refuses_each_report_gets_its_own_answer(mut app: TestApp) {
     let (stale, conflicting) = (11, 22);
-    nobody_works(&mut app).await;
-    let amount = app.many_sellers("pi_1", CALLS as i64).await;
-    app.refund_of(amount, 1).await;
-    let payment = app.payment("pi_1").await;
-    let reversals = payment["transfers"].as_array().unwrap().iter().map(|transfer| transfer["reversals"][0].clone());
-    let tasks = tasks(&app, &reversals.collect::<Vec<_>>()).await;
+    let tasks = open_reversals(&mut app).await;
     app.ledger().authorize(tasks[stale].clone()).await.unwrap();
 
     let outcome = |n: usize| match n {
@@ -347,12 +342,7 @@ async fn in_a_batch_that_the_database_refuses_each_report_gets_its_own_answer(mu
 
 async fn a_report_with_what_the_database_can_not_hold_fails_alone(mut app: TestApp) {
     let bad = 7;
-    nobody_works(&mut app).await;
-    let amount = app.many_sellers("pi_1", CALLS as i64).await;
-    app.refund_of(amount, 1).await;
-    let payment = app.payment("pi_1").await;
-    let reversals = payment["transfers"].as_array().unwrap().iter().map(|transfer| transfer["reversals"][0].clone());
-    let tasks = tasks(&app, &reversals.collect::<Vec<_>>()).await;
+    let tasks = open_reversals(&mut app).await;
     let unstorable = || TryOutcome::Failed(Failure { code: "odd".into(), message: "PostgreSQL has no \u{0}".into() });
     let outcome = |n: usize| if n == bad { unstorable() } else { done(&format!("trr_{n}")) };
     for (n, answer) in together(&app, &tasks, outcome).await.into_iter().enumerate().filter(|(n, _)| *n != bad) {
@@ -394,6 +384,16 @@ async fn nobody_works(app: &mut TestApp) {
     let sweepers = [NO_SWEEPER, ("TRANSFER_RETRY_CHECK_INTERVAL", "1h")];
     let workers = [("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false")];
     app.restart_with(&[sweepers, workers].concat()).await;
+}
+
+/// As many reversals as a batch has, with nobody else working on them.
+async fn open_reversals(app: &mut TestApp) -> Vec<Task> {
+    nobody_works(app).await;
+    let amount = app.many_sellers("pi_1", CALLS as i64).await;
+    app.refund_of(amount, 1).await;
+    let payment = app.payment("pi_1").await;
+    let reversals = payment["transfers"].as_array().unwrap().iter().map(|transfer| transfer["reversals"][0].clone());
+    tasks(app, &reversals.collect::<Vec<_>>()).await
 }
 
 /// The reversal of `tr_1`, with nobody else working on it.

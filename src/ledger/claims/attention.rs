@@ -85,7 +85,7 @@ pub(super) fn after_advice(attention: &str) -> Option<String> {
 
 /// What later refunds counted as taken, though it was called off in the end.
 pub(super) fn counted_meanwhile(row: &reversal::Model, left: i64, parent: &transfer::Model) -> String {
-    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let transfer = parent.name();
     format!(
         "{left} {} of transfer {transfer} counted for refunds that came meanwhile, and were not taken (reversal {}): the payment's \
          next refund by ratio takes them; if none will follow, reverse them at Stripe",
@@ -95,7 +95,7 @@ pub(super) fn counted_meanwhile(row: &reversal::Model, left: i64, parent: &trans
 
 pub(super) fn about(row: &reversal::Model, call: &call::Model, parent: &transfer::Model) -> String {
     let (id, amount, currency) = (row.id, row.amount, &row.currency);
-    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let transfer = parent.name();
     match row.status {
         ReversalStatus::Reversed => {
             let at_stripe = row.stripe_reversal_id.as_deref().unwrap_or("without an id");
@@ -144,8 +144,7 @@ pub(super) fn of_revived(before: &str) -> String {
 
 /// What an operator has to do when the provider has reversed one of several transfers and did not say which.
 pub(super) fn one_of_several(payment: &payment::Model, transfers: &[transfer::Model]) -> String {
-    let names =
-        transfers.iter().take(10).map(|row| row.stripe_transfer_id.clone().unwrap_or_else(|| row.id.to_string()));
+    let names = transfers.iter().take(10).map(transfer::Model::name);
     format!(
         "the provider reversed one of the {} transfers of payment {} with the refund, and did not say which ({}): report the \
          refund with what the others owe (POST /v1/refunds)",
@@ -163,7 +162,7 @@ pub(super) fn adopted_needlessly(row: &reversal::Model, call: &call::Model, pare
 
 /// What an operator has to do where Stripe has taken another amount than the claim asks.
 pub(super) fn adopted_with_another_amount(asked: i64, taken: i64, parent: &transfer::Model) -> String {
-    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let transfer = parent.name();
     let do_it =
         if taken < asked { "reverse the rest at Stripe if it is owed" } else { "pay the seller back if it is not" };
     format!(
@@ -178,13 +177,13 @@ pub(super) fn missing(amount: i64, parent: &transfer::Model) -> String {
         "{amount} {} more of transfer {} are owed for the payment's claims, and are not taken automatically, since each of them \
          has its reversal of that transfer: reverse them at Stripe",
         parent.currency,
-        parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string())
+        parent.name()
     )
 }
 
 /// What an operator has to do where a refund names another share of a transfer than it has asked of it before.
 pub(super) fn another_share(row: &reversal::Model, share: i64, parent: &transfer::Model) -> String {
-    let transfer = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+    let transfer = parent.name();
     let asked = row.amount + row.amount_closed;
     let do_it = if asked < share { "reverse the rest at Stripe" } else { "pay the seller back what is too much" };
     format!(

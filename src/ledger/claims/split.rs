@@ -207,12 +207,12 @@ pub(super) fn resolve(
                 || share.transfer_id.parse().is_ok_and(|id: uuid::Uuid| id == transfer.id)
         };
         let Some(at) = transfers.iter().position(is_it) else {
-            let ids: Vec<String> = transfers.iter().take(10).map(name).collect();
+            let ids: Vec<String> = transfers.iter().take(10).map(transfer::Model::name).collect();
             let problem = format!("is no transfer of this payment; allowed: {}", ids.join(", "));
             return Err(conflict("transfer_id", problem));
         };
         if asks[at].is_some() {
-            return Err(conflict("transfer_id", format!("names transfer {} a second time", name(&transfers[at]))));
+            return Err(conflict("transfer_id", format!("names transfer {} a second time", transfers[at].name())));
         }
         let Some(amount) = amount(&share.amount) else {
             let problem = format!("is \"{}\"; allowed: minor units in digits, from 0", shown(&share.amount));
@@ -223,7 +223,7 @@ pub(super) fn resolve(
         if amount > left {
             let problem = format!(
                 "is {amount}; allowed: at most {left}, which is what transfer {} of {whole} {currency} has left",
-                name(&transfers[at])
+                transfers[at].name()
             );
             return Err(conflict("amount", problem));
         }
@@ -235,10 +235,6 @@ pub(super) fn resolve(
 /// Digits alone: no sign, no point, no space.
 fn amount(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn name(transfer: &transfer::Model) -> String {
-    transfer.stripe_transfer_id.clone().unwrap_or_else(|| transfer.id.to_string())
 }
 
 /// Cut, and without characters that PostgreSQL refuses or that a terminal obeys.

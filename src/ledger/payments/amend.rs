@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::same::{difference, name, pair, refuse_difference};
+use super::same::{difference, pair, refuse_difference};
 use super::{Registration, refuse_others, same};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
@@ -143,7 +143,7 @@ fn refuse_if_created(
         Some(row) => Err(LedgerError::Conflict(format!(
             "payment {} can't be corrected like this: Clawback creates transfer {} to seller {}, which has to stay as it is",
             payment.payment_ref,
-            name(row),
+            row.name(),
             row.seller_id
         ))),
     }
@@ -161,7 +161,7 @@ fn corrected(
         said.push(format!("{} {} was {} {}", new.amount, new.currency, payment.amount, payment.currency));
     }
     if !removed.is_empty() {
-        let removed: Vec<String> = removed.iter().map(|(_, row)| name(row)).collect();
+        let removed: Vec<String> = removed.iter().map(|(_, row)| row.name()).collect();
         said.push(format!("transfers removed: {}", removed.join(", ")));
     }
     if !added.is_empty() {

@@ -55,7 +55,7 @@ fn registered_as_reversed(row: &transfer::Model) -> i64 {
 /// The error if `new` contradicts `row`.
 pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Result<(), LedgerError> {
     let Some(registered) = difference(row, new) else { return Ok(()) };
-    Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}{CORRECT}", name(row))))
+    Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}{CORRECT}", row.name())))
 }
 
 /// Errors unless `new` says what is registered.
@@ -85,9 +85,4 @@ pub(super) fn as_registered(book: &Book, existing: &payment::Model, new: &NewPay
         refuse_difference(row, new)?;
     }
     Ok(())
-}
-
-/// What a transfer is called in messages.
-pub(super) fn name(row: &transfer::Model) -> String {
-    row.stripe_transfer_id.clone().unwrap_or_else(|| row.id.to_string())
 }

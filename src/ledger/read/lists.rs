@@ -57,15 +57,10 @@ impl<E: EntityTrait> Listed<E> {
         let rest = |query: Select<E>| {
             query.apply_if(after, |query, after| query.filter(if self.oldest { id.gt(after) } else { id.lt(after) }))
         };
-        let last_looked_at = match &self.narrowed {
-            Some(_) => self.nth(db, rest(self.found.clone()), LOOKED_AT - 1).await?,
-            None => None,
-        };
-        let matching = rest(self.narrowed.clone().unwrap_or(self.found.clone()));
-        let matching = matching.apply_if(last_looked_at, |query, last| {
-            query.filter(if self.oldest { id.lte(last) } else { id.gte(last) })
-        });
-        let rows = matching.order_by(id, order).limit(limit.saturating_add(1)).all(db).await?;
+        let last_looked_at = self.last_looked_at(db, rest(self.found.clone())).await?;
+        let matching = rest(self.narrowed.clone().unwrap_or_else(|| self.found.clone()));
+        let rows =
+            self.as_far_as(last_looked_at, matching).order_by(id, order).limit(limit.saturating_add(1)).all(db).await?;
         let (rows, next) = cut(rows, limit, |row| match row.get(id) {
             sea_orm::Value::Uuid(id) => id,
             _ => None,
@@ -76,14 +71,9 @@ impl<E: EntityTrait> Listed<E> {
     /// How many there are, in words: `7`, or `10,000+`. Of rows that no index finds, the first are counted.
     pub(super) async fn count(self, db: &DatabaseConnection) -> Result<String, DbErr> {
         let id = self.id;
-        let last_looked_at = match &self.narrowed {
-            Some(_) => self.nth(db, self.found.clone(), LOOKED_AT - 1).await?,
-            None => None,
-        };
-        let oldest = self.oldest;
-        let matching = self.narrowed.unwrap_or(self.found);
-        let matching = matching
-            .apply_if(last_looked_at, |query, last| query.filter(if oldest { id.lte(last) } else { id.gte(last) }));
+        let last_looked_at = self.last_looked_at(db, self.found.clone()).await?;
+        let matching = self.narrowed.clone().unwrap_or_else(|| self.found.clone());
+        let matching = self.as_far_as(last_looked_at, matching);
         let ids = matching.select_only().column(id).limit(COUNTED + 1).into_query();
         let count =
             Query::select().expr(Func::count(Expr::col(Asterisk))).from_subquery(ids, Alias::new("counted")).to_owned();
@@ -103,10 +93,18 @@ impl<E: EntityTrait> Listed<E> {
         if self.oldest { Order::Asc } else { Order::Desc }
     }
 
-    /// The id of the `n`th of these rows.
-    async fn nth(&self, db: &DatabaseConnection, found: Select<E>, n: u64) -> Result<Option<Uuid>, DbErr> {
-        let nth = found.select_only().column(self.id).order_by(self.id, self.order()).offset(n).limit(1);
-        nth.into_tuple().one(db).await
+    /// The last row of `found` that is looked at, where more are than are looked at.
+    async fn last_looked_at(&self, db: &DatabaseConnection, found: Select<E>) -> Result<Option<Uuid>, DbErr> {
+        if self.narrowed.is_none() {
+            return Ok(None);
+        }
+        let ids = found.select_only().column(self.id).order_by(self.id, self.order());
+        ids.offset(LOOKED_AT - 1).limit(1).into_tuple().one(db).await
+    }
+
+    fn as_far_as(&self, last: Option<Uuid>, query: Select<E>) -> Select<E> {
+        query
+            .apply_if(last, |query, last| query.filter(if self.oldest { self.id.lte(last) } else { self.id.gte(last) }))
     }
 }
 

@@ -88,7 +88,7 @@ pub(in crate::ledger::claims) fn review_ended(
 fn pay_back(why: &str, called_off: usize, kept: &[Kept], excess: &HashMap<Uuid, i64>) -> Option<String> {
     let back = |(row, _, parent): &Kept| {
         let amount = excess.get(&row.transfer_id).copied().unwrap_or_default().min(row.amount);
-        let name = parent.stripe_transfer_id.clone().unwrap_or_else(|| parent.id.to_string());
+        let name = parent.name();
         (amount > 0).then(|| format!("{amount} {} for transfer {name} (seller {})", row.currency, parent.seller_id))
     };
     let payments: Vec<String> = kept.iter().filter_map(back).collect();
