@@ -19,6 +19,7 @@ both_databases! {
     a_payment_that_stripe_does_not_know_needs_attention_until_it_is_registered,
     a_payment_without_transfers_has_nothing_to_reverse_until_it_is_registered,
     a_registration_while_stripe_is_read_wins,
+    a_registration_that_names_more_than_was_found_adds_it,
     a_registration_under_the_other_name_wins_and_a_difference_needs_attention,
     a_worker_killed_in_the_middle_of_discovery_registers_once,
     a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added,
@@ -311,6 +312,33 @@ async fn a_registration_under_the_other_name_wins_and_a_difference_needs_attenti
     has_given(&app, "tr_a", 6_000).await;
     needs_attention(&app, "re_1", "Stripe shows it otherwise").await;
     assert_eq!((app.db.count("payments").await, app.reversed_at_stripe("tr_b")), (1, 0));
+}
+
+async fn a_registration_that_names_more_than_was_found_adds_it(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    refund(&app, "re_1", 5_000).await;
+    has_given(&app, "tr_a", 3_000).await;
+    let transfer = |seller: &str, amount: i64| json!({"seller_id": seller, "destination": seller, "amount": amount, "currency": "eur", "create": true});
+    let mut all = json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur",
+        "transfers": [transfer("acct_8", 3_000), transfer("acct_7", 6_000)]});
+    let without_what_was_found = app.register(all.clone()).await;
+    assert_eq!(without_what_was_found.status(), 409, "acct_7's transfer is to be created, too");
+    all["transfers"][1]["create"] = json!(false);
+    all["transfers"][1]["stripe_transfer_id"] = json!("tr_a");
+    assert_eq!(app.register(all.clone()).await.status(), 201);
+    assert_eq!(app.register(all.clone()).await.status(), 200, "the same again");
+    // Half was refunded before it was paid.
+    let paid = eventually("acct_8 is paid", || async {
+        let paid = app.payment("pi_d").await["transfers"][1].clone();
+        paid["stripe_transfer_id"].is_string().then_some(paid)
+    })
+    .await;
+    assert_eq!((&paid["seller_id"], &paid["withheld"]), (&json!("acct_8"), &json!(1_500)), "{paid}");
+    let sent: Vec<i64> = app.sim.ledger().transfers_to("acct_8").iter().map(|transfer| transfer.amount).collect();
+    assert_eq!((sent, app.reversed_at_stripe("tr_a")), (vec![1_500], 3_000));
+    refund(&app, "re_2", 5_000).await;
+    has_given(&app, "tr_a", 6_000).await;
 }
 
 async fn a_worker_killed_in_the_middle_of_discovery_registers_once(app: TestApp) {

@@ -58,6 +58,16 @@ pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Res
     Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}{CORRECT}", row.name())))
 }
 
+/// Whether `new` names all of what was found at Stripe as it was found, and more.
+pub(super) fn says_more(book: &Book, existing: &payment::Model, new: &NewPayment) -> bool {
+    let rows = book.transfers_of(existing.id);
+    let named = pair(&rows, &new.transfers).into_iter().flatten().count();
+    existing.found_at_stripe
+        && (existing.amount, &existing.currency) == (new.amount, &new.currency)
+        && named == rows.len()
+        && named < new.transfers.len()
+}
+
 /// Errors unless `new` says what is registered.
 pub(super) fn as_registered(book: &Book, existing: &payment::Model, new: &NewPayment) -> Result<(), LedgerError> {
     let conflict = |problem: String| Err(LedgerError::Conflict(format!("payment {} {problem}", existing.payment_ref)));

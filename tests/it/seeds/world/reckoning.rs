@@ -374,12 +374,16 @@ impl Reckoning<'_> {
     }
 }
 
-/// What the claims of a payment owe of a transfer, and none of them can ask for.
+/// What the claims of a payment owe of a transfer, and none of them can ask for: nobody can, or Stripe took less under the key
+/// than a ledger that forgot asks for.
 fn left_to_an_operator(Claim { row, .. }: &Claim, transfer: &str) -> i64 {
     let attention = row["attention"].as_str().unwrap_or_default();
-    let before = attention.split(&format!(" eur more of transfer {transfer} are owed")).next();
-    let is_there = before.filter(|before| before.len() < attention.len());
-    is_there.and_then(|before| before.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    let before = |words: &str| -> Option<i64> { attention.split_once(words)?.0.rsplit(' ').next()?.parse().ok() };
+    let more = before(&format!(" eur more of transfer {transfer} are owed"));
+    let words = format!(" eur of transfer {transfer} for it, and it asks for ");
+    let asked = attention.split_once(&words).and_then(|(_, rest)| rest.split_once(':')?.0.parse::<i64>().ok());
+    let less = before(&words).zip(asked).map(|(taken, asked)| (asked - taken).max(0));
+    more.unwrap_or(0) + less.unwrap_or(0)
 }
 
 fn is_true(row: &JsonValue, column: &str) -> bool {
