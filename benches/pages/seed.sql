@@ -34,8 +34,8 @@ SELECT pg_temp.id(at, '5', n), 'refund', 'stripe', 're_alone_' || n, 'pi_alone_'
   (ARRAY['unmatched', 'held', 'conflicting', 'nothing_to_reverse', 'failed'])[1 + n / 200 % 5], 'for the measurement', at
 FROM seed WHERE n % 200 = 11;
 
-INSERT INTO reversals (id, claim_id, transfer_id, amount, currency, status, stripe_reversal_id, created_at, updated_at)
-SELECT reversal, claim, transfer, amount, currency, status, CASE status WHEN 'reversed' THEN 'trr_' || n END, at, at + interval '3 seconds' FROM seed;
+INSERT INTO reversals (id, claim_id, transfer_id, seller_id, amount, currency, status, stripe_reversal_id, created_at, updated_at)
+SELECT reversal, claim, transfer, 'seller-' || n % 5000, amount, currency, status, CASE status WHEN 'reversed' THEN 'trr_' || n END, at, at + interval '3 seconds' FROM seed;
 
 INSERT INTO calls (id, kind, version, state, attempts, next_attempt_at, generation_started_at, requested_at, refused_since, failure_code,
   failure_message, sweep_after, created_at, updated_at)

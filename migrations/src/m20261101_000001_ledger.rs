@@ -93,6 +93,7 @@ const UP: &[&str] = &[
     "CREATE INDEX claims_by_charge_ref ON claims (charge_ref) WHERE charge_ref IS NOT NULL",
     "CREATE INDEX claims_by_status ON claims (status, id)",
     "CREATE INDEX claims_disputes ON claims (id) WHERE kind = 'dispute'",
+    "CREATE INDEX claims_over ON claims (id) WHERE status IN ('failed', 'nothing_to_reverse')",
     "CREATE INDEX claims_needing_attention ON claims (id)
         WHERE attention IS NOT NULL AND acknowledged_at IS NULL",
     // One reversal for each claim and transfer, beside those that were called off. A row says 'reversed' only with the id of
@@ -101,6 +102,7 @@ const UP: &[&str] = &[
         id uuid PRIMARY KEY,
         claim_id uuid NOT NULL REFERENCES claims (id),
         transfer_id uuid NOT NULL REFERENCES seller_transfers (id),
+        seller_id text NOT NULL,
         amount bigint NOT NULL CHECK (amount > 0),
         amount_closed bigint NOT NULL DEFAULT 0 CHECK (amount_closed >= 0),
         currency text NOT NULL CHECK (length(currency) = 3),
@@ -117,7 +119,11 @@ const UP: &[&str] = &[
     "CREATE INDEX reversals_by_transfer ON reversals (transfer_id)",
     "CREATE INDEX reversals_by_status ON reversals (status, id)",
     "CREATE INDEX reversals_by_change ON reversals (updated_at, id)",
-    "CREATE INDEX reversals_closed_in_part ON reversals (transfer_id) WHERE amount_closed > 0",
+    "CREATE INDEX reversals_by_seller ON reversals (seller_id, id)",
+    // All that the figures and the lists of debtors read of what is owed.
+    "CREATE INDEX reversals_open ON reversals (seller_id, status, id, claim_id, currency, amount, created_at)
+        WHERE status IN ('pending', 'permanently_failed')",
+    "CREATE INDEX reversals_closed ON reversals (seller_id) WHERE status = 'closed' OR amount_closed > 0",
     // A reversal that another program made may settle two of our rows; one that we made settles exactly one.
     "CREATE UNIQUE INDEX reversals_by_stripe_reversal ON reversals (stripe_reversal_id) WHERE NOT externally_reversed",
     "CREATE INDEX reversals_by_stripe_id ON reversals (stripe_reversal_id) WHERE stripe_reversal_id IS NOT NULL",
@@ -147,6 +153,7 @@ const UP: &[&str] = &[
     )",
     "CREATE INDEX calls_to_sweep ON calls (sweep_after) WHERE state = 'open'",
     "CREATE INDEX calls_failed ON calls (kind, id) WHERE state = 'failed'",
+    "CREATE INDEX calls_refused ON calls (id) WHERE state = 'open' AND refused_since IS NOT NULL",
     "CREATE INDEX calls_by_failure_code ON calls (failure_code, id) WHERE failure_code IS NOT NULL",
     "CREATE INDEX calls_by_accepted_id ON calls (accepted_id) WHERE accepted_id IS NOT NULL",
     // What Stripe is asked about, once for each subject; asking again opens its call again.

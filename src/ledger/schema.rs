@@ -127,6 +127,8 @@ tables! {
     pub(super) mod reversal = "reversals" {
         pub claim_id: Uuid,
         pub transfer_id: Uuid,
+        /// The transfer's.
+        pub seller_id: String,
         /// What Stripe is asked for.
         pub amount: i64,
         /// What of the debt an operator recorded as settled elsewhere, beside `amount`.

@@ -241,6 +241,7 @@ fn add(
         id,
         claim_id: claim.id,
         transfer_id: transfer.id,
+        seller_id: transfer.seller_id.clone(),
         amount,
         amount_closed: 0,
         balance_transaction: None,

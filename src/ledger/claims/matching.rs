@@ -313,6 +313,7 @@ fn owe(
         id,
         claim_id: claim.id,
         transfer_id: transfer.id,
+        seller_id: transfer.seller_id.clone(),
         amount,
         amount_closed: 0,
         currency: transfer.currency.clone(),

@@ -124,17 +124,16 @@ impl Ledger {
     async fn failures(&self, kind: CallKind) -> Result<Vec<Failure>, LedgerError> {
         let db = &self.store.reader;
         let limit = LOOKED_AT + 1;
-        let columns = "t.seller_id, c.failure_code, c.failure_message, c.updated_at AS failed_at";
+        let columns = "c.failure_code, c.failure_message, c.updated_at AS failed_at";
         let sql = match kind {
             CallKind::Create => format!(
-                "SELECT c.id, t.amount - t.withheld AS amount, t.currency, {columns}
+                "SELECT c.id, t.amount - t.withheld AS amount, t.currency, t.seller_id, {columns}
                 FROM calls c JOIN seller_transfers t ON t.id = c.id
                 WHERE c.kind = 'create' AND c.state = 'failed' ORDER BY c.id LIMIT {limit}"
             ),
             CallKind::Reverse | CallKind::LookUp | CallKind::Notify => format!(
-                "SELECT c.id, r.amount, r.currency, {columns}
-                FROM calls c JOIN reversals r ON r.id = c.id JOIN claims cl ON cl.id = r.claim_id
-                JOIN seller_transfers t ON t.id = r.transfer_id
+                "SELECT c.id, r.amount, r.currency, r.seller_id, {columns}
+                FROM calls c JOIN reversals r ON r.id = c.id
                 WHERE c.kind = 'reverse' AND c.state = 'failed' AND r.status IN ('permanently_failed') AND {OPEN}
                 ORDER BY c.id LIMIT {limit}"
             ),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use serde::Serialize;
 use strum::Display;
 use utoipa::ToSchema;
@@ -18,11 +18,13 @@ use crate::ledger::schema::reversal;
 use crate::ledger::{Ledger, LedgerError};
 use crate::lines::Line;
 
-/// A reversal `r` of a claim `cl` that is owed: pending, or failed permanently.
-pub(in crate::ledger) const OPEN: &str = "(r.status IN ('pending') OR r.status IN ('permanently_failed') AND cl.status NOT IN ('failed', \
-                               'nothing_to_reverse'))";
-/// An open reversal `r` with its call `c` that Stripe refuses for lack of balance.
-pub(super) const WAITS_FOR_BALANCE: &str = "(r.status IN ('pending') AND c.refused_since IS NOT NULL)";
+/// A reversal `r` that is owed: pending, or failed permanently for a claim that is not over.
+pub(in crate::ledger) const OPEN: &str = "(r.status IN ('pending') OR r.status IN ('permanently_failed') AND NOT EXISTS \
+    (SELECT 1 FROM claims o WHERE o.id = r.claim_id AND o.status IN ('failed', 'nothing_to_reverse')))";
+/// The call `c` of a reversal `r` that Stripe refuses for lack of balance, if that is so.
+pub(super) const REFUSED: &str = "calls c ON c.id = r.id AND c.state = 'open' AND c.refused_since IS NOT NULL";
+/// An open reversal `r` that Stripe refuses for lack of balance, after a left join with [`REFUSED`].
+pub(super) const WAITS_FOR_BALANCE: &str = "(r.status IN ('pending') AND c.id IS NOT NULL)";
 
 /// A seller: the marketplace's id, and the money in each currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -153,11 +155,14 @@ impl Ledger {
                     SellerDebt::WaitingForBalance => WAITS_FOR_BALANCE.to_owned(),
                     SellerDebt::Failed => format!("({OPEN} AND r.status IN ('permanently_failed'))"),
                 };
+                let next = "SELECT MIN(r.seller_id) FROM reversals r
+                    WHERE r.status IN ('pending', 'permanently_failed') AND r.seller_id >";
                 format!(
-                    "SELECT DISTINCT t.seller_id FROM reversals r JOIN seller_transfers t ON t.id = r.transfer_id
-                    JOIN claims cl ON cl.id = r.claim_id LEFT JOIN calls c ON c.id = r.id
-                    WHERE r.status IN ('pending', 'permanently_failed') AND {with} AND t.seller_id > {after}
-                    ORDER BY t.seller_id LIMIT {one_more}"
+                    "WITH RECURSIVE s(seller_id) AS ({next} {after}
+                        UNION ALL SELECT ({next} s.seller_id) FROM s WHERE s.seller_id IS NOT NULL)
+                    SELECT seller_id FROM s WHERE seller_id IS NOT NULL AND EXISTS (SELECT 1 FROM reversals r LEFT JOIN {REFUSED}
+                        WHERE r.status IN ('pending', 'permanently_failed') AND r.seller_id = s.seller_id AND {with})
+                    LIMIT {one_more}"
                 )
             }
         };
@@ -181,21 +186,12 @@ impl Ledger {
         limit: u64,
     ) -> Result<Page<ReversalView>, LedgerError> {
         let db = &self.store.reader;
-        let mut query = Query::new(db);
-        let seller = query.bind(seller_id);
-        let older = after.map(|after| format!("WHERE id < {}", query.bind(after))).unwrap_or_default();
-        // Theirs first: with the limit alone, the newest of all sellers would be walked through.
-        let sql = format!(
-            "WITH theirs AS MATERIALIZED (SELECT r.id FROM seller_transfers t JOIN reversals r ON r.transfer_id = t.id
-                WHERE t.seller_id = {seller})
-            SELECT id FROM theirs {older} ORDER BY id DESC LIMIT {}",
-            limit.saturating_add(1),
-        );
-        let rows = query.rows(db, sql).await?;
-        let ids = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let (ids, next) = cut(ids, limit, |id| *id);
-        let found = reversal::Entity::find().filter(reversal::Column::Id.is_in(ids));
-        let found = found.order_by_desc(reversal::Column::Id).all(db).await?;
+        let theirs = reversal::Entity::find()
+            .filter(reversal::Column::SellerId.eq(seller_id))
+            .apply_if(after, |query, after| query.filter(reversal::Column::Id.lt(after)))
+            .order_by_desc(reversal::Column::Id)
+            .limit(limit.saturating_add(1));
+        let (found, next) = cut(theirs.all(db).await?, limit, |row| row.id);
         Ok((reversal_views(db, found).await?, next))
     }
 
@@ -216,9 +212,11 @@ impl Ledger {
         for row in owed {
             let of_currency = money.entry((row.seller_id, row.currency.clone()));
             let of_currency = of_currency.or_insert_with(|| nothing(&row.currency));
-            (of_currency.owed, of_currency.waiting_for_balance) = (row.owed, row.waiting);
-            (of_currency.failed, of_currency.closed) = (row.failed, row.closed);
-            of_currency.oldest_open = row.oldest;
+            of_currency.owed += row.owed;
+            of_currency.waiting_for_balance += row.waiting;
+            of_currency.failed += row.failed;
+            of_currency.closed += row.closed;
+            of_currency.oldest_open = of_currency.oldest_open.or(row.oldest);
         }
         let mut by_seller: BTreeMap<String, Vec<SellerMoney>> = BTreeMap::new();
         for ((seller_id, _), of_currency) in money {
@@ -235,12 +233,12 @@ impl Ledger {
         let of_sellers = query.among_texts("t.seller_id", &ids.iter().map(String::as_str).collect::<Vec<_>>());
         let paid = query.sum("CASE WHEN t.stripe_transfer_id IS NOT NULL THEN t.amount - t.withheld END");
         let taken_back = query.sum("t.amount_reversed - t.withheld");
-        let unpaid = query.sum("CASE WHEN c.id IS NOT NULL THEN t.amount - t.withheld END");
+        let is_unpaid = "t.created_by_us AND t.stripe_transfer_id IS NULL AND t.status IN ('permanently_failed')";
+        let unpaid = query.sum(&format!("CASE WHEN {is_unpaid} THEN t.amount - t.withheld END"));
         let sql = format!(
             "SELECT t.seller_id, t.currency, COUNT(*) AS transfers, {paid} AS paid, {taken_back} AS taken_back,
                 {unpaid} AS unpaid
-            FROM seller_transfers t LEFT JOIN calls c ON c.id = t.id AND c.kind = 'create' AND c.state = 'failed'
-            WHERE {of_sellers} GROUP BY t.seller_id, t.currency"
+            FROM seller_transfers t WHERE {of_sellers} GROUP BY t.seller_id, t.currency"
         );
         Ok(query.all(db, sql).await?)
     }
@@ -248,19 +246,21 @@ impl Ledger {
     async fn owed(&self, ids: &[String]) -> Result<Vec<Owed>, LedgerError> {
         let db = &self.store.reader;
         let mut query = Query::new(db);
-        let of_sellers = query.among_texts("t.seller_id", &ids.iter().map(String::as_str).collect::<Vec<_>>());
+        let of_sellers = query.among_texts("r.seller_id", &ids.iter().map(String::as_str).collect::<Vec<_>>());
         let if_so = |condition: &str| query.sum(&format!("CASE WHEN {condition} THEN r.amount END"));
         let (owed, waiting) = (if_so(OPEN), if_so(WAITS_FOR_BALANCE));
         let failed = if_so(&format!("r.status IN ('permanently_failed') AND {OPEN}"));
-        let is_closed = format!("r.status IN ('closed') AND COALESCE(c.failure_code, '') <> '{WITHHELD}'");
+        let is_withheld = format!("EXISTS (SELECT 1 FROM calls w WHERE w.id = r.id AND w.failure_code = '{WITHHELD}')");
+        let is_closed = format!("r.status = 'closed' AND NOT {is_withheld}");
         let closed = query.sum(&format!("r.amount_closed + CASE WHEN {is_closed} THEN r.amount ELSE 0 END"));
+        // Each part has an index of its own.
         let sql = format!(
-            "SELECT t.seller_id, r.currency, {owed} AS owed, {waiting} AS waiting, {failed} AS failed, {closed} AS closed,
+            "SELECT r.seller_id, r.currency, {owed} AS owed, {waiting} AS waiting, {failed} AS failed, 0 AS closed,
                 MIN(CASE WHEN {OPEN} THEN r.created_at END) AS oldest
-            FROM seller_transfers t JOIN reversals r ON r.transfer_id = t.id JOIN claims cl ON cl.id = r.claim_id
-            LEFT JOIN calls c ON c.id = r.id
-            WHERE (r.status IN ('pending', 'permanently_failed', 'closed') OR r.amount_closed > 0) AND {of_sellers}
-            GROUP BY t.seller_id, r.currency"
+            FROM reversals r LEFT JOIN {REFUSED}
+            WHERE r.status IN ('pending', 'permanently_failed') AND {of_sellers} GROUP BY r.seller_id, r.currency
+            UNION ALL SELECT r.seller_id, r.currency, 0, 0, 0, {closed}, NULL FROM reversals r
+            WHERE (r.status = 'closed' OR r.amount_closed > 0) AND {of_sellers} GROUP BY r.seller_id, r.currency"
         );
         Ok(query.all(db, sql).await?)
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::query::Query;
-use super::sellers::{OPEN, WAITS_FOR_BALANCE};
+use super::sellers::{OPEN, REFUSED, WAITS_FOR_BALANCE};
 use super::waiting;
 use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, Ledger, LedgerError, RunView};
@@ -274,7 +274,7 @@ impl Ledger {
             "SELECT r.currency, CASE WHEN r.status IN ('permanently_failed') THEN 'failed'
                     WHEN {WAITS_FOR_BALANCE} THEN 'waiting_for_balance' ELSE 'pending' END AS reason,
                 {age} AS age, COUNT(*) AS count, {amount} AS amount, MIN(r.created_at) AS oldest
-            FROM reversals r JOIN claims cl ON cl.id = r.claim_id LEFT JOIN calls c ON c.id = r.id
+            FROM reversals r LEFT JOIN {REFUSED}
             WHERE r.status IN ('pending', 'permanently_failed') AND {OPEN} GROUP BY 1, 2, 3"
         );
         Ok(query.all(db, sql).await?)
@@ -345,7 +345,7 @@ impl Ledger {
         let db = &self.store.reader;
         let oldest = |status: &str| {
             format!(
-                "SELECT * FROM (SELECT r.id, r.created_at FROM reversals r JOIN claims cl ON cl.id = r.claim_id
+                "SELECT * FROM (SELECT r.id, r.created_at FROM reversals r
                 WHERE r.status IN ('{status}') AND {OPEN} ORDER BY r.id LIMIT 1) oldest_{status}"
             )
         };

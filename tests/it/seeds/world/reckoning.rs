@@ -203,13 +203,14 @@ impl Reckoning<'_> {
         let group = at_stripe.transfer_group.as_deref();
         let mut transfers = self.theirs.transfers.values().filter(|of| of.transfer_group.as_deref() == group);
         let is_clear = payment.in_the_way.is_none() && transfers.clone().all(|of| of.reversals.is_empty());
+        let is_told = !is_clear && !row["attention"].is_null();
         match row["status"].as_str() {
             Some("matched") => true,
             Some("conflicting") => payment.registered.is_some_and(|amount| amount != at_stripe.amount_captured),
-            Some("unmatched") if payment.registered.is_none() => {
-                !discovery || (!is_clear && !row["attention"].is_null())
-            }
-            Some("nothing_to_reverse") => payment.registered.is_none() && transfers.next().is_none(),
+            _ if payment.registered.is_some() => false,
+            Some("unmatched") => !discovery || is_told,
+            // A transfer that was made later may be another charge's.
+            Some("nothing_to_reverse") => transfers.next().is_none() || is_told,
             _ => false,
         }
     }
