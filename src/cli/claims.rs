@@ -14,9 +14,22 @@ use crate::config::Config;
 use crate::ledger::{ClaimFilter, ClaimKind, ClaimLine, ClaimStatus, DisputeView, Ledger, RefundView, now};
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "`clawback refunds` and `clawback disputes` have the same commands.\n\n\
+#[command(after_help = "`clawback disputes` has the same commands, but for `withdraw`.\n\n\
                         Examples:\n  \
                         clawback refunds list --status unmatched\n  \
+                        clawback refunds acknowledge re_3Qx4 --reason \"paid back with transfer tr_7\"\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(super) enum Refunds {
+    #[command(flatten)]
+    Claims(Claims),
+    /// Take back a report that was a mistake, while Stripe was asked for nothing
+    Withdraw(Withdraw),
+}
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "`clawback refunds` has the same commands.\n\n\
+                        Examples:\n  \
+                        clawback disputes list --status held\n  \
                         clawback disputes accept du_1Qx4 --reason \"lost, and the seller agreed to pay\"\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) enum Claims {
@@ -28,8 +41,6 @@ pub(super) enum Claims {
     Accept(Decide),
     /// Record that nothing more needs to be done about one: it counts no more
     Acknowledge(Decide),
-    /// Take back a report that was a mistake, while Stripe was asked for nothing
-    Withdraw(Withdraw),
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +114,20 @@ pub(super) struct Withdraw {
     decide: Decide,
 }
 
+impl Refunds {
+    pub(super) async fn execute(self, config: &Config) -> Result<()> {
+        let Withdraw { decide: Decide { id, act } } = match self {
+            Self::Claims(command) => return command.execute(config, ClaimKind::Refund).await,
+            Self::Withdraw(command) => command,
+        };
+        let (ledger, mut out, kind) = (operator::ledger(config).await?, Vec::new(), ClaimKind::Refund);
+        let id = find(&ledger, kind, &id).await?.id.to_string();
+        ledger.withdraw_claim(&id, act.note()?).await?;
+        decided(&mut out, act.output.format, "Withdrawn", kind, find(&ledger, kind, &id).await?)?;
+        Ok(print(&out)?)
+    }
+}
+
 impl Claims {
     pub(super) async fn execute(self, config: &Config, kind: ClaimKind) -> Result<()> {
         let ledger = operator::ledger(config).await?;
@@ -135,11 +160,6 @@ impl Claims {
                 let id = find(&ledger, kind, &id).await?.id.to_string();
                 ledger.acknowledge_claim(&id, act.note()?).await?;
                 decided(&mut out, act.output.format, "Acknowledged", kind, find(&ledger, kind, &id).await?)?;
-            }
-            Self::Withdraw(Withdraw { decide: Decide { id, act } }) => {
-                let id = find(&ledger, kind, &id).await?.id.to_string();
-                ledger.withdraw_claim(&id, act.note()?).await?;
-                decided(&mut out, act.output.format, "Withdrawn", kind, find(&ledger, kind, &id).await?)?;
             }
         }
         Ok(print(&out)?)

@@ -99,7 +99,7 @@ enum Command {
     Reversals(reversals::Reversals),
     /// Refunds, as providers reported them
     #[command(subcommand)]
-    Refunds(claims::Claims),
+    Refunds(claims::Refunds),
     /// Disputes, as providers reported them
     #[command(subcommand)]
     Disputes(claims::Claims),
@@ -156,7 +156,7 @@ impl Cli {
             Command::Queues(command) => return command.execute(&ready()?.config).await,
             Command::Transfers(command) => return command.execute(&ready()?.config).await,
             Command::Reversals(command) => return command.execute(&ready()?.config).await,
-            Command::Refunds(command) => command.execute(&ready()?.config, ClaimKind::Refund).await?,
+            Command::Refunds(command) => command.execute(&ready()?.config).await?,
             Command::Disputes(command) => command.execute(&ready()?.config, ClaimKind::Dispute).await?,
             Command::Operations(command) => return command.execute(&ready()?.config).await,
             Command::Sellers(command) => command.execute(&ready()?.config).await?,

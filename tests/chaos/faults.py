@@ -17,6 +17,8 @@ WEIGHTS = {
     "purge": 5, "wipe": 2, "stall": 8, "cut": 8, "roll": 2, "alarm": 2, "skew": 4, "refuse_key": 2, "part": 3,
 }
 QUEUES = ("reversals", "transfers", "lookups")
+# RabbitMQ 3.10 loses all its quorum queues, until it is started again, when it is stopped, or one of them is deleted, in its first seconds.
+SETTLES = 10
 
 
 def schedule(seed, seconds, cluster, without=()):
@@ -146,6 +148,7 @@ class Faults:
             self.place.kills += 1
             await asyncio.sleep(rng.uniform(0, 3))
             await self.again("broker", "start", broker)
+            await asyncio.sleep(SETTLES)
             return os.path.relpath(broker, self.place.dir)
         return await self.alone("broker", action())
 
@@ -157,11 +160,7 @@ class Faults:
 
     async def wipe(self, rng):
         """The queues are gone, as on a broker that was set up anew."""
-        async def action():
-            # RabbitMQ 3.10 loses all its quorum queues, until it is started again, when one is deleted within its first second.
-            await asyncio.sleep(10)
-            return await self.purge(rng, "")
-        return await self.alone("broker", action())
+        return await self.alone("broker", self.purge(rng, ""))
 
     async def purge(self, rng, what="/contents"):
         """All of a queue that waits for a worker is gone, and now and then all that waits for its time."""
