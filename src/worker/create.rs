@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sight::{Seen, Sight};
-use crate::ledger::{Call, CreationTarget, Ledger, LedgerError};
+use crate::ledger::{Call, CreationTarget, Ledger, LedgerError, RegisteredTransfer};
 use crate::stripe::{Client, CreateTransfer, Report, Transfer};
 
 /// How far Stripe's clock may be behind ours: transfers are looked for from that long before the row was written.
@@ -53,6 +53,12 @@ fn named<'a>(listed: &'a [Transfer], command: &CreateTransfer) -> Option<&'a Tra
     listed.iter().rfind(|transfer| transfer.name() == Some(name))
 }
 
+/// Whether Stripe's transfer is the payment's row by the name that Clawback gave it.
+pub(super) fn is_named(of: &Transfer, payment: &str, row: &RegisteredTransfer) -> bool {
+    let name = CreateTransfer::name_of(&row.destination, row.amount, &row.currency, row.ordinal);
+    of.name() == Some((payment, &name))
+}
+
 /// A transfer that Clawback has made for the same payment to the same seller, and the ledger does not know: one that was lost, and
 /// was registered again with other terms, would be paid twice.
 async fn unregistered(
@@ -71,12 +77,10 @@ async fn unregistered(
         return Ok(None);
     }
     let registered = ledger.registered_transfers(payment).await?;
-    let is_known = |of: &Transfer| {
-        registered.iter().any(|row| {
-            let name = CreateTransfer::name_of(&row.destination, row.amount, &row.currency, row.ordinal);
-            row.stripe_transfer_id.as_ref() == Some(&of.id) || of.name() == Some((payment, &name))
-        })
+    let is_it = |of: &Transfer, row: &RegisteredTransfer| {
+        row.stripe_transfer_id.as_ref() == Some(&of.id) || is_named(of, payment, row)
     };
+    let is_known = |of: &Transfer| registered.iter().any(|row| is_it(of, row));
     let unknown = alike.into_iter().find(|of| !is_known(of));
     Ok(unknown.map(|Transfer { id, amount, currency, .. }| {
         let (asked, destination) = (command.amount, &command.destination);

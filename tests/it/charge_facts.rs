@@ -15,6 +15,9 @@ both_databases! {
     of_several_transfers_only_the_charges_own_is_settled_by_stripes_reversal,
     the_charges_own_transfer_may_be_known_later_than_the_reversal,
     a_payment_that_is_registered_later_owes_for_its_further_transfers,
+    a_transfer_that_is_added_after_stripes_reversal_owes_its_part,
+    the_charges_own_transfer_that_is_added_late_is_not_reversed_again,
+    what_was_acknowledged_as_settled_is_not_taken_when_the_payment_is_corrected,
 }
 
 /// What `charge.refunded` says of `pi_1`, with the refunds (number and amount) that it lists.
@@ -226,5 +229,67 @@ async fn a_payment_that_is_registered_later_owes_for_its_further_transfers(mut a
     app.register(two_sellers("pi_1")).await;
     assert_eq!(app.refund_view("re_1").await["status"], "matched");
     assert_eq!(app.payment("pi_1").await["transfers"][0]["amount_reversed"], 3_000);
+    assert_eq!(asked(&app).await, [[3_000], [1_500]]);
+}
+
+/// `pi_1` with only this one of the two sellers' transfers.
+async fn with_one(mut app: TestApp, index: usize) -> (TestApp, Value) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    let mut payment = two_sellers("pi_1");
+    let other = payment["transfers"].as_array_mut().unwrap().remove(1 - index);
+    assert_eq!(app.register(payment).await.status(), 201);
+    (app, other)
+}
+
+async fn add(app: &TestApp, transfer: Value) {
+    let request = app.http.post(format!("{}/v1/payments/pi_1/transfers", app.base_url)).bearer_auth(&app.api_token);
+    let answer = request.json(&json!({"transfers": [transfer]})).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
+async fn a_transfer_that_is_added_after_stripes_reversal_owes_its_part(app: TestApp) {
+    let (app, further) = with_one(app, 0).await;
+    assert_eq!(told(&app, &with_reversal("evt_1", Some("tr_1"))).await["outcome"], "ignored");
+    assert_eq!(app.refund_view("re_1").await["status"], "nothing_to_reverse");
+    add(&app, further).await;
+    assert_eq!(
+        (app.refund_view("re_1").await["status"].clone(), asked(&app).await),
+        (json!("matched"), vec![vec![3_000], vec![1_500]])
+    );
+    app.refund_of(5_000, 2).await;
+    assert_eq!(asked(&app).await, [[3_000, 3_000], [1_500, 1_500]]);
+}
+
+async fn the_charges_own_transfer_that_is_added_late_is_not_reversed_again(app: TestApp) {
+    let (mut app, own) = with_one(app, 1).await;
+    assert_eq!(told(&app, &with_reversal("evt_1", Some("tr_1"))).await["outcome"], "accepted");
+    add(&app, own).await;
+    let own = app.payment("pi_1").await["transfers"][1].clone();
+    assert_eq!((&own["status"], &own["amount_reversed"]), (&json!("partially_reversed"), &json!(3_000)), "{own}");
+    assert_eq!(own["reversals"][0]["stripe_reversal_id"], "trr_own");
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "true")]).await;
+    app.transfer_becomes(0, "partially_reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (0, 1_500));
+}
+
+async fn what_was_acknowledged_as_settled_is_not_taken_when_the_payment_is_corrected(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false"), NO_SWEEPER]).await;
+    let (right, mut wrong) = (two_sellers("pi_1"), two_sellers("pi_1"));
+    wrong["amount"] = json!(9_500);
+    assert_eq!(app.register(wrong).await.status(), 201);
+    let conflicting = told(&app, &charge("evt_1", [10_000, 10_000, 5_000], &[(1, 5_000)])).await;
+    assert_eq!(conflicting["outcome"], "conflicting");
+    let note = clawback::ledger::Note::new("ada", "reversed in the dashboard");
+    app.ledger().acknowledge_claim("re_1", note).await.unwrap();
+    let request = app.http.put(format!("{}/v1/payments/pi_1", app.base_url)).bearer_auth(&app.api_token);
+    let corrected = request.json(&right).send().await.unwrap();
+    assert_eq!(corrected.status(), 200, "{}", corrected.text().await.unwrap());
+    assert_eq!(
+        (app.refund_view("re_1").await["status"].clone(), app.db.count("reversals").await),
+        (json!("conflicting"), 0)
+    );
+    // Whoever wants it taken says so.
+    let note = clawback::ledger::Note::new("ada", "not settled after all");
+    app.ledger().accept_claim("re_1", note).await.unwrap();
     assert_eq!(asked(&app).await, [[3_000], [1_500]]);
 }

@@ -19,6 +19,7 @@ both_databases! {
     rows_are_replayed_in_bulk_without_their_messages,
     creations_are_retried_in_bulk_by_seller,
     a_bulk_discard_asks,
+    what_is_closed_in_bulk_is_not_tried_again_meanwhile,
 }
 
 async fn post(app: &TestApp, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -282,4 +283,28 @@ async fn a_bulk_discard_asks(mut app: TestApp) {
     is_parked(&app, 2).await;
     assert_eq!(app.cli(&discard(&["--all", "--yes"])).await.code, 0);
     is_parked(&app, 0).await;
+}
+
+async fn what_is_closed_in_bulk_is_not_tried_again_meanwhile(mut app: TestApp) {
+    one_has_failed(&mut app, 5_000).await;
+    app.refund_of(5_000, 2).await;
+    is_parked(&app, 2).await;
+    app.transfer_becomes(1, "reversed").await;
+    // Stripe could reverse it now. The seller has paid all of it by invoice.
+    app.sim.add_transfer("tr_late", 6_000, "eur", "acct_1");
+    let (status, preview) =
+        post(&app, "/v1/operations", &json!({"action": "close_reversals", "filter": {"seller": "s1"}})).await;
+    assert_eq!((status, &preview["items"]), (StatusCode::CREATED, &json!(2)), "{preview}");
+    let id = preview["id"].as_str().unwrap();
+    let (status, started) = post(&app, &format!("/v1/operations/{id}/start"), &ada("paid by invoice")).await;
+    assert!(status.is_success(), "{started}");
+    let done = eventually("both are closed", || async {
+        let operation = app.http.get(format!("{}/v1/operations/{id}", app.base_url)).bearer_auth(&app.api_token);
+        let operation: Value = operation.send().await.unwrap().json().await.unwrap();
+        (operation["state"] == "done").then_some(operation)
+    })
+    .await;
+    assert_eq!(done["progress"], json!({"done": 2, "pending": 0, "refused": 0}), "{done}");
+    assert_eq!(app.db.count("reversals WHERE status = 'closed'").await, 2);
+    assert_eq!(app.reversed_at_stripe("tr_late"), 0);
 }

@@ -25,6 +25,7 @@ both_databases! {
     what_was_never_created_is_not_replayed,
     a_second_transfer_for_one_row_is_told_and_changes_nothing,
     of_two_workers_that_report_on_the_same_try_one_counts,
+    what_is_found_while_a_refund_withholds_a_part_is_looked_at_again,
     an_id_that_another_payment_was_registered_with_is_not_taken,
     a_reversal_that_stripe_ended_is_called_anew_on_a_replay,
 }
@@ -282,6 +283,20 @@ async fn of_two_workers_that_report_on_the_same_try_one_counts(mut app: TestApp)
     ledger.replay_held(&failed.call, &note()).await.unwrap();
     let second = ledger.replay_held(&failed.call, &note()).await;
     assert!(matches!(second, Err(LedgerError::Stale { .. })), "{second:?}");
+}
+
+async fn what_is_found_while_a_refund_withholds_a_part_is_looked_at_again(mut app: TestApp) {
+    let task = open_creation(&mut app).await;
+    let ledger = app.ledger();
+    app.refund_of(5_000, 1).await;
+    // Found at Stripe with all of its amount, by a look that began before the refund.
+    let found = TryOutcome::Done { stripe_id: "tr_forgotten".into(), externally: false };
+    let report = ledger.report(&task, found.clone(), note()).await;
+    assert!(matches!(report, Err(LedgerError::Stale { .. })), "{report:?}");
+    assert_eq!(app.db.count("seller_transfers WHERE stripe_transfer_id IS NOT NULL").await, 0);
+    let now = ledger.task(task.call.id).await.unwrap().unwrap();
+    ledger.report(&now, found, note()).await.unwrap();
+    assert_eq!(app.db.count("seller_transfers WHERE stripe_transfer_id = 'tr_forgotten'").await, 1);
 }
 
 async fn an_id_that_another_payment_was_registered_with_is_not_taken(mut app: TestApp) {

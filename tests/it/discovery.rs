@@ -25,6 +25,9 @@ both_databases! {
     a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added,
     a_transfer_that_follows_a_refund_owes_its_part,
     a_transfer_that_may_be_of_several_charges_needs_attention,
+    a_later_transfer_that_is_not_clear_is_told_at_the_refunds_that_were_shared_out_without_it,
+    a_later_transfer_that_is_not_clear_parks_its_look_up_where_nothing_was_refunded,
+    a_transfer_that_clawback_is_creating_is_not_found_as_another_one,
     a_held_claim_that_is_accepted_later_has_its_payment_looked_up_again,
     switched_off_it_asks_nothing,
 }
@@ -457,4 +460,68 @@ async fn switched_off_it_asks_nothing(app: TestApp) {
     assert_eq!(refund(&app, "re_1", 5_000).await["outcome"], "unmatched");
     assert_eq!(app.db.count("lookups").await, 0);
     assert_eq!(app.db.count("webhook_events WHERE detail = 'STRIPE_DISCOVERY is off'").await, 2);
+}
+
+/// A payment that was found with one transfer, and another one that somebody reversed before it could be found.
+async fn one_found_and_one_not(app: &TestApp, refunded: i64) {
+    app.sim.add_endpoint(Endpoint::new("http://127.0.0.1:9/", "whsec_of_nobody"));
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    tell_of_transfers(app, false).await;
+    transfers_become(app, 1).await;
+    if refunded > 0 {
+        refund(app, "re_1", refunded).await;
+        has_given(app, "tr_a", refunded * 6 / 10).await;
+    }
+    let second = a_later_transfer(app, 3_000).await;
+    app.sim.reverse_from_elsewhere(&second, Some(100));
+    tell_of_transfers(app, false).await;
+}
+
+async fn a_later_transfer_that_is_not_clear_is_told_at_the_refunds_that_were_shared_out_without_it(app: TestApp) {
+    let app = on(app).await;
+    one_found_and_one_not(&app, 5_000).await;
+    needs_attention(&app, "re_1", "is reversed already, at least in part").await;
+    assert_eq!(app.refund_view("re_1").await["status"], "matched");
+}
+
+async fn a_later_transfer_that_is_not_clear_parks_its_look_up_where_nothing_was_refunded(app: TestApp) {
+    let app = on(app).await;
+    one_found_and_one_not(&app, 0).await;
+    let parked = app.vhost.take("lookups.parked").await;
+    let reason = format!("{parked:?}");
+    assert!(reason.contains("is reversed already, at least in part"), "{reason}");
+    assert_eq!(app.db.count("calls WHERE kind = 'look_up' AND state = 'failed'").await, 1);
+}
+
+async fn a_transfer_that_clawback_is_creating_is_not_found_as_another_one(app: TestApp) {
+    let mut app = on(app).await;
+    app.sim.add_endpoint(Endpoint::new("http://127.0.0.1:9/", "whsec_of_nobody"));
+    // A marketplace whose group is the payment's id: what Clawback creates for it is of the same group.
+    let transfer_group = Some("pi_d".to_owned());
+    app.sim.pay(NewPayment { transfer_group, ..grouped(10_000, &[("tr_a", 6_000)]) });
+    tell_of_transfers(&app, false).await;
+    transfers_become(&app, 1).await;
+    // Stripe creates it, and the worker hears nothing of that.
+    app.sim.fault("acct_8", Fault::ApplyThenDropConnection, u32::MAX);
+    app.sim.fault_reads("acct_8", Fault::UnavailableHtml, u32::MAX);
+    let transfer = |id: Value, seller: &str, amount: i64| {
+        json!({"seller_id": seller, "destination": seller, "amount": amount, "currency": "eur", "stripe_transfer_id": id,
+            "create": id.is_null()})
+    };
+    let all = json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur",
+        "transfers": [transfer(json!("tr_a"), "acct_7", 6_000), transfer(Value::Null, "acct_8", 1_000)]});
+    let answer = app.register(all).await;
+    assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+    app.sim.wait_for(|ledger| ledger.transfers_to("acct_8").len() == 1, DEADLINE).await.expect("it is created");
+    app.restart_with(&[("STRIPE_DISCOVERY", "on"), ("TRANSFER_RETRY_ENABLED", "false")]).await;
+    let request = app.http.post(format!("{}/v1/transfers", app.sim.base_url())).bearer_auth("sk_test_of_the_tests");
+    let form = [("amount", "500"), ("currency", "eur"), ("destination", "acct_9"), ("transfer_group", "pi_d")];
+    assert_eq!(request.form(&form).send().await.unwrap().status(), 200);
+    tell_of_transfers(&app, false).await;
+    eventually("the marketplace's own one is added", || async {
+        (app.db.count("seller_transfers WHERE destination = 'acct_9'").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.db.count("seller_transfers").await, 3, "what Clawback creates is there once");
+    assert_eq!(app.db.count("seller_transfers WHERE destination = 'acct_8' AND stripe_transfer_id IS NULL").await, 1);
 }

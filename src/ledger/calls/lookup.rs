@@ -5,11 +5,11 @@
 //! | `refunds_of_charge`, `refund`, `dispute` | the objects | what an event with the same objects would do |
 //! | `payment`, `transfer` | transfers, without any doubt | the payment is registered, as `stripe` found it, and its claims are matched |
 //! | | no transfers | the claims have nothing to reverse, unless the payment is registered later |
-//! | | anything else, or nothing | the claims need attention |
+//! | | anything else, or nothing | the claims need attention; without any, a look-up about a payment that was found fails |
 
 use uuid::Uuid;
 
-use super::{Call, TryOutcome};
+use super::{Call, Failure, TryOutcome};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
 use crate::ledger::claims::Received;
@@ -19,7 +19,7 @@ use crate::ledger::input::sentences;
 use crate::ledger::lookups::{Found, FoundPayment, Subject, waiting};
 use crate::ledger::payments::{STRIPE, register_found};
 use crate::ledger::schema::{claim, lookup};
-use crate::ledger::status::ClaimStatus;
+use crate::ledger::status::{CallState, ClaimStatus};
 
 /// The rows that an outcome of the look-up `id`, about `reference`, looks at.
 pub(super) fn reads(id: Uuid, reference: &str, outcome: Option<&TryOutcome>, reads: &mut Reads) {
@@ -61,7 +61,7 @@ pub(super) fn follow(
         TryOutcome::Failed(why) | TryOutcome::Ended(why) => {
             if row.subject == Subject::Payment {
                 let problem = format!("the payment's transfers could not be looked up at Stripe: {}", why.message);
-                attend(book, std::slice::from_ref(&row.reference), &problem);
+                mark(book, waiting(book, std::slice::from_ref(&row.reference)), &problem);
             }
             why.message.clone()
         }
@@ -93,8 +93,8 @@ fn found_payment(
         FoundPayment::Transfers { new, reversed, earlier } => {
             learn_names(book, names, &new.payment_ref);
             match register_found(book, (new, reversed, earlier), names, row.subject, traceparent) {
-                Err(LedgerError::Conflict(problem)) => Ok(attend(book, names, &problem)),
-                Err(LedgerError::Invalid(problems)) => Ok(attend(book, names, &sentences(&problems))),
+                Err(LedgerError::Conflict(problem)) => attend(book, row.id, names, problem),
+                Err(LedgerError::Invalid(problems)) => attend(book, row.id, names, sentences(&problems)),
                 registered => registered,
             }
         }
@@ -108,7 +108,7 @@ fn found_payment(
             }
             Ok(reason.clone())
         }
-        FoundPayment::Unclear(reason) => Ok(attend(book, names, reason)),
+        FoundPayment::Unclear(reason) => attend(book, row.id, names, reason.clone()),
     }
 }
 
@@ -123,13 +123,29 @@ fn learn_names(book: &mut Book, names: &[String], payment_ref: &str) {
     }
 }
 
-/// Has the claims that wait for the payment looked at by an operator. Returns why.
-fn attend(book: &mut Book, names: &[String], problem: &str) -> String {
-    for claim in waiting(book, names) {
+/// Has an operator look at the claims that wait for the payment. Of one that was found before, at those that were matched without
+/// what is not clear; where there is none, at the look-up itself, which fails. Returns why.
+fn attend(book: &mut Book, id: Uuid, names: &[String], problem: String) -> Result<String, LedgerError> {
+    let mut claims = waiting(book, names);
+    let found_before = names.iter().find_map(|name| book.payment_by_ref(name)).filter(|known| known.found_at_stripe);
+    if let Some(payment) = found_before.cloned() {
+        let is_matched = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.status == ClaimStatus::Matched;
+        claims.extend(book.claims.all().filter(is_matched).cloned());
+        if claims.is_empty() {
+            let mut call = book.call(id)?.moved_to(CallState::Failed, book.now);
+            call.fail(Some(&Failure { code: "unclear".to_owned(), message: problem.clone() }));
+            book.put_call(call);
+        }
+    }
+    mark(book, claims, &problem);
+    Ok(problem)
+}
+
+fn mark(book: &mut Book, claims: Vec<claim::Model>, problem: &str) {
+    for claim in claims {
         tracing::warn!(claim = claim.reference, problem, "the payment's transfers are not clear");
         let note = Note::new(STRIPE, problem);
         book.remark(&claim.kind.to_string(), claim.id, claim.status, &note);
         book.keep_claim(claim::Model { attention: Some(problem.to_owned()), ..claim });
     }
-    problem.to_owned()
 }

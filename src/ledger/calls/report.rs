@@ -26,6 +26,8 @@ pub(in crate::ledger) struct Report {
     withdrawn_from: Option<String>,
     /// As the worker read it.
     version: i64,
+    /// What the worker asked for, or looked for. Minor units; `None` for what moves no money.
+    amount: Option<i64>,
     what: What,
     traceparent: Option<String>,
 }
@@ -95,6 +97,9 @@ impl Change for Report {
         let call = book.call(self.id)?;
         let (outcome, note) = match &self.what {
             What::Outcome(TryOutcome::Done { stripe_id, externally }, note) => {
+                if self.is_for_another_amount(book, &call)? {
+                    return Err(self.stale());
+                }
                 match call.kind {
                     CallKind::Reverse => reversal::done(book, &call, stripe_id, *externally, note)?,
                     CallKind::Create => creation::done(book, &call, stripe_id, note, self.traceparent.as_deref())?,
@@ -151,12 +156,31 @@ impl Report {
     fn of(task: &Task, what: What) -> Self {
         let traceparent = trace_context::current();
         let Call { id, kind, version, .. } = task.call;
+        let amount = match &task.target {
+            Target::Reversal(target) => Some(target.amount),
+            Target::Creation(target) => Some(target.amount),
+            Target::LookUp(_) | Target::Notification(_) => None,
+        };
         let (reference, withdrawn_from) = match &task.target {
             Target::LookUp(target) => (Some(target.reference.clone()), None),
             Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
             Target::Reversal(_) | Target::Creation(_) | Target::Notification(_) => (None, None),
         };
-        Self { id, kind, reference, withdrawn_from, version, what, traceparent }
+        Self { id, kind, reference, withdrawn_from, version, amount, what, traceparent }
+    }
+
+    /// Whether the row asks for another amount than the worker read: what Stripe has done is then looked at anew. A transfer of
+    /// which all was withheld meanwhile is told where it is recorded.
+    fn is_for_another_amount(&self, book: &Book, call: &Call) -> Result<bool, LedgerError> {
+        let asked = match call.kind {
+            CallKind::Reverse => book.reversal(self.id)?.amount,
+            CallKind::Create if call.state != CallState::CalledOff => {
+                let row = book.transfer(self.id)?;
+                row.amount - row.withheld
+            }
+            CallKind::Create | CallKind::LookUp | CallKind::Notify => return Ok(false),
+        };
+        Ok(self.amount.is_some_and(|amount| amount != asked))
     }
 
     fn review(&self, book: &mut Book) -> Result<(), LedgerError> {

@@ -97,14 +97,18 @@ pub(in crate::ledger) fn match_or_conflict(
     }
 }
 
-/// Tries again what did not fit `payment`, which was amended since.
+/// Tries again what waits for `payment`, which was amended since, or did not fit it. What an operator acknowledged may be settled
+/// elsewhere.
 pub(in crate::ledger) fn match_again(
     book: &mut Book,
     payment: &payment::Model,
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<(), LedgerError> {
-    let is_open = |row: &&claim::Model| matches!(row.status, ClaimStatus::Unmatched | ClaimStatus::Conflicting);
+    let is_open = |row: &&claim::Model| match row.status {
+        ClaimStatus::Conflicting => row.acknowledged_at.is_none(),
+        _ => waits_for(book, row, &payment.payment_ref),
+    };
     let open: Vec<claim::Model> = book.claims.all().filter(is_open).cloned().collect();
     for claim in open {
         let its = payment_of(book, &claim).ok().flatten();
@@ -124,9 +128,8 @@ pub(in crate::ledger) fn owe_earlier(
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<(), LedgerError> {
-    let by_ratio = |row: &&claim::Model| row.shares.is_none() && row.status == ClaimStatus::Matched;
-    let its = |row: &&claim::Model| row.payment_id == Some(payment.id);
-    let mut earlier: Vec<claim::Model> = book.claims.all().filter(its).filter(by_ratio).cloned().collect();
+    let its = |row: &&claim::Model| row.payment_id == Some(payment.id) && counts_by_ratio(row);
+    let mut earlier: Vec<claim::Model> = book.claims.all().filter(its).cloned().collect();
     earlier.sort_by_key(|row| (row.matched_at, row.id));
     let mut refunded: i64 = 0;
     for claim in &earlier {
@@ -137,7 +140,7 @@ pub(in crate::ledger) fn owe_earlier(
         let asks =
             allocate(payment.amount, refunded, &shares(book, &transfers, &earlier.iter().collect::<Vec<_>>(), None));
         for (transfer, ask) in transfers.iter().zip(asks).filter(|(_, ask)| *ask > 0) {
-            owe(book, transfer, claim, ask, None, By { actor, event: None, traceparent })?;
+            owe(book, payment, transfer, claim, ask, By { actor, event: None, traceparent })?;
         }
     }
     Ok(())
@@ -227,12 +230,7 @@ pub(super) fn carry_out(
         // What a look-up at Stripe did not find is found.
         (row.lookup_id, row.attention) = (None, None);
     });
-    let done_by_provider = own_reversal::transfer_of(book, payment, claim);
-    let owe = |(transfer, ask): &(transfer::Model, i64)| {
-        let done = done_by_provider.as_ref().filter(|(id, _)| *id == transfer.id).map(|(_, trr)| trr.as_str());
-        owe(book, transfer, claim, *ask, done, by)
-    };
-    let ids = plan.asks.iter().map(owe).collect();
+    let ids = plan.asks.iter().map(|(transfer, ask)| owe(book, payment, transfer, claim, *ask, by)).collect();
     if !plan.others.is_empty() {
         for what in settle_differences(book, payment, claim, &plan.others, by)? {
             attention::add(book, claim.id, &what);
@@ -260,16 +258,17 @@ fn settle_differences(
     Ok(others.iter().filter_map(differs).collect())
 }
 
-/// Records that `transfer` owes `amount` for `claim`, or that the provider has taken that back as `done` already. For a
-/// transfer that is not created yet see `calls::creation`.
+/// Records that `transfer` owes `amount` for `claim`, or that the provider has taken that back already. For a transfer that is
+/// not created yet see `calls::creation`.
 fn owe(
     book: &mut Book,
+    payment: &payment::Model,
     transfer: &transfer::Model,
     claim: &claim::Model,
     amount: i64,
-    done: Option<&str>,
     by: By<'_>,
 ) -> Result<Uuid, LedgerError> {
+    let done = own_reversal::transfer_of(book, payment, claim).filter(|(id, _)| *id == transfer.id).map(|(_, trr)| trr);
     let mut note = Note::new(by.actor, format!("{} {}", claim.kind, claim.reference));
     let mut failure = None;
     let (status, state) = match transfer.status {
@@ -326,7 +325,7 @@ fn owe(
     };
     book.add_reversal(row, &note);
     if let Some(trr) = done {
-        own_reversal::settle(book, id, trr, by.actor)?;
+        own_reversal::settle(book, id, &trr, by.actor)?;
     }
     Ok(id)
 }
@@ -366,15 +365,21 @@ fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
 fn shares(book: &Book, transfers: &[transfer::Model], claims: &[&claim::Model], except: Option<Uuid>) -> Vec<Share> {
     let by_name: HashSet<Uuid> =
         claims.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
-    let mut totals: HashMap<Uuid, (i64, i64)> = HashMap::new();
+    let by_ratio: HashSet<Uuid> = claims.iter().filter(|row| counts_by_ratio(row)).map(|row| row.id).collect();
+    let mut totals: HashMap<Uuid, (i64, i64, i64)> = HashMap::new();
     for row in book.reversals.all().filter(|row| Some(row.claim_id) != except && book.is_asked(row)) {
-        let (ratio, name) = totals.entry(row.transfer_id).or_default();
-        *if by_name.contains(&row.claim_id) { name } else { ratio } += row.amount + row.amount_closed;
+        let (standing, failed, name) = totals.entry(row.transfer_id).or_default();
+        let total = match row.claim_id {
+            claim if by_name.contains(&claim) => name,
+            claim if by_ratio.contains(&claim) => standing,
+            _ => failed,
+        };
+        *total += row.amount + row.amount_closed;
     }
     let share = |transfer: &transfer::Model| {
-        let (by_ratio, by_name) = totals.get(&transfer.id).copied().unwrap_or_default();
-        let by_name = by_name + transfer.reversed_before;
-        Share { amount: transfer.amount, by_ratio, by_name, currency: transfer.currency.clone() }
+        let (standing, of_failed, by_name) = totals.get(&transfer.id).copied().unwrap_or_default();
+        let (by_ratio, by_name) = (standing + of_failed, by_name + transfer.reversed_before);
+        Share { amount: transfer.amount, by_ratio, of_failed, by_name, currency: transfer.currency.clone() }
     };
     transfers.iter().map(share).collect()
 }
@@ -405,9 +410,8 @@ fn take_missing(book: &mut Book, payment: &payment::Model, by: By<'_>) -> Result
     let mut left = Vec::new();
     for (transfer, ask) in transfers.iter().zip(missing).filter(|(_, ask)| *ask > 0) {
         let has_row = |claim: &claim::Model| book.live_reversal_of(claim.id, transfer.id).is_some();
-        let is_by_ratio = |row: &&claim::Model| row.shares.is_none() && row.status == ClaimStatus::Matched;
-        match of_payment.iter().rev().filter(is_by_ratio).find(|claim| !has_row(claim)).cloned() {
-            Some(claim) => drop(owe(book, &book.transfer(transfer.id)?, &claim, ask, None, by)?),
+        match of_payment.iter().rev().find(|claim| counts_by_ratio(claim) && !has_row(claim)).cloned() {
+            Some(claim) => drop(owe(book, payment, &book.transfer(transfer.id)?, &claim, ask, by)?),
             None => left.push(attention::missing(ask, transfer)),
         }
     }
@@ -430,13 +434,9 @@ pub(super) fn owe_again(
         return Ok(0);
     };
     let ask = ask.min(gone.amount);
-    let takes = |row: &&claim::Model| {
-        row.shares.is_none()
-            && row.status == ClaimStatus::Matched
-            && book.live_reversal_of(row.id, transfer.id).is_none()
-    };
+    let takes = |row: &&claim::Model| counts_by_ratio(row) && book.live_reversal_of(row.id, transfer.id).is_none();
     match of_payment.iter().rev().find(takes) {
-        Some(claim) if ask > 0 => owe(book, transfer, claim, ask, None, by).map(|_| 0),
+        Some(claim) if ask > 0 => owe(book, payment, transfer, claim, ask, by).map(|_| 0),
         _ => Ok(ask),
     }
 }
@@ -446,7 +446,7 @@ pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64
     let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
     let transfers = book.transfers_of(payment.id);
     let asked = shares(book, &transfers, &earlier, None);
-    let fresh: Vec<Share> = asked.iter().map(|share| Share { by_ratio: 0, ..share.clone() }).collect();
+    let fresh: Vec<Share> = asked.iter().map(|share| Share { by_ratio: 0, of_failed: 0, ..share.clone() }).collect();
     let targets = allocate(payment.amount, by_ratio_so_far(&earlier), &fresh);
     let each = transfers.iter().zip(asked).zip(targets);
     each.map(|((transfer, share), target)| (transfer.id, (share.by_ratio - target).max(0))).collect()
@@ -454,6 +454,9 @@ pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64
 
 /// The sum of the claims that were shared out by ratio and still count.
 fn by_ratio_so_far(claims: &[&claim::Model]) -> i64 {
-    let counting = claims.iter().filter(|row| row.shares.is_none() && row.status == ClaimStatus::Matched);
-    counting.fold(0, |sum, row| sum.saturating_add(row.amount))
+    claims.iter().filter(|row| counts_by_ratio(row)).fold(0, |sum, row| sum.saturating_add(row.amount))
+}
+
+fn counts_by_ratio(row: &claim::Model) -> bool {
+    row.shares.is_none() && row.status == ClaimStatus::Matched
 }

@@ -75,8 +75,10 @@ fn so_far(book: &Book, payment: &payment::Model, claim: &claim::Model) -> i64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) amount: i64,
-    /// By refunds that were shared out by ratio.
+    /// By refunds that were shared out by ratio, also by those that failed since.
     pub(crate) by_ratio: i64,
+    /// What of `by_ratio` was asked for refunds that failed since.
+    pub(crate) of_failed: i64,
     /// By refunds that named their shares, and what was taken back before the registration: no longer there to be asked.
     /// Together with `by_ratio` at most `amount`.
     pub(crate) by_name: i64,
@@ -86,7 +88,8 @@ pub(crate) struct Share {
 impl Share {
     /// The most that refunds by ratio may ask of it in all.
     fn cap(&self) -> i64 {
-        self.amount - self.by_name
+        // More than is there can be adopted from another program beside what is still on its way.
+        (self.amount - self.by_name).max(0)
     }
 }
 
@@ -142,8 +145,12 @@ fn allocate_group(payment: i64, refunded: i64, shares: &[&Share]) -> Vec<i64> {
     let total = total.min(sum(Share::cap));
     let targets = targets(total, shares);
 
-    // What a refund that failed has taken beyond the target is this seller's, and pays for no other.
-    let counted = |(share, target): (&&Share, &Target)| i128::from(share.by_ratio.min(target.at_most()));
+    // What a refund that failed has taken beyond the target is this seller's, and pays for no other. What one that stands has
+    // taken beyond it, while another seller had nothing left, does.
+    let counted = |(share, target): (&&Share, &Target)| {
+        let standing = share.by_ratio - share.of_failed;
+        i128::from(share.by_ratio.min(target.at_most().max(standing)))
+    };
     let mut left = total - shares.iter().zip(&targets).map(counted).sum::<i128>();
     let mut asks = Vec::with_capacity(shares.len());
     for (share, target) in shares.iter().zip(&targets) {
@@ -218,7 +225,7 @@ pub(super) fn resolve(
             let problem = format!("is \"{}\"; allowed: minor units in digits, from 0", shown(&share.amount));
             return Err(conflict("amount", problem));
         };
-        let Share { amount: whole, by_ratio, by_name, currency } = &shares[at];
+        let Share { amount: whole, by_ratio, by_name, currency, .. } = &shares[at];
         let left = whole - by_ratio - by_name;
         if amount > left {
             let problem = format!(

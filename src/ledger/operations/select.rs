@@ -83,8 +83,10 @@ impl Ledger {
             conditions.extend(filter.kind.map(|kind| format!("cl.kind = '{kind}'")));
             conditions.extend(filter.status.map(|status| format!("cl.status IN ('{status}')")));
         }
+        // Closing what held others has them tried again: those are closed before it, where they are to be closed, too.
+        let first = if action == OperationAction::CloseReversals { "(c.requested_at IS NOT NULL), " } else { "" };
         let sql = format!(
-            "SELECT {columns} FROM {tables} WHERE {} ORDER BY {id} LIMIT {LOOKED_AT}",
+            "SELECT {columns} FROM {tables} WHERE {} ORDER BY {first}{id} LIMIT {LOOKED_AT}",
             conditions.join(" AND ")
         );
         let mut found: Vec<Candidate> = query.all(db, sql).await?;

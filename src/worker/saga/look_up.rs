@@ -2,7 +2,7 @@
 
 mod earlier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use crate::ledger::{
     Subject, Task, TryOutcome, after, now,
 };
 use crate::stripe::{Charge, Meaning, Page, PaymentIntent, Report, Transfer};
-use crate::worker::discovery;
+use crate::worker::{create, discovery};
 
 /// Pages of 100 that are read of one list.
 const PAGES: usize = 10;
@@ -213,6 +213,7 @@ impl Reading<'_> {
             charges = self.list(&["charges"], &of_group).await?;
             transfers.extend(self.list(&["transfers"], &of_group).await?);
         }
+        self.leave_out_ours(&mut transfers).await?;
         transfers.extend(known);
         let names = self.names.iter().filter(|name| !name.starts_with("tr_")).cloned().collect();
         let taken: BTreeMap<String, i64> = transfers.iter().map(|of| (of.id.clone(), of.amount_reversed)).collect();
@@ -229,6 +230,21 @@ impl Reading<'_> {
         };
         let found = Found::Payment { names, payment };
         nothing.map_or(Ok(found.clone()), |why| Err(Stop::Nothing(Box::new(found), why)))
+    }
+
+    /// What Clawback is creating is registered, though not yet under Stripe's id.
+    async fn leave_out_ours(&self, transfers: &mut Vec<Transfer>) -> Result<(), Stop> {
+        let payments: BTreeSet<&str> =
+            transfers.iter().filter_map(Transfer::name).map(|(payment, _)| payment).collect();
+        let mut ours = Vec::new();
+        for payment in payments {
+            let registered = self.caller.ledger.registered_transfers(payment).await.map_err(Interrupted::from)?;
+            let unknown = registered.into_iter().filter(|row| row.stripe_transfer_id.is_none());
+            let is_one = |of: &&Transfer| unknown.clone().any(|row| create::is_named(of, payment, &row));
+            ours.extend(transfers.iter().filter(is_one).map(|of| of.id.clone()));
+        }
+        transfers.retain(|of| !ours.contains(&of.id));
+        Ok(())
     }
 
     fn learn_names(&mut self, charge: &Charge) {

@@ -33,7 +33,7 @@ fn transfer(stripe_transfer_id: &str, amount: i64) -> transfer::Model {
 /// Of `tr_1` 1,000 of 6,000 have been asked by ratio and 500 by name; `tr_2` has all its 3,000.
 fn resolved(named: &[(&str, &str)]) -> Result<Vec<i64>, Conflict> {
     let transfers = [transfer("tr_1", 6_000), transfer("tr_2", 3_000)];
-    let share = |amount, by_ratio, by_name| Share { amount, by_ratio, by_name, currency: "eur".into() };
+    let share = |amount, by_ratio, by_name| Share { amount, by_ratio, of_failed: 0, by_name, currency: "eur".into() };
     let named: Vec<NamedShare> = named
         .iter()
         .map(|(id, amount)| {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn share(amount: i64) -> Share {
-    Share { amount, by_ratio: 0, by_name: 0, currency: "eur".into() }
+    Share { amount, by_ratio: 0, of_failed: 0, by_name: 0, currency: "eur".into() }
 }
 
 /// Applies one refund by ratio to `shares` and returns what it asked.
@@ -56,10 +56,24 @@ fn what_a_named_share_has_used_up_the_other_transfers_give() {
 #[test]
 fn what_a_failed_refund_took_from_one_seller_does_not_pay_for_another() {
     // 2,700 stayed with the first one; a refund of 1,000 asks 600 and 300.
-    let ahead = Share { by_ratio: 2_700, ..share(6_000) };
+    let ahead = Share { by_ratio: 2_700, of_failed: 2_700, ..share(6_000) };
     assert_eq!(allocate(10_000, 1_000, &[ahead.clone(), share(3_000)]), [0, 300]);
     assert_eq!(allocate(10_000, 5_000, &[ahead.clone(), share(3_000)]), [300, 1_500]);
     assert_eq!(allocate(10_000, 10_000, &[ahead, share(3_000)]), [3_300, 3_000]);
+}
+
+#[test]
+fn what_a_refund_that_stands_took_from_one_seller_pays_for_another() {
+    // A named share had used the first one up, and failed: the other gave all of 1,000, and 1,200 are refunded by now.
+    let ahead = Share { by_ratio: 1_000, ..share(1_000) };
+    assert_eq!(allocate(2_000, 1_200, &[share(1_000), ahead]), [200, 0]);
+}
+
+#[test]
+fn what_others_took_beyond_a_transfer_is_asked_of_no_other() {
+    // 800 of it are on their way by name, and another program took all 1,000.
+    let beyond = Share { by_name: 1_800, ..share(1_000) };
+    assert_eq!(allocate(2_000, 500, &[beyond, share(1_000)]), [0, 500]);
 }
 
 /// Up to seven transfers in up to three currencies.

@@ -290,9 +290,10 @@ impl Reckoning<'_> {
             // Nobody registered it, and nobody has to: the ledger may know nothing of the transfer any more, or only why not.
             let row = &self.claims[claim].row;
             let is_unknown = !self.transfers.iter().any(|row| row["transfer"] == **transfer);
-            let is_refused =
-                count(&self.world.look, &format!("lookups WHERE result LIKE '%{transfer}%reversed already%'")).await
-                    > 0;
+            let parked = format!(
+                "lookups l JOIN calls k ON k.id = l.id WHERE k.state = 'failed' AND l.result LIKE '%{transfer}%'"
+            );
+            let is_refused = count(&self.world.look, &parked).await > 0;
             let is_seen = is_unknown && (row["status"] == "failed" || !row["attention"].is_null() || is_refused);
             let is_told = told.contains(trr) || told.contains(transfer) || is_seen;
             assert!(is_told, "seed {seed}: nobody tells of {trr}, {amount} for {claim}: {}", about());

@@ -194,7 +194,8 @@ impl Plan {
         stripe_sim::NewPayment {
             charge: Some(self.charge()),
             payment_intent: Some(format!("pi_{}", self.p)),
-            transfer_group: Some(format!("order_{}", self.p)),
+            // One names its groups as its payments: what Clawback creates is in them, too.
+            transfer_group: Some(if self.p == 1 { "pi_1".to_owned() } else { format!("order_{}", self.p) }),
             transfers: self.now.iter().filter_map(existing).collect(),
             capture: self.capture,
             ..stripe_sim::NewPayment::new(self.authorized, "eur")
