@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A message whose turn is further away is sent away rather than kept: its place in the prefetch is for others.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Idle keys are forgotten when there are more.
+/// Idle keys are forgotten when there are more, and then whenever the keys have doubled.
 const MANY_KEYS: usize = 1000;
 
 pub(super) type Key = Arc<str>;
@@ -28,6 +28,8 @@ pub(super) struct Rules {
 pub(super) struct Admission<M> {
     rules: Rules,
     lanes: HashMap<Key, Lane<M>>,
+    /// At how many lanes the idle ones are removed.
+    sweep_at: usize,
     /// Messages without a key.
     free: VecDeque<M>,
     /// Keys that may start a message, and `None` for each message without a key, in turn.
@@ -68,7 +70,8 @@ pub(super) struct NotNow<M> {
 impl<M> Admission<M> {
     pub(super) fn new(rules: Rules) -> Self {
         let (free, open) = (VecDeque::new(), VecDeque::new());
-        Self { rules, lanes: HashMap::new(), free, open, timed: BTreeSet::new(), waiting: 0 }
+        let (lanes, sweep_at) = (HashMap::new(), MANY_KEYS);
+        Self { rules, lanes, sweep_at, free, open, timed: BTreeSet::new(), waiting: 0 }
     }
 
     /// Takes a message in, behind all others of its key.
@@ -81,6 +84,7 @@ impl<M> Admission<M> {
             self.open.push_back(None);
             return Ok(());
         };
+        self.sweep(now);
         let Rules { in_order, limit, room } = self.rules;
         let key = self.lanes.get_key_value(key).map_or_else(|| Key::from(key), |(key, _)| Arc::clone(key));
         let lane = self.lanes.entry(Arc::clone(&key)).or_insert_with(|| Lane::new(now));
@@ -91,7 +95,7 @@ impl<M> Admission<M> {
             let is_full = lane.waiting.len() >= (room / 2).max(1) || self.waiting >= room;
             if is_full || turn - now > LONGEST_WAIT {
                 // One after the other, as fast as those before them will probably start.
-                lane.promised = lane.promised.max(turn) + pace;
+                lane.promised = (lane.promised + pace).max(turn);
                 return Err(NotNow { message, delay: lane.promised - now });
             }
         }
@@ -110,7 +114,7 @@ impl<M> Admission<M> {
             }
             self.open.push_back(Some(key));
         }
-        // What is listed may have been forgotten.
+        // The messages of a listed key may have been forgotten.
         let (key, lane, message) = loop {
             let Some(key) = self.open.pop_front()? else {
                 match self.free.pop_front() {
@@ -144,9 +148,15 @@ impl<M> Admission<M> {
             self.waiting += 1;
         }
         self.list(key, now);
-        if self.lanes.len() > MANY_KEYS && self.lanes.get(key).is_some_and(|lane| lane.is_idle(now)) {
-            self.lanes.remove(key);
+    }
+
+    /// Not at its job's end: with a rate, a key is idle only later.
+    fn sweep(&mut self, now: Instant) {
+        if self.lanes.len() < self.sweep_at {
+            return;
         }
+        self.lanes.retain(|_, lane| !lane.is_idle(now));
+        self.sweep_at = MANY_KEYS.max(self.lanes.len().saturating_mul(2));
     }
 
     /// When the next message may start that may not start now; nothing if that depends on a job's end.
@@ -217,8 +227,10 @@ impl<M> Lane<M> {
         Self { waiting, running: 0, not_before: now, held_until: now, listed, run_time: Duration::ZERO, promised: now }
     }
 
+    /// One that is still listed stays: its key would be listed twice when it comes again.
     fn is_idle(&self, now: Instant) -> bool {
-        self.running == 0 && self.waiting.is_empty() && self.not_before <= now && self.promised <= now
+        let has_nothing = self.running == 0 && self.waiting.is_empty() && self.listed == Listed::No;
+        has_nothing && self.not_before <= now && self.promised <= now
     }
 }
 
@@ -338,9 +350,32 @@ mod tests {
             admission.next(now);
         }
         // One has started, four wait for the seconds 1 to 4.
-        assert_eq!(delays, [6, 7, 8]);
+        assert_eq!(delays, [5, 6, 7]);
         assert!(admission.arrive(Some("b"), 8, now).is_ok(), "another key is held up");
         assert_eq!(admission.next(now).map(|(_, number)| number), Some(8));
+    }
+
+    #[test]
+    fn the_first_that_is_sent_away_comes_back_for_the_next_start_and_each_later_one_a_slot_later() {
+        let mut admission = Admission::new(rules(false, KeyLimit::new().rate(1, Duration::from_secs(60))));
+        let now = Instant::now();
+        admission.arrive(Some("a"), 0, now).unwrap();
+        admission.next(now).unwrap();
+        let delays = [1, 2].map(|number| admission.arrive(Some("a"), number, now).unwrap_err().delay.as_secs());
+        assert_eq!(delays, [60, 120]);
+    }
+
+    #[test]
+    fn keys_that_never_come_again_are_forgotten_although_their_jobs_ended_before_the_next_might_start() {
+        let mut admission = Admission::new(rules(false, KeyLimit::new().rate(1, Duration::from_secs(1))));
+        let mut now = Instant::now();
+        for number in 0..20 * MANY_KEYS {
+            admission.arrive(Some(&number.to_string()), (), now).unwrap();
+            let (key, ()) = admission.next(now).unwrap();
+            admission.ended(&key.unwrap(), Duration::ZERO, None, now);
+            now += Duration::from_millis(10);
+        }
+        assert!(admission.lanes.len() <= 2 * MANY_KEYS, "{} keys are kept", admission.lanes.len());
     }
 
     #[test]
