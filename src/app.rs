@@ -228,10 +228,7 @@ impl App {
         if let Some((relay, sweeper)) = self.relay {
             let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
             parts.spawn(async move {
-                ("relay", {
-                    relay.run(relay_stop.cancelled_owned()).await;
-                    Ok(())
-                })
+                ("relay", relay.run(relay_stop.cancelled_owned()).await.map_err(Into::into))
             });
             parts.spawn(async move {
                 ("sweeper", {

@@ -23,6 +23,9 @@ pub(crate) mod sealed {
     use super::{Future, OutboxError, Sql, Value};
 
     pub trait Connection: Send {
+        /// Or else PostgreSQL; an error if neither.
+        fn is_sqlite(&self) -> Result<bool, OutboxError>;
+
         /// The first column of the first row, if there is one.
         fn first(
             &mut self,
@@ -45,6 +48,10 @@ macro_rules! bound {
 impl Connection for &mut PgConnection {}
 
 impl sealed::Connection for &mut PgConnection {
+    fn is_sqlite(&self) -> Result<bool, OutboxError> {
+        Ok(false)
+    }
+
     async fn first(&mut self, sql: Sql, values: Vec<Value>) -> Result<Option<i64>, OutboxError> {
         let query = bound!(sqlx::query::<sqlx::Postgres>(sql.postgres), values);
         let row = query.fetch_optional(&mut **self).await?;
@@ -55,6 +62,10 @@ impl sealed::Connection for &mut PgConnection {
 impl Connection for &mut SqliteConnection {}
 
 impl sealed::Connection for &mut SqliteConnection {
+    fn is_sqlite(&self) -> Result<bool, OutboxError> {
+        Ok(true)
+    }
+
     async fn first(&mut self, sql: Sql, values: Vec<Value>) -> Result<Option<i64>, OutboxError> {
         let query = bound!(sqlx::query::<sqlx::Sqlite>(sql.sqlite), values);
         let row = query.fetch_optional(&mut **self).await?;
@@ -67,15 +78,22 @@ impl<C: sea_orm::ConnectionTrait + Sync> Connection for &C {}
 
 #[cfg(feature = "sea-orm")]
 impl<C: sea_orm::ConnectionTrait + Sync> sealed::Connection for &C {
+    fn is_sqlite(&self) -> Result<bool, OutboxError> {
+        match self.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => Ok(true),
+            sea_orm::DbBackend::Postgres => Ok(false),
+            other => Err(OutboxError::Backend { got: format!("{other:?}") }),
+        }
+    }
+
     async fn first(&mut self, sql: Sql, values: Vec<Value>) -> Result<Option<i64>, OutboxError> {
-        let backend = self.get_database_backend();
-        let text = if backend == sea_orm::DbBackend::Sqlite { sql.sqlite } else { sql.postgres };
+        let text = if self.is_sqlite()? { sql.sqlite } else { sql.postgres };
         let values = values.into_iter().map(|value| match value {
             Value::Integer(number) => sea_orm::Value::from(number),
             Value::Text(text) => sea_orm::Value::from(text),
             Value::Bytes(bytes) => sea_orm::Value::from(bytes),
         });
-        let statement = sea_orm::Statement::from_sql_and_values(backend, text, values);
+        let statement = sea_orm::Statement::from_sql_and_values(self.get_database_backend(), text, values);
         let row = self.query_one_raw(statement).await?;
         Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
     }

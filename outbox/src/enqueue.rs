@@ -3,7 +3,7 @@
 use crate::{
     Connection, Handoff, OutboxError, StandardRow,
     connection::Value,
-    sql::{CANCEL, INSERT, INSERT_LEASED, TAKE_KEY},
+    sql::{CANCEL, INSERT, INSERT_LEASED, INSERT_UNIQUE, INSERT_UNIQUE_LEASED, TAKE_BACK, TAKE_KEY},
 };
 use queues::Message;
 use std::{sync::Arc, time::Duration};
@@ -170,19 +170,34 @@ async fn insert(
 ) -> Result<Option<i64>, OutboxError> {
     let OutboxJob { mut message, delay, unique } = job;
     message.validate().map_err(OutboxError::Invalid)?;
-    if let Some((key, period)) = unique {
-        let values = vec![Value::Text(key), Value::Text(message.id.clone()), milliseconds(period)];
-        if connection.first(TAKE_KEY, values).await?.is_none() {
-            return Ok(None);
-        }
-    }
     let payload = std::mem::take(&mut message.payload);
     let envelope = serde_json::to_string(&message)?;
     let Message { id, kind, routing_key, .. } = message;
+    let message_id = id.clone();
     let texts = [id, kind, routing_key, envelope].map(Value::Text);
-    let (sql, free_in) = lease.map_or((INSERT, delay), |lease| (INSERT_LEASED, lease));
-    let values = texts.into_iter().chain([Value::Bytes(payload), milliseconds(free_in)]).collect();
-    let id = connection.first(sql, values).await?;
+    let free_in = milliseconds(lease.unwrap_or(delay));
+    let mut values: Vec<Value> = texts.into_iter().chain([Value::Bytes(payload), free_in]).collect();
+    let id = match unique {
+        None => connection.first(if lease.is_some() { INSERT_LEASED } else { INSERT }, values).await?,
+        Some((key, period)) => {
+            let (key, period) = (Value::Text(key), milliseconds(period));
+            let sql = if lease.is_some() { INSERT_UNIQUE_LEASED } else { INSERT_UNIQUE };
+            values.push(key.clone());
+            if connection.is_sqlite()? {
+                let Some(id) = connection.first(sql, values).await? else { return Ok(None) };
+                // Within a transaction the key is still free: SQLite has one writer.
+                let taken = connection.first(TAKE_KEY, vec![key, Value::Text(message_id), period]).await?.is_some();
+                let stays = taken || connection.first(TAKE_BACK, vec![Value::Integer(id)]).await?.is_none();
+                stays.then_some(id)
+            } else {
+                values.push(period);
+                connection.first(sql, values).await?
+            }
+        }
+    };
+    if id.is_none() {
+        return Ok(None);
+    }
     metrics::counter!("outbox_jobs_enqueued_total").increment(1);
     Ok(id)
 }

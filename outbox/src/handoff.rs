@@ -5,11 +5,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// How long a row that was committed for the relay of this process is left to it. Should the process die, another relay
-/// claims it after that.
+/// claims it after that. Shorter than a publisher may wait for a sick broker: then another relay may publish the row too.
 const LEASE: Duration = Duration::from_secs(15);
+/// What has waited in memory for so long, behind a batch that the broker was slow to confirm, is left to a claim: a third of the
+/// lease is enough for a confirm, or the broker is still slow.
+const TOO_LATE: Duration = Duration::from_secs(10);
 /// Rows that wait in memory. Those beyond wait in the table alone.
 const MOST_WAITING: usize = 1_000;
 
@@ -23,7 +26,8 @@ pub struct Handoff<R> {
 }
 
 struct Waiting<R> {
-    rows: Vec<R>,
+    /// With the time since which each waits.
+    rows: Vec<(Instant, R)>,
     /// How many relays take rows.
     relays: usize,
 }
@@ -44,7 +48,8 @@ impl<R> Handoff<R> {
     pub fn hand(&self, rows: impl IntoIterator<Item = R>) {
         let mut waiting = self.lock();
         if waiting.relays > 0 {
-            waiting.rows.extend(rows);
+            let now = Instant::now();
+            waiting.rows.extend(rows.into_iter().map(|row| (now, row)));
             self.handed.notify_one();
         }
     }
@@ -60,14 +65,16 @@ impl<R> Handoff<R> {
         Open(self)
     }
 
-    /// At most `limit` rows, oldest first.
-    pub(crate) fn take(&self, limit: usize) -> Vec<R> {
-        let rows = &mut self.lock().rows;
-        let taken = rows.drain(..rows.len().min(limit)).collect();
-        if !rows.is_empty() {
+    /// At most `limit` rows, oldest first, without those that waited too long.
+    pub(crate) fn take(&self, limit: usize) -> Taken<R> {
+        let waiting = &mut self.lock().rows;
+        let too_late = waiting.iter().take_while(|(since, _)| since.elapsed() >= TOO_LATE).count();
+        waiting.drain(..too_late);
+        let rows = waiting.drain(..waiting.len().min(limit)).map(|(_, row)| row).collect();
+        if !waiting.is_empty() {
             self.handed.notify_one();
         }
-        taken
+        Taken { rows, too_late }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -104,11 +111,34 @@ impl<R> fmt::Debug for Handoff<R> {
     }
 }
 
+/// What a relay has to publish, and how many rows it has not.
+pub(crate) struct Taken<R> {
+    pub(crate) rows: Vec<R>,
+    pub(crate) too_late: usize,
+}
+
 /// A relay that takes rows. A guard, since its future may be dropped at any await: rows would be leased to nobody.
 pub(crate) struct Open<'a, R>(&'a Handoff<R>);
 
 impl<R> Drop for Open<'_, R> {
     fn drop(&mut self) {
         self.0.lock().relays -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_waited_behind_a_slow_batch_is_left_to_a_claim_before_its_lease_ends() {
+        let handoff = Handoff::default();
+        let _open = handoff.open();
+        handoff.hand([1, 2]);
+        tokio::time::advance(TOO_LATE).await;
+        handoff.hand([3]);
+        let Taken { rows, too_late } = handoff.take(10);
+        assert_eq!((rows, too_late), (vec![3], 2));
+        assert!(handoff.is_empty() && TOO_LATE < LEASE);
     }
 }

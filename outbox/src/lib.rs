@@ -13,6 +13,9 @@ mod sql;
 mod standard;
 mod table;
 
+#[cfg(feature = "sea-orm")]
+#[doc(no_inline)]
+pub use sea_orm;
 /// The crates whose types are part of this API.
 #[doc(no_inline)]
 pub use {chrono, queues, sqlx};

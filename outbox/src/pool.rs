@@ -1,5 +1,9 @@
 //! Where relay and scheduler get their connections.
 
+#[cfg(feature = "sea-orm")]
+use crate::OutboxError;
+#[cfg(feature = "sea-orm")]
+use sea_orm::DatabaseConnectionType;
 use sqlx::{PgPool, SqlitePool};
 
 /// Connections to the database with the outbox. Cheap to clone.
@@ -25,12 +29,32 @@ impl From<SqlitePool> for Pool {
 }
 
 #[cfg(feature = "sea-orm")]
-impl From<&sea_orm::DatabaseConnection> for Pool {
-    fn from(connection: &sea_orm::DatabaseConnection) -> Self {
-        match connection.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => Self::Sqlite(connection.get_sqlite_connection_pool().clone()),
-            _ => Self::Postgres(connection.get_postgres_connection_pool().clone()),
+impl TryFrom<&sea_orm::DatabaseConnection> for Pool {
+    type Error = OutboxError;
+
+    /// # Errors
+    /// [`OutboxError::Backend`] for a connection that is neither a pool of PostgreSQL's nor of SQLite's.
+    fn try_from(connection: &sea_orm::DatabaseConnection) -> Result<Self, OutboxError> {
+        match &connection.inner {
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                Ok(Self::Sqlite(connection.get_sqlite_connection_pool().clone()))
+            }
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                Ok(Self::Postgres(connection.get_postgres_connection_pool().clone()))
+            }
+            other => Err(OutboxError::Backend { got: format!("{other:?}") }),
         }
+    }
+}
+
+#[cfg(all(test, feature = "sea-orm"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_no_pool_of_a_known_database_is_an_error_and_no_panic() {
+        let error = Pool::try_from(&sea_orm::DatabaseConnection::default()).err();
+        assert!(matches!(&error, Some(OutboxError::Backend { got }) if got == "Disconnected"), "{error:?}");
     }
 }
 

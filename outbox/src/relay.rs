@@ -1,11 +1,20 @@
 //! Brings committed jobs to the broker: claim, publish, await every confirm, mark. A job that is published and not marked,
 //! because of a crash in between, is published again; none is ever marked and not published.
 
-use crate::{Handoff, Outbox, Refusal, StandardTable, Table};
+use crate::{Handoff, Outbox, OutboxError, Refusal, StandardTable, Table, handoff::Taken};
 use futures_util::future::BoxFuture;
-use queues::{Broker, PublishError, Publisher, Topology};
+use queues::{Broker, ConnectionState, PublishError, Publisher, Topology};
 use sqlx::postgres::PgListener;
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     select,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
@@ -28,6 +37,8 @@ pub struct Relay<T: Table = StandardTable> {
     handoff: Arc<Handoff<T::Row>>,
     publisher: Publisher,
     topologies: Option<(Broker, Vec<Topology>)>,
+    /// The broker has returned a job: the topologies are to be declared again.
+    queue_missing: AtomicBool,
     look_every: Duration,
     maintain_every: Duration,
     keep: Duration,
@@ -51,6 +62,7 @@ impl<T: Table> Relay<T> {
             handoff: Arc::clone(handoff),
             publisher,
             topologies: None,
+            queue_missing: AtomicBool::new(false),
             look_every,
             maintain_every: Duration::from_secs(60),
             keep: 7 * DAY,
@@ -95,25 +107,37 @@ impl<T: Table> Relay<T> {
 
     /// Runs until `shutdown`; what is in flight then is still confirmed and marked. Dropping the future loses nothing
     /// either, but may publish some jobs twice.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`OutboxError::PublisherEnded`] once the publisher has ended: closed, or refused by the broker for longer than
+    /// [`Broker::with_refusal_timeout`](queues::Broker::with_refusal_timeout) allows. Nothing is published any more, and the
+    /// table grows: end the process, or run a new relay with a new publisher.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), OutboxError> {
         let mut shutdown = pin!(shutdown);
         select! {
-            () = self.publish_until(shutdown.as_mut()) => {}
-            () = self.listen() => {}
-            () = self.maintain() => {}
+            ended = self.publish_until(shutdown.as_mut()) => ended,
+            () = self.listen() => Ok(()),
+            () = self.maintain() => Ok(()),
         }
     }
 
-    async fn publish_until(&self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) {
+    async fn publish_until(&self, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<(), OutboxError> {
         let mut state = self.publisher.state();
         loop {
             // Without a broker there is nothing to claim for: rows would only pile up attempts.
             select! {
                 biased;
-                () = &mut shutdown => return,
-                connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() { return },
+                () = &mut shutdown => return Ok(()),
+                connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() {
+                    return Err(OutboxError::PublisherEnded { reason: why_ended(&self.publisher) });
+                },
             }
-            self.declare_all().await;
+            // A sick broker may take half a minute for each topology.
+            select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                () = self.declare_all() => {}
+            }
             let open = self.handoff.open();
             let mut look_at = Instant::now();
             let stopped = loop {
@@ -122,6 +146,13 @@ impl<T: Table> Relay<T> {
                 }
                 if !self.publish_handed().await {
                     look_at = look_at.min(Instant::now() + self.time_until_due().await);
+                }
+                if self.queue_missing.swap(false, Ordering::Relaxed) {
+                    select! {
+                        biased;
+                        () = &mut shutdown => break true,
+                        () = self.declare_all() => {}
+                    }
                 }
                 select! {
                     biased;
@@ -139,21 +170,26 @@ impl<T: Table> Relay<T> {
                 self.publish_handed().await;
             }
             if stopped {
-                return;
+                return Ok(());
             }
         }
     }
 
-    /// Publishes some of what this process has handed over. Whether the broker took it all, and it is marked.
+    /// Publishes some of what this process has handed over. Whether the broker took it all, and it is marked; false also when
+    /// some waited too long, and is found in the table.
     async fn publish_handed(&self) -> bool {
-        let rows = self.handoff.take(BATCH);
-        if rows.is_empty() {
-            return true;
+        let Taken { rows, too_late } = self.handoff.take(BATCH);
+        if too_late > 0 {
+            warn!(too_late, "handed jobs waited too long behind others; they are published once their lease has ended");
         }
-        self.publish(rows).await.unwrap_or_else(|error| {
+        if rows.is_empty() {
+            return too_late == 0;
+        }
+        let published = self.publish(rows).await.unwrap_or_else(|error| {
             warn!(%error, "the outbox cannot be marked; these jobs will be published again");
             false
-        })
+        });
+        published && too_late == 0
     }
 
     /// Publishes some of what is in the table, and answers how long to wait before looking again if nothing wakes the relay.
@@ -196,12 +232,13 @@ impl<T: Table> Relay<T> {
                 Err(reason) => refused.push((row, Refusal::NoMessage(reason))),
             }
         }
-        let mut no_queue = false;
         for (row, result) in sent.into_iter().zip(self.publisher.publish_all(messages).await) {
             match result {
                 Ok(()) => confirmed.push(row),
                 Err(error) => {
-                    no_queue |= matches!(error, PublishError::Returned { .. } | PublishError::NoExchange { .. });
+                    if let PublishError::Returned { .. } | PublishError::NoExchange { .. } = error {
+                        self.queue_missing.store(true, Ordering::Relaxed);
+                    }
                     refused.push((row, Refusal::Broker(error)));
                 }
             }
@@ -213,9 +250,6 @@ impl<T: Table> Relay<T> {
         if let Some((_, first)) = refused.first() {
             warn!(refused = refused.len(), confirmed = confirmed.len(), %first, "jobs not taken by the broker");
             self.table.give_back(&refused).await?;
-        }
-        if no_queue {
-            self.declare_all().await;
         }
         Ok(refused.is_empty())
     }
@@ -263,6 +297,13 @@ impl<T: Table> Relay<T> {
                 sweep().await;
             }
         }
+    }
+}
+
+fn why_ended(publisher: &Publisher) -> String {
+    match &*publisher.state().borrow() {
+        ConnectionState::Refused { error } => error.clone(),
+        _ => "it was closed".to_owned(),
     }
 }
 

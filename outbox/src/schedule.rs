@@ -10,7 +10,14 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use croner::Cron;
 use queues::Message;
 use sqlx::Row;
-use std::{fmt, future::Future, pin::pin, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    str::FromStr,
+    time::Duration,
+};
 use tokio::{select, time::sleep};
 use tracing::{info, warn};
 
@@ -70,10 +77,11 @@ impl Scheduler {
     /// Adds a job with a stable name and a cron expression in UTC: minute, hour, day of the month, month, day of the week;
     /// with a second before them if there are six. The first tick is the first one after the name is first seen.
     ///
-    /// `message` makes the job of a tick. Its id becomes `NAME@TICK`, the same from every scheduler.
+    /// `message` makes the job of a tick. Its id becomes `NAME@TICK`, the same from every scheduler. While it panics, or makes what
+    /// no broker could take, this job's tick waits; the others go on.
     ///
     /// # Errors
-    /// [`OutboxError::Schedule`] when the expression is none.
+    /// [`OutboxError::Schedule`] when the expression is none, [`OutboxError::DuplicateSchedule`] when another job has the name.
     pub fn every(
         mut self,
         name: impl Into<String>,
@@ -82,6 +90,9 @@ impl Scheduler {
         message: impl Fn(DateTime<Utc>) -> Message + Send + Sync + 'static,
     ) -> Result<Self, OutboxError> {
         let name = name.into();
+        if self.periodics.iter().any(|periodic| periodic.name == name) {
+            return Err(OutboxError::DuplicateSchedule { name });
+        }
         let cron = Cron::from_str(expression).map_err(|error| OutboxError::Schedule {
             name: name.clone(),
             expression: expression.to_owned(),
@@ -97,10 +108,7 @@ impl Scheduler {
         loop {
             let pause = match self.fire_due(Utc::now()).await {
                 Ok(_) => self.time_until_next(Utc::now()),
-                Err(error) => {
-                    warn!(%error, "periodic jobs were not enqueued; trying again");
-                    PAUSE_AFTER_ERROR
-                }
+                Err(_) => PAUSE_AFTER_ERROR,
             };
             select! {
                 biased;
@@ -113,18 +121,26 @@ impl Scheduler {
     /// Enqueues the jobs of all ticks up to `now` that nobody has fired, and answers how many. [`run`](Self::run) calls it.
     ///
     /// # Errors
-    /// When the database refuses. What was fired before stays so.
+    /// The first error of a job, when the database refuses or its message is none; the other jobs are fired nevertheless.
     pub async fn fire_due(&self, now: DateTime<Utc>) -> Result<usize, OutboxError> {
-        let mut fired = 0;
+        let (mut fired, mut first_error) = (0, None);
         for periodic in &self.periodics {
-            while let Some(more) = self.fire(periodic, now).await? {
-                fired += more;
+            loop {
+                match self.fire(periodic, now).await {
+                    Ok(Some(more)) => fired += more,
+                    Ok(None) => break,
+                    Err(error) => {
+                        warn!(name = periodic.name, %error, "a periodic job was not enqueued; trying again");
+                        first_error = first_error.or(Some(error));
+                        break;
+                    }
+                }
             }
         }
         if fired > 0 {
             self.outbox.wake();
         }
-        Ok(fired)
+        first_error.map_or(Ok(fired), Err)
     }
 
     /// One transaction: `None` when no tick was left.
@@ -143,15 +159,12 @@ impl Scheduler {
         let ticks = periodic.due(after, now);
         let Some(newest) = ticks.last() else { return Ok(None) };
         let newest = newest.timestamp_millis();
-        let ticks: Vec<_> =
-            ticks.iter().filter(|tick| periodic.missed != Missed::Skip || now - **tick <= IN_TIME).collect();
+        let messages = ticks.iter().map(|tick| periodic.message_of(*tick)).collect::<Result<Vec<_>, _>>()?;
         let moved = on!(&self.pool, |pool, sql| {
             let mut txn = pool.begin().await?;
             let moved = sql(MOVE_TICK).bind(name).bind(last).bind(newest).execute(&mut *txn).await?.rows_affected();
             if moved == 1 {
-                for tick in &ticks {
-                    let mut message = (periodic.message)(**tick);
-                    message.id = format!("{name}@{}", tick.to_rfc3339_opts(SecondsFormat::Secs, true));
+                for message in messages {
                     self.outbox.enqueue(&mut *txn, OutboxJob::new(message)).await?;
                 }
             }
@@ -175,6 +188,13 @@ impl Scheduler {
 }
 
 impl Periodic {
+    fn message_of(&self, tick: DateTime<Utc>) -> Result<Message, OutboxError> {
+        let made = catch_unwind(AssertUnwindSafe(|| (self.message)(tick)));
+        let mut message = made.map_err(|_| OutboxError::PeriodicMessage { name: self.name.clone() })?;
+        message.id = format!("{}@{}", self.name, tick.to_rfc3339_opts(SecondsFormat::Secs, true));
+        Ok(message)
+    }
+
     fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.cron.find_next_occurrence(&after.trunc_subsecs(0), false).ok()
     }
@@ -183,10 +203,14 @@ impl Periodic {
     fn due(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         // Croner takes any moment of a matching second for a tick.
         let now = now.trunc_subsecs(0);
-        if self.missed != Missed::All {
-            let latest = self.cron.find_previous_occurrence(&now, true).ok();
-            return latest.filter(|tick| *tick > after).into_iter().collect();
-        }
+        let after = match self.missed {
+            Missed::All => after,
+            Missed::Skip => after.max(now - IN_TIME - TimeDelta::seconds(1)),
+            Missed::Latest => {
+                let latest = self.cron.find_previous_occurrence(&now, true).ok();
+                return latest.filter(|tick| *tick > after).into_iter().collect();
+            }
+        };
         let ticks = std::iter::successors(self.next(after), |tick| self.next(*tick));
         ticks.take_while(|tick| *tick <= now).take(MOST_TICKS).collect()
     }

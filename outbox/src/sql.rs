@@ -22,6 +22,20 @@ macro_rules! sql {
     (@sqlite EACH_TEXT) => { "json_each($1)" };
     (@postgres NOTIFY) => { ", pg_notify('queue_outbox', '')" };
     (@sqlite NOTIFY) => { "" };
+    (@postgres TAKING) => {
+        concat!(
+            "WITH taken AS (INSERT INTO queue_outbox_keys (key, message_id, expires_at) VALUES ($7, $1, ",
+            sql!(@postgres NOW), " + $8) ON CONFLICT (key) DO UPDATE SET message_id = excluded.message_id,
+            expires_at = excluded.expires_at WHERE queue_outbox_keys.expires_at <= ", sql!(@postgres NOW), " RETURNING 1) "
+        )
+    };
+    (@sqlite TAKING) => { "" };
+    (@postgres IF_FREE) => { " FROM taken" };
+    (@sqlite IF_FREE) => {
+        concat!(
+            " WHERE NOT EXISTS (SELECT 1 FROM queue_outbox_keys WHERE key = $7 AND expires_at > ", sql!(@sqlite NOW), ")"
+        )
+    };
     (@$dialect:ident $text:literal) => { $text };
     ($($part:tt)+) => {
         Sql {
@@ -31,7 +45,7 @@ macro_rules! sql {
     };
 }
 
-/// Takes a key whose period is over, or that nobody has taken. Concurrent transactions wait here for each other.
+/// On SQLite: takes a key whose period is over, or that nobody has taken.
 pub(crate) const TAKE_KEY: Sql = sql!(
     "INSERT INTO queue_outbox_keys (key, message_id, expires_at) VALUES ($1, $2, " NOW " + $3)
      ON CONFLICT (key) DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at
@@ -48,6 +62,21 @@ pub(crate) const INSERT_LEASED: Sql = sql!(
     "INSERT INTO queue_outbox (message_id, kind, queue, message, payload, created_at, free_at, attempts)
      VALUES ($1, $2, $3, $4, $5, " NOW ", " NOW " + $6, 1) RETURNING id"
 );
+
+/// The job and its key in one statement, in which concurrent transactions wait for each other. SQLite has none such: there the
+/// job comes first, and then [`TAKE_KEY`].
+pub(crate) const INSERT_UNIQUE: Sql = sql!(
+    TAKING "INSERT INTO queue_outbox (message_id, kind, queue, message, payload, created_at, free_at)
+     SELECT $1, $2, $3, $4, $5, " NOW ", " NOW " + $6" IF_FREE " RETURNING id" NOTIFY
+);
+
+pub(crate) const INSERT_UNIQUE_LEASED: Sql = sql!(
+    TAKING "INSERT INTO queue_outbox (message_id, kind, queue, message, payload, created_at, free_at, attempts)
+     SELECT $1, $2, $3, $4, $5, " NOW ", " NOW " + $6, 1" IF_FREE " RETURNING id"
+);
+
+/// Of a job whose key another one has taken in between.
+pub(crate) const TAKE_BACK: Sql = sql!("DELETE FROM queue_outbox WHERE id = $1 AND published_at IS NULL RETURNING id");
 
 /// Only what no relay has touched: nobody knows of other jobs that they are not on the broker.
 pub(crate) const CANCEL: Sql =

@@ -23,7 +23,7 @@ fn sea_orm_of(place: &Place) -> DatabaseConnection {
 async fn a_committed_job_is_published_as_it_was_and_one_that_is_rolled_back_is_not(place: &Place) {
     let queue = queue().await;
     let db = sea_orm_of(place);
-    assert_eq!(std::mem::discriminant(&Pool::from(&db)), std::mem::discriminant(&place.pool));
+    assert_eq!(std::mem::discriminant(&Pool::try_from(&db).unwrap()), std::mem::discriminant(&place.pool));
     let heard = Heard::start(&queue);
     // By sea-orm, kept and rolled back; then by sqlx.
     let txn = db.begin().await.unwrap();
@@ -65,7 +65,7 @@ async fn a_delayed_job_waits_in_the_database_and_can_be_cancelled_until_a_relay_
         place.execute("UPDATE queue_outbox SET attempts = 1 WHERE message_id = 'job-2'").await;
         assert!(!cancel("job-2").await);
     };
-    relay.run(done).await;
+    relay.run(done).await.unwrap();
     assert_eq!(place.unpublished().await, 1);
     assert_eq!(heard.all(&queue, 2).await.len(), 2);
     let early = "SELECT count(*) FROM queue_outbox WHERE message_id = 'job-0' AND published_at - created_at < 600";

@@ -42,7 +42,7 @@ async fn a_handed_job_is_published_without_a_claim_and_one_that_is_rolled_back_i
         batch.committed();
         eventually("both published", async || (place.unpublished().await == 0).then_some(())).await;
     };
-    Box::pin(relay(place, &queue).run(done)).await;
+    Box::pin(relay(place, &queue).run(done)).await.unwrap();
     assert_eq!(place.number(WITHOUT_A_CLAIM).await, 2);
     let mut numbers: Vec<u32> = heard.all(&queue, 3).await.iter().map(|(number, _)| *number).collect();
     numbers.sort_unstable();
@@ -60,7 +60,7 @@ async fn a_job_handed_to_a_relay_that_dies_is_published_by_another_once_its_leas
         batch.committed();
     };
     tokio::select! {
-        () = relay(place, &queue).run(pending()) => unreachable!(),
+        _ = relay(place, &queue).run(pending()) => unreachable!(),
         () = dying => {}
     }
     let leased = "SELECT count(*) FROM queue_outbox WHERE published_at IS NULL AND attempts = 1";
@@ -84,7 +84,7 @@ async fn beyond_the_bound_jobs_go_through_the_table(place: &Place) {
         batch.committed();
         eventually("all published", async || (place.unpublished().await == 0).then_some(())).await;
     };
-    Box::pin(relay(place, &queue).run(done)).await;
+    Box::pin(relay(place, &queue).run(done)).await.unwrap();
     assert_eq!(place.number(WITHOUT_A_CLAIM).await, 1_000);
     assert_eq!(heard.all(&queue, 1_004).await.len(), 1_004);
     queue.delete().await.unwrap();
@@ -102,7 +102,7 @@ async fn a_handed_job_that_no_queue_takes_is_tried_again(place: &Place) {
         let refused = "SELECT count(*) FROM queue_outbox WHERE published_at IS NULL AND attempts = 2 AND last_error LIKE '%job-99%NO_ROUTE%'";
         eventually("a second attempt", async || (place.number(refused).await == 1).then_some(())).await;
     };
-    Box::pin(relay(place, &queue).run(done)).await;
+    Box::pin(relay(place, &queue).run(done)).await.unwrap();
     queue.delete().await.unwrap();
 }
 
@@ -122,7 +122,7 @@ async fn a_batch_without_a_relay_or_with_a_delay_goes_through_the_table(place: &
         batch.committed();
         eventually("the delay over", async || (place.unpublished().await == 0).then_some(())).await;
     };
-    Box::pin(relay(place, &queue).run(done)).await;
+    Box::pin(relay(place, &queue).run(done)).await.unwrap();
     // The relay is gone again, whose future may have been dropped.
     let mut batch = place.outbox.batch();
     place.write(&mut batch, [message(&queue, 3)], true).await;

@@ -10,6 +10,8 @@ use outbox::{
 on_both_databases! {
     two_schedulers_of_which_one_is_killed_now_and_then_fire_each_of_1000_ticks_once
     missed_ticks_are_fired_as_their_policy_says
+    a_periodic_job_that_cannot_be_enqueued_keeps_no_other_from_its_tick
+    a_name_that_two_periodic_jobs_would_share_is_refused
 }
 
 fn scheduler(place: &Place, queue: &TestQueue, missed: Missed) -> Scheduler {
@@ -53,7 +55,8 @@ async fn missed_ticks_are_fired_as_their_policy_says(place: &Place) {
     for (missed, late_ms, expected) in [
         (Missed::All, 5500, 5),
         (Missed::Latest, 5500, 1),
-        (Missed::Skip, 5500, 1),
+        (Missed::Skip, 5500, 5),
+        (Missed::Skip, 205_000, 61),
         (Missed::All, 205_000, 205),
         (Missed::Latest, 999, 0),
     ] {
@@ -84,4 +87,33 @@ async fn missed_ticks_are_fired_as_their_policy_says(place: &Place) {
         .unwrap_err();
     assert!(matches!(&error, OutboxError::Schedule { name, .. } if name == "bad"), "{error}");
     queue.delete().await.unwrap();
+}
+
+async fn a_periodic_job_that_cannot_be_enqueued_keeps_no_other_from_its_tick(place: &Place) {
+    let queue = queue().await;
+    let (first, last) = (queue.clone(), queue.clone());
+    let invalid = move |_| {
+        let mut message = message(&first, 0);
+        message.kind = "k".repeat(256);
+        message
+    };
+    let scheduler = Scheduler::new(&place.outbox, place.pool.clone())
+        .every("panics", "* * * * * *", Missed::All, |_| panic!("no message today"))
+        .and_then(|scheduler| scheduler.every("invalid", "* * * * * *", Missed::All, invalid))
+        .and_then(|scheduler| scheduler.every("good", "* * * * * *", Missed::All, move |_| message(&last, 0)))
+        .unwrap();
+    scheduler.fire_due(start()).await.unwrap();
+    let error = scheduler.fire_due(start() + TimeDelta::seconds(2)).await.unwrap_err();
+    assert!(matches!(&error, OutboxError::PeriodicMessage { name } if name == "panics"), "{error}");
+    let good = "SELECT count(*) FROM queue_outbox WHERE message_id LIKE 'good@%'";
+    assert_eq!((place.number(good).await, place.unpublished().await), (2, 2));
+    queue.delete().await.unwrap();
+}
+
+async fn a_name_that_two_periodic_jobs_would_share_is_refused(place: &Place) {
+    let error = Scheduler::new(&place.outbox, place.pool.clone())
+        .every("report", "0 3 * * *", Missed::Skip, |_| unreachable!())
+        .and_then(|scheduler| scheduler.every("report", "0 4 * * *", Missed::Skip, |_| unreachable!()))
+        .unwrap_err();
+    assert!(matches!(&error, OutboxError::DuplicateSchedule { name } if name == "report"), "{error}");
 }

@@ -154,7 +154,8 @@ impl Place {
 
     /// Runs a relay until everything is published.
     pub(crate) async fn relay_all(&self, relay: Relay) {
-        relay.run(eventually("everything published", async || (self.unpublished().await == 0).then_some(()))).await;
+        let done = eventually("everything published", async || (self.unpublished().await == 0).then_some(()));
+        relay.run(done).await.unwrap();
     }
 }
 

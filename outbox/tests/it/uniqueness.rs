@@ -1,6 +1,6 @@
 //! One job for a key and a period, however many ask at once.
 
-use crate::support::{Place, message, on_both_databases, queue};
+use crate::support::{Place, die_after, message, on_both_databases, queue};
 use futures_util::future::join_all;
 use outbox::{Enqueued, OutboxJob, Pool, queues::testing::TestQueue};
 use std::time::Duration;
@@ -10,6 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 on_both_databases! {
     of_many_transactions_at_once_one_adds_the_job
     a_key_is_free_again_after_a_rollback_and_after_its_period
+    whoever_dies_while_enqueueing_outside_of_a_transaction_leaves_no_key_without_its_job
 }
 
 /// In a transaction of its own, which is committed or rolled back.
@@ -62,5 +63,30 @@ async fn a_key_is_free_again_after_a_rollback_and_after_its_period(place: &Place
     tokio::time::sleep(Duration::from_millis(350)).await;
     assert_eq!(add(place, &queue, 4, HOUR, true).await, Enqueued::Added);
     assert_eq!(place.unpublished().await, 2);
+    queue.delete().await.unwrap();
+}
+
+async fn whoever_dies_while_enqueueing_outside_of_a_transaction_leaves_no_key_without_its_job(place: &Place) {
+    let queue = queue().await;
+    let mut died = 0;
+    for polls in 1..40_u32 {
+        let job = OutboxJob::new(message(&queue, polls)).unique(format!("invoice-{polls}"), HOUR);
+        let enqueued = match &place.pool {
+            Pool::Postgres(pool) => {
+                let mut connection = pool.acquire().await.unwrap().detach();
+                die_after(polls as usize, place.outbox.enqueue(&mut connection, job)).await
+            }
+            Pool::Sqlite(pool) => {
+                let mut connection = pool.acquire().await.unwrap().detach();
+                die_after(polls as usize, place.outbox.enqueue(&mut connection, job)).await
+            }
+            _ => unreachable!(),
+        };
+        died += usize::from(enqueued.is_none());
+        let lost = "SELECT count(*) FROM queue_outbox_keys
+            WHERE message_id NOT IN (SELECT message_id FROM queue_outbox)";
+        assert_eq!(place.number(lost).await, 0, "after {polls} polls");
+    }
+    assert!(died > 0 && place.unpublished().await > 0);
     queue.delete().await.unwrap();
 }
