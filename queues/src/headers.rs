@@ -30,11 +30,12 @@ const REPLAYED: &str = "replayed";
 pub(crate) const DUE_AT: &str = "due-at";
 /// What the job is about, for order and limits.
 pub(crate) const KEY: &str = "key";
-/// How often the job came back to a worker that returned it, or that knew no such kind.
+/// How often the job came back to a worker that returned it, or that knew no such kind; and since when that is so.
 pub(crate) const GIVEN_BACK: &str = "given-back";
 pub(crate) const UNKNOWN_KIND: &str = "unknown-kind";
+const UNKNOWN_SINCE: &str = "unknown-since";
 /// Those that a publisher must not set itself.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     ATTEMPT,
     PUBLISHED_MS,
     TRACEPARENT,
@@ -47,6 +48,7 @@ const OURS: [&str; 14] = [
     DUE_AT,
     GIVEN_BACK,
     UNKNOWN_KIND,
+    UNKNOWN_SINCE,
     KEY,
     "CC",
 ];
@@ -55,8 +57,18 @@ const MAX_TEXT_BYTES: usize = 1000;
 
 /// The broker's own notes. With `x-death` on a copy, the broker takes the next expiry for a cycle and drops the message;
 /// `CC` and `BCC` would send the copy to further queues.
-const STRIPPED: [&str; 9] =
-    ["x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC", REPLAYED, DUE_AT, GIVEN_BACK, UNKNOWN_KIND];
+const STRIPPED: [&str; 10] = [
+    "x-death",
+    "x-delivery-count",
+    "x-acquired-count",
+    "CC",
+    "BCC",
+    REPLAYED,
+    DUE_AT,
+    GIVEN_BACK,
+    UNKNOWN_KIND,
+    UNKNOWN_SINCE,
+];
 const STRIPPED_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
 const BY_THE_BROKER: &str = "the broker parked it: it was delivered too often without being acknowledged";
@@ -117,6 +129,11 @@ pub(crate) fn due_at(properties: &BasicProperties) -> Option<DateTime<Utc>> {
     time(properties.headers().as_ref()?, DUE_AT)
 }
 
+/// Since when workers have known no such kind.
+pub(crate) fn unknown_since(properties: &BasicProperties) -> Option<DateTime<Utc>> {
+    time(properties.headers().as_ref()?, UNKNOWN_SINCE)
+}
+
 /// One of our counters; 0 when missing.
 pub(crate) fn count(properties: &BasicProperties, name: &str) -> u32 {
     number(properties, name).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
@@ -143,21 +160,24 @@ fn value_bytes(value: &AMQPValue) -> usize {
 
 /// The properties of a copy that goes to the parking queue without the headers of others, which are too large.
 pub(crate) fn without_foreign(copy: &BasicProperties, reason: &str) -> BasicProperties {
-    let now = long_text(&time_text(Utc::now()));
     let mut headers = FieldTable::default();
     for (name, value) in copy.headers().iter().flat_map(FieldTable::inner) {
         if OURS.contains(&name.as_str()) && !is_stripped(name.as_str()) && value_bytes(value) <= 2 * MAX_TEXT_BYTES {
             headers.insert(name.clone(), value.clone());
         }
     }
-    set(&mut headers, PARKED_REASON, long_text(reason));
-    set(&mut headers, PARKED_AT, now);
-    copy.clone().with_headers(headers)
+    copy.clone().with_headers(parked_now(headers, reason))
 }
 
 /// The properties of a parked copy of a message that could not be read.
 pub(crate) fn of_rescue(repaired: &BasicProperties, message_id: &str, reason: &str) -> BasicProperties {
-    without_foreign(&properties(repaired, message_id, kept(repaired)), reason)
+    properties(repaired, message_id, parked_now(kept(repaired), reason))
+}
+
+fn parked_now(mut headers: FieldTable, reason: &str) -> FieldTable {
+    set(&mut headers, PARKED_REASON, long_text(reason));
+    set(&mut headers, PARKED_AT, long_text(&time_text(Utc::now())));
+    headers
 }
 
 /// Why a body cannot be JSON in UTF-8, according to its properties.
@@ -293,6 +313,7 @@ pub(crate) struct Copy {
     pub(crate) due_at: Option<DateTime<Utc>>,
     /// [`GIVEN_BACK`] or [`UNKNOWN_KIND`], counted so far.
     pub(crate) counter: Option<(&'static str, u32)>,
+    pub(crate) unknown_since: Option<DateTime<Utc>>,
 }
 
 /// The properties of a worker's copy for a retry queue or the parking queue.
@@ -315,6 +336,9 @@ pub(crate) fn of_copy(
     }
     if let Some((name, count)) = copy.counter {
         set(&mut headers, name, AMQPValue::LongLongInt(count.into()));
+    }
+    if let Some(since) = copy.unknown_since {
+        set(&mut headers, UNKNOWN_SINCE, long_text(&time_text(since)));
     }
     if let Some(reason) = &copy.parked_reason {
         set(&mut headers, PARKED_REASON, long_text(reason));

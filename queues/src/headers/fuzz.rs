@@ -94,6 +94,7 @@ fn is_read_and_copied(original: &BasicProperties) {
         parked_reason: None,
         due_at: due_at(original),
         counter: Some((GIVEN_BACK, count(original, GIVEN_BACK))),
+        unknown_since: unknown_since(original),
     };
     let copied = of_copy(original, &read, &copy, 5, Utc::now());
     let again = delivery(&copied, false);

@@ -17,6 +17,7 @@ use crate::{
     publisher::Outgoing,
     topology::Address,
 };
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use lapin::BasicProperties;
 use std::{any::Any, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -53,6 +54,7 @@ pub(super) struct Received {
 pub(super) struct Held {
     attempt: u32,
     counter: Option<(&'static str, u32)>,
+    unknown_since: Option<DateTime<Utc>>,
 }
 
 impl Received {
@@ -62,6 +64,11 @@ impl Received {
             Some((counted, count)) if counted == name => count,
             _ => headers::count(&self.properties, name),
         }
+    }
+
+    fn unknown_since(&self) -> Option<DateTime<Utc>> {
+        let held = self.held.as_ref().and_then(|held| held.unknown_since);
+        held.or_else(|| headers::unknown_since(&self.properties))
     }
 }
 
@@ -119,7 +126,8 @@ impl Desk {
                     }
                     if self.worker.holds(why, &delivery) {
                         metrics.count_delayed(why == Why::Retried);
-                        message.held = Some(Held { attempt: copy.attempt, counter: copy.counter });
+                        let Copy { attempt, counter, unknown_since, .. } = copy;
+                        message.held = Some(Held { attempt, counter, unknown_since });
                         return Some((Open { received: message, unsettled }, copy.delay.min(LONGEST_HOLD)));
                     }
                     let outgoing = self.copy(&copy, &delivery, &message.properties, mem::take(&mut message.payload));
@@ -163,7 +171,8 @@ impl Desk {
             return case.arrived_early(remaining, due_at);
         }
         let Some(Registered { handler, .. }) = handlers.get(delivery.kind.as_str()) else {
-            return case.unknown_kind(message.count(UNKNOWN_KIND));
+            let patience = self.worker.unknown_kind_timeout;
+            return case.unknown_kind(message.count(UNKNOWN_KIND), message.unknown_since(), patience);
         };
         if let Some(reason) = headers::unsupported_content(properties) {
             return case.park(reason.clone(), reason);

@@ -55,6 +55,7 @@ pub struct Worker {
     concurrency: usize,
     job_timeout: Duration,
     drain_timeout: Duration,
+    unknown_kind_timeout: Duration,
     handlers: HashMap<&'static str, Registered>,
     /// A kind with two handlers: reported by `run`, which keeps `register` chainable.
     duplicate: Option<&'static str>,
@@ -93,6 +94,7 @@ impl Worker {
             concurrency: 10,
             job_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(20),
+            unknown_kind_timeout: Duration::from_secs(15 * 60),
             handlers: HashMap::new(),
             duplicate: None,
             control: WorkerControl::new(state.subscribe()),
@@ -132,6 +134,15 @@ impl Worker {
     /// How long a stopping worker waits for its running jobs; then it cuts them off, and their messages return to the queue.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// For how long a job of a kind without a handler is returned, with growing delays, before it is parked: 15 minutes unless set.
+    /// During a rolling deployment another worker may know it. In a [partitioned](Topology::partitioned) topology a job with a
+    /// key waits for that in this worker, and its key with it, until this worker is replaced; whoever gets it then counts
+    /// the time anew.
+    pub fn unknown_kind_timeout(mut self, timeout: Duration) -> Self {
+        self.unknown_kind_timeout = timeout;
         self
     }
 

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// How often a returned job waits in a retry queue before it is parked. Between two waits it is returned once at once.
 const MAX_GIVEN_BACK: u32 = 10;
-/// How often a job of an unknown kind is returned: during a rolling deployment another worker may know it.
-const MAX_UNKNOWN_KIND: u32 = 5;
 
 /// What to do with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +69,7 @@ impl Case<'_> {
     pub(super) fn arrived_early(&self, remaining: Duration, due_at: DateTime<Utc>) -> Settlement {
         let (attempt, due_at) = (self.delivery.attempt, Some(due_at));
         let (to, delay) = (self.after(remaining), remaining);
-        let copy = Copy { to, delay, attempt, reason: None, parked_reason: None, due_at, counter: None };
-        Settlement::Copy(Why::Early, copy)
+        Settlement::Copy(Why::Early, Copy { due_at, ..copy(to, delay, attempt, None) })
     }
 
     /// The handler has not run: other jobs of its key run, or have just run.
@@ -81,20 +78,25 @@ impl Case<'_> {
         self.delay(Why::Snoozed, delay, self.delivery.attempt, Some(reason))
     }
 
-    /// `returned` is the count so far. A message without a kind waits for nothing.
-    pub(super) fn unknown_kind(&self, returned: u32) -> Settlement {
-        let reason = || format!("unknown job kind {:?}", self.delivery.kind);
-        if self.delivery.kind.is_empty() {
-            return self.park(reason(), reason());
+    /// `returned` is the count so far, and `since` when it began. By time, and not by the count: during a rolling deployment nine of
+    /// ten workers may not know it. A message without a kind waits for nothing.
+    pub(super) fn unknown_kind(&self, returned: u32, since: Option<DateTime<Utc>>, patience: Duration) -> Settlement {
+        let reason = format!("unknown job kind {:?}", self.delivery.kind);
+        let since = since.unwrap_or(self.now);
+        let left = patience.saturating_sub((self.now - since).to_std().unwrap_or_default());
+        if self.delivery.kind.is_empty() || left.is_zero() {
+            return self.park(reason.clone(), reason);
         }
-        self.wait(UNKNOWN_KIND, returned, MAX_UNKNOWN_KIND, reason)
+        let delay = self.topology.growing_delay(returned).min(left);
+        let counter = Some((UNKNOWN_KIND, returned.saturating_add(1)));
+        let copy = copy(self.after(delay), delay, self.delivery.attempt, Some(reason));
+        Settlement::Copy(Why::Snoozed, Copy { counter, unknown_since: Some(since), ..copy })
     }
 
     pub(super) fn park(&self, reason: String, parked_reason: String) -> Settlement {
         let (to, attempt) = (Address::queue(self.topology.parked_queue()), self.delivery.attempt);
-        let (reason, parked_reason) = (Some(reason), Some(parked_reason));
-        let delay = Duration::ZERO;
-        Settlement::Copy(Why::Parked, Copy { to, delay, attempt, reason, parked_reason, due_at: None, counter: None })
+        let copy = copy(to, Duration::ZERO, attempt, Some(reason));
+        Settlement::Copy(Why::Parked, Copy { parked_reason: Some(parked_reason), ..copy })
     }
 
     fn wait(&self, counter: &'static str, count: u32, limit: u32, reason: impl Fn() -> String) -> Settlement {
@@ -102,17 +104,15 @@ impl Case<'_> {
             return self.park(reason(), reason());
         }
         let delay = self.topology.growing_delay(count);
-        let (to, attempt, counter) = (self.after(delay), self.delivery.attempt, Some((counter, count + 1)));
-        let copy = Copy { to, delay, attempt, reason: Some(reason()), parked_reason: None, due_at: None, counter };
-        Settlement::Copy(Why::Snoozed, copy)
+        let copy = copy(self.after(delay), delay, self.delivery.attempt, Some(reason()));
+        Settlement::Copy(Why::Snoozed, Copy { counter: Some((counter, count + 1)), ..copy })
     }
 
     fn delay(&self, why: Why, delay: Duration, attempt: u32, reason: Option<String>) -> Settlement {
         let is_too_long = delay > self.topology.longest_wait();
         let due_at =
             is_too_long.then(|| self.now.checked_add_signed(chrono::TimeDelta::from_std(delay).ok()?)).flatten();
-        let to = self.after(delay);
-        Settlement::Copy(why, Copy { to, delay, attempt, reason, parked_reason: None, due_at, counter: None })
+        Settlement::Copy(why, Copy { due_at, ..copy(self.after(delay), delay, attempt, reason) })
     }
 
     /// Where a copy waits before it returns to the queue of its key.
@@ -120,6 +120,10 @@ impl Case<'_> {
         let key = self.delivery.key.as_deref().unwrap_or(&self.delivery.message_id);
         self.topology.delayed(delay, &self.topology.work_queue_of(key))
     }
+}
+
+fn copy(to: Address, delay: Duration, attempt: u32, reason: Option<String>) -> Copy {
+    Copy { to, delay, attempt, reason, parked_reason: None, due_at: None, counter: None, unknown_since: None }
 }
 
 #[cfg(test)]
@@ -142,9 +146,8 @@ mod tests {
 
     fn copy(why: Why, queue: &str, seconds: u64, attempt: u32, parked_reason: Option<&str>) -> Settlement {
         let (to, parked_reason) = (Address::queue(queue.to_owned()), parked_reason.map(str::to_owned));
-        let reason = Some("why".to_owned());
-        let delay = Duration::from_secs(seconds);
-        Settlement::Copy(why, Copy { to, delay, attempt, reason, parked_reason, due_at: None, counter: None })
+        let copy = super::copy(to, Duration::from_secs(seconds), attempt, Some("why".to_owned()));
+        Settlement::Copy(why, Copy { parked_reason, ..copy })
     }
 
     #[test]
@@ -192,6 +195,26 @@ mod tests {
             assert_eq!((copy.to.routing_key.as_str(), copy.parked_reason.is_some()), (expected, count == 10));
             assert_eq!(copy.counter, (count < 10).then_some((GIVEN_BACK, count + 1)));
         }
+    }
+
+    #[test]
+    fn a_job_of_an_unknown_kind_is_returned_for_as_long_as_a_deployment_may_last_however_often_and_is_then_parked() {
+        const PATIENCE: Duration = Duration::from_secs(900);
+        let unknown = |count, seconds: u64| {
+            let since = Some(NOW - Duration::from_secs(seconds));
+            case(|case| case.unknown_kind(count, since, PATIENCE), 1, false)
+        };
+        for (count, seconds, expected) in
+            [(0, 0, "q.retry.1s"), (100, 100, "q.retry.1m"), (9, 899, "q.retry.1s"), (0, 900, "q.parked")]
+        {
+            let Settlement::Copy(_, copy) = unknown(count, seconds) else { unreachable!() };
+            assert_eq!((copy.to.routing_key.as_str(), copy.attempt), (expected, 1));
+            let since = (expected != "q.parked").then(|| NOW - Duration::from_secs(seconds));
+            assert_eq!((copy.unknown_since, copy.counter.is_some()), (since, since.is_some()));
+        }
+        let first = case(|case| case.unknown_kind(0, None, PATIENCE), 1, false);
+        let Settlement::Copy(Why::Snoozed, first) = first else { unreachable!() };
+        assert_eq!(first.unknown_since, Some(NOW));
     }
 
     #[test]

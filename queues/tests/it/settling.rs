@@ -275,7 +275,8 @@ async fn a_payload_that_cannot_be_decoded_is_parked_untouched() {
 async fn unknown_and_missing_kinds_are_parked_and_a_missing_id_is_made_up() {
     bench(&[100], async |bench| {
         let (handler, _heard) = scripted::<Count>(|_| Outcome::Done);
-        let worker = Running::start(bench.worker().register(handler)).await;
+        let worker = bench.worker().unknown_kind_timeout(Duration::from_millis(500)).register(handler);
+        let worker = Running::start(worker).await;
         assert!(bench.management.publish(&bench.name, json!({ "type": "sing" }), "{}").await);
         assert!(bench.management.publish(&bench.name, json!({}), "{}").await);
         let parked = bench.parked(2).await;
