@@ -97,18 +97,27 @@ pub(super) async fn look(
     timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }
 
+/// What is in a queue, as far as the broker tells.
+pub(crate) struct Counted {
+    /// Without those that consumers hold.
+    pub(crate) ready: u32,
+    pub(crate) consumers: u32,
+}
+
 /// How many messages are ready in a queue, or `None` when it is missing. The broker says 0 for a quorum queue that does not
 /// answer within 250 ms, so a 0 is believed only when the queue itself says so.
 pub(crate) async fn count_messages(
     broker: &Broker,
     connection: &Connection,
     queue: &str,
-) -> Result<Option<u32>, BrokerError> {
+) -> Result<Option<Counted>, BrokerError> {
     let counting = async {
-        match look_at(broker, connection, queue).await?.map(|queue| queue.message_count()) {
-            Some(0) => Ok(Some(ask_for_count(connection, queue).await.map_err(|error| broker.error(&error))?)),
-            count => Ok(count),
-        }
+        let Some(found) = look_at(broker, connection, queue).await? else { return Ok(None) };
+        let ready = match found.message_count() {
+            0 => ask_for_count(connection, queue).await.map_err(|error| broker.error(&error))?,
+            count => count,
+        };
+        Ok(Some(Counted { ready, consumers: found.consumer_count() }))
     };
     timeout(TIMEOUT, counting).await.unwrap_or_else(|_| Err(too_slow(broker)))
 }

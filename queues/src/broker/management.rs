@@ -113,9 +113,10 @@ impl Broker {
     }
 
     fn api(&self, management: &Url) -> Result<Api, ManagementError> {
-        let mut api = Api::new(management, &self.uri.vhost)?;
+        let uri = self.next_uri();
+        let mut api = Api::new(management, &uri.vhost)?;
         if api.user.is_empty() {
-            let ours = &self.uri.authority.userinfo;
+            let ours = &uri.authority.userinfo;
             (api.user, api.password) = (ours.username.clone(), Some(ours.password.clone()));
         }
         Ok(api)

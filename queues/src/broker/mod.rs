@@ -7,7 +7,7 @@ mod declare;
 mod management;
 mod raw;
 
-pub(crate) use declare::{count_messages, declare};
+pub(crate) use declare::{Counted, count_messages, declare};
 #[cfg(feature = "management")]
 pub use management::ManagementError;
 pub use {

@@ -9,7 +9,7 @@ use lapin::{
     runtime::default_runtime,
     tcp::TLSConfig,
     types::{AMQPValue, ShortString},
-    uri::AMQPScheme,
+    uri::{AMQPScheme, AMQPUri},
 };
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{net::lookup_host, time::timeout};
@@ -47,31 +47,16 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Unreachable`] when nothing there speaks AMQP 0-9-1.
     pub async fn version(&self) -> Result<Option<String>, BrokerError> {
-        let asked = timeout(VERSION_TIMEOUT, self.greet()).await;
+        let asked = timeout(VERSION_TIMEOUT, greet(&self.next_uri())).await;
         let asked = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         asked.map(|(_, start)| version(&start)).map_err(|error| self.unreachable(error.to_string()))
     }
 
-    /// A TCP or TLS stream, and the broker's first frame.
-    async fn greet(&self) -> io::Result<(Stream, Vec<u8>)> {
-        let (host, port) = (self.uri.authority.host.as_str(), self.uri.authority.port);
-        let runtime = default_runtime().map_err(io::Error::other)?;
-        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
-        let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-        if self.uri.scheme == AMQPScheme::AMQPS {
-            stream = stream.into_tls(host, TLSConfig::default()).await?;
-        }
-        let mut stream: Stream = Box::new(stream);
-        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
-        stream.flush().await?;
-        let (_, start) = read_frame(&mut stream).await?;
-        Ok((stream, start))
-    }
-
     /// Logs in, with user and password.
     pub(crate) async fn open_raw(&self, queue: &str) -> io::Result<RawChannel> {
-        let user = &self.uri.authority.userinfo;
-        let (stream, _) = self.greet().await?;
+        let uri = self.next_uri();
+        let user = &uri.authority.userinfo;
+        let (stream, _) = greet(&uri).await?;
         let mut channel = RawChannel { stream, queue: queue.to_owned() };
         let response = format!("\0{}\0{}", user.username, user.password);
         let length = u32::try_from(response.len()).unwrap_or_default().to_be_bytes();
@@ -81,12 +66,28 @@ impl Broker {
         // Channels and frame size as offered; no heartbeats, because this does not live long.
         let limits = tune.get(..6).ok_or(io::ErrorKind::InvalidData)?;
         channel.send(0, 10, 31, &[limits, &[0, 0]].concat()).await?;
-        channel.send(0, 10, 40, &[short(&self.uri.vhost), vec![0, 0]].concat()).await?;
+        channel.send(0, 10, 40, &[short(&uri.vhost), vec![0, 0]].concat()).await?;
         channel.expect(10, 41).await?;
         channel.send(1, 20, 10, &[0]).await?;
         channel.expect(20, 11).await?;
         Ok(channel)
     }
+}
+
+/// A TCP or TLS stream, and the broker's first frame.
+async fn greet(uri: &AMQPUri) -> io::Result<(Stream, Vec<u8>)> {
+    let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
+    let runtime = default_runtime().map_err(io::Error::other)?;
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+    let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+    if uri.scheme == AMQPScheme::AMQPS {
+        stream = stream.into_tls(host, TLSConfig::default()).await?;
+    }
+    let mut stream: Stream = Box::new(stream);
+    stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+    stream.flush().await?;
+    let (_, start) = read_frame(&mut stream).await?;
+    Ok((stream, start))
 }
 
 impl RawChannel {

@@ -18,12 +18,12 @@ use taking::Taking;
 /// The parking queue of a topology.
 ///
 /// Every operation has its own connection and looks at the messages that are there when it begins, oldest first. It holds
-/// them meanwhile: a concurrent operation does not see them. What it leaves returns to its place. It ends when it holds
-/// 65,535 messages that stay, AMQP's limit.
+/// them meanwhile: a concurrent operation does not see them, and so waits up to 5 seconds for it to end. What it leaves returns
+/// to its place. It ends when it holds 65,535 messages that stay, AMQP's limit.
 ///
-/// `Ok` means that the operation has looked at all of these messages, or as far as its [`Selection`] asked. When counted
-/// messages do not arrive within 5 seconds, because another consumer holds them, it is
-/// [`Interrupted`](ParkingError::Interrupted).
+/// `Ok` means that the operation has looked at all of these messages, or as far as its [`Selection`] asked. While another
+/// consumer holds some, or counted messages do not arrive within 5 seconds, it is
+/// [`Interrupted`](ParkingError::Interrupted): what is held is unknown, and not an empty queue.
 ///
 /// ```no_run
 /// # use queues::{Broker, Parking, Selection, Topology};
@@ -60,14 +60,15 @@ impl Parking {
     /// [`ParkingError`]; nothing is changed by a failure.
     pub async fn list(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
         match self.list_once(selection).await {
-            Err(ParkingError::Interrupted { .. } | ParkingError::Broker(_)) if Box::pin(self.repair()).await > 0 => {
+            Err(Failure { unreadable: true, .. }) if Box::pin(self.repair()).await > 0 => {
                 self.list_once(selection).await
             }
             listed => listed,
         }
+        .map_err(|failure| failure.error)
     }
 
-    async fn list_once(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
+    async fn list_once(&self, selection: &Selection) -> Result<Vec<ParkedJob>, Failure> {
         let mut taking = Taking::open(&self.broker, &self.topology, selection.reach()).await?;
         let mut jobs = Vec::new();
         let ended = async {
@@ -78,11 +79,10 @@ impl Parking {
                     jobs.push(job);
                 }
             }
-            Ok(())
+            Ok(jobs.len() >= selection.limit())
         }
         .await;
-        let closed = taking.close().await;
-        ended.and(closed).map_err(|reason| interrupted(Vec::new(), reason))?;
+        taking.end(ended).await?;
         Ok(jobs)
     }
 
@@ -137,16 +137,15 @@ impl Parking {
         let ended = replay.run(&self.broker).await;
         let done = replay.into_done();
         publisher.close().await;
-        match ended {
-            Ok(()) => Ok(done),
-            Err(ParkingError::Interrupted { reason, .. }) => match Box::pin(self.repair()).await {
-                0 => Err(interrupted(done, reason)),
-                count => {
-                    Err(interrupted(done, format!("{count} unreadable messages were replaced by readable copies")))
-                }
-            },
-            Err(error) if done.is_empty() => Err(error),
-            Err(error) => Err(interrupted(done, error.to_string())),
+        let Err(Failure { error, unreadable }) = ended else { return Ok(done) };
+        let repaired = if unreadable { Box::pin(self.repair()).await } else { 0 };
+        match error {
+            _ if repaired > 0 => {
+                Err(interrupted(done, format!("{repaired} unreadable messages were replaced by readable copies")))
+            }
+            ParkingError::Interrupted { reason, .. } => Err(interrupted(done, reason)),
+            error if done.is_empty() => Err(error),
+            error => Err(interrupted(done, error.to_string())),
         }
     }
 
@@ -166,6 +165,18 @@ impl Parking {
         };
         self.judge(selection, Duration::ZERO, discard).await?;
         Ok(discarded)
+    }
+}
+
+/// Why an operation has ended early, and whether it was for a message that lapin cannot read.
+struct Failure {
+    error: ParkingError,
+    unreadable: bool,
+}
+
+impl<E: Into<ParkingError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), unreadable: false }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Replays or discards parked jobs as a judge decides. A replayed job is acknowledged only after its copy is confirmed.
 
-use super::{ParkedJob, ParkingError, Selection, Verdict, interrupted, taking::Taking};
+use super::{Failure, ParkedJob, Selection, Verdict, taking::Taking};
 use crate::{Broker, Publisher, Topology, acknowledge::Acknowledgement, headers, publisher::Outgoing};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
@@ -53,11 +53,10 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
         self.done
     }
 
-    pub(super) async fn run(&mut self, broker: &Broker) -> Result<(), ParkingError> {
+    pub(super) async fn run(&mut self, broker: &Broker) -> Result<(), Failure> {
         let mut taking = Taking::open(broker, self.topology, self.selection.reach()).await?;
         let ended = self.rounds(&mut taking).await;
-        let closed = taking.close().await;
-        ended.and(closed).map_err(|reason| interrupted(Vec::new(), reason))
+        taking.end(ended.map(|()| self.judged >= self.selection.limit())).await
     }
 
     async fn rounds(&mut self, taking: &mut Taking) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Gets messages out of the way whose properties are not UTF-8: lapin cannot read them, and each of its connections that
 //! receives one ends. RabbitMQ takes them from other programs.
 
-use crate::{Broker, Publisher, headers, publisher::Outgoing};
+use crate::{Broker, PublishError, Publisher, headers, publisher::Outgoing};
 use std::{io, time::Duration};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -44,14 +44,19 @@ pub(crate) async fn rescue(
             }
             let repaired = message.repaired();
             let id = headers::message_id(&repaired).unwrap_or_else(|| Uuid::now_v7().to_string());
-            let outgoing = Outgoing {
+            let mut outgoing = Outgoing {
                 id: id.clone(),
                 exchange: "".into(),
                 routing_key: parked_queue.into(),
                 payload: std::mem::take(&mut message.payload),
                 properties: headers::of_rescue(&repaired, &id, REASON),
             };
-            publisher.send(outgoing).await.map_err(io::Error::other)?;
+            let mut sent = publisher.send(outgoing.clone()).await;
+            if let Err(PublishError::Invalid { .. }) = sent {
+                outgoing.properties = headers::without_foreign(&outgoing.properties, REASON);
+                sent = publisher.send(outgoing).await;
+            }
+            sent.map_err(io::Error::other)?;
             channel.ack(message.tag).await?;
             warn!(id, queue, "parked a message of another program: its properties are not UTF-8");
             rescued += 1;

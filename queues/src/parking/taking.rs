@@ -1,27 +1,33 @@
 //! Takes messages from the parking queue, oldest first. What is not acknowledged by the end returns to its place.
 
-use super::ParkingError;
+use super::{Failure, interrupted};
 use crate::{
-    Broker, Topology,
+    Broker, BrokerError, ParkingError, Topology,
     acknowledge::give_back_all,
-    broker::count_messages,
+    broker::{Counted, count_messages},
     connection::{Opened, close, text},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use lapin::{
-    Channel, Consumer,
+    Channel, Connection, Consumer, ErrorKind, Event,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use std::{mem, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A broker that delivers nothing for so long although messages are left will not.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks whether another consumer has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Within which lapin tells why a connection has ended, at times just after the failure.
+const REASON_WAIT: Duration = Duration::from_millis(500);
+const HELD_BY_OTHERS: &str = "another consumer holds messages of the parking queue, perhaps all of them";
 
 pub(super) struct Taking {
+    events: BoxStream<'static, Event>,
     connection: Opened,
     channel: Channel,
     consumer: Consumer,
@@ -31,19 +37,29 @@ pub(super) struct Taking {
     left: u32,
     /// How many were taken and are still there.
     held: u32,
+    /// Another consumer was there: what it holds was not counted.
+    others: bool,
 }
 
 impl Taking {
     /// Takes `reach` messages at most. One consumer takes them all: a quorum queue restores the order of what one consumer
-    /// gives back.
-    pub(super) async fn open(broker: &Broker, topology: &Topology, reach: u32) -> Result<Self, ParkingError> {
+    /// gives back. Another operation is given some time to end.
+    pub(super) async fn open(broker: &Broker, topology: &Topology, reach: u32) -> Result<Self, Failure> {
         let connection = broker.connect("parking").await?;
+        let mut events = connection.events_listener().boxed();
         let queue = topology.parked_queue();
-        let Some(count) = count_messages(broker, &connection, &queue).await? else {
-            close(&connection).await;
-            return Err(ParkingError::NoQueue { queue });
+        let counted = match counted_alone(broker, &connection, &queue).await {
+            Ok(Some(counted)) => counted,
+            Ok(None) => {
+                close(&connection).await;
+                return Err(ParkingError::NoQueue { queue }.into());
+            }
+            Err(error) => {
+                let unreadable = met_unreadable(&mut events).await;
+                return Err(Failure { error: error.into(), unreadable });
+            }
         };
-        let left = count.min(reach);
+        let (left, others) = (counted.ready.min(reach), counted.consumers > 0);
         let consuming = async {
             let channel = connection.create_channel().await?;
             // AMQP counts the prefetch in 16 bits, and takes 0 for "unlimited".
@@ -53,10 +69,27 @@ impl Taking {
             lapin::Result::Ok((channel, consumer))
         };
         match timeout(TIMEOUT, consuming).await {
-            Ok(Ok((channel, consumer))) => Ok(Self { connection, channel, consumer, queue, left, held: 0 }),
-            Ok(Err(error)) => Err(broker.error(&error).into()),
+            Ok(Ok((channel, consumer))) => {
+                Ok(Self { events, connection, channel, consumer, queue, left, held: 0, others })
+            }
+            Ok(Err(error)) => {
+                let unreadable = met_unreadable(&mut events).await;
+                Err(Failure { error: broker.error(&error).into(), unreadable })
+            }
             Err(_) => Err(broker.unreachable(format!("no consumer within {TIMEOUT:?}")).into()),
         }
+    }
+
+    /// Ends an operation: `ended` is true when it has what it was to look for, whatever else there is.
+    pub(super) async fn end(mut self, ended: Result<bool, String>) -> Result<(), Failure> {
+        let unreadable = ended.is_err() && met_unreadable(&mut self.events).await;
+        let others = self.others;
+        let closed = self.close().await;
+        let ended = match ended.and_then(|has_all| closed.map(|()| has_all)) {
+            Ok(false) if others => Err(HELD_BY_OTHERS.to_owned()),
+            ended => ended.map(drop),
+        };
+        ended.map_err(|reason| Failure { error: interrupted(Vec::new(), reason), unreadable })
     }
 
     /// The next message, or `None` when none is left or no more can be held. Cancel-safe.
@@ -107,7 +140,7 @@ impl Taking {
     /// Gives back what is not acknowledged. The cancellation first: beyond some 32 acknowledgements the broker's channel
     /// queues them for the quorum queue and loses them when it closes; a cancellation goes through the queue's log, behind
     /// them.
-    pub(super) async fn close(self) -> Result<(), String> {
+    async fn close(self) -> Result<(), String> {
         let closing = async {
             self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
             self.channel.close(200, "OK".into()).await
@@ -120,6 +153,31 @@ impl Taking {
         close(&self.connection).await;
         closed
     }
+}
+
+/// Counts once no other consumer is there, or when that takes too long.
+async fn counted_alone(broker: &Broker, connection: &Connection, queue: &str) -> Result<Option<Counted>, BrokerError> {
+    let patience_ends = Instant::now() + PATIENCE;
+    loop {
+        let counted = count_messages(broker, connection, queue).await?;
+        if counted.as_ref().is_none_or(|counted| counted.consumers == 0) || Instant::now() >= patience_ends {
+            return Ok(counted);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether the connection has ended because lapin could not read a message.
+async fn met_unreadable(events: &mut BoxStream<'static, Event>) -> bool {
+    let told = async {
+        while let Some(event) = events.next().await {
+            if let Event::Error(error) = event {
+                return matches!(error.kind(), ErrorKind::ParsingError(_));
+            }
+        }
+        false
+    };
+    timeout(REASON_WAIT, told).await.unwrap_or(false)
 }
 
 async fn consume(channel: &Channel, queue: &str) -> lapin::Result<Consumer> {

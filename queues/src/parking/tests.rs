@@ -1,7 +1,9 @@
 //! Rounds of a quarter of a second instead of ten minutes, on a real broker.
 
 use super::{ParkedJob, Parking, Selection, Verdict};
-use crate::{Delivery, Job, Message, Outcome, Publisher, RetryPolicy, Topology, TopologyError, testing::TestQueue};
+use crate::{
+    Broker, Delivery, Job, Message, Outcome, Publisher, RetryPolicy, Topology, TopologyError, testing::TestQueue,
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -13,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `message_id` in Latin-1, and `type`.
 const UNREADABLE: &[u8] = b"\x00\xa0\x03m\xfcd\x05count";
+
+/// With a header `tenant` that can be read.
+const UNREADABLE_WITH_HEADERS: &[u8] = b"\x20\xa0\x00\x00\x00\x10\x06tenantS\x00\x00\x00\x04blue\x03m\xfcd\x05count";
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Count(u32);
@@ -134,6 +139,22 @@ async fn jobs_that_wait_behind_a_slow_one_outlive_a_stream_of_messages_that_are_
 }
 
 #[tokio::test]
+async fn unreadable_messages_are_repaired_with_the_renewed_password() {
+    let queue = test_queue().await;
+    let new = std::env::var("AMQP_URL").unwrap();
+    let mut old = url::Url::parse(&new).unwrap();
+    old.set_password(Some("of-yesterday")).unwrap();
+    let broker = Broker::new(old.as_str(), "renewed").unwrap().with_renewed_url(move || Some(new.clone()));
+    let parked = queue.topology().parked_queue();
+    let mut raw = queue.broker().open_raw(&parked).await.unwrap();
+    raw.publish(&parked, UNREADABLE, b"7").await.unwrap();
+    raw.close().await.unwrap();
+    let listed = Parking::new(&broker, queue.topology().clone()).list(&Selection::all()).await.unwrap();
+    assert_eq!(listed[0].id, "m\u{fffd}d");
+    queue.delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_parking_queue_with_a_message_that_is_not_utf_8_stays_usable() {
     let queue = test_queue().await;
     let parked = queue.topology().parked_queue();
@@ -144,11 +165,13 @@ async fn a_parking_queue_with_a_message_that_is_not_utf_8_stays_usable() {
         Publisher::start(queue.broker()).publish(message).await.unwrap();
     };
     park("first").await;
-    raw.publish(&parked, UNREADABLE, b"7").await.unwrap();
+    raw.publish(&parked, UNREADABLE_WITH_HEADERS, b"7").await.unwrap();
     raw.close().await.unwrap();
     park("last").await;
     let all = Selection::all();
-    let listed: Vec<String> = queue.parking().list(&all).await.unwrap().into_iter().map(|job| job.id).collect();
+    let listed = queue.parking().list(&all).await.unwrap();
+    assert_eq!(listed[2].headers["tenant"], "blue", "a header that could be read is lost");
+    let listed: Vec<String> = listed.into_iter().map(|job| job.id).collect();
     assert_eq!(listed, ["first", "last", "m\u{fffd}d"]);
     assert_eq!(queue.parking().replay(&all, Duration::ZERO).await.unwrap(), listed);
     queue.delete().await.unwrap();

@@ -220,8 +220,11 @@ async fn a_judge_decides_about_each_job_in_its_order_and_while_it_is_held() {
         let mut judged = Vec::new();
         let judge = async |job: &ParkedJob| {
             judged.push(job.id.clone());
-            // Nobody else sees a job that is being judged.
-            assert_eq!(listed(&bench).await, Vec::<String>::new());
+            if judged.len() == 1 {
+                // Nobody else sees a job that is being judged, and takes the queue for empty.
+                let held = bench.parking().list(&Selection::all()).await.unwrap_err();
+                assert!(matches!(held, ParkingError::Interrupted { .. }), "{held}");
+            }
             assert_eq!(job.headers["parked-reason"], job.reason.clone().unwrap());
             match judged.len() % 3 {
                 1 => Verdict::Replay,
@@ -280,6 +283,34 @@ async fn an_operation_to_which_the_broker_gives_nothing_of_what_it_counted_says_
             assert!(text.contains("none of 2 more") && text.contains("run it again"), "{text}");
         }
         connection.close(200, "OK".into()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_another_consumer_holds_is_reported_as_held_and_not_as_an_empty_queue() {
+    bench(&[100], async |bench| {
+        bench.put_into_parking(0..3).await;
+        let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let (options, none, parked) =
+            (BasicConsumeOptions::default(), FieldTable::default(), bench.topology.parked_queue());
+        let mut other = channel.basic_consume(parked.as_str().into(), "".into(), options, none).await.unwrap();
+        for _ in 0..3 {
+            other.next().await.unwrap().unwrap();
+        }
+        let (parking, all) = (bench.parking(), Selection::all());
+        let (listed, replayed) = tokio::join!(parking.list(&all), parking.replay(&all, Duration::ZERO));
+        for error in [listed.map(drop).unwrap_err(), replayed.map(drop).unwrap_err()] {
+            assert!(
+                matches!(&error, ParkingError::Interrupted { .. }) && error.to_string().contains("holds"),
+                "{error}"
+            );
+        }
+        // One that ends soon is waited for.
+        let (listed, ()) =
+            tokio::join!(parking.list(&all), async { connection.close(200, "OK".into()).await.unwrap() });
+        assert_eq!(listed.unwrap().len(), 3);
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Declaring and verifying.
 
-use crate::support::bench;
-use queues::{BrokerError, Publisher, Topology};
+use crate::support::{amqp_url, bench};
+use queues::{Broker, BrokerError, Publisher, Topology, url};
 use serde_json::json;
 use std::time::Duration;
 
@@ -105,11 +105,10 @@ async fn a_refused_password_is_told_apart_from_a_broker_that_is_away_and_is_neve
     let mut wrong = url::Url::parse(&url).unwrap();
     wrong.set_password(Some("hunter2")).unwrap();
     let topology = Topology::new("nowhere", "nothing", [Duration::from_secs(1)]).unwrap();
-    let refused = queues::Broker::new(wrong.as_str(), "test").unwrap().declare(&topology).await.unwrap_err();
+    let refused = Broker::new(wrong.as_str(), "test").unwrap().declare(&topology).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Refused { .. }), "{refused:?}");
     // Port 1 of the loopback answers nobody.
-    let away =
-        queues::Broker::new("amqp://u:hunter2@127.0.0.1:1/", "test").unwrap().declare(&topology).await.unwrap_err();
+    let away = Broker::new("amqp://u:hunter2@127.0.0.1:1/", "test").unwrap().declare(&topology).await.unwrap_err();
     assert!(matches!(away, BrokerError::Unreachable { .. }), "{away:?}");
     for error in [refused, away] {
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
@@ -131,6 +130,10 @@ async fn a_check_finds_nothing_where_everything_is_as_wanted() {
         let report = bench.broker.check_with_management(&bench.topology, &without_user).await.unwrap();
         assert_eq!(report.differences, [], "the AMQP URL's user is taken");
         assert!(bench.broker.feature_flags(&without_user).await.unwrap()["quorum_queue"]);
+        let (mut old, new) = (url::Url::parse(&amqp_url()).unwrap(), amqp_url());
+        old.set_password(Some("of-yesterday")).unwrap();
+        let renewed = Broker::new(old.as_str(), "renewed").unwrap().with_renewed_url(move || Some(new.clone()));
+        assert!(renewed.feature_flags(&without_user).await.unwrap()["quorum_queue"], "the old password was taken");
     })
     .await;
 }
