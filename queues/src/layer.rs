@@ -24,6 +24,14 @@ pub struct Attempt {
     pub payload: Vec<u8>,
 }
 
+impl Attempt {
+    /// For tests of a layer: with [`Delivery::new`], and the job's JSON.
+    #[must_use]
+    pub fn new(delivery: Delivery, payload: Vec<u8>) -> Self {
+        Self { delivery, payload }
+    }
+}
+
 impl fmt::Debug for Attempt {
     /// Without the payload, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,9 @@ mod worker;
 /// The crates whose types are part of this API.
 #[doc(no_inline)]
 pub use {chrono, serde, serde_json, tokio, url};
+#[cfg(feature = "tower")]
+#[doc(no_inline)]
+pub use {tower_layer, tower_service};
 
 #[cfg(feature = "management")]
 pub use broker::ManagementError;

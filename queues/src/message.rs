@@ -19,8 +19,8 @@ pub struct Message {
     pub exchange: String,
     /// The routing key: the work queue's name, unless it is delayed.
     pub routing_key: String,
-    /// What the job is about, for order and limits: see [`with_key`](Self::with_key).
-    pub key: Option<String>,
+    /// Not public: the routing depends on it.
+    pub(crate) key: Option<String>,
     /// The body; JSON for a [`Job`].
     pub payload: Vec<u8>,
     /// The attempt number of its first delivery: 1, unless the publisher continues a count.
@@ -121,6 +121,12 @@ impl Message {
         self
     }
 
+    /// What the job is about: see [`with_key`](Self::with_key).
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     fn route(&mut self, topology: &Topology) {
         let work_queue = topology.work_queue_of(self.key.as_deref().unwrap_or(&self.id));
         let Some(delay) = self.delay else {
@@ -161,5 +167,34 @@ impl Message {
     pub fn with_traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_an_outbox_has_stored_is_read_by_every_later_version() {
+        let topology = Topology::new("jobs", "q", [Duration::from_secs(60)]).unwrap().partitioned(2).unwrap();
+        let message = Message::new(&topology, "count", "job-1", b"7".to_vec())
+            .with_key(&topology, "seller-17")
+            .with_delay(&topology, Duration::from_millis(1500))
+            .with_attempt(2)
+            .with_correlation_id("order-7")
+            .with_traceparent("00-1-2-01")
+            .with_high_priority()
+            .with_header("tenant", "blue");
+        // As 0.1.0 stores it. What is added later needs a default.
+        let stored = json!({
+            "id": "job-1", "kind": "count", "exchange": "q.retry.1m", "routing_key": "q.p1", "key": "seller-17",
+            "payload": [55], "attempt": 2, "correlation_id": "order-7", "traceparent": "00-1-2-01", "high_priority": true,
+            "headers": { "tenant": "blue" }, "delay": { "secs": 1, "nanos": 500_000_000 },
+            "longest_delay": { "secs": 60, "nanos": 0 }, "longest_wait": { "secs": 60, "nanos": 0 },
+        });
+        assert_eq!(serde_json::to_value(&message).unwrap(), stored);
+        assert_eq!(serde_json::from_value::<Message>(stored).unwrap(), message);
+        assert_eq!(message.key(), Some("seller-17"));
     }
 }

@@ -56,6 +56,24 @@ impl Worker {
         self.add(J::KIND, Arc::new(Batched::new(size, wait, handler)), None)
     }
 
+    /// Like [`register_batch`](Self::register_batch), with a retry policy for this kind alone. The topology must declare its
+    /// delays too.
+    pub fn register_batch_with_policy<J, F, Fut, O>(
+        self,
+        policy: RetryPolicy,
+        size: usize,
+        wait: Duration,
+        handler: F,
+    ) -> Self
+    where
+        J: Job,
+        F: Fn(Vec<(J, Delivery)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Vec<O>> + Send,
+        O: Into<Outcome> + Send + 'static,
+    {
+        self.add(J::KIND, Arc::new(Batched::new(size, wait, handler)), Some(policy))
+    }
+
     fn add(mut self, kind: &'static str, handler: Arc<dyn AnyHandler>, policy: Option<RetryPolicy>) -> Self {
         if self.handlers.insert(kind, Registered { handler, policy }).is_some() {
             self.duplicate = Some(kind);

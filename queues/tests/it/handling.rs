@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::mpsc;
-use tower::{ServiceExt, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer};
+use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer};
 
 enum PrintError {
     NoPaper,
@@ -86,6 +86,14 @@ async fn layers_surround_the_handlers_that_were_registered_before_them_the_last_
         assert_eq!(parked[0]["properties"]["headers"]["parked-reason"], "the second attempt");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_layer_of_ones_own_is_tested_without_a_worker() {
+    let silent = tower::service_fn(|_: Attempt| std::future::pending::<Result<Outcome, BoxError>>());
+    let attempt = Attempt::new(Delivery::new("job-1", "count"), b"7".to_vec());
+    let layered = TimeoutLayer::new(Duration::from_millis(1)).layer(silent);
+    assert!(layered.oneshot(attempt).await.unwrap_err().is::<tower::timeout::error::Elapsed>());
 }
 
 #[tokio::test]
