@@ -46,6 +46,9 @@ run_checks() {
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
   step "packages for crates.io"
   cargo package --package clawback-queues --package clawback-outbox --locked --allow-dirty --no-verify --quiet
+  step "the libraries without their features"
+  cargo check --package clawback-queues --no-default-features --locked
+  cargo check --package clawback-outbox --no-default-features --locked
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*
   else say "LEFT OUT: shellcheck is not installed"; fi
