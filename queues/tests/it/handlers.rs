@@ -126,9 +126,13 @@ async fn a_policy_with_a_delay_that_has_no_queue_is_refused_with_both_named() {
         let worker = Worker::new(&bench.broker, bench.topology.clone(), policy).register(done);
         let error = worker.run(std::future::pending()).await.unwrap_err().to_string();
         assert!(error.contains("[100ms, 200ms, 400ms]") && error.contains("declares [100ms, 200ms]"), "{error}");
-        let worker = bench.worker().register_with_policy(policy, done);
-        let error = worker.run(std::future::pending()).await.unwrap_err();
-        assert!(matches!(error, WorkerError::MissingDelays { .. }), "{error:?}");
+        let batch = |jobs: Vec<(Count, Delivery)>| async move { vec![Outcome::Done; jobs.len()] };
+        let of_one = bench.worker().register_with_policy(policy, done);
+        let of_many = bench.worker().register_batch_with_policy(policy, 2, Duration::ZERO, batch);
+        for worker in [of_one, of_many] {
+            let error = worker.run(std::future::pending()).await.unwrap_err();
+            assert!(matches!(error, WorkerError::MissingDelays { .. }), "{error:?}");
+        }
     })
     .await;
 }
