@@ -227,9 +227,7 @@ impl App {
         let mut parts: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
         if let Some((relay, sweeper)) = self.relay {
             let (relay_stop, sweeper_stop) = (stopping.clone(), stopping.clone());
-            parts.spawn(async move {
-                ("relay", relay.run(relay_stop.cancelled_owned()).await.map_err(Into::into))
-            });
+            parts.spawn(async move { ("relay", relay.run(relay_stop.cancelled_owned()).await.map_err(Into::into)) });
             parts.spawn(async move {
                 ("sweeper", {
                     sweeper.run(sweeper_stop).await;
