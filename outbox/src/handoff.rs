@@ -37,6 +37,8 @@ impl<R> Handoff<R> {
     /// that writes them, and [`hand`](Self::hand) them over after its commit. `None` while no relay is connected to the
     /// broker, or too many rows wait, `held` included, which are the caller's and not handed over yet: then commit them free,
     /// and [`wake`](Self::wake).
+    ///
+    /// It is 15 s, and a publisher waits up to 45 s for a sick broker: then another relay may publish the row, too.
     #[must_use]
     pub fn lease(&self, held: usize) -> Option<Duration> {
         let waiting = self.lock();
