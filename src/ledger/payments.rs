@@ -218,7 +218,8 @@ impl Registration {
             let its = (row.payment_id, &row.destination, row.amount, &row.currency);
             row.created_by_us && its == (payment_id, &new.destination, new.amount, &new.currency)
         };
-        let equal = if new.create { book.transfers.all().filter(is_equal).count() } else { 0 };
+        let created_by_us = new.create || new.made_by_clawback;
+        let equal = if created_by_us { book.transfers.all().filter(is_equal).count() } else { 0 };
         let mut note = Note::new(self.actor, self.what_happened());
         if new.amount_reversed > 0 {
             let (back, amount, currency) = (new.amount_reversed, new.amount, &new.currency);
@@ -244,7 +245,7 @@ impl Registration {
                 back if back == new.amount => TransferStatus::Reversed,
                 _ => TransferStatus::PartiallyReversed,
             },
-            created_by_us: new.create,
+            created_by_us,
             refund_application_fee: new.refund_application_fee,
             created_at: book.now,
             updated_at: book.now,

@@ -199,6 +199,13 @@ impl Transfer {
         }
     }
 
+    /// Whether it is one of Clawback's, and of another amount than was registered.
+    #[must_use]
+    pub fn is_less_than_named(&self) -> bool {
+        let terms = format!(":{}{}:", self.amount, self.currency.to_ascii_lowercase());
+        self.name().is_some_and(|(_, name)| !name.contains(&terms))
+    }
+
     /// Whether `reversals`, read after this, account for everything that it says is reversed. Lists can lag.
     #[must_use]
     pub fn is_explained_by(&self, reversals: &[TransferReversal]) -> bool {

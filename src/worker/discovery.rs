@@ -49,6 +49,14 @@ fn doubt(charge: &Charge, charges: &[Charge], transfers: &[Transfer]) -> Option<
     if let Some(found) = transfers.iter().find(|found| found.destination.is_none()) {
         return Some(format!("{about}: {} names no destination", found.id));
     }
+    let is_ours = |payment: &str| charge.id == payment || charge.payment_intent.as_deref() == Some(payment);
+    let of_another = |found: &&Transfer| found.name().is_some_and(|(payment, _)| !is_ours(payment));
+    if let Some(found) = transfers.iter().find(of_another) {
+        return Some(format!("{about}: Clawback has created {} for another payment", found.id));
+    }
+    if let Some(found) = transfers.iter().find(|found| found.is_less_than_named()) {
+        return Some(format!("{about}: of {} Clawback had withheld a part for refunds that are lost", found.id));
+    }
     let same = transfers.iter().filter(|found| found.currency.eq_ignore_ascii_case(&charge.currency));
     let sum = same.fold(0_i64, |sum, found| sum.saturating_add(found.amount));
     (sum > charge.amount_captured).then(|| {
@@ -59,6 +67,7 @@ fn doubt(charge: &Charge, charges: &[Charge], transfers: &[Transfer]) -> Option<
 
 fn registration(charge: &Charge, transfers: Vec<Transfer>) -> NewPayment {
     let transfer = |found: Transfer| {
+        let made_by_clawback = found.name().is_some();
         let destination = found.destination.unwrap_or_default();
         let has_fee = charge.application_fee_amount.is_some_and(|fee| fee > 0);
         NewTransfer {
@@ -68,6 +77,7 @@ fn registration(charge: &Charge, transfers: Vec<Transfer>) -> NewPayment {
             destination,
             amount: found.amount,
             currency: found.currency,
+            made_by_clawback,
             ..NewTransfer::default()
         }
     };
@@ -118,6 +128,19 @@ mod tests {
     }
 
     #[test]
+    fn what_clawback_had_created_before_its_ledger_was_lost_is_its_own_again() {
+        let name = json!({"metadata": {"payment_ref": "pi_1", "clawback_transfer": "acct_1:500eur:0"}});
+        let found = transfers_of(
+            &charge("ch_1", 1_000),
+            &[],
+            vec![transfer("tr_a", 500, name), transfer("tr_b", 300, json!({}))],
+        );
+        let FoundPayment::Transfers { new: payment, .. } = found else { panic!("{found:?}") };
+        let ours: Vec<bool> = payment.transfers.iter().map(|of| of.made_by_clawback).collect();
+        assert_eq!(ours, [true, false]);
+    }
+
+    #[test]
     fn whatever_is_not_clear_is_told_with_what_was_found() {
         let all = |captured, charges: &[Charge], transfers| {
             let found = transfers_of(&charge("ch_1", captured), charges, transfers);
@@ -127,6 +150,10 @@ mod tests {
         };
         let one = |more| vec![transfer("tr_1", 600, more)];
         assert!(all(1_000, &[charge("ch_2", 1)], one(json!({}))).contains("ch_2"));
+        let named =
+            |payment: &str, name: &str| one(json!({"metadata": {"payment_ref": payment, "clawback_transfer": name}}));
+        assert!(all(1_000, &[], named("pi_2", "acct_1:600eur:0")).contains("for another payment"));
+        assert!(all(1_000, &[], named("pi_1", "acct_1:900eur:0")).contains("had withheld a part"));
         let authorized = Charge { paid: true, ..charge("ch_2", 0) };
         assert!(all(1_000, &[authorized], one(json!({}))).contains("ch_2"));
         assert!(all(500, &[], one(json!({}))).contains("600 eur, more than the 500"));

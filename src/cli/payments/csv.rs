@@ -235,6 +235,7 @@ impl Row {
             currency: self.currency,
             amount_reversed: self.amount_reversed.unwrap_or_default(),
             refund_application_fee: self.refund_application_fee.unwrap_or_default(),
+            made_by_clawback: false,
         };
         NewPayment {
             payment_ref: self.payment_ref,

@@ -59,6 +59,10 @@ pub struct NewTransfer {
     /// Each reversal also refunds the application fee, in proportion. For transfers of destination charges with a fee.
     #[serde(default)]
     pub refund_application_fee: bool,
+    /// Found at Stripe under a name that Clawback gave it: the ledger that had it created was lost.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub made_by_clawback: bool,
 }
 
 /// Transfers to add to a registered payment.
