@@ -17,8 +17,8 @@ use crate::ledger::schema::outbox::{Column, Entity, Model};
 use crate::ledger::{OUTBOX_CHANNEL, id_set, in_future, in_ids, now};
 use crate::reached::reached;
 
-/// How long a claimed row stays with its relay: longer than the publisher waits for a connection and a confirm together.
-const LEASE: Duration = Duration::from_secs(40);
+/// How long a claimed row stays with its relay: longer than the publisher waits for a connection, a place and a confirm together.
+const LEASE: Duration = Duration::from_secs(50);
 /// Before a row that the broker refused is tried again.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 const PRUNE_BATCH: i64 = 1_000;
