@@ -338,6 +338,15 @@ impl Book {
         self.transfers.rows.insert(row.id, row);
     }
 
+    /// Calls the seller of a transfer, and of its reversals, otherwise. When these were done stays.
+    pub(super) fn name_seller(&mut self, row: transfer::Model, seller_id: &str, note: &Note) {
+        for reversal in self.reversals.rows.values_mut().filter(|reversal| reversal.transfer_id == row.id) {
+            seller_id.clone_into(&mut reversal.seller_id);
+        }
+        self.remark("transfer", row.id, row.status, note);
+        self.keep_transfer(row, |row| seller_id.clone_into(&mut row.seller_id));
+    }
+
     /// Moves a reversal by `event`, with `also` in the same row.
     pub(super) fn move_reversal(
         &mut self,

@@ -52,7 +52,7 @@ enum What {
 impl Ledger {
     /// Registers a payment with its transfers, has those created that ask for it, and matches refunds that were reported
     /// before. Registering the same again changes nothing, whatever the order of the transfers. What was found at Stripe may be
-    /// registered with more transfers than were found: they are added.
+    /// registered with more transfers than were found, which are added, and with other ids of the sellers than their accounts'.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] names the fields; [`LedgerError::Conflict`] says what is registered already;
@@ -160,10 +160,15 @@ impl Change for Registration {
     fn apply(&self, book: &mut Book) -> Result<bool, LedgerError> {
         let payment_ref = self.what.payment_ref();
         match (&self.what, book.payment_by_ref(payment_ref).cloned()) {
-            // Stripe shows what was paid so far; the marketplace knows of what is yet to be created, or was paid elsewhere.
-            (What::New(new), Some(found)) if same::says_more(book, &found, new) => {
-                let (transfers, allow_excess) = (new.transfers.clone(), new.allow_excess);
-                self.add(book, &found, &NewTransfers { transfers, allow_excess })
+            // Stripe shows what was paid so far, and to whose accounts; the marketplace knows of what is yet to be created, and who
+            // the sellers are.
+            (What::New(new), Some(found)) if found.found_at_stripe => {
+                let named = same::name_sellers(book, &found, new, self.actor);
+                if same::says_more(book, &found, new) {
+                    let (transfers, allow_excess) = (new.transfers.clone(), new.allow_excess);
+                    return self.add(book, &found, &NewTransfers { transfers, allow_excess });
+                }
+                same::as_registered(book, &found, new).map(|()| named)
             }
             (What::New(new), Some(existing)) => same::as_registered(book, &existing, new).map(|()| false),
             (What::New(new), None) => self.insert(book, new).map(|()| true),

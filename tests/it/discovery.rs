@@ -20,6 +20,7 @@ both_databases! {
     a_payment_without_transfers_has_nothing_to_reverse_until_it_is_registered,
     a_registration_while_stripe_is_read_wins,
     a_registration_that_names_more_than_was_found_adds_it,
+    a_registration_names_the_sellers_of_what_was_found,
     a_registration_under_the_other_name_wins_and_a_difference_needs_attention,
     a_worker_killed_in_the_middle_of_discovery_registers_once,
     a_transfer_that_is_created_registers_its_payment_and_those_that_follow_are_added,
@@ -322,9 +323,9 @@ async fn a_registration_that_names_more_than_was_found_adds_it(app: TestApp) {
     app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
     refund(&app, "re_1", 5_000).await;
     has_given(&app, "tr_a", 3_000).await;
-    let transfer = |seller: &str, amount: i64| json!({"seller_id": seller, "destination": seller, "amount": amount, "currency": "eur", "create": true});
+    let transfer = |seller: &str, account: &str, amount: i64| json!({"seller_id": seller, "destination": account, "amount": amount, "currency": "eur", "create": true});
     let mut all = json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur",
-        "transfers": [transfer("acct_8", 3_000), transfer("acct_7", 6_000)]});
+        "transfers": [transfer("grace", "acct_8", 3_000), transfer("ada", "acct_7", 6_000)]});
     let without_what_was_found = app.register(all.clone()).await;
     assert_eq!(without_what_was_found.status(), 409, "acct_7's transfer is to be created, too");
     all["transfers"][1]["create"] = json!(false);
@@ -337,11 +338,31 @@ async fn a_registration_that_names_more_than_was_found_adds_it(app: TestApp) {
         paid["stripe_transfer_id"].is_string().then_some(paid)
     })
     .await;
-    assert_eq!((&paid["seller_id"], &paid["withheld"]), (&json!("acct_8"), &json!(1_500)), "{paid}");
+    assert_eq!((&paid["seller_id"], &paid["withheld"]), (&json!("grace"), &json!(1_500)), "{paid}");
     let sent: Vec<i64> = app.sim.ledger().transfers_to("acct_8").iter().map(|transfer| transfer.amount).collect();
     assert_eq!((sent, app.reversed_at_stripe("tr_a")), (vec![1_500], 3_000));
     refund(&app, "re_2", 5_000).await;
     has_given(&app, "tr_a", 6_000).await;
+}
+
+async fn a_registration_names_the_sellers_of_what_was_found(app: TestApp) {
+    let app = on(app).await;
+    app.sim.pay(grouped(10_000, &[("tr_a", 6_000)]));
+    refund(&app, "re_1", 5_000).await;
+    has_given(&app, "tr_a", 3_000).await;
+    let found = "reversals r JOIN seller_transfers t ON t.id = r.transfer_id WHERE r.seller_id = t.seller_id";
+    assert_eq!(app.db.count(&format!("{found} AND t.seller_id = 'acct_7'")).await, 1);
+    let before = app.db.query("SELECT updated_at FROM reversals").await;
+    let all = |seller: &str| {
+        json!({"payment_ref": "pi_d", "amount": 10_000, "currency": "eur", "transfers": [{"seller_id": seller,
+            "stripe_transfer_id": "tr_a", "destination": "acct_7", "amount": 6_000, "currency": "eur"}]})
+    };
+    assert_eq!(app.register(all("ada")).await.status(), 201);
+    assert_eq!(app.db.count(&format!("{found} AND t.seller_id = 'ada'")).await, 1);
+    assert_eq!(app.db.query("SELECT updated_at FROM reversals").await, before, "it was taken back when it was");
+    assert_eq!(app.db.count("history WHERE reason = 'the seller acct_7 is ada'").await, 1);
+    assert_eq!(app.register(all("ada")).await.status(), 200, "the same again");
+    assert_eq!(app.register(all("grace")).await.status(), 409, "that is another seller");
 }
 
 async fn a_worker_killed_in_the_middle_of_discovery_registers_once(app: TestApp) {

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
+use crate::ledger::history::Note;
 use crate::ledger::input::{NewPayment, NewTransfer};
 use crate::ledger::schema::{payment, transfer};
 
@@ -56,6 +57,24 @@ fn registered_as_reversed(row: &transfer::Model) -> i64 {
 pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Result<(), LedgerError> {
     let Some(registered) = difference(row, new) else { return Ok(()) };
     Err(LedgerError::Conflict(format!("transfer {} is registered with {registered}{CORRECT}", row.name())))
+}
+
+/// Calls the sellers of what was found at Stripe what `new` calls them, where they are called as their accounts. Returns whether
+/// that changed anything.
+pub(super) fn name_sellers(book: &mut Book, found: &payment::Model, new: &NewPayment, actor: &str) -> bool {
+    let rows = book.transfers_of(found.id);
+    let as_found = |new: &NewTransfer| NewTransfer { seller_id: new.destination.clone(), ..new.clone() };
+    let transfers: Vec<NewTransfer> = new.transfers.iter().map(as_found).collect();
+    let mut any = false;
+    for ((pair, as_found), new) in pair(&rows, &transfers).into_iter().zip(&transfers).zip(&new.transfers) {
+        let Some(row) = pair.map(|at| &rows[at]) else { continue };
+        if new.seller_id != row.seller_id && difference(row, as_found).is_none() {
+            let note = Note::new(actor, format!("the seller {} is {}", row.seller_id, new.seller_id));
+            book.name_seller(row.clone(), &new.seller_id, &note);
+            any = true;
+        }
+    }
+    any
 }
 
 /// Whether `new` names all of what was found at Stripe as it was found, and more.
