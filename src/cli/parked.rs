@@ -53,8 +53,8 @@ struct Which {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A message whose row is done, or was replayed since, has nothing more to say: it is dropped, and not \
-                        listed.\n\n\
+    after_help = "A message whose row is done, or was replayed since, has nothing more to say: it is not listed, and \
+                        the next `replay` or `discard` drops it.\n\n\
                         --format json prints {\"parked\": […]}, each with id, queue, kind, entity, entity_id, row_status, \
                         settled, attempts, parked_at and reason.\n\n\
                         Examples:\n  \

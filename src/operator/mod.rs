@@ -1,5 +1,5 @@
 //! What operators do about failed rows and their parked messages: the ledger first, in one transaction with history and new
-//! job, then the message. One that is left behind does no harm: it is dropped when it is next seen.
+//! job, then the message. One that is left behind does no harm: it is dropped when an operator next acts on parked messages.
 
 pub mod limits;
 mod operations;

@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use queues::{ParkedJob, ParkingError, Selection};
 use uuid::Uuid;
 
-use super::{JobTarget, Operator, OperatorError, RowState, superseded};
+use super::superseded::{self, sorted_out};
+use super::{JobTarget, Operator, OperatorError, RowState};
 use crate::ledger::{Call, LedgerError};
+
+/// Superseded messages that a look with a limit passes by.
+const LOOKED_PAST: usize = 1_000;
 
 /// Which parked messages are meant: those that match every condition given.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +41,16 @@ pub struct Parked {
 }
 
 impl Operator {
-    /// The parked messages that `filter` selects, oldest first in each queue. They stay, apart from those that are superseded:
-    /// these are dropped. A queue that is not declared has none, as long as one is.
+    /// The parked messages that `filter` selects and that still say something, oldest first in each queue. A look changes
+    /// nothing. A queue that is not declared has none, as long as one is.
     pub async fn parked(&self, filter: &Filter) -> Result<Vec<Parked>, OperatorError> {
+        let (_, mut left) = sorted_out(self.found(filter).await?);
+        left.truncate(filter.limit.unwrap_or(usize::MAX));
+        Ok(left)
+    }
+
+    /// Each with whether it is superseded; up to [`LOOKED_PAST`] more than `filter` wants.
+    pub(super) async fn found(&self, filter: &Filter) -> Result<Vec<(Parked, bool)>, OperatorError> {
         let mut selection = Selection::all();
         if let Some(kind) = &filter.kind {
             selection = selection.kind(kind);
@@ -47,7 +58,7 @@ impl Operator {
         if let Some(text) = &filter.reason_contains {
             selection = selection.reason_contains(text);
         }
-        let limit = filter.limit.unwrap_or(usize::MAX);
+        let limit = filter.limit.map_or(usize::MAX, |limit| limit.saturating_add(LOOKED_PAST));
         let (mut found, mut missing) = (Vec::new(), None);
         for topology in &self.topologies {
             let selection = match &filter.id {
@@ -73,8 +84,7 @@ impl Operator {
             _ => {}
         }
         found.truncate(limit);
-        let found = self.beside_their_rows(found).await?;
-        Ok(self.without_superseded(found).await)
+        self.beside_their_rows(found).await
     }
 
     /// What must be typed before these are replayed.
@@ -85,7 +95,7 @@ impl Operator {
     }
 
     /// Each with whether it is superseded.
-    async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<(Parked, bool)>, LedgerError> {
+    async fn beside_their_rows(&self, found: Vec<(String, ParkedJob)>) -> Result<Vec<(Parked, bool)>, OperatorError> {
         let ids: Vec<Uuid> = found.iter().filter_map(|(_, job)| JobTarget::of(job)).map(|subject| subject.id).collect();
         let rows = self.ledger.calls(&ids).await?;
         let parked = |(queue, job): (String, ParkedJob)| {

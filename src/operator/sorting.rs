@@ -60,12 +60,14 @@ impl Parked {
 impl Operator {
     /// Has the rows of these messages tried again, spread evenly over `spread` (zero: as fast as it goes).
     pub async fn replay_parked(&self, chosen: Vec<Parked>, spread: Duration, note: &Note) -> Sorted {
+        self.drop_superseded().await;
         let interval = spread / u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);
         self.sort(chosen, interval, note, async |parked| self.replay_one(parked, note).await).await
     }
 
     /// Throws these messages away. Their rows stay as they are, with operator and reason in their histories.
     pub async fn discard_parked(&self, chosen: Vec<Parked>, note: &Note) -> Sorted {
+        self.drop_superseded().await;
         self.sort(chosen, Duration::ZERO, note, async |parked| self.discard(parked, note).await).await
     }
 

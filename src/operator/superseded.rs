@@ -1,5 +1,5 @@
-//! Parked messages that have nothing more to say: their call was replayed since, or is done. They are dropped when seen, at
-//! whichever door the replay was requested.
+//! Parked messages that have nothing more to say: their call was replayed since, or is done. Nobody is shown them, and they are
+//! dropped when an operator next acts on parked messages.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queues::{ParkedJob, Verdict};
 
-use super::{JobTarget, Operator, Parked};
+use super::{Filter, JobTarget, Operator, Parked};
 use crate::ledger::{Call, CallState};
 
 /// Whether `job` was parked for something that is over. A message that was parked although its call is open (its job was cut
@@ -38,17 +38,26 @@ fn older_twins(found: &[About]) -> Vec<usize> {
     found.iter().enumerate().filter_map(is_older).collect()
 }
 
+/// What is superseded, and the rest.
+pub(super) fn sorted_out(found: Vec<(Parked, bool)>) -> (Vec<Parked>, Vec<Parked>) {
+    let (mut over, mut left) = (Vec::new(), Vec::new());
+    for (parked, is_superseded) in found {
+        if is_superseded { &mut over } else { &mut left }.push(parked);
+    }
+    let about: Vec<About> = left.iter().map(|parked| (parked.subject, parked.job.parked_at)).collect();
+    for index in older_twins(&about).into_iter().rev() {
+        over.push(left.remove(index));
+    }
+    (over, left)
+}
+
 impl Operator {
-    /// Drops what is superseded, and returns the rest.
-    pub(super) async fn without_superseded(&self, found: Vec<(Parked, bool)>) -> Vec<Parked> {
-        let (mut over, mut left) = (Vec::new(), Vec::new());
-        for (parked, is_superseded) in found {
-            if is_superseded { &mut over } else { &mut left }.push(parked);
-        }
-        let about: Vec<About> = left.iter().map(|parked| (parked.subject, parked.job.parked_at)).collect();
-        for index in older_twins(&about).into_iter().rev() {
-            over.push(left.remove(index));
-        }
+    /// Drops what is superseded.
+    pub(super) async fn drop_superseded(&self) {
+        let (over, _) = match self.found(&Filter::default()).await {
+            Ok(found) => sorted_out(found),
+            Err(error) => return tracing::warn!(%error, "superseded messages stay parked; they do no harm"),
+        };
         for topology in &self.topologies {
             let queue = topology.parked_queue();
             let ids: Vec<_> =
@@ -64,7 +73,6 @@ impl Operator {
                 tracing::warn!(queue, %error, "superseded messages stay parked; they do no harm");
             }
         }
-        left
     }
 }
 

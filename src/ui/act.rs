@@ -235,7 +235,7 @@ pub(super) fn leftovers(left: &Leftovers) -> Markup {
     html! {
         @match &left.problem {
             Some(problem) => p.notice {
-                "A parked message about it may still be there. It does no harm, and goes when it is next seen. (" (problem) ")"
+                "A parked message about it may still be there. It does no harm, and goes when somebody next acts on a parked message. (" (problem) ")"
             },
             None if left.removed > 0 => p { "Parked messages taken away: " (left.removed) "." },
             None => {},

@@ -55,8 +55,8 @@ pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
             Ok(parked) if parked.is_empty() => p { "No message is parked." },
             Ok(parked) => {
                 p {
-                    "The oldest " (counted(parked.len() as u64, "message")) ". What was replayed or settled since is dropped, \
-                     and not shown."
+                    "The oldest " (counted(parked.len() as u64, "message")) ". What was replayed or settled since is not shown; \
+                     acting on a message drops it."
                 }
                 (messages(&session, parked))
             }
