@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Backend, Browser, Look, TestApp, eventually};
+use crate::support::{Backend, Browser, Look, TestApp, eventually, required};
 use crate::ui::play;
 
 /// The pages beside those of the walk that the documentation has pictures of.
@@ -103,8 +103,7 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
     TestApp::run(Backend::Sqlite, async |app| {
         play(&app, 24).await;
         let browser = Browser::start(500, 900, Look { is_dark: true, runs_scripts: true }).await;
-        // `./dev test` names it where npm can fetch it.
-        let axe = std::env::var_os("AXE_CORE").map(|file| std::fs::read_to_string(file).unwrap());
+        let axe = axe();
         browser.open(&format!("{}/ui/login", app.base_url)).await;
         browser.type_into("input[name=token]", &app.read_token).await;
         browser.type_into("input[name=operator]", "ada").await;
@@ -130,17 +129,51 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
             browser.open(&format!("{}/ui/{path}", app.base_url)).await;
             let wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
             assert_eq!(browser.run(wide).await, 0, "{path}");
-            if let Some(axe) = &axe {
-                browser.run(axe).await;
-                let violations = browser.run_async(VIOLATIONS).await;
-                assert_eq!(violations.as_array().map(Vec::len), Some(0), "{path}: {violations:#}");
-            }
+            can_be_read_aloud(&browser, axe.as_deref(), path).await;
         }
         browser.open(&format!("{}/ui/", app.base_url)).await;
         picture(&browser, "telephone").await;
         browser.close().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_operator_fills_in_can_be_read_aloud_in_the_light_theme_too() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        play(&app, 24).await;
+        let browser = Browser::start(1280, 900, Look { is_dark: false, runs_scripts: true }).await;
+        let axe = axe();
+        browser.open(&format!("{}/ui/login", app.base_url)).await;
+        can_be_read_aloud(&browser, axe.as_deref(), "login").await;
+        browser.type_into("input[name=token]", &app.api_token).await;
+        browser.type_into("input[name=operator]", "ada").await;
+        browser.click("button.go").await;
+        let filter = ["operations", "preview", "close_reversals", "--failure-code", "resource_missing"];
+        let previewed = app.cli(&[&filter[..], &["--format", "json"]].concat()).await.json();
+        let operation = format!("operations/{}", previewed["id"].as_str().unwrap());
+        let failed = app.cli(&["reversals", "list", "--status", "permanently_failed", "--format", "json"]).await.json();
+        let replay = format!("act/replay?id={}", failed["reversals"][0]["id"].as_str().unwrap());
+        for path in ["", "held", "reversals?status=permanently_failed", "parked", "queues", &operation, &replay] {
+            browser.open(&format!("{}/ui/{path}", app.base_url)).await;
+            can_be_read_aloud(&browser, axe.as_deref(), path).await;
+        }
+        browser.close().await;
+    })
+    .await;
+}
+
+/// The text of axe-core. `./dev test` says where it is, or that it had to be left out.
+fn axe() -> Option<String> {
+    let file = required("AXE_CORE");
+    (file != "left-out").then(|| std::fs::read_to_string(file).unwrap())
+}
+
+async fn can_be_read_aloud(browser: &Browser, axe: Option<&str>, path: &str) {
+    let Some(axe) = axe else { return };
+    browser.run(axe).await;
+    let violations = browser.run_async(VIOLATIONS).await;
+    assert_eq!(violations.as_array().map(Vec::len), Some(0), "{path}: {violations:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
