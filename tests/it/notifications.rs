@@ -141,6 +141,9 @@ async fn what_needs_an_operator_is_told_once(mut app: TestApp) {
     app.refund(1_000).await;
     let (_, failed) = receiver.next_of("reversal.failed").await;
     assert_eq!((&failed["failure_code"], &failed["status"]), (&json!("odd"), &json!("permanently_failed")));
+    app.post_webhook(&lost_dispute().to_string()).await;
+    let (_, taken) = receiver.next_of("dispute.taken").await;
+    assert_eq!((&taken["kind"], &taken["reference"]), (&json!("dispute"), &json!("du_1")), "{taken}");
     // More than the payment.
     app.refund_of(20_000, 2).await;
     let (_, attention) = receiver.next_of("refund.needs_attention").await;
@@ -150,6 +153,12 @@ async fn what_needs_an_operator_is_told_once(mut app: TestApp) {
     app.refund_of(20_000, 2).await;
     let told = app.db.query(r#"SELECT body FROM notifications WHERE body LIKE '%"reference":"re_2"%'"#).await;
     assert_eq!(told.len(), 1, "{told:?}");
+}
+
+fn lost_dispute() -> Value {
+    json!({"id": "evt_du_1", "object": "event", "type": "charge.dispute.closed", "livemode": false, "data": {"object": {
+        "id": "du_1", "object": "dispute", "amount": 100, "currency": "eur", "created": chrono::Utc::now().timestamp(),
+        "charge": "ch_1", "payment_intent": "pi_1", "status": "lost", "reason": "fraudulent"}}})
 }
 
 async fn a_debt_that_begins_as_failed_is_told_of_and_so_is_one_that_begins_as_reversed(mut app: TestApp) {
