@@ -62,6 +62,9 @@ pub(super) struct List {
     /// Only those that an operator must do something about
     #[arg(long)]
     attention: bool,
+    /// Only those that an operator has acknowledged, or has not
+    #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
+    acknowledged: Option<String>,
     #[command(flatten)]
     when: When,
     /// Oldest first, instead of newest first
@@ -133,9 +136,15 @@ impl Claims {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, currency, attention, when, oldest, listing }) => {
-                let filter =
-                    ClaimFilter { status, currency, needs_attention: attention, recorded: when.recorded(), oldest };
+            Self::List(List { status, currency, attention, acknowledged, when, oldest, listing }) => {
+                let filter = ClaimFilter {
+                    status,
+                    currency,
+                    needs_attention: attention,
+                    acknowledged: acknowledged.map(|is_so| is_so == "yes"),
+                    recorded: when.recorded(),
+                    oldest,
+                };
                 let next = |after, limit| ledger.find_claims(kind, &filter, after, limit);
                 if listing.print_lines(|claim| [ClaimLine::from(claim)], next).await? {
                     return Ok(());

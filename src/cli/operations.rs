@@ -117,6 +117,9 @@ pub(super) struct Preview {
     /// Only claims with this status
     #[arg(long, value_parser = one_of::<ClaimStatus>())]
     status: Option<ClaimStatus>,
+    /// Only claims that need attention
+    #[arg(long)]
+    attention: bool,
     /// Only these rows, by Clawback's ids
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<Uuid>,
@@ -218,9 +221,11 @@ impl Operations {
 
 impl Preview {
     async fn execute(self, config: &Config, ledger: &Ledger) -> Result<ExitCode> {
-        let Self { action, failure_code, group, seller, currency, since, until, kind, status, ids, output } = self;
-        let ids = (!ids.is_empty()).then_some(ids);
-        let filter = OperationFilter { failure_code, group, seller, currency, since, until, kind, status, ids };
+        let Self { action, failure_code, group, seller, currency, since, until, kind, status, attention, ids, output } =
+            self;
+        let (attention, ids) = (attention.then_some(true), (!ids.is_empty()).then_some(ids));
+        let filter =
+            OperationFilter { failure_code, group, seller, currency, since, until, kind, status, attention, ids };
         let stripe = app::stripe_now(config)?;
         let previewed = reconcile::preview(ledger, stripe.as_ref(), action, &filter).await?;
         let mut out = Vec::new();

@@ -58,6 +58,12 @@ pub(super) struct List {
     /// Only those whose last failure had this code
     #[arg(long, value_name = "CODE")]
     failure_code: Option<String>,
+    /// Only those of a group of failures: a key of `clawback reversals groups`
+    #[arg(long, value_name = "KEY")]
+    group: Option<String>,
+    /// Only those that are still owed
+    #[arg(long)]
+    owed: bool,
     #[command(flatten)]
     when: When,
     /// Only those whose status changed since then
@@ -151,6 +157,8 @@ impl Reversals {
                 of: Of { seller, currency },
                 waiting,
                 failure_code,
+                group,
+                owed,
                 when,
                 changed_since,
                 oldest,
@@ -163,6 +171,8 @@ impl Reversals {
                     waits,
                     seller,
                     failure_code,
+                    group,
+                    owed,
                     recorded: when.recorded(),
                     changed_since,
                     oldest,

@@ -90,6 +90,12 @@ fn table(out: &mut impl Write, summary: &Summary) -> IoResult<()> {
         ),
     };
     wrap(out, "Last reconcile     ", "                   ", &reconcile)?;
+    let reversal = summary.last_reversal_at.map_or_else(|| "none yet".to_owned(), time);
+    writeln!(
+        out,
+        "Last reversal      {reversal}; {:.1} a minute over the last 5 minutes",
+        summary.reversed_per_minute
+    )?;
     let webhook = summary.last_webhook_at.map_or_else(|| "none yet".to_owned(), time);
     writeln!(out, "Last webhook       {webhook}")
 }

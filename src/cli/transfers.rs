@@ -39,7 +39,7 @@ pub(super) enum Transfers {
                         --format json prints {\"transfers\": […]}; each one is as GET /v1/transfers/{id} shows it. With csv \
                         or ndjson all that match are printed, one a line, unless --limit says how many.\n\n\
                         Example:\n  \
-                        clawback transfers list --status permanently_failed --limit 50\n\n\
+                        clawback transfers list --not-created --limit 50\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
     /// Only those with this status
@@ -47,6 +47,12 @@ pub(super) struct List {
     status: Option<TransferStatus>,
     #[command(flatten)]
     of: Of,
+    /// Only those that Clawback could not create: their sellers were not paid
+    #[arg(long)]
+    not_created: bool,
+    /// Only those of a group of failures: a key of `clawback transfers groups`
+    #[arg(long, value_name = "KEY")]
+    group: Option<String>,
     /// Oldest first, instead of newest first
     #[arg(long)]
     oldest: bool,
@@ -103,8 +109,8 @@ impl Transfers {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { status, of: Of { seller, currency }, oldest, listing }) => {
-                let filter = TransferFilter { status, currency, seller, oldest };
+            Self::List(List { status, of: Of { seller, currency }, not_created, group, oldest, listing }) => {
+                let filter = TransferFilter { status, currency, seller, not_created, group, oldest };
                 let next = |after, limit| ledger.find_transfers(&filter, after, limit);
                 if listing.print_lines(|found| [TransferLine::from(found)], next).await? {
                     return Ok(ExitCode::SUCCESS);

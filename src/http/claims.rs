@@ -20,6 +20,7 @@ pub(crate) struct ListQuery {
     status: Given<ClaimStatus>,
     currency: Given<Currency>,
     attention: Given<YesNo>,
+    acknowledged: Given<YesNo>,
     since: Given<Time>,
     until: Given<Time>,
     order: Given<Order>,
@@ -71,6 +72,7 @@ impl ListQuery {
             status: self.status.0,
             currency: self.currency.0.as_ref().map(|Currency(code)| code.clone()),
             needs_attention: matches!(self.attention.0, Some(YesNo(true))),
+            acknowledged: self.acknowledged.0.as_ref().map(|YesNo(is_so)| *is_so),
             recorded: recorded(self.since.0, self.until.0),
             oldest: self.order.0 == Some(Order::Oldest),
         }

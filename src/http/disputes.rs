@@ -37,6 +37,7 @@ pub(crate) struct DisputePage {
         ("status" = Option<ClaimStatus>, Query, description = "Only disputes with this status."),
         ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
         ("attention" = Option<String>, Query, description = "`yes`: only those that an operator must do something about."),
+        ("acknowledged" = Option<String>, Query, description = "Only those that an operator has acknowledged (`yes`), or has not (`no`)."),
         ("since" = Option<String>, Query, description = "Only those reported at this time or later: a time, a date, or a duration before now.",
             example = "24h"),
         ("until" = Option<String>, Query, description = "Only those reported before this time.", example = "2026-12-01"),

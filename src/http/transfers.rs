@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::extract::{self, Given, Id, Query};
 use super::operator::{NoteRequest, RetryRequest};
-use super::page::{Currency, Cursor, Limit, Order, Text};
+use super::page::{Currency, Cursor, Limit, Order, Text, YesNo};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -27,6 +27,8 @@ pub(crate) struct ListQuery {
     status: Given<TransferStatus>,
     currency: Given<Currency>,
     seller: Given<Text>,
+    not_created: Given<YesNo>,
+    group: Given<Text>,
     order: Given<Order>,
     format: Given<Shape>,
     limit: Given<Limit>,
@@ -55,6 +57,8 @@ pub(crate) struct TransferPage {
         ("status" = Option<TransferStatus>, Query, description = "Only transfers with this status."),
         ("currency" = Option<String>, Query, description = "Only those in this currency.", example = "eur"),
         ("seller" = Option<String>, Query, description = "Only those to this seller, by the marketplace's id.", example = "s1"),
+        ("not_created" = Option<String>, Query, description = "`yes`: only those that Clawback could not create, so their sellers were not paid."),
+        ("group" = Option<String>, Query, description = "Only those of the group of failures with this key, as it was some seconds ago."),
         ("order" = Option<String>, Query, description = "`newest` (the default) or `oldest` first.", example = "oldest"),
         ("format" = Option<String>, Query, description = "`json` (a page), `csv` or `ndjson` (all rows)."),
         ("limit" = Option<u64>, Query, description = "The most to return; 50 by default.", minimum = 1, maximum = 200),
@@ -67,6 +71,8 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         status: query.status.0,
         currency: query.currency.0.map(|Currency(code)| code),
         seller: query.seller.0.map(|Text(text)| text),
+        not_created: matches!(query.not_created.0, Some(YesNo(true))),
+        group: query.group.0.map(|Text(text)| text),
         oldest: query.order.0 == Some(Order::Oldest),
     };
     if let Some(Shape::Lines(format)) = query.format.0 {

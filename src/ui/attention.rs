@@ -1,5 +1,7 @@
 //! `/ui/attention` and `/ui/held`: refunds and disputes that somebody must decide about, both kinds on one page.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use maud::{Markup, html};
 
@@ -8,7 +10,7 @@ use super::claims::{path, rows, titles};
 use super::guard::Visitor;
 use super::html::query;
 use super::input::Asked;
-use super::operations;
+use super::operations::bulk;
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::ledger::{ClaimFilter, ClaimKind, ClaimStatus, OperationAction};
@@ -21,8 +23,8 @@ pub(super) async fn attention(State(ui): State<Ui>, Visitor(session): Visitor, A
     fields.done()?;
     let filter = ClaimFilter { needs_attention: true, ..ClaimFilter::default() };
     let body = html! {
-        p { "What was done is acknowledged, one by one: it counts no more, until there is news of it." }
-        (both(&ui, &session, &filter, ("attention", "yes"), None).await?)
+        p { "What was done is acknowledged: it counts no more, until there is news of it." }
+        (both(&ui, &session, &filter, &[("attention", "yes")], OperationAction::AcknowledgeClaims).await?)
         p { "Refunds of payments that nobody registered, and those that contradict their payment, are among them: "
             a href="/ui/refunds?status=unmatched" { "unmatched" } ", " a href="/ui/refunds?status=conflicting" { "conflicting" } "." }
     };
@@ -32,21 +34,21 @@ pub(super) async fn attention(State(ui): State<Ui>, Visitor(session): Visitor, A
 /// `GET /ui/held`.
 pub(super) async fn held(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
-    let filter = ClaimFilter { status: Some(ClaimStatus::Held), ..ClaimFilter::default() };
+    let filter = ClaimFilter { status: Some(ClaimStatus::Held), acknowledged: Some(false), ..ClaimFilter::default() };
     let body = html! {
         p { "These take nothing before somebody accepts them, or their provider says that they have succeeded." }
-        (both(&ui, &session, &filter, ("status", "held"), Some(OperationAction::AcceptClaims)).await?)
+        (both(&ui, &session, &filter, &[("status", "held"), ("acknowledged", "no")], OperationAction::AcceptClaims).await?)
     };
     Ok(Page::new("Held", body))
 }
 
-/// Both kinds, each with the action on all of it, if there is one.
+/// Both kinds, each with the action on all of it.
 async fn both(
     ui: &Ui,
     session: &Session,
     filter: &ClaimFilter,
-    in_url: (&str, &str),
-    action: Option<OperationAction>,
+    in_url: &[(&str, &str)],
+    action: OperationAction,
 ) -> Result<Markup, Refusal> {
     let mut parts = Vec::new();
     for kind in [ClaimKind::Refund, ClaimKind::Dispute] {
@@ -57,12 +59,10 @@ async fn both(
             h2 { (title) }
             @if found.is_empty() { p { "None." } } @else {
                 p {
-                    "The newest " (found.len()) " of " a href={ (path(kind)) (query(&[in_url])) } { (count) } ". "
-                    @if let Some(action) = action {
-                        (operations::button(session, action, &[("kind", &kind.to_string()), in_url], &format!("all {title} that are held")))
-                    }
+                    "The newest " (found.len()) " of " a href={ (path(kind)) (query(in_url)) } { (count) } ". "
                 }
-                (rows(session, title, one, &found))
+                (bulk(session, &[action], &[in_url, &[("kind", &kind.to_string())]].concat(), false))
+                (rows(session, title, one, &found, &HashMap::new()))
             }
         });
     }

@@ -17,19 +17,31 @@ use crate::ledger::{CallKind, FailureGroup, LedgerError, Note, OperationAction};
 use crate::operator::limits::REASON_MAX_CHARS;
 
 const NOTE: &str = "/ui/groups/note";
+/// The most groups of a page, the largest.
+const SHOWN: usize = 15;
 
 /// The groups, of reversals and of transfers to create.
 pub(super) async fn groups(ui: &Ui, session: &Session) -> Result<Markup, LedgerError> {
     let (reversals, transfers) =
         tokio::try_join!(ui.ledger.failure_groups(CallKind::Reverse), ui.ledger.failure_groups(CallKind::Create))?;
-    let of = |kind, groups: &[FailureGroup]| groups.iter().map(|group| row(session, kind, group)).collect();
-    let rows: [Vec<Markup>; 2] = [of(CallKind::Reverse, &reversals.groups), of(CallKind::Create, &transfers.groups)];
-    let rows = rows.concat();
+    let created = transfers.groups.iter().map(|group| (CallKind::Create, group));
+    let mut groups: Vec<_> = reversals.groups.iter().map(|group| (CallKind::Reverse, group)).chain(created).collect();
+    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
+    let more = groups.len().saturating_sub(SHOWN);
+    let rows: Vec<Markup> = groups.iter().take(SHOWN).map(|(kind, group)| row(session, *kind, group)).collect();
     let heads =
         [Text("Reason"), Text("What"), Number("How many, and how much"), Text("Sellers"), Text("Failed"), Text("Act")];
     Ok(html! {
         @if rows.is_empty() { p { "Nothing has failed permanently." } }
         @else { (table("By what failed and why", &heads, &rows)) }
+        @if more > 0 {
+            p {
+                "The largest " (SHOWN) "; " (counted(more as u64, "more group")) ": "
+                a href="/ui/reversals?status=permanently_failed&owed=yes" { "all that is not taken back" } ", "
+                a href="/ui/transfers?not_created=yes" { "all sellers not paid" } "; all groups: "
+                code { "clawback reversals groups" } ", " code { "clawback transfers groups" } "."
+            }
+        }
         p.help {
             "As of " (time(reversals.as_of.min(transfers.as_of))) "."
             @if !(reversals.complete && transfers.complete) { " There is more: only the oldest 100,000 are looked at." }
@@ -38,20 +50,21 @@ pub(super) async fn groups(ui: &Ui, session: &Session) -> Result<Markup, LedgerE
 }
 
 fn row(session: &Session, kind: CallKind, group: &FailureGroup) -> Markup {
-    let (list, code, what, acts) = match kind {
-        CallKind::Create => ("/ui/transfers", "", "seller not paid", &[OperationAction::RetryTransfers][..]),
+    let (list, which, what, acts) = match kind {
+        CallKind::Create => {
+            ("/ui/transfers", ("not_created", "yes"), "seller not paid", &[OperationAction::RetryTransfers][..])
+        }
         CallKind::Reverse | CallKind::LookUp | CallKind::Notify => (
             "/ui/reversals",
-            group.failure_code.as_str(),
+            ("status", "permanently_failed"),
             "not taken back",
             &[OperationAction::ReplayReversals, OperationAction::CloseReversals, OperationAction::DiscardMessages][..],
         ),
     };
-    let filter = [("status", "permanently_failed"), ("failure_code", code)];
     let name = if group.failure_code.is_empty() { "no code" } else { &group.failure_code };
     html! {
         th scope="row" {
-            a href={ (list) (query(&filter)) } { (name) }
+            a href={ (list) (query(&[which, ("group", &group.key)])) } { (name) }
             @if !group.reason.is_empty() { br; small { (group.reason) } }
             @for note in &group.notes {
                 p.note { (note.text) " " small { "– " (note.operator) ", " (ago(note.created_at)) " ago" } }

@@ -41,8 +41,7 @@ pub(super) fn seller(id: &str) -> Markup {
 pub(super) fn status(status: impl Display) -> Markup {
     let status = status.to_string();
     let kind = match status.as_str() {
-        "permanently_failed" | "conflicting" | "refused" | "open_breaker" | "short_of_balance" | "less_left"
-        | "error" => "bad",
+        "permanently_failed" | "conflicting" | "refused" | "short_of_balance" | "less_left" | "error" => "bad",
         "pending"
         | "reversal_pending"
         | "unmatched"

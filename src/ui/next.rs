@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::html::{own, story, time};
+use super::trace::SHOWN;
 use crate::ledger::{
     CallState, ClaimStatus, ReversalStatus, Situation, Trace, TracedReversal, TracedTransfer, TransferStatus, now,
 };
@@ -61,7 +62,12 @@ pub(super) fn next(trace: &Trace, situation: &Situation) -> Markup {
     html! {
         h2 { "What happens next" }
         @if lines.is_empty() { p { "Nothing: everything here has come to its end." } }
-        @else { ul { @for line in &lines { li { (line) } } } }
+        @else {
+            ul {
+                @for line in lines.iter().take(SHOWN) { li { (line) } }
+                @if lines.len() > SHOWN { li { "and " (lines.len() - SHOWN) " more" } }
+            }
+        }
     }
 }
 

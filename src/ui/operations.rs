@@ -14,11 +14,11 @@ use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
 use super::html::{ROWS, ago, counted, facts, filters, live, own, pages, select, status, table, time};
-use super::input::{Asked, Count, Currency, Sent};
+use super::input::{Asked, Count, Currency, Sent, YesNo};
 use super::money::{money, text};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
-use crate::http::{Cursor, Position, Rights};
+use crate::http::{Cursor, Position, Rights, Time};
 use crate::ledger::{
     ClaimKind, CurrencySum, ItemState, ItemView, OperationAction, OperationFilter, OperationState, OperationView, Pace,
 };
@@ -77,6 +77,35 @@ pub(super) fn button(session: &Session, action: OperationAction, filter: &[(&str
     }
 }
 
+/// The names of a list's filter that an operation has too.
+const SHARED: [&str; 9] =
+    ["status", "kind", "attention", "currency", "seller", "failure_code", "group", "since", "until"];
+
+/// The buttons for all rows that match a list's filter. An operation needs a condition: without one, all that ever failed.
+pub(super) fn bulk(
+    session: &Session,
+    actions: &[OperationAction],
+    in_url: &[(&str, &str)],
+    nothing_matches: bool,
+) -> Markup {
+    let fits = |(name, value): &(&str, &str), action: OperationAction| {
+        let is_status_of_claims = action.is_about_claims() || *name != "status";
+        SHARED.contains(name) && !value.is_empty() && is_status_of_claims
+    };
+    let filter = |action| {
+        let shared: Vec<_> = in_url.iter().filter(|pair| fits(pair, action)).copied().collect();
+        if shared.is_empty() { vec![("since", "1970-01-01")] } else { shared }
+    };
+    html! {
+        @if !actions.is_empty() && !nothing_matches && session.rights == Rights::Operate {
+            div.bulk {
+                "All that match: "
+                @for action in actions { (button(session, *action, &filter(*action), "all that match")) }
+            }
+        }
+    }
+}
+
 /// `POST /ui/operations`: freezes the rows, and leads to the page that shows them.
 pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Sent(mut fields): Sent) -> Result<Redirect, Refusal> {
     let action = fields.parsed("action").unwrap_or(OperationAction::ReplayReversals);
@@ -91,6 +120,9 @@ pub(super) async fn preview(State(ui): State<Ui>, _: Actor, Sent(mut fields): Se
             _ => None,
         },
         status: fields.parsed("status"),
+        attention: fields.parsed("attention").map(|YesNo(is_so)| is_so),
+        since: fields.parsed("since").map(|Time(at)| at),
+        until: fields.parsed("until").map(|Time(at)| at),
         ..OperationFilter::default()
     };
     fields.done()?;

@@ -15,7 +15,8 @@ use super::input::Asked;
 use super::money::{money, text};
 use super::page::{Answer, Page};
 use crate::ledger::{
-    AtRisk, ByAge, ClaimKind, CurrencySummary, DaySum, NeedsAttention, Risk, RunState, Situation, Sum, Summary, Unpaid,
+    AtRisk, ByAge, ClaimKind, CurrencySummary, DaySum, NeedsAttention, ReversalStatus, Risk, RunState, Situation, Sum,
+    Summary, Unpaid,
 };
 
 const AT_RISK: [Head; 9] = [
@@ -49,6 +50,7 @@ pub(super) async fn show(State(ui): State<Ui>, Visitor(session): Visitor, Asked(
             h2 id="risk" { "Money at risk" }
             (attention(&summary.needs_attention))
             @if at_risk.is_empty() { p { "Nothing is owed." } } @else { (table("What is not back yet, by reason and age", &AT_RISK, &at_risk)) }
+            p { a href="/ui/sellers?debt=open" { "Sellers who owe" } }
             @for of in charted(&summary) { (ages(of)) }
             @if let Some(oldest) = summary.oldest_open {
                 p { "The oldest debt that is still open, " (own(oldest.reversal_id)) ", is " (ago(oldest.created_at)) " old." }
@@ -94,7 +96,7 @@ fn risk(currency: &str, at_risk: &AtRisk, as_of: DateTime<Utc>) -> Markup {
     let all = Sum { count: *count, amount: *amount };
     html! {
         th scope="row" { (currency.to_uppercase()) }
-        td { (status(reason)) }
+        td { @if *reason == Risk::Failed { (status(ReversalStatus::PermanentlyFailed)) } @else { (status(reason)) } }
         td.number { (listed(*reason, currency, all, [None, None])) }
         td { @if let Some(oldest) = oldest { (ago(*oldest)) } }
         @for (sum, since, until) in ages {
@@ -106,15 +108,14 @@ fn risk(currency: &str, at_risk: &AtRisk, as_of: DateTime<Utc>) -> Markup {
 /// A sum, with links to the rows that it is of: since a time, before another one.
 fn listed(reason: Risk, currency: &str, sum: Sum, times: [Option<&str>; 2]) -> Markup {
     let of_claim = reason.to_string();
-    let (status, waits) = match reason {
-        Risk::Pending => ("pending", "no"),
-        Risk::WaitingForBalance => ("pending", "yes"),
-        Risk::Failed => ("permanently_failed", ""),
-        Risk::Held | Risk::Unmatched | Risk::Conflicting => (of_claim.as_str(), ""),
+    let (status, which) = match reason {
+        Risk::Pending => ("pending", ("waits", "no")),
+        Risk::WaitingForBalance => ("pending", ("waits", "yes")),
+        Risk::Failed => ("permanently_failed", ("owed", "yes")),
+        Risk::Held | Risk::Unmatched | Risk::Conflicting => (of_claim.as_str(), ("acknowledged", "no")),
     };
     let [since, until] = times.map(Option::unwrap_or_default);
-    let list =
-        query(&[("status", status), ("waits", waits), ("currency", currency), ("since", since), ("until", until)]);
+    let list = query(&[("status", status), which, ("currency", currency), ("since", since), ("until", until)]);
     let amount = money(sum.amount, currency);
     match reason {
         Risk::Pending | Risk::WaitingForBalance | Risk::Failed => {
@@ -198,7 +199,7 @@ fn taken_back(of: &CurrencySummary, as_of: DateTime<Utc>) -> Markup {
 }
 
 fn unpaid(of: &Unpaid) -> Markup {
-    let list = query(&[("status", "permanently_failed"), ("currency", &of.currency)]);
+    let list = query(&[("not_created", "yes"), ("currency", &of.currency)]);
     html! {
         th scope="row" { (of.currency.to_uppercase()) }
         td.number { (text(of.amount.into(), &of.currency)) }
@@ -229,6 +230,10 @@ fn moving(summary: &Summary, situation: &Situation) -> Vec<(&'static str, Markup
             " (" (counted(i128::from(took.measured), "reversal")) " of the last 24 hours)"
         },
     };
+    let reversed = html! {
+        @if let Some(at) = summary.last_reversal_at { (ago(at)) " ago" } @else { "none yet" }
+        ", " (format!("{:.1}", summary.reversed_per_minute)) " a minute over the last 5 minutes"
+    };
     let webhook = html! { @if let Some(at) = summary.last_webhook_at { (ago(at)) " ago" } @else { "none yet" } };
     let reconcile = html! {
         @match &summary.last_reconcile {
@@ -242,6 +247,7 @@ fn moving(summary: &Summary, situation: &Situation) -> Vec<(&'static str, Markup
     };
     vec![
         ("From report to reversal: half, 95 %, 99 % take at most", took),
+        ("Last reversal", reversed),
         ("Last webhook", webhook),
         ("Workers alive", alive(situation)),
         ("Last compared with Stripe", reconcile),

@@ -12,7 +12,7 @@ use super::input::{Sent, YesNo};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::Rights;
-use crate::ledger::{Pause, Process, Situation};
+use crate::ledger::{BreakerState, Pause, Process, Situation};
 
 const PROCESSES: [Head; 8] = [
     Text("Process"),
@@ -71,7 +71,8 @@ fn row(process: &Process) -> Markup {
         td {
             @match breaker {
                 None => "–",
-                Some(state) => { (status(state)) },
+                Some(BreakerState::Open) => span class="status bad" { "open" },
+                Some(state) => (status(state)),
             }
             @if let Some(since) = process.outage_since {
                 " Stripe can't be used since " (time(since)) ": " (process.outage_reason.as_deref().unwrap_or_default())

@@ -14,11 +14,12 @@ use super::html::{
 };
 use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
+use super::operations::bulk;
 use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::reversals::lines;
 use crate::http::{Cursor, Order, Time, recorded};
-use crate::ledger::{FoundReversal, ReversalFilter, ReversalStatus, ReversalView};
+use crate::ledger::{FoundReversal, OperationAction, Recorded, ReversalFilter, ReversalStatus, ReversalView};
 use crate::lines::Lines;
 
 const PATH: &str = "/ui/reversals";
@@ -46,6 +47,8 @@ pub(super) async fn list(
         waits: fields.parsed("waits").map(|YesNo(waits)| waits),
         seller: fields.text("seller"),
         failure_code: fields.text("failure_code"),
+        group: fields.text("group"),
+        owed: matches!(fields.parsed("owed"), Some(YesNo(true))),
         recorded: recorded(fields.parsed("since"), fields.parsed("until")),
         changed_since: fields.parsed("changed_since").map(|Time(at)| at),
         oldest: fields.parsed("order") == Some(Order::Oldest),
@@ -60,6 +63,7 @@ pub(super) async fn list(
     let ((found, next), count) =
         tokio::try_join!(ui.ledger.find_reversals(&filter, cursor, ROWS), ui.ledger.count_reversals(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
+    let owed = if filter.owed { "yes" } else { "" };
     let waits = filter.waits.map(|waits| if waits { "yes" } else { "no" });
     let times = [filter.recorded.since, filter.recorded.until, filter.changed_since].map(|at| at.map(moment));
     let [since, until, changed_since] = times.each_ref().map(Option::as_deref);
@@ -69,6 +73,8 @@ pub(super) async fn list(
         ("waits", waits),
         ("seller", filter.seller.as_deref()),
         ("failure_code", filter.failure_code.as_deref()),
+        ("group", filter.group.as_deref()),
+        ("owed", Some(owed)),
         ("since", since),
         ("until", until),
         ("changed_since", changed_since),
@@ -81,6 +87,8 @@ pub(super) async fn list(
         (select("waits", "Waits for balance", "any", ["yes", "no"], waits))
         (input("seller", "Seller", filter.seller.as_deref()))
         (input("failure_code", "Failure code", filter.failure_code.as_deref()))
+        @if let Some(group) = &filter.group { (input("group", "Group of failures", Some(group))) }
+        (select("owed", "Still owed", "any", ["yes"], Some(owed)))
         (input("since", "Recorded since: a time, or 24h", since))
         (input("until", "Recorded before", until))
         (input("changed_since", "Changed since", changed_since))
@@ -90,10 +98,23 @@ pub(super) async fn list(
     let body = html! {
         (filters(PATH, &choices))
         (matching(PATH, &in_url, &count))
+        @if is_actionable(&filter) { (bulk(&session, &ACTIONS, &in_url, rows.is_empty())) }
         @if rows.is_empty() { (no_rows(next.as_ref())) } @else { (table("Reversals", &HEADS, &rows)) }
         (pages(PATH, &in_url, cursor.is_none(), next))
     };
     Ok(Page::new("Reversals", body).into_response())
+}
+
+/// What can be done with all that match.
+const ACTIONS: [OperationAction; 3] =
+    [OperationAction::ReplayReversals, OperationAction::CloseReversals, OperationAction::DiscardMessages];
+
+/// Whether an operation can be about the same rows. Its times are those of the failures, not of the debts.
+fn is_actionable(filter: &ReversalFilter) -> bool {
+    let Recorded { since, until } = filter.recorded;
+    filter.status == Some(ReversalStatus::PermanentlyFailed)
+        && filter.waits.is_none()
+        && [since, until, filter.changed_since].iter().all(Option::is_none)
 }
 
 fn row(session: &Session, found: &FoundReversal) -> Markup {

@@ -19,6 +19,9 @@ use crate::ledger::{
     TracedTransfer, TransferStatus, now,
 };
 
+/// The most rows of each kind: a payment may have hundreds of sellers.
+pub(super) const SHOWN: usize = 20;
+
 /// `GET /ui/trace?id=`.
 pub(super) async fn show(
     State(ui): State<Ui>,
@@ -45,12 +48,15 @@ pub(super) async fn show(
     if as_text {
         return Ok((ui.story)(&trace, &situation).into_response());
     }
-    let events: Vec<Markup> = trace.events.iter().map(|event| happened(&ui, event)).collect();
+    let events = rows(&trace.events, |event| happened(&ui, event));
     let body = html! {
-        p.help { a href={ "/ui/trace" (query(&[("id", &id), ("format", "text")])) } { "As text, to copy" } }
+        p.help { a href={ "/ui/trace" (query(&[("id", &id), ("format", "text")])) } { "As text, to copy: all of it" } }
         (next(&trace, &situation))
         (stands(&ui, &session, &trace))
         h2 { "What happened" }
+        @if trace.events.len() > SHOWN {
+            p { "The first " (SHOWN) " of " (trace.events.len()) "; " a href={ "/ui/audit" (query(&[("id", &id)])) } { "all changes, newest first" } "." }
+        }
         (table("Oldest first", &[Text("When"), Text("What"), Text("Change"), Text("Who"), Text("Why")], &events))
     };
     Ok(Page::new(format!("The story of {id}"), body).into_response())
@@ -69,6 +75,7 @@ fn stands(ui: &Ui, session: &Session, trace: &Trace) -> Markup {
         @if !trace.refunds.is_empty() {
             h2 { "Refunds and disputes" }
             (table("Refunds and disputes as they stand now", &[Text("Claim"), Text("Status"), Number("Amount"), Text("What to do")], &rows(&trace.refunds, |row| claim(session, row, &at_stripe(&row.refund_ref)))))
+            (more(trace.refunds.len()))
         }
         @if !trace.transfers.is_empty() {
             h2 { "Transfers" }
@@ -76,20 +83,27 @@ fn stands(ui: &Ui, session: &Session, trace: &Trace) -> Markup {
                 let link = row.stripe_transfer_id.as_deref().map(at_stripe).unwrap_or_default();
                 transfer(session, row, &link)
             })))
+            (more(trace.transfers.len()))
         }
         @if !trace.reversals.is_empty() {
             h2 { "Reversals" }
             (table("Reversals as they stand now", &[Text("Reversal"), Text("Status"), Number("Amount"), Text("For"), Number("Retries"), Text("What happens next")], &rows(&trace.reversals, |row| reversal(session, trace, row))))
+            (more(trace.reversals.len()))
         }
         @if !trace.lookups.is_empty() {
             h2 { "Look-ups at Stripe" }
             (table("Look-ups as they stand now", &[Text("Subject"), Text("Status"), Text("Result")], &rows(&trace.lookups, lookup)))
+            (more(trace.lookups.len()))
         }
     }
 }
 
 fn rows<T>(of: &[T], row: impl Fn(&T) -> Markup) -> Vec<Markup> {
-    of.iter().map(row).collect()
+    of.iter().take(SHOWN).map(row).collect()
+}
+
+fn more(all: usize) -> Markup {
+    html! { @if all > SHOWN { p { (all - SHOWN) " more are in the text." } } }
 }
 
 fn claim(session: &Session, claim: &TracedRefund, link: &Markup) -> Markup {

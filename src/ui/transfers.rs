@@ -12,13 +12,14 @@ use super::html::Head::{Number, Text};
 use super::html::{
     Head, ROWS, filters, input, matching, no_rows, own, pages, select, seller, status, story, table, time,
 };
-use super::input::{Asked, Csv, Currency};
+use super::input::{Asked, Csv, Currency, YesNo};
 use super::money::money;
+use super::operations::bulk;
 use super::page::{Page, Refusal};
 use super::session::Session;
 use crate::http::transfers::lines;
 use crate::http::{Cursor, Order};
-use crate::ledger::{FoundTransfer, TransferFilter, TransferStatus};
+use crate::ledger::{FoundTransfer, OperationAction, TransferFilter, TransferStatus};
 use crate::lines::Lines;
 
 const PATH: &str = "/ui/transfers";
@@ -43,6 +44,8 @@ pub(super) async fn list(
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         seller: fields.text("seller"),
+        not_created: matches!(fields.parsed("not_created"), Some(YesNo(true))),
+        group: fields.text("group"),
         oldest: fields.parsed("order") == Some(Order::Oldest),
     };
     let order = if filter.oldest { "oldest" } else { "" };
@@ -55,10 +58,13 @@ pub(super) async fn list(
     let ((found, next), count) =
         tokio::try_join!(ui.ledger.find_transfers(&filter, cursor, ROWS), ui.ledger.count_transfers(&filter))?;
     let chosen = filter.status.map(|status| status.to_string());
+    let not_created = if filter.not_created { "yes" } else { "" };
     let in_url = [
         ("status", chosen.as_deref()),
         ("currency", filter.currency.as_deref()),
         ("seller", filter.seller.as_deref()),
+        ("not_created", Some(not_created)),
+        ("group", filter.group.as_deref()),
         ("order", Some(order)),
     ]
     .map(|(name, value)| (name, value.unwrap_or_default()));
@@ -66,11 +72,16 @@ pub(super) async fn list(
         (select("status", "Status", "any", TransferStatus::iter(), chosen.as_deref()))
         (input("currency", "Currency", filter.currency.as_deref()))
         (input("seller", "Seller", filter.seller.as_deref()))
+        (select("not_created", "Could not be created", "any", ["yes"], Some(not_created)))
+        @if let Some(group) = &filter.group { (input("group", "Group of failures", Some(group))) }
         (select("order", "Order", "newest first", ["oldest"], Some(order)))
     };
     let body = html! {
         (filters(PATH, &choices))
         (matching(PATH, &in_url, &count))
+        @if filter.not_created && filter.status.is_none() {
+            (bulk(&session, &[OperationAction::RetryTransfers], &in_url, found.is_empty()))
+        }
         @if found.is_empty() { (no_rows(next.as_ref())) } @else { (rows(&session, "Transfers", &found)) }
         (pages(PATH, &in_url, cursor.is_none(), next))
     };

@@ -187,6 +187,8 @@ async fn summary(app: &TestApp) {
     let unpaid = &summary["unpaid"][0];
     assert_eq!((&unpaid["sellers"], &unpaid["amount"]), (&json!(2), &json!(9_000)));
     assert_eq!(summary["needs_attention"], json!({"refunds": 0, "disputes": 0, "oldest": null}));
+    assert!(summary["last_reversal_at"].is_string(), "{summary}");
+    assert_eq!(summary["reversed_per_minute"], 0.2, "one in five minutes");
     assert!(summary["last_webhook_at"].is_string() && summary["oldest_open"]["reversal_id"].is_string(), "{summary}");
     // Some seconds old at most, and nothing is read meanwhile.
     assert_eq!(get(app, "/v1/summary").await["as_of"], summary["as_of"]);
@@ -251,7 +253,10 @@ async fn history(app: &TestApp) {
     let table = app.cli(&["history", "--id", &id]).await;
     assert!(table.words().contains("permanently_failed → closed, ada: settled elsewhere"), "{table:?}");
     for (query, detail) in [
-        ("entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation"),
+        (
+            "entity=seller",
+            "entity must be one of payment, transfer, refund, dispute, reversal, lookup, event, operation",
+        ),
         ("since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
         ("format=xml", "format must be one of json, csv, ndjson"),
         ("actor=", "actor must be 1 to 255 bytes"),

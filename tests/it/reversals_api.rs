@@ -97,7 +97,7 @@ async fn what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allow
         (
             "offset=7",
             "offset",
-            "unknown parameter \"offset\"; known: status, currency, waits, seller, failure_code, since, until, changed_since, order, format, limit, cursor",
+            "unknown parameter \"offset\"; known: status, currency, waits, seller, failure_code, group, owed, since, until, changed_since, order, format, limit, cursor",
         ),
         ("limit=1&limit=2", "limit", "limit is given twice"),
     ] {

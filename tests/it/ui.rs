@@ -5,6 +5,7 @@ pub(crate) mod sample;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use clawback::ledger::Note;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::json;
 
@@ -20,6 +21,9 @@ both_databases! {
     claims_and_debts_are_decided_on_pages_as_over_the_api,
     lists_go_on_page_by_page_and_filter,
     a_large_amount_is_typed_and_what_a_list_shows_can_be_kept,
+    each_figure_leads_to_exactly_the_rows_that_it_counts,
+    all_that_a_list_of_claims_shows_is_decided_at_once,
+    many_groups_and_many_sellers_make_no_large_page,
 }
 
 /// What a browser keeps and sees.
@@ -125,6 +129,11 @@ async fn a_token_logs_in_and_decides_what_can_be_done() {
             pages.post("/ui/operations/x/start", &[("reason", "x")]).await,
             pages.post("/ui/operations/x/abort", &[("reason", "x")]).await,
             pages.post("/ui/parked/message", &[("id", "x"), ("reason", "x")]).await,
+            pages.get("/ui/groups/note?kind=reversal&key=x").await,
+            pages.post("/ui/groups/note", &[("kind", "reversal"), ("key", "x"), ("text", "x")]).await,
+            pages.post("/ui/pauses", &[("reason", "x")]).await,
+            pages.post("/ui/pauses/x/resume", &[("reason", "x")]).await,
+            pages.post("/ui/breaker/probe", &[("reason", "x")]).await,
         ] {
             assert_eq!(seen.status, 403, "{}", seen.html);
             assert!(seen.html.contains("log in with API_TOKEN"), "{}", seen.html);
@@ -200,9 +209,9 @@ async fn a_form_of_another_site_is_refused_and_files_are_kept() {
             ("/ui/refunds?status=lost", "status must be one of unmatched, held, matched, conflicting, nothing_to_reverse, failed (got &quot;lost&quot;)"),
             ("/ui/reversals?currency=euro", "currency must be a three-letter ISO 4217 code (got &quot;euro&quot;)"),
             ("/ui/transfers?cursor=1", "cursor must be the next_cursor of the previous page (got &quot;1&quot;)"),
-            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, since, until, order, cursor, format"),
+            ("/ui/disputes?state=held", "unknown field &quot;state&quot;; known: status, currency, attention, acknowledged, since, until, order, cursor, format"),
             ("/ui/audit?actor=a&actor=b", "actor is given twice"),
-            ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, operation, pause, process (got &quot;seller&quot;)"),
+            ("/ui/audit?entity=seller", "entity must be one of payment, transfer, refund, dispute, reversal, lookup, event, operation, pause, process (got &quot;seller&quot;)"),
             ("/ui/audit?since=soon", "since must be a time like 2026-11-01T09:30:00Z"),
             ("/ui/sellers?debt=much", "debt must be one of open, waiting_for_balance, failed (got &quot;much&quot;)"),
         ] {
@@ -226,6 +235,167 @@ async fn while_the_broker_is_away_pages_say_unknown_and_not_nothing() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_says_that_stripe_cannot_be_used() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        app.sim.allow_keys(["sk_test_another"]);
+        app.refund(10_000).await;
+        let pages = Pages::logged_in(&app, &app.read_token, "ada").await;
+        eventually("the breaker is open", || async {
+            pages.page("/ui/").await.contains("<strong>Stripe can't be used</strong>").then_some(())
+        })
+        .await;
+        let overview = pages.page("/ui/").await;
+        let others = links(&overview).filter(|link| link.starts_with("/ui/") && !link.contains(['?', '.', '#']));
+        let others: BTreeSet<String> = others.filter(|link| link != "/ui/logout").collect();
+        assert!(others.len() > 12, "{others:?}");
+        for path in others {
+            let page = pages.page(&path).await;
+            assert!(page.contains("<strong>Stripe can't be used</strong>") && page.contains("Probe it now"), "{path}");
+        }
+        let queues = pages.page("/ui/queues").await;
+        assert!(queues.contains("<span class=\"status bad\">open</span>"), "{queues}");
+    })
+    .await;
+}
+
+/// Four debts that failed for two causes with one code, two that failed and are not owed, two transfers that could not be created,
+/// and of two held refunds one that is acknowledged.
+async fn some_that_count_and_some_that_do_not(app: &mut TestApp) {
+    let settings = [("REVERSAL_WORKER_ENABLED", "false"), ("TRANSFER_RETRY_ENABLED", "false"), ("CONFIRM_FROM", "100")];
+    app.restart_with(&settings).await;
+    app.many_sellers("pi_1", 4).await;
+    app.refund_of(400, 1).await;
+    assert_eq!(app.register(two_sellers("pi_2")).await.status(), 201);
+    app.post_webhook(&refund_event("evt_2", "re_2", "pi_2", 10_000).to_string()).await;
+    assert_eq!(app.register(to_create("pi_c")).await.status(), 201);
+    for n in [8, 9] {
+        app.post_webhook(&refund_event(&format!("evt_{n}"), &format!("re_{n}"), "pi_9", 100).to_string()).await;
+    }
+    for sql in [
+        "UPDATE reversals SET status = 'permanently_failed'",
+        "UPDATE seller_transfers SET status = 'permanently_failed'",
+        "UPDATE calls SET state = 'failed', failure_code = 'unavailable', failure_message = 'Stripe answered 503'",
+        "UPDATE calls SET failure_message = 'no answer' WHERE id = (SELECT id FROM reversals ORDER BY id LIMIT 1)",
+        "UPDATE claims SET status = 'failed' WHERE reference = 're_2'",
+        "UPDATE claims SET status = 'held', attention = 'look at it' WHERE payment_ref = 'pi_9'",
+    ] {
+        app.db.execute(sql).await;
+    }
+    app.ledger().acknowledge_claim("re_9", Note::new("bob", "a test shop")).await.unwrap();
+}
+
+async fn each_figure_leads_to_exactly_the_rows_that_it_counts(mut app: TestApp) {
+    some_that_count_and_some_that_do_not(&mut app).await;
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    let overview = pages.page("/ui/").await;
+    for (path, rows) in [
+        ("/ui/reversals?status=permanently_failed&owed=yes&currency=eur", 4),
+        ("/ui/transfers?not_created=yes&currency=eur", 2),
+        ("/ui/refunds?status=held&acknowledged=no&currency=eur", 1),
+    ] {
+        assert!(links(&overview).any(|link| link == path), "{path}: {overview}");
+        let list = pages.page(path).await;
+        assert!(list.contains(&format!("{rows} row")) && list.matches("<tr>").count() == rows + 1, "{path}: {list}");
+    }
+    assert!(pages.page("/ui/reversals?status=permanently_failed").await.contains("6 rows"));
+    assert!(pages.page("/ui/transfers?status=permanently_failed").await.contains("8 rows"));
+    let parked = pages.page("/ui/parked").await;
+    let mut rows = Vec::new();
+    for group in links(&parked).filter(|link| link.contains("group=")) {
+        let list = pages.page(&group).await;
+        rows.push(list.matches("<tr>").count() - 1);
+        assert!(list.contains(": all that match\"") && list.contains("name=\"group\" value=\""), "{list}");
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, [1, 2, 3], "{parked}");
+    assert!(overview.contains("href=\"/ui/sellers?debt=open\"") && overview.contains("Last reversal"), "{overview}");
+
+    // The same at the other doors.
+    let count = async |arguments: &str, list: &str| {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--format", "json"]).collect();
+        app.cli(&arguments).await.json()[list].as_array().unwrap().len()
+    };
+    assert_eq!(count("reversals list --owed", "reversals").await, 4);
+    assert_eq!(count("transfers list --not-created", "transfers").await, 2);
+    assert_eq!(count("refunds list --status held --acknowledged yes", "refunds").await, 1);
+    for (path, rows) in [
+        ("/v1/reversals?owed=yes&format=ndjson", 4),
+        ("/v1/transfers?not_created=yes&format=ndjson", 2),
+        ("/v1/refunds?acknowledged=no&status=held&format=ndjson", 1),
+    ] {
+        let request = app.http.get(format!("{}{path}", app.base_url)).bearer_auth(&app.read_token);
+        assert_eq!(request.send().await.unwrap().text().await.unwrap().lines().count(), rows, "{path}");
+    }
+    // All that match, on a list without any condition but its status.
+    let list = pages.page("/ui/reversals?status=permanently_failed").await;
+    let form = hidden_fields(&list);
+    let form: Vec<_> = form.iter().take(2).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(form, [("action", "replay_reversals"), ("since", "1970-01-01")]);
+    let operation = pages.post("/ui/operations", &form).await.location;
+    assert!(pages.page(&operation).await.contains("4 rows: 4.00 EUR"));
+    let by_time = pages.page("/ui/reversals?status=permanently_failed&since=1h").await;
+    assert!(!by_time.contains(": all that match\""), "an operation counts from the failure, the list from the debt");
+}
+
+async fn all_that_a_list_of_claims_shows_is_decided_at_once(mut app: TestApp) {
+    some_that_count_and_some_that_do_not(&mut app).await;
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    let held = pages.page("/ui/held").await;
+    assert!(held.contains("re_8") && !held.contains("re_9"), "what is acknowledged is not to be accepted: {held}");
+    let all = pages.page("/ui/refunds?status=held").await;
+    assert!(all.contains("acknowledged by bob: a test shop"), "{all}");
+    let list = pages.page("/ui/refunds?status=held&acknowledged=no&since=1h").await;
+    let form = hidden_fields(&list);
+    let form: Vec<_> = form.iter().take(4).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let names: Vec<&str> = form.iter().map(|(name, _)| *name).collect();
+    assert_eq!((names, form[0].1), (vec!["action", "status", "since", "kind"], "accept_claims"));
+    let operation = pages.post("/ui/operations", &form).await.location;
+    let preview = pages.page(&operation).await;
+    assert!(preview.contains("1 row: 1.00 EUR") && preview.contains("Type <strong>100 eur</strong>"), "{preview}");
+    let start = format!("{operation}/start");
+    assert_eq!(pages.post(&start, &[("reason", "they are owed")]).await.status, 422, "accepting moves money");
+
+    let attention = pages.page("/ui/attention").await;
+    let form = hidden_fields(&attention);
+    let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(form, [("action", "acknowledge_claims"), ("attention", "yes"), ("kind", "refund")]);
+    let operation = pages.post("/ui/operations", &form).await.location;
+    assert_eq!(pages.post(&format!("{operation}/start"), &[("reason", "seen")]).await.status, 303);
+    eventually("it is done", || async {
+        pages.page(&operation).await.contains("1 done, 0 refused, 0 left").then_some(())
+    })
+    .await;
+    assert!(pages.page("/ui/attention").await.contains("None."));
+}
+
+async fn many_groups_and_many_sellers_make_no_large_page(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    app.many_sellers("pi_1", 120).await;
+    app.refund_of(12_000, 1).await;
+    app.db.execute("UPDATE reversals SET status = 'permanently_failed'").await;
+    app.db
+        .execute("UPDATE calls SET state = 'failed', failure_message = 'It said no, and gave no other reason.'")
+        .await;
+    for n in 0..40 {
+        let row = format!("(SELECT id FROM reversals ORDER BY id LIMIT 1 OFFSET {n})");
+        app.db.execute(&format!("UPDATE calls SET failure_code = 'some_code_{n}' WHERE id = {row}")).await;
+    }
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    for path in ["/ui/", "/ui/parked", "/ui/operations"] {
+        let page = pages.page(path).await;
+        check(path, &page);
+        assert!(page.contains("The largest 15; 26 more groups"), "{path}: {page}");
+    }
+    for id in ["re_1", "pi_1"] {
+        let path = format!("/ui/trace?id={id}");
+        let story = pages.page(&path).await;
+        check(&path, &story);
+        assert_eq!(story.matches("100 more are in the text").count(), 2, "{story}");
+        assert!(story.contains(&format!("href=\"/ui/audit?id={id}\"")), "{story}");
+    }
 }
 
 async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestApp) {
@@ -332,7 +502,7 @@ async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_an
         assert!(parked.contains(text), "{text}: {parked}");
     }
     let overview = pages.page("/ui/").await;
-    let failed = "<a href=\"/ui/reversals?status=permanently_failed&amp;currency=eur\"><data class=\"money\" value=\"12000\">120.00 EUR</data> \
+    let failed = "<a href=\"/ui/reversals?status=permanently_failed&amp;owed=yes&amp;currency=eur\"><data class=\"money\" value=\"12000\">120.00 EUR</data> \
         <small>(2)</small></a>";
     assert!(overview.contains(failed), "{overview}");
     let preview = hidden_fields(&parked);
@@ -435,7 +605,7 @@ async fn claims_and_debts_are_decided_on_pages_as_over_the_api(mut app: TestApp)
         .await;
     app.db.execute("UPDATE claims SET currency = 'eur', acknowledged_at = NULL WHERE reference = 're_1'").await;
     let held = pages.page("/ui/held").await;
-    assert!(held.contains("Accept: all Refunds that are held"), "{held}");
+    assert!(held.contains("Accept: all that match"), "{held}");
     let ask = links(&held).find(|link| link.starts_with("/ui/act/accept")).unwrap();
     assert!(pages.page(&ask).await.contains("It takes back from its payment"), "{held}");
     let seen = pages.post("/ui/act/accept", &[("id", "re_1"), ("reason", "not taken back yet")]).await;

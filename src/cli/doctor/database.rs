@@ -118,7 +118,7 @@ fn failed(backlog: &Backlog) -> Finding {
         count => Finding::warning(
             "reversals",
             format!("permanently failed: {count}; the sellers still have the money"),
-            "`clawback reversals list --status permanently_failed` says why, `clawback reversals replay` tries again",
+            "`clawback reversals list --status permanently_failed --owed` says why, `clawback reversals replay` tries again",
         ),
     }
 }
@@ -134,7 +134,7 @@ fn creations(backlog: &Backlog, now: DateTime<Utc>) -> Finding {
     Finding::warning(
         CHECK,
         format!("permanently failed: {transfers} ({amounts}; the oldest {oldest} old); their sellers were not paid"),
-        "`clawback transfers list --status permanently_failed` says why, `clawback transfers retry` tries again",
+        "`clawback transfers list --not-created` says why, `clawback transfers retry` tries again",
     )
 }
 

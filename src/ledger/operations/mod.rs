@@ -59,12 +59,14 @@ words! {
 }
 
 impl OperationAction {
-    /// Whether large amounts are typed before it.
+    /// Whether money is to move, so that large amounts are typed before it.
     fn moves_money(self) -> bool {
-        matches!(self, Self::ReplayReversals | Self::RetryTransfers)
+        matches!(self, Self::ReplayReversals | Self::RetryTransfers | Self::AcceptClaims)
     }
 
-    fn is_about_claims(self) -> bool {
+    /// Whether its rows are refunds and disputes.
+    #[must_use]
+    pub fn is_about_claims(self) -> bool {
         matches!(self, Self::AcceptClaims | Self::AcknowledgeClaims)
     }
 }
@@ -127,6 +129,9 @@ pub struct OperationFilter {
     /// Claims with this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ClaimStatus>,
+    /// `true`: claims that need attention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<bool>,
     /// These rows, by Clawback's ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 1_000)]
@@ -137,11 +142,11 @@ impl OperationFilter {
     /// What is wrong with it for this action.
     #[must_use]
     pub fn problems(&self, action: OperationAction) -> Vec<FieldProblem> {
-        let Self { failure_code, group, seller, currency, since, until, kind, status, ids } = self;
+        let Self { failure_code, group, seller, currency, since, until, kind, status, attention, ids } = self;
         let for_claims = action.is_about_claims();
         let of_failures =
             [("failure_code", failure_code.is_some()), ("group", group.is_some()), ("seller", seller.is_some())];
-        let of_claims = [("kind", kind.is_some()), ("status", status.is_some())];
+        let of_claims = [("kind", kind.is_some()), ("status", status.is_some()), ("attention", attention.is_some())];
         let of_all = [
             ("currency", currency.is_some()),
             ("since", since.is_some()),
@@ -167,6 +172,9 @@ impl OperationFilter {
             if let Some(text) = text.as_ref().filter(is_bad) {
                 problems.push(FieldProblem::text(field(name), "1 to 255 bytes without control characters", text));
             }
+        }
+        if *attention == Some(false) {
+            problems.push(FieldProblem::new(field("attention"), "must be true, or absent (got false)"));
         }
         if let Some(ids) = ids.as_ref().filter(|ids| !(1..=1_000).contains(&ids.len())) {
             problems.push(FieldProblem::new(field("ids"), format!("must have 1 to 1000 entries (got {})", ids.len())));

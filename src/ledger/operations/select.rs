@@ -5,7 +5,9 @@ use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use super::{OperationAction, OperationFilter};
+use crate::ledger::claims::UNMATCHED_TOO_LONG;
 use crate::ledger::read::{OPEN, Query, group_key};
+use crate::ledger::time::now;
 use crate::ledger::{Ledger, LedgerError};
 
 /// The most rows that are looked at.
@@ -82,6 +84,13 @@ impl Ledger {
         if is_claim {
             conditions.extend(filter.kind.map(|kind| format!("cl.kind = '{kind}'")));
             conditions.extend(filter.status.map(|status| format!("cl.status IN ('{status}')")));
+            conditions.extend(filter.attention.map(|_| {
+                let too_long = query.bind(now() - UNMATCHED_TOO_LONG);
+                format!(
+                    "(cl.attention IS NOT NULL OR cl.status IN ('conflicting')
+                        OR cl.status IN ('unmatched') AND cl.created_at <= {too_long})"
+                )
+            }));
         }
         // Closing what held others has them tried again: those are closed before it, where they are to be closed, too.
         let first = if action == OperationAction::CloseReversals { "(c.requested_at IS NOT NULL), " } else { "" };

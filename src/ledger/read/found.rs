@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryTrait, Select};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, SimpleExpr};
+use sea_orm::{ColumnTrait, DbBackend, EntityTrait, QueryFilter, QueryTrait, Select};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::backlog::is_owed;
 use super::history::first_id;
 use super::lists::{Listed, Page};
 use super::one::{claim_views, reversal_views, transfer_views};
@@ -17,7 +18,7 @@ use super::waiting::needs_attention;
 use super::{RefundView, ReversalView, TransferView};
 use crate::ledger::db::rowset;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
-use crate::ledger::status::{ClaimStatus, ReversalStatus, TransferStatus};
+use crate::ledger::status::{CallKind, ClaimStatus, ReversalStatus, TransferStatus};
 use crate::ledger::{ClaimKind, DisputeStage, Ledger, LedgerError, Source};
 use crate::lines::line;
 
@@ -39,6 +40,8 @@ pub struct ClaimFilter {
     pub currency: Option<String>,
     /// Only those that an operator must do something about.
     pub needs_attention: bool,
+    /// Whether an operator has acknowledged them.
+    pub acknowledged: Option<bool>,
     /// When they were first reported.
     pub recorded: Recorded,
     /// Oldest first, instead of newest first.
@@ -58,6 +61,10 @@ pub struct ReversalFilter {
     pub seller: Option<String>,
     /// The code of the last failure: Stripe's or ours.
     pub failure_code: Option<String>,
+    /// The key of their group of failures.
+    pub group: Option<String>,
+    /// Only those that are still owed.
+    pub owed: bool,
     /// When they were recorded.
     pub recorded: Recorded,
     /// Only those whose status is that since this time or later.
@@ -75,6 +82,10 @@ pub struct TransferFilter {
     pub currency: Option<String>,
     /// The marketplace's id of the seller.
     pub seller: Option<String>,
+    /// Only those that Clawback could not create: their creation failed permanently.
+    pub not_created: bool,
+    /// The key of their group of failures.
+    pub group: Option<String>,
     /// Oldest first, instead of newest first.
     pub oldest: bool,
 }
@@ -247,24 +258,36 @@ impl ClaimFilter {
             found = found.filter(needs_attention());
         }
         found = self.recorded.filter(found, C::Id);
-        let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
-        Listed { found, narrowed, id: C::Id, oldest: self.oldest }
+        let narrowed = found
+            .clone()
+            .apply_if(self.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
+            .apply_if(self.acknowledged, |query, is_so| {
+                query.filter(if is_so { C::AcknowledgedAt.is_not_null() } else { C::AcknowledgedAt.is_null() })
+            });
+        let is_narrowed = self.currency.is_some() || self.acknowledged.is_some();
+        Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id, oldest: self.oldest }
     }
 }
 
 impl ReversalFilter {
-    fn list(&self) -> Listed<reversal::Entity> {
+    fn list(&self, of_group: Option<SimpleExpr>) -> Listed<reversal::Entity> {
         use reversal::Column as C;
         // Written out: a kept plan uses the indexes of the few open ones, and of the few that are refused, only for these texts.
         let is_refused = || Expr::cust("state = 'open' AND refused_since IS NOT NULL");
         let refused = || calls().and_where(is_refused()).to_owned();
         let found = reversal::Entity::find()
-            .apply_if(self.status, |query, status| query.filter(Expr::cust(format!("reversals.status = '{status}'"))))
+            .apply_if(self.status, |query, status| {
+                query.filter(Expr::cust(format!("reversals.status IN ('{status}')")))
+            })
             .apply_if(self.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)))
             .apply_if(self.waits.filter(|waits| *waits), |query, _| query.filter(C::Id.in_subquery(refused())))
             .apply_if(self.failure_code.as_deref(), |query, code| {
                 let failed = calls().and_where(call::Column::FailureCode.eq(code)).to_owned();
                 query.filter(C::Id.in_subquery(failed))
+            })
+            .apply_if(of_group, Select::filter)
+            .apply_if(self.owed.then_some("reversals.status IN ('pending', 'permanently_failed')"), |query, open| {
+                query.filter(Expr::cust(open))
             });
         let found = self.recorded.filter(found, C::Id);
         let of_row = || Expr::col((call::Entity, call::Column::Id)).equals((reversal::Entity, C::Id));
@@ -272,20 +295,26 @@ impl ReversalFilter {
             .clone()
             .apply_if(self.changed_since, |query, since| query.filter(C::UpdatedAt.gte(since)))
             .apply_if(self.currency.as_deref(), |query, currency| query.filter(C::Currency.eq(currency)))
+            .apply_if(self.owed.then(is_owed), Select::filter)
             .apply_if(self.waits.filter(|waits| !waits), |query, _| {
                 query.filter(Expr::exists(refused().and_where(of_row()).to_owned()).not())
             });
-        let is_narrowed = self.currency.is_some() || self.waits == Some(false) || self.changed_since.is_some();
+        let is_narrowed =
+            self.currency.is_some() || self.waits == Some(false) || self.changed_since.is_some() || self.owed;
         Listed { found, narrowed: is_narrowed.then_some(narrowed), id: C::Id, oldest: self.oldest }
     }
 }
 
 impl TransferFilter {
-    fn list(&self) -> Listed<transfer::Entity> {
+    fn list(&self, of_group: Option<SimpleExpr>) -> Listed<transfer::Entity> {
         use transfer::Column as C;
         let found = transfer::Entity::find()
             .apply_if(self.status, |query, status| query.filter(C::Status.eq(status)))
-            .apply_if(self.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)));
+            .apply_if(self.seller.as_deref(), |query, seller| query.filter(C::SellerId.eq(seller)))
+            .apply_if(of_group, Select::filter)
+            .apply_if(self.not_created.then_some("kind = 'create' AND state = 'failed'"), |query, failed| {
+                query.filter(C::Id.in_subquery(calls().and_where(Expr::cust(failed)).to_owned()))
+            });
         let narrowed = self.currency.as_deref().map(|currency| found.clone().filter(C::Currency.eq(currency)));
         Listed { found, narrowed, id: C::Id, oldest: self.oldest }
     }
@@ -319,7 +348,8 @@ impl Ledger {
         limit: u64,
     ) -> Result<Page<FoundReversal>, LedgerError> {
         let db = &self.store.reader;
-        let (rows, next) = filter.list().page(db, after, limit).await?;
+        let of_group = self.of_group(CallKind::Reverse, "reversals.id", filter.group.as_deref()).await?;
+        let (rows, next) = filter.list(of_group).page(db, after, limit).await?;
         let ids = |id: fn(&reversal::Model) -> Uuid| rows.iter().map(id).collect::<Vec<_>>();
         let (claims, transfers) = (ids(|row| row.claim_id), ids(|row| row.transfer_id));
         let claims = rowset::select::<_, claim::Model>(db, "id IN {ids}", &claims, &[]).await?;
@@ -341,7 +371,8 @@ impl Ledger {
 
     /// How many reversals match: `7`, or `10,000+`.
     pub async fn count_reversals(&self, filter: &ReversalFilter) -> Result<String, LedgerError> {
-        Ok(filter.list().count(&self.store.reader).await?)
+        let of_group = self.of_group(CallKind::Reverse, "reversals.id", filter.group.as_deref()).await?;
+        Ok(filter.list(of_group).count(&self.store.reader).await?)
     }
 
     /// At most `limit` transfers after `after`, and the cursor to those that follow.
@@ -352,7 +383,8 @@ impl Ledger {
         limit: u64,
     ) -> Result<Page<FoundTransfer>, LedgerError> {
         let db = &self.store.reader;
-        let (rows, next) = filter.list().page(db, after, limit).await?;
+        let of_group = self.of_group(CallKind::Create, "seller_transfers.id", filter.group.as_deref()).await?;
+        let (rows, next) = filter.list(of_group).page(db, after, limit).await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();
         let payments = rowset::select::<_, payment::Model>(db, "id IN {ids}", &ids, &[]).await?;
         let refs: HashMap<Uuid, String> = payments.into_iter().map(|row| (row.id, row.payment_ref)).collect();
@@ -366,7 +398,26 @@ impl Ledger {
 
     /// How many transfers match: `7`, or `10,000+`.
     pub async fn count_transfers(&self, filter: &TransferFilter) -> Result<String, LedgerError> {
-        Ok(filter.list().count(&self.store.reader).await?)
+        let of_group = self.of_group(CallKind::Create, "seller_transfers.id", filter.group.as_deref()).await?;
+        Ok(filter.list(of_group).count(&self.store.reader).await?)
+    }
+
+    /// Whether `column` is the id of a failure of this group, as the groups were last computed.
+    async fn of_group(
+        &self,
+        kind: CallKind,
+        column: &str,
+        key: Option<&str>,
+    ) -> Result<Option<SimpleExpr>, LedgerError> {
+        let Some(key) = key else { return Ok(None) };
+        let groups = self.failure_groups(kind).await?;
+        let ids = groups.groups.iter().find(|group| group.key == key).map(|group| &*group.ids).unwrap_or_default();
+        let backend = self.store.reader.get_database_backend();
+        let mut among = rowset::in_ids(backend).to_owned();
+        if backend != DbBackend::Postgres {
+            among = among.replace("$1", "?");
+        }
+        Ok(Some(Expr::cust_with_values(format!("{column} {among}"), [rowset::id_set(ids)])))
     }
 }
 

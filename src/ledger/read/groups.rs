@@ -64,6 +64,9 @@ pub struct FailureGroup {
     pub newest: DateTime<Utc>,
     /// What operators say about it, the newest 3.
     pub notes: Vec<GroupNote>,
+    /// All of them.
+    #[serde(skip)]
+    pub(super) ids: Arc<[Uuid]>,
 }
 
 /// A sum in one currency, in its minor units.
@@ -162,6 +165,7 @@ fn group(failure_code: String, reason: String, of: &[Failure]) -> Option<Failure
         oldest: of.iter().map(|failure| failure.failed_at).min()?,
         newest: of.iter().map(|failure| failure.failed_at).max()?,
         notes: Vec::new(),
+        ids: of.iter().map(|failure| failure.id).collect(),
     })
 }
 

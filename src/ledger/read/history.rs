@@ -53,6 +53,8 @@ pub enum HistoryEntity {
     Reversal,
     /// A look-up.
     Lookup,
+    /// An outgoing event.
+    Event,
     /// An operator's action on many rows.
     Operation,
     /// A pause of calls to Stripe.
@@ -80,7 +82,7 @@ line! {
         pub id: Uuid,
         /// When it happened.
         pub at: DateTime<Utc>,
-        /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup`, `operation`, `pause` or `process`.
+        /// `payment`, `transfer`, `refund`, `dispute`, `reversal`, `lookup`, `event`, `operation`, `pause` or `process`.
         #[schema(examples("reversal"))]
         pub entity: String,
         /// Clawback's id of that.

@@ -260,7 +260,7 @@ impl Ledger {
             FROM reversals r LEFT JOIN {REFUSED}
             WHERE r.status IN ('pending', 'permanently_failed') AND {of_sellers} GROUP BY r.seller_id, r.currency
             UNION ALL SELECT r.seller_id, r.currency, 0, 0, 0, {closed}, NULL FROM reversals r
-            WHERE (r.status = 'closed' OR r.amount_closed > 0) AND {of_sellers} GROUP BY r.seller_id, r.currency"
+            WHERE (r.status IN ('closed') OR r.amount_closed > 0) AND {of_sellers} GROUP BY r.seller_id, r.currency"
         );
         Ok(query.all(db, sql).await?)
     }

@@ -19,6 +19,8 @@ use crate::ledger::{ClaimKind, Ledger, LedgerError, RunView};
 /// The reversals by which the time to reverse is measured.
 const MEASURED: u64 = 10_000;
 const DAYS: i64 = 30;
+/// The minutes over which the rate of reversals is measured.
+const LATELY: u32 = 5;
 /// After its end, nothing is committed any more that belongs to a day.
 const DAY_SETTLES: TimeDelta = TimeDelta::hours(1);
 
@@ -38,6 +40,10 @@ pub struct Summary {
     pub unpaid: Vec<Unpaid>,
     /// Claims that an operator must do something about.
     pub needs_attention: NeedsAttention,
+    /// When Clawback last recorded a reversal as done.
+    pub last_reversal_at: Option<DateTime<Utc>>,
+    /// How many reversals a minute were done over the last 5 minutes; of more than 10,000 in that time, those are counted.
+    pub reversed_per_minute: f64,
     /// When the last webhook was recorded.
     pub last_webhook_at: Option<DateTime<Utc>>,
     /// The last comparison of the ledger with Stripe.
@@ -230,7 +236,18 @@ impl Ledger {
 
     async fn compute_summary(&self) -> Result<Summary, LedgerError> {
         let as_of = now();
-        let (reversals, claims, days, took, oldest_open, unpaid, attention, last_webhook_at, (runs, _)) = tokio::try_join!(
+        let (
+            reversals,
+            claims,
+            days,
+            took,
+            oldest_open,
+            unpaid,
+            attention,
+            last_reversal_at,
+            last_webhook_at,
+            (runs, _),
+        ) = tokio::try_join!(
             self.open_reversals(as_of),
             self.waiting_claims(as_of),
             self.taken_back(as_of),
@@ -238,7 +255,10 @@ impl Ledger {
             self.oldest_open(),
             self.unpaid(),
             async { Ok(waiting::attention(&self.store.reader).await?) },
-            self.last_webhook_at(),
+            self.latest(
+                "SELECT updated_at AS at FROM reversals WHERE status = 'reversed' ORDER BY updated_at DESC LIMIT 1"
+            ),
+            self.latest("SELECT received_at AS at FROM webhook_events ORDER BY id DESC LIMIT 1"),
             self.reconcile_runs(None, 1),
         )?;
         let mut needs_attention = NeedsAttention::default();
@@ -252,6 +272,7 @@ impl Ledger {
             needs_attention.oldest = [needs_attention.oldest, Some(of.oldest)].into_iter().flatten().min();
         }
         let currencies = by_currency(as_of.date_naive(), reversals.into_iter().chain(claims), &days);
+        let reversed_per_minute = per_minute(&took, as_of);
         let time_to_reverse = percentiles(took);
         let last_reconcile = runs.into_iter().next();
         Ok(Summary {
@@ -261,6 +282,8 @@ impl Ledger {
             oldest_open,
             unpaid,
             needs_attention,
+            last_reversal_at,
+            reversed_per_minute,
             last_webhook_at,
             last_reconcile,
         })
@@ -369,11 +392,10 @@ impl Ledger {
         Ok(query.all(db, sql).await?)
     }
 
-    async fn last_webhook_at(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+    async fn latest(&self, sql: &str) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let db = &self.store.reader;
-        let sql = "SELECT received_at FROM webhook_events ORDER BY id DESC LIMIT 1".to_owned();
-        let rows = Query::new(db).rows(db, sql).await?;
-        Ok(rows.first().map(|row| row.try_get("", "received_at")).transpose()?)
+        let rows = Query::new(db).rows(db, sql.to_owned()).await?;
+        Ok(rows.first().map(|row| row.try_get("", "at")).transpose()?)
     }
 }
 
@@ -445,6 +467,11 @@ impl AtRisk {
         }
         .add(sum);
     }
+}
+
+fn per_minute(took: &[Took], as_of: DateTime<Utc>) -> f64 {
+    let lately = took.iter().filter(|took| took.reversed_at > as_of - TimeDelta::minutes(LATELY.into())).count();
+    f64::from(u32::try_from(lately).unwrap_or(u32::MAX)) / f64::from(LATELY)
 }
 
 fn percentiles(took: Vec<Took>) -> Option<TimeToReverse> {

@@ -1,18 +1,22 @@
 //! Claims that an operator should know of: those that take nothing before something else happens, and those that need
 //! attention. What an operator has acknowledged is left out.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect,
+    QueryResult, QuerySelect,
 };
+use uuid::Uuid;
 
-use crate::ledger::ClaimKind;
+use super::Query;
 use crate::ledger::claims::UNMATCHED_TOO_LONG;
 use crate::ledger::schema::claim;
 use crate::ledger::status::ClaimStatus;
 use crate::ledger::time::now;
+use crate::ledger::{ClaimKind, Ledger, LedgerError};
 
 /// Claims of one kind, status and currency.
 #[derive(Clone, Debug, PartialEq, FromQueryResult)]
@@ -40,6 +44,25 @@ pub(super) async fn waiting(db: &DatabaseConnection) -> Result<Vec<WaitingClaims
         .into_model()
         .all(db)
         .await
+}
+
+impl Ledger {
+    /// Who acknowledged these claims last, and why.
+    pub async fn acknowledged_by(&self, claims: &[Uuid]) -> Result<HashMap<Uuid, (String, String)>, LedgerError> {
+        let db = &self.store.reader;
+        let mut query = Query::new(db);
+        let about = query.among_ids("entity_id", claims);
+        let sql = format!(
+            "SELECT entity_id, actor, reason FROM history WHERE {about} AND reason LIKE 'acknowledged: %' ORDER BY id"
+        );
+        let rows = query.rows(db, sql).await?;
+        let by = |row: &QueryResult| {
+            let reason: String = row.try_get("", "reason")?;
+            let why = reason.strip_prefix("acknowledged: ").unwrap_or(&reason).to_owned();
+            Ok((row.try_get("", "entity_id")?, (row.try_get("", "actor")?, why)))
+        };
+        Ok(rows.iter().map(by).collect::<Result<_, DbErr>>()?)
+    }
 }
 
 /// Claims about which an operator must do something.
