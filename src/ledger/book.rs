@@ -1,7 +1,7 @@
 //! The rows that a transaction works on, in memory: loaded under their locks, changed by pure functions, written in sets.
 //!
 //! Whoever changes a transfer, its reversals or their calls holds the transfer's row lock. Whoever matches or registers
-//! holds the locks of the payment's names. Locks are taken in one order: names, then transfers by id.
+//! holds the locks of the payment's names. Locks are taken in one order: operations, names, then transfers by id.
 
 #[cfg(test)]
 mod in_memory;
@@ -52,6 +52,8 @@ pub(super) struct Reads {
     pub(super) lookup_ids: BTreeSet<Uuid>,
     /// The calls of notifications.
     pub(super) notifications: BTreeSet<Uuid>,
+    /// Operations, which nobody aborts before the end of the transaction.
+    pub(super) operations: BTreeSet<Uuid>,
 }
 
 /// The rows of one table: as they were loaded, and as they are now.
@@ -125,6 +127,7 @@ pub(super) struct Book {
     events: Vec<webhook_event::Model>,
     history: Vec<history_table::Model>,
     jobs: Vec<outbox_table::Model>,
+    running_operations: HashSet<Uuid>,
     /// Rows of operations that are done: as they were read, and as they are now.
     items: Vec<(operation_item::Model, operation_item::Model)>,
     changes: usize,
@@ -133,6 +136,7 @@ pub(super) struct Book {
 impl Book {
     /// Loads what `reads` names, and takes the locks.
     pub(super) async fn load(txn: &DatabaseTransaction, reads: Reads, store: &Store) -> Result<Self, LedgerError> {
+        let running_operations = running(txn, &reads.operations).await?;
         let mut names = reads.names;
         let claim_refs: Vec<&str> = reads.claims.iter().map(|(_, reference)| reference.as_str()).collect();
         lock_payments(txn, &mut names, &claim_refs).await?;
@@ -178,6 +182,7 @@ impl Book {
             known_events,
             locked_names: names,
             notifies: store.notifies,
+            running_operations,
             ..Self::blank(store.graces, store.claim_policy(txn).await?)
         })
     }
@@ -209,6 +214,7 @@ impl Book {
             events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
+            running_operations: HashSet::new(),
             items: Vec::new(),
             changes: 0,
         }
@@ -439,6 +445,11 @@ impl Book {
         self.jobs.push(outbox::row(call, traceparent, self.now));
     }
 
+    /// Whether the operation, which [`Reads`] named, is running.
+    pub(super) fn is_running(&self, operation: Uuid) -> bool {
+        self.running_operations.contains(&operation)
+    }
+
     /// Records that an operation's row is done. Another process that did it first makes the transaction fail.
     pub(super) fn finish_item(&mut self, item: operation_item::Model) {
         self.changes += 1;
@@ -568,6 +579,19 @@ where
 {
     writes.update(guards, &table.changed())?;
     writes.insert(table.added())
+}
+
+/// Which of these operations are running. An abort waits until the transaction ends.
+async fn running(txn: &DatabaseTransaction, operations: &BTreeSet<Uuid>) -> Result<HashSet<Uuid>, DbErr> {
+    if operations.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let backend = txn.get_database_backend();
+    let lock = if backend == DbBackend::Postgres { " FOR SHARE" } else { "" };
+    let sql = format!("SELECT id FROM operations WHERE id IN {{ids}} AND state = 'running'{lock}");
+    let ids: Vec<Uuid> = operations.iter().copied().collect();
+    let rows = txn.query_all_raw(rowset::in_sets(backend, &sql, &ids, &[])).await?;
+    rows.iter().map(|row| row.try_get("", "id")).collect()
 }
 
 /// Which of the events are known; and the look-ups, which their calls' versions guard, so they are not locked.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clawback::ledger::Note;
+use clawback::ledger::{Note, Pace};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, clawback, eventually, refund_event};
@@ -14,6 +15,7 @@ both_databases! {
     claims_are_acknowledged_and_what_would_be_refused_is_said_before,
     a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked,
     an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice,
+    an_abort_stops_the_batch_that_was_read_before_it,
 }
 
 /// That many reversals of `pi_1` over 1.00 EUR each that failed permanently, as if Stripe had been away.
@@ -192,7 +194,7 @@ async fn an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice
     let id = preview["id"].as_str().unwrap().to_owned();
     app.stop().await;
     let settings = app.settings_with(&[("HTTP_ADDR", "127.0.0.1:0")]);
-    let pace = clawback::ledger::Pace { spread_seconds: 5, cap: None };
+    let pace = Pace { spread_seconds: 5, cap: None };
     app.ledger().start_operation(id.parse().unwrap(), &Note::new("ada", "Stripe is back"), pace, None).await.unwrap();
     let process = Process::start("serve", &settings);
     let some_are_done = async || {
@@ -214,6 +216,31 @@ async fn an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice
     assert_eq!(app.db.count(REPLAYED).await, ROWS, "each once");
     assert_eq!(app.db.count("outbox").await, 2 * ROWS);
     assert_eq!(app.db.count("history WHERE entity = 'operation' AND to_status = 'done'").await, 1);
+}
+
+async fn an_abort_stops_the_batch_that_was_read_before_it(mut app: TestApp) {
+    failed(&mut app, 3).await;
+    let body = json!({"action": "discard_messages", "filter": {"failure_code": "unavailable"}});
+    let (_, preview) = post(&app, "", &body).await;
+    let id: uuid::Uuid = preview["id"].as_str().unwrap().parse().unwrap();
+    app.stop().await;
+    let ledger = app.ledger();
+    ledger.start_operation(id, &Note::new("ada", "not needed"), Pace::default(), None).await.unwrap();
+    // The rows are read and the lease is taken when the messages are thrown away.
+    let abort = {
+        let ledger = ledger.clone();
+        move |_: Vec<uuid::Uuid>, _: Note| {
+            let ledger = ledger.clone();
+            let aborted = async move {
+                ledger.abort_operation(id, &Note::new("bob", "the wrong ones")).await.map_err(|e| e.to_string())
+            };
+            aborted.boxed()
+        }
+    };
+    ledger.work_on_operations(uuid::Uuid::new_v4(), &abort).await.unwrap();
+    assert_eq!(app.db.count("operations WHERE state = 'aborted'").await, 1);
+    assert_eq!(app.db.count("operation_items WHERE state = 'pending'").await, 3);
+    assert_eq!(app.db.count("history WHERE reason LIKE '%parked messages are discarded%'").await, 0);
 }
 
 async fn a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked(mut app: TestApp) {

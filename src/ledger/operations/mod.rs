@@ -295,7 +295,7 @@ impl Ledger {
     }
 }
 
-/// The change of one row. With an item, the item is done in the same transaction, and only once.
+/// The change of one row. With an item, the item is done in the same transaction, only once, and only while its operation runs.
 #[derive(Debug)]
 struct ItemChange {
     act: Act,
@@ -351,6 +351,7 @@ impl Change for ItemChange {
     type Answer = ();
 
     fn reads(&self, reads: &mut Reads) {
+        reads.operations.extend(self.item.as_ref().map(|item| item.operation_id));
         match &self.act {
             Act::Replay(replay) => replay.reads(reads),
             Act::Close(close) => close.reads(reads),
@@ -361,6 +362,10 @@ impl Change for ItemChange {
     }
 
     fn apply(&self, book: &mut Book) -> Result<(), LedgerError> {
+        // Aborted since its rows were read: they stay as they are.
+        if self.item.as_ref().is_some_and(|item| !book.is_running(item.operation_id)) {
+            return Ok(());
+        }
         match &self.act {
             Act::Replay(replay) => replay.apply(book).map(drop)?,
             Act::Close(close) => close.apply(book)?,
