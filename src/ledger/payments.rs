@@ -163,7 +163,7 @@ impl Change for Registration {
             // Stripe shows what was paid so far, and to whose accounts; the marketplace knows of what is yet to be created, and who
             // the sellers are.
             (What::New(new), Some(found)) if found.found_at_stripe => {
-                let named = same::name_sellers(book, &found, new, self.actor);
+                let named = same::name_sellers(book, &found, &new.transfers, self.actor);
                 if same::says_more(book, &found, new) {
                     let (transfers, allow_excess) = (new.transfers.clone(), new.allow_excess);
                     return self.add(book, &found, &NewTransfers { transfers, allow_excess });
@@ -172,7 +172,10 @@ impl Change for Registration {
             }
             (What::New(new), Some(existing)) => same::as_registered(book, &existing, new).map(|()| false),
             (What::New(new), None) => self.insert(book, new).map(|()| true),
-            (What::Add { new, .. }, Some(existing)) => self.add(book, &existing, new),
+            (What::Add { new, .. }, Some(existing)) => {
+                let named = existing.found_at_stripe && same::name_sellers(book, &existing, &new.transfers, self.actor);
+                self.add(book, &existing, new).map(|added| added || named)
+            }
             (What::Correct(new), Some(existing)) => self.correct(book, existing, new),
             (_, None) => Err(LedgerError::NotFound { entity: "payment", id: payment_ref.to_owned() }),
         }

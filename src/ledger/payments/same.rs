@@ -61,12 +61,12 @@ pub(super) fn refuse_difference(row: &transfer::Model, new: &NewTransfer) -> Res
 
 /// Calls the sellers of what was found at Stripe what `new` calls them, where they are called as their accounts. Returns whether
 /// that changed anything.
-pub(super) fn name_sellers(book: &mut Book, found: &payment::Model, new: &NewPayment, actor: &str) -> bool {
+pub(super) fn name_sellers(book: &mut Book, found: &payment::Model, new: &[NewTransfer], actor: &str) -> bool {
     let rows = book.transfers_of(found.id);
     let as_found = |new: &NewTransfer| NewTransfer { seller_id: new.destination.clone(), ..new.clone() };
-    let transfers: Vec<NewTransfer> = new.transfers.iter().map(as_found).collect();
+    let transfers: Vec<NewTransfer> = new.iter().map(as_found).collect();
     let mut any = false;
-    for ((pair, as_found), new) in pair(&rows, &transfers).into_iter().zip(&transfers).zip(&new.transfers) {
+    for ((pair, as_found), new) in pair(&rows, &transfers).into_iter().zip(&transfers).zip(new) {
         let Some(row) = pair.map(|at| &rows[at]) else { continue };
         if new.seller_id != row.seller_id && difference(row, as_found).is_none() {
             let note = Note::new(actor, format!("the seller {} is {}", row.seller_id, new.seller_id));
