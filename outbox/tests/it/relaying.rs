@@ -41,7 +41,7 @@ async fn a_commit_of_another_process_wakes_the_relay_on_postgres() {
                 eventually("the job published", async || (place.unpublished().await == 0).then_some(())).await;
             }
         };
-        relay.look_every(Duration::from_secs(3600)).run(done).await.unwrap();
+        Box::pin(relay.look_every(Duration::from_secs(3600)).run(done)).await.unwrap();
         queue.delete().await.unwrap();
     })
     .await;
