@@ -141,31 +141,26 @@ impl Ledger {
         let db = &self.store.reader;
         let (mut query, one_more) = (Query::new(db), limit.saturating_add(1));
         let after = query.bind(after.unwrap_or_default());
-        let sql = match debt {
-            // From one id to the next, however many transfers each has.
-            None => format!(
-                "WITH RECURSIVE s(seller_id) AS (SELECT MIN(seller_id) FROM seller_transfers WHERE seller_id > {after}
-                    UNION ALL SELECT (SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id > s.seller_id)
-                    FROM s WHERE s.seller_id IS NOT NULL)
-                SELECT seller_id FROM s WHERE seller_id IS NOT NULL LIMIT {one_more}"
-            ),
-            Some(debt) => {
-                let with = match debt {
-                    SellerDebt::Open => OPEN.to_owned(),
-                    SellerDebt::WaitingForBalance => WAITS_FOR_BALANCE.to_owned(),
-                    SellerDebt::Failed => format!("({OPEN} AND r.status IN ('permanently_failed'))"),
-                };
-                let next = "SELECT MIN(r.seller_id) FROM reversals r
-                    WHERE r.status IN ('pending', 'permanently_failed') AND r.seller_id >";
-                format!(
-                    "WITH RECURSIVE s(seller_id) AS ({next} {after}
-                        UNION ALL SELECT ({next} s.seller_id) FROM s WHERE s.seller_id IS NOT NULL)
-                    SELECT seller_id FROM s WHERE seller_id IS NOT NULL AND EXISTS (SELECT 1 FROM reversals r LEFT JOIN {REFUSED}
-                        WHERE r.status IN ('pending', 'permanently_failed') AND r.seller_id = s.seller_id AND {with})
-                    LIMIT {one_more}"
-                )
-            }
+        // From one id to the next, however many transfers or debts each has.
+        let next = |than: &str| {
+            let with = match debt {
+                None => return format!("SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id > {than}"),
+                Some(SellerDebt::Open) => OPEN.to_owned(),
+                Some(SellerDebt::WaitingForBalance) => WAITS_FOR_BALANCE.to_owned(),
+                Some(SellerDebt::Failed) => format!("({OPEN} AND r.status IN ('permanently_failed'))"),
+            };
+            format!(
+                "SELECT r.seller_id FROM reversals r LEFT JOIN {REFUSED} WHERE r.status IN ('pending', 'permanently_failed')
+                    AND {with} AND r.seller_id > {than} ORDER BY r.seller_id LIMIT 1"
+            )
         };
+        let sql = format!(
+            "WITH RECURSIVE s(seller_id) AS (SELECT ({})
+                UNION ALL SELECT ({}) FROM s WHERE s.seller_id IS NOT NULL)
+            SELECT seller_id FROM (SELECT seller_id FROM s WHERE seller_id IS NOT NULL LIMIT {one_more}) page ORDER BY seller_id",
+            next(&after),
+            next("s.seller_id")
+        );
         let rows = query.rows(db, sql).await?;
         let ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
         let (ids, next) = cut(ids, limit, String::clone);
