@@ -21,10 +21,9 @@ use crate::lines::Line;
 /// A reversal `r` that is owed: pending, or failed permanently for a claim that is not over.
 pub(in crate::ledger) const OPEN: &str = "(r.status IN ('pending') OR r.status IN ('permanently_failed') AND NOT EXISTS \
     (SELECT 1 FROM claims o WHERE o.id = r.claim_id AND o.status IN ('failed', 'nothing_to_reverse')))";
-/// The call `c` of a reversal `r` that Stripe refuses for lack of balance, if that is so.
-pub(super) const REFUSED: &str = "calls c ON c.id = r.id AND c.state = 'open' AND c.refused_since IS NOT NULL";
-/// An open reversal `r` that Stripe refuses for lack of balance, after a left join with [`REFUSED`].
-pub(super) const WAITS_FOR_BALANCE: &str = "(r.status IN ('pending') AND c.id IS NOT NULL)";
+/// An open reversal `r` that Stripe refuses for lack of balance.
+pub(super) const WAITS_FOR_BALANCE: &str = "(r.status IN ('pending') AND EXISTS \
+    (SELECT 1 FROM calls c WHERE c.id = r.id AND c.state = 'open' AND c.refused_since IS NOT NULL))";
 
 /// A seller: the marketplace's id, and the money in each currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -142,24 +141,30 @@ impl Ledger {
         let (mut query, one_more) = (Query::new(db), limit.saturating_add(1));
         let after = query.bind(after.unwrap_or_default());
         // From one id to the next, however many transfers or debts each has.
-        let next = |than: &str| {
-            let with = match debt {
-                None => return format!("SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id > {than}"),
-                Some(SellerDebt::Open) => OPEN.to_owned(),
-                Some(SellerDebt::WaitingForBalance) => WAITS_FOR_BALANCE.to_owned(),
-                Some(SellerDebt::Failed) => format!("({OPEN} AND r.status IN ('permanently_failed'))"),
-            };
-            format!(
-                "SELECT r.seller_id FROM reversals r LEFT JOIN {REFUSED} WHERE r.status IN ('pending', 'permanently_failed')
-                    AND {with} AND r.seller_id > {than} ORDER BY r.seller_id LIMIT 1"
-            )
+        let with = match debt {
+            None => None,
+            Some(SellerDebt::Open) => Some(OPEN.to_owned()),
+            Some(SellerDebt::WaitingForBalance) => Some(WAITS_FOR_BALANCE.to_owned()),
+            Some(SellerDebt::Failed) => Some(format!("({OPEN} AND r.status IN ('permanently_failed'))")),
         };
+        let open = "r.status IN ('pending', 'permanently_failed')";
+        let next = match with {
+            None => "SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id >".to_owned(),
+            Some(_) => format!("SELECT MIN(r.seller_id) FROM reversals r WHERE {open} AND r.seller_id >"),
+        };
+        // No EXISTS: PostgreSQL would make a join of it, for which it looks at all sellers.
+        let owes = with.map(|with| {
+            format!(
+                "AND (SELECT 1 FROM reversals r WHERE {open} AND r.seller_id = s.seller_id AND {with} LIMIT 1)
+                    IS NOT NULL"
+            )
+        });
         let sql = format!(
-            "WITH RECURSIVE s(seller_id) AS (SELECT ({})
-                UNION ALL SELECT ({}) FROM s WHERE s.seller_id IS NOT NULL)
-            SELECT seller_id FROM (SELECT seller_id FROM s WHERE seller_id IS NOT NULL LIMIT {one_more}) page ORDER BY seller_id",
-            next(&after),
-            next("s.seller_id")
+            "WITH RECURSIVE s(seller_id) AS ({next} {after}
+                UNION ALL SELECT ({next} s.seller_id) FROM s WHERE s.seller_id IS NOT NULL)
+            SELECT seller_id FROM (SELECT seller_id FROM s WHERE seller_id IS NOT NULL {} LIMIT {one_more}) page
+            ORDER BY seller_id",
+            owes.unwrap_or_default()
         );
         let rows = query.rows(db, sql).await?;
         let ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
@@ -252,7 +257,7 @@ impl Ledger {
         let sql = format!(
             "SELECT r.seller_id, r.currency, {owed} AS owed, {waiting} AS waiting, {failed} AS failed, 0 AS closed,
                 MIN(CASE WHEN {OPEN} THEN r.created_at END) AS oldest
-            FROM reversals r LEFT JOIN {REFUSED}
+            FROM reversals r
             WHERE r.status IN ('pending', 'permanently_failed') AND {of_sellers} GROUP BY r.seller_id, r.currency
             UNION ALL SELECT r.seller_id, r.currency, 0, 0, 0, {closed}, NULL FROM reversals r
             WHERE (r.status IN ('closed') OR r.amount_closed > 0) AND {of_sellers} GROUP BY r.seller_id, r.currency"

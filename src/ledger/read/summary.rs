@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::query::Query;
-use super::sellers::{OPEN, REFUSED, WAITS_FOR_BALANCE};
+use super::sellers::{OPEN, WAITS_FOR_BALANCE};
 use super::waiting;
 use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, Ledger, LedgerError, RunView};
@@ -297,7 +297,7 @@ impl Ledger {
             "SELECT r.currency, CASE WHEN r.status IN ('permanently_failed') THEN 'failed'
                     WHEN {WAITS_FOR_BALANCE} THEN 'waiting_for_balance' ELSE 'pending' END AS reason,
                 {age} AS age, COUNT(*) AS count, {amount} AS amount, MIN(r.created_at) AS oldest
-            FROM reversals r LEFT JOIN {REFUSED}
+            FROM reversals r
             WHERE r.status IN ('pending', 'permanently_failed') AND {OPEN} GROUP BY 1, 2, 3"
         );
         Ok(query.all(db, sql).await?)
