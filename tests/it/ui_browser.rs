@@ -25,6 +25,13 @@ const PICTURES: [(&str, &str); 12] = [
 const VIOLATIONS: &str = "const done = arguments[arguments.length - 1];
     axe.run().then(found => done(found.violations.map(one => [one.id, one.impact, one.nodes[0].html])), error => done(String(error)))";
 
+/// Fills in the form that is open.
+async fn log_in(browser: &Browser, token: &str) {
+    browser.type_into("input[name=token]", token).await;
+    browser.type_into("input[name=operator]", "ada").await;
+    browser.click("button.go").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_audit() {
     TestApp::run(Backend::Sqlite, async |mut app| {
@@ -35,9 +42,7 @@ async fn an_operator_finds_a_failed_debt_replays_its_group_and_sees_it_in_the_au
         let url = |path: &str| format!("{}{path}", app.base_url);
 
         browser.open(&url("/ui/refunds?status=held")).await;
-        browser.type_into("input[name=token]", &app.api_token).await;
-        browser.type_into("input[name=operator]", "ada").await;
-        browser.click("button.go").await;
+        log_in(&browser, &app.api_token).await;
         let text = browser.text().await;
         assert!(text.contains("re_0021") && text.contains("held"), "back where the login interrupted: {text}");
 
@@ -105,9 +110,7 @@ async fn a_telephone_shows_every_page_without_scrolling_sideways_and_all_can_be_
         let browser = Browser::start(500, 900, Look { is_dark: true, runs_scripts: true }).await;
         let axe = axe();
         browser.open(&format!("{}/ui/login", app.base_url)).await;
-        browser.type_into("input[name=token]", &app.read_token).await;
-        browser.type_into("input[name=operator]", "ada").await;
-        browser.click("button.go").await;
+        log_in(&browser, &app.read_token).await;
         for path in [
             "",
             "refunds",
@@ -146,9 +149,7 @@ async fn what_an_operator_fills_in_can_be_read_aloud_in_the_light_theme_too() {
         let axe = axe();
         browser.open(&format!("{}/ui/login", app.base_url)).await;
         can_be_read_aloud(&browser, axe.as_deref(), "login").await;
-        browser.type_into("input[name=token]", &app.api_token).await;
-        browser.type_into("input[name=operator]", "ada").await;
-        browser.click("button.go").await;
+        log_in(&browser, &app.api_token).await;
         let filter = ["operations", "preview", "close_reversals", "--failure-code", "resource_missing"];
         let previewed = app.cli(&[&filter[..], &["--format", "json"]].concat()).await.json();
         let operation = format!("operations/{}", previewed["id"].as_str().unwrap());
@@ -186,9 +187,7 @@ async fn where_scripts_run_an_operations_progress_is_renewed_by_itself() {
         let browser = Browser::start(1280, 900, Look { is_dark: true, runs_scripts: true }).await;
         let here = format!("{}/ui/operations/{id}", app.base_url);
         browser.open(&here).await;
-        browser.type_into("input[name=token]", &app.api_token).await;
-        browser.type_into("input[name=operator]", "ada").await;
-        browser.click("button.go").await;
+        log_in(&browser, &app.api_token).await;
         let started =
             app.cli(&["operations", "start", id, "--reason", "written off", "--yes", "--spread", "16s"]).await;
         assert_eq!(started.code, 0, "{started:?}");

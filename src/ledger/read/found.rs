@@ -270,7 +270,7 @@ impl ClaimFilter {
 }
 
 impl ReversalFilter {
-    fn list(&self, of_group: Option<SimpleExpr>) -> Listed<reversal::Entity> {
+    pub(super) fn list(&self, of_group: Option<SimpleExpr>) -> Listed<reversal::Entity> {
         use reversal::Column as C;
         // Written out: a kept plan uses the indexes of the few open ones, and of the few that are refused, only for these texts.
         let is_refused = || Expr::cust("state = 'open' AND refused_since IS NOT NULL");

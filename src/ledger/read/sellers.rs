@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::FromQueryResult;
 use serde::Serialize;
 use strum::Display;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ReversalView;
+use super::found::ReversalFilter;
 use super::lists::{Page, cut};
 use super::one::reversal_views;
 use super::query::Query;
 use crate::ledger::calls::WITHHELD;
-use crate::ledger::schema::reversal;
 use crate::ledger::{Ledger, LedgerError};
 use crate::lines::Line;
 
@@ -141,30 +141,25 @@ impl Ledger {
         let (mut query, one_more) = (Query::new(db), limit.saturating_add(1));
         let after = query.bind(after.unwrap_or_default());
         // From one id to the next, however many transfers or debts each has.
-        let with = match debt {
-            None => None,
-            Some(SellerDebt::Open) => Some(OPEN.to_owned()),
-            Some(SellerDebt::WaitingForBalance) => Some(WAITS_FOR_BALANCE.to_owned()),
-            Some(SellerDebt::Failed) => Some(format!("({OPEN} AND r.status IN ('permanently_failed'))")),
-        };
-        let open = "r.status IN ('pending', 'permanently_failed')";
-        let next = match with {
-            None => "SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id >".to_owned(),
-            Some(_) => format!("SELECT MIN(r.seller_id) FROM reversals r WHERE {open} AND r.seller_id >"),
-        };
-        // No EXISTS: PostgreSQL would make a join of it, for which it looks at all sellers.
-        let owes = with.map(|with| {
-            format!(
-                "AND (SELECT 1 FROM reversals r WHERE {open} AND r.seller_id = s.seller_id AND {with} LIMIT 1)
-                    IS NOT NULL"
-            )
+        let with = debt.map(|debt| match debt {
+            SellerDebt::Open => OPEN.to_owned(),
+            SellerDebt::WaitingForBalance => WAITS_FOR_BALANCE.to_owned(),
+            SellerDebt::Failed => format!("({OPEN} AND r.status IN ('permanently_failed'))"),
         });
+        let open = "reversals r WHERE r.status IN ('pending', 'permanently_failed') AND";
+        let (next, owes) = match with {
+            None => ("SELECT MIN(t.seller_id) FROM seller_transfers t WHERE t.seller_id >".to_owned(), String::new()),
+            // No EXISTS: PostgreSQL would make a join of it, for which it looks at all sellers.
+            Some(with) => (
+                format!("SELECT MIN(r.seller_id) FROM {open} r.seller_id >"),
+                format!("AND (SELECT 1 FROM {open} r.seller_id = s.seller_id AND {with} LIMIT 1) IS NOT NULL"),
+            ),
+        };
         let sql = format!(
             "WITH RECURSIVE s(seller_id) AS ({next} {after}
                 UNION ALL SELECT ({next} s.seller_id) FROM s WHERE s.seller_id IS NOT NULL)
-            SELECT seller_id FROM (SELECT seller_id FROM s WHERE seller_id IS NOT NULL {} LIMIT {one_more}) page
-            ORDER BY seller_id",
-            owes.unwrap_or_default()
+            SELECT seller_id FROM (SELECT seller_id FROM s WHERE seller_id IS NOT NULL {owes} LIMIT {one_more}) page
+            ORDER BY seller_id"
         );
         let rows = query.rows(db, sql).await?;
         let ids = rows.iter().map(|row| row.try_get("", "seller_id")).collect::<Result<Vec<String>, _>>()?;
@@ -186,12 +181,8 @@ impl Ledger {
         limit: u64,
     ) -> Result<Page<ReversalView>, LedgerError> {
         let db = &self.store.reader;
-        let theirs = reversal::Entity::find()
-            .filter(reversal::Column::SellerId.eq(seller_id))
-            .apply_if(after, |query, after| query.filter(reversal::Column::Id.lt(after)))
-            .order_by_desc(reversal::Column::Id)
-            .limit(limit.saturating_add(1));
-        let (found, next) = cut(theirs.all(db).await?, limit, |row| row.id);
+        let theirs = ReversalFilter { seller: Some(seller_id.to_owned()), ..ReversalFilter::default() };
+        let (found, next) = theirs.list(None).page(db, after, limit).await?;
         Ok((reversal_views(db, found).await?, next))
     }
 
