@@ -11,7 +11,7 @@ mod reverse;
 mod saga;
 mod sight;
 
-use queues::{Delivery, Handler, Job, Outcome, RetryPolicy, Topology, TopologyError};
+use queues::{Job, RetryPolicy, Topology, TopologyError};
 use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Consumers, Outage};
@@ -31,7 +31,7 @@ use crate::ledger::{CREATE_TRANSFER, CallJob, CallKind, LOOK_UP, NOTIFY, REVERSE
 /// The exchange that all jobs go through.
 const EXCHANGE: &str = "clawback.jobs";
 
-/// The job of a kind of call, and that [`Caller`] runs it.
+/// The job of a kind of call. [`Caller`] handles all of them.
 macro_rules! call_job {
     ($(#[$doc:meta])* $job:ident = $kind:ident) => {
         $(#[$doc])*
@@ -43,11 +43,9 @@ macro_rules! call_job {
             const KIND: &'static str = $kind;
         }
 
-        impl Handler<$job> for Caller {
-            type Output = Outcome;
-
-            async fn handle(&self, $job(job): $job, delivery: Delivery) -> Outcome {
-                self.run(job.call_id, &delivery).await
+        impl From<$job> for CallJob {
+            fn from($job(job): $job) -> Self {
+                job
             }
         }
     };

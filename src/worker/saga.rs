@@ -1,26 +1,27 @@
-//! One call, from its row to its message's outcome: load, next step, turn, authorize, call, judge, report. Every kind of call
-//! goes this way.
+//! One call, from its message to the message's outcome: load, next step, turn, authorize, call, judge, report. Every kind of
+//! call goes this way; what leaves it is in `look.rs` and `postpone.rs`.
 //!
 //! Safe at every point: what Stripe did and the row does not say yet is found again under the same idempotency key, or in
 //! Stripe's list. The row decides; the message only says which row.
 
+mod look;
 mod look_up;
 mod notify;
+mod postpone;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use queues::{Delivery, KeyPermit, KeyPermits, Outcome, RetryPolicy};
+use chrono::{DateTime, Utc};
+use queues::{Delivery, Handler, Job, KeyPermit, KeyPermits, Outcome, RetryPolicy};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::decision::{Decision, Otherwise, WaitFor, decide, delay_for_other};
-use super::sight::{AfterLook, AfterRefusal, Seen, Sight, after_look, after_refusal, has_settled};
+use super::decision::{Decision, WaitFor, decide};
 use super::{CircuitBreaker, Limiter, Notifier, create, reverse};
 use crate::ledger::{
-    Call, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Postponement, Remainder, Retries,
-    Target, Task, TryOutcome, after, now,
+    Call, CallJob, CallState, EventContent, Failure, Ledger, LedgerError, NextStep, Note, Remainder, Target, Task,
+    TryOutcome, after, now,
 };
 use crate::reached::reached;
 use crate::stripe::{self, Meaning, Report};
@@ -34,8 +35,6 @@ const MAX_OVERTAKEN: usize = 3;
 const AUTHORIZED_FOR: Duration = Duration::from_secs(3);
 /// How long a job waits in its place for one of its seller's requests to be answered. Stripe is hardly ever that slow.
 const SELLER_PATIENCE: Duration = Duration::from_secs(1);
-/// Stripe ends what it has accepted within 45 days; a key is used for one day at most.
-const LONGEST_ACCEPTED: TimeDelta = TimeDelta::days(46);
 
 /// The delays that are not the retry policy's.
 #[derive(Clone, Copy, Debug)]
@@ -107,15 +106,20 @@ struct Success {
     balance_transaction: Option<String>,
 }
 
-impl Caller {
-    /// Does what the call `id` still needs. A duplicate, early or late delivery is harmless.
-    pub(super) async fn run(&self, id: Uuid, delivery: &Delivery) -> Outcome {
+impl<J: Job + Into<CallJob>> Handler<J> for Caller {
+    type Output = Outcome;
+
+    /// Does what the call still needs. A duplicate, early or late delivery is harmless.
+    async fn handle(&self, job: J, delivery: Delivery) -> Outcome {
+        let id = job.into().call_id;
         let span = tracing::info_span!("call", kind = delivery.kind, call_id = %id);
         trace_context::go_on(&span, delivery.traceparent.as_deref());
-        self.run_until_told(id, delivery).instrument(span).await
+        self.run(id, &delivery).instrument(span).await
     }
+}
 
-    async fn run_until_told(&self, id: Uuid, delivery: &Delivery) -> Outcome {
+impl Caller {
+    async fn run(&self, id: Uuid, delivery: &Delivery) -> Outcome {
         if self.breaker.is_open() {
             return Outcome::GiveBack;
         }
@@ -218,87 +222,6 @@ impl Caller {
         self.follow(task, report).await
     }
 
-    /// Reads what Stripe has of it, and does what that means.
-    async fn look(&self, task: Task) -> Result<Task, Interrupted> {
-        let sight = match self.see(&task).await? {
-            Ok(sight) => sight,
-            Err(report) => return self.follow(task, report).await,
-        };
-        let request_id = sight.request_id.clone();
-        match after_look(&task, sight, now(), self.timing.settling) {
-            AfterLook::Seen(seen) => self.report_seen(&task, seen, request_id).await,
-            AfterLook::Accepted(id) => self.still_accepted(&task, id, "not in Stripe's list", request_id).await,
-            AfterLook::Make => self.make(task).await,
-            AfterLook::LookAgain => {
-                let why = failure("not_found_yet", "Stripe's list does not have it; looking once more");
-                self.wait(&task, Remainder::Absent, self.timing.settling, why, request_id).await
-            }
-            AfterLook::NewGeneration => {
-                reached!("a new key after two looks");
-                let reason = "not at Stripe, looked twice: calling under a new key";
-                self.report(&task, TryOutcome::NewGeneration, reason, request_id).await
-            }
-            AfterLook::CallOff => {
-                let message = "its claim takes nothing any more, and Stripe has not done it";
-                self.report(&task, TryOutcome::CalledOff(failure("not_owed", message)), message, request_id).await
-            }
-        }
-    }
-
-    /// Stripe has accepted it and is not done, which lasts 45 days at the longest.
-    async fn still_accepted(
-        &self,
-        task: &Task,
-        id: String,
-        what: &str,
-        request_id: Option<String>,
-    ) -> Result<Task, Interrupted> {
-        let since = task.call.requested_at.unwrap_or(task.call.generation_started_at);
-        if now() - since > LONGEST_ACCEPTED {
-            let message =
-                format!("{id} was accepted by Stripe, is {what}, and was asked for on {}", since.format("%F"));
-            return self.fail(task, failure("accepted_without_end", &message), request_id).await;
-        }
-        let why = failure("pending_at_stripe", &format!("{id} is {what}; looking again"));
-        self.wait(task, Remainder::Accepted { id }, self.longest(), why, request_id).await
-    }
-
-    /// Nothing is owed any more, and so nothing is called. What Stripe has done all the same is recorded.
-    async fn only_look(&self, task: &Task) -> Result<Outcome, Interrupted> {
-        if task.call.requested_at.is_none() {
-            return Ok(Outcome::Done);
-        }
-        match self.see(task).await? {
-            Ok(Sight { seen: Some(seen @ Seen::Done { .. }), request_id, .. }) => {
-                self.report_seen(task, seen, request_id).await?;
-                Ok(Outcome::Done)
-            }
-            Ok(_) => Ok(Outcome::Done),
-            Err(report) => {
-                self.judge(task, &report);
-                let reason = format!("not owed any more; whether Stripe has done it is unknown: {}", report.message);
-                Ok(Outcome::Park { reason })
-            }
-        }
-    }
-
-    async fn see(&self, task: &Task) -> Result<Result<Sight, Report>, Interrupted> {
-        let _place = self.turn(task).await?;
-        let stripe = self.limiter.pace(&self.stripe);
-        let sight = match &task.target {
-            Target::Reversal(target) => reverse::look(&stripe, &task.call, target).await,
-            Target::Creation(target) => create::look(&stripe, &self.ledger, &task.call, target).await?,
-            // They leave nothing at Stripe.
-            Target::LookUp(_) | Target::Notification(_) => {
-                Ok(Sight { seen: None, foreign: None, complete: true, nothing_left: false, request_id: None })
-            }
-        };
-        if sight.is_ok() {
-            self.limiter.raise();
-        }
-        Ok(sight)
-    }
-
     /// Reports what follows from an answer of Stripe's.
     async fn follow(&self, task: Task, report: Report) -> Result<Task, Interrupted> {
         match self.judge(&task, &report) {
@@ -349,45 +272,6 @@ impl Caller {
             }
             _ if spared => Decision::Wait { remainder: Remainder::SameKey, reason: WaitFor::Recovery },
             decision => decision,
-        }
-    }
-
-    /// Stripe says that less is left than asked, or that the key was used for something else: looks for who did what.
-    async fn look_or(&self, task: Task, otherwise: Otherwise, report: Report) -> Result<Task, Interrupted> {
-        let sight = match self.see(&task).await? {
-            Ok(sight) => sight,
-            // What stays for the next try is that a look is due.
-            Err(failed) => return self.retry(&task, Remainder::Unknown, failed).await,
-        };
-        let request_id = sight.request_id.clone();
-        match after_refusal(otherwise, sight) {
-            AfterRefusal::Seen(seen) => self.report_seen(&task, seen, request_id).await,
-            AfterRefusal::DoneByAnother(id) => {
-                let success = Success { id, externally: true, balance_transaction: None };
-                self.succeed(&task, success, report.request_id).await
-            }
-            AfterRefusal::LookAgain => self.retry(&task, Remainder::Unknown, report).await,
-            AfterRefusal::Fail => {
-                // Stripe has saved the refusal: the key never executes any more, so a replay may ask for less under another.
-                let why = failure(report.code.as_deref().unwrap_or(report.meaning.label()), &report.message);
-                self.report_failure(&task, TryOutcome::Ended(why), report.request_id).await
-            }
-        }
-    }
-
-    async fn report_seen(&self, task: &Task, seen: Seen, request_id: Option<String>) -> Result<Task, Interrupted> {
-        match seen {
-            Seen::Done { id, balance_transaction } => {
-                reached!("a look found what nobody had recorded");
-                let success = Success { id, externally: false, balance_transaction };
-                self.succeed(task, success, request_id).await
-            }
-            Seen::Mismatch { code, message } => self.fail(task, failure(code, &message), request_id).await,
-            Seen::Ended { message } => {
-                let outcome = TryOutcome::Ended(failure("reversal_ended", &message));
-                self.report_failure(task, outcome, request_id).await
-            }
-            Seen::Accepted { id, status } => self.still_accepted(task, id, &status, request_id).await,
         }
     }
 
@@ -445,110 +329,6 @@ impl Caller {
         Ok(done)
     }
 
-    async fn fail(&self, task: &Task, why: Failure, request_id: Option<String>) -> Result<Task, Interrupted> {
-        self.report_failure(task, TryOutcome::Failed(why), request_id).await
-    }
-
-    async fn report_failure(
-        &self,
-        task: &Task,
-        outcome: TryOutcome,
-        request_id: Option<String>,
-    ) -> Result<Task, Interrupted> {
-        let reason = match &outcome {
-            TryOutcome::Failed(why) | TryOutcome::Ended(why) => format!("{}: {}", why.code, why.message),
-            _ => String::new(),
-        };
-        let note = format!("failed permanently, its message is parked: {reason}");
-        let failed = self.report(task, outcome, &note, request_id).await?;
-        metrics::counter!("clawback_failed_permanently_total", "kind" => task.call.kind.to_string()).increment(1);
-        let (payment, transfer, amount, currency) = task.target.in_logs();
-        tracing::warn!(payment, transfer, amount, currency, reason, "failed permanently and parked");
-        Ok(failed)
-    }
-
-    /// Tries again later, unless the retries are used up.
-    async fn retry(&self, task: &Task, remainder: Remainder, report: Report) -> Result<Task, Interrupted> {
-        let why = failed(&report);
-        let used = u32::try_from(task.call.attempts).unwrap_or(u32::MAX);
-        let Some(backoff) = self.policy.next(used) else {
-            return self.exhausted(task, remainder, report).await;
-        };
-        let delay = backoff.max(report.retry_after.unwrap_or_default().min(self.longest()));
-        let (attempt, until) = (used.saturating_add(1), after(now(), delay));
-        let at = until.format("%F %T UTC");
-        let reason = format!("attempt {attempt}: {}; retry {attempt} at {at}", why.message);
-        let how = Postponement { until, retries: Retries::Used, remainder, failure: why };
-        self.report(task, TryOutcome::Later(how), &reason, report.request_id).await
-    }
-
-    /// The retries are used up. That counts only while Stripe answers other calls: otherwise they are there again.
-    async fn exhausted(&self, task: &Task, remainder: Remainder, report: Report) -> Result<Task, Interrupted> {
-        let (why, attempts) = (failed(&report), task.call.attempts.saturating_add(1));
-        // It may have happened all the same, with its answers lost.
-        if let Ok(Sight { seen: Some(seen), request_id, .. }) = self.see(task).await? {
-            return self.report_seen(task, seen, request_id).await;
-        }
-        if self.breaker.answers() {
-            let message = format!("retries exhausted after {attempts} attempts; the last: {}", why.message);
-            return self.fail(task, Failure { message, ..why }, report.request_id).await;
-        }
-        let until = after(now(), self.longest());
-        let at = until.format("%F %T UTC");
-        let reason = format!(
-            "attempt {attempts}: {}; Stripe answers no call, so all retries are there again at {at}",
-            why.message
-        );
-        let how = Postponement { until, retries: Retries::Restored, remainder, failure: why };
-        self.report(task, TryOutcome::Later(how), &reason, report.request_id).await
-    }
-
-    /// Delays the call for a reason outside its control, without using up a retry, unless that takes too long.
-    async fn wait_for(
-        &self,
-        task: &Task,
-        remainder: Remainder,
-        reason: WaitFor,
-        report: Report,
-    ) -> Result<Task, Interrupted> {
-        let why = failed(&report);
-        let delay = match reason {
-            WaitFor::Rate => report.retry_after.unwrap_or_default().max(self.policy.delay(0)),
-            // The circuit breaker has said so, and takes no more jobs.
-            WaitFor::Operator | WaitFor::Recovery | WaitFor::NewKey => self.policy.delay(0),
-            WaitFor::Stripe => self.longest(),
-            WaitFor::OtherRequest => {
-                let waited = task.call.requested_at.map_or(Duration::ZERO, since);
-                let random = u8::try_from(Uuid::new_v4().as_u128() % 256).unwrap_or_default();
-                delay_for_other(waited, random).clamp(self.policy.delay(0), self.longest())
-            }
-            WaitFor::Balance => {
-                let waited = task.call.refused_since.map_or(Duration::ZERO, since);
-                if waited >= self.timing.balance_deadline {
-                    let message = format!("no balance for {:?}: {}", self.timing.balance_deadline, why.message);
-                    let ended = TryOutcome::Ended(Failure { message, ..why });
-                    return self.report_failure(task, ended, report.request_id).await;
-                }
-                self.longest()
-            }
-        };
-        self.wait(task, remainder, delay, why, report.request_id).await
-    }
-
-    async fn wait(
-        &self,
-        task: &Task,
-        remainder: Remainder,
-        delay: Duration,
-        why: Failure,
-        request_id: Option<String>,
-    ) -> Result<Task, Interrupted> {
-        let until = after(now(), delay);
-        let reason = format!("{}; next try at {}, no retry used up", why.message, until.format("%F %T UTC"));
-        let how = Postponement { until, retries: Retries::Kept, remainder, failure: why };
-        self.report(task, TryOutcome::Later(how), &reason, request_id).await
-    }
-
     async fn report(
         &self,
         task: &Task,
@@ -576,18 +356,6 @@ impl Caller {
         let place = self.sellers.enter(seller, SELLER_PATIENCE).await;
         place.map(Some).ok_or(Interrupted::SlowSeller)
     }
-
-    fn longest(&self) -> Duration {
-        self.policy.delay(u32::MAX)
-    }
-
-    fn has_settled(&self, absent_since: Option<DateTime<Utc>>) -> bool {
-        has_settled(absent_since, now(), self.timing.settling)
-    }
-}
-
-fn since(then: DateTime<Utc>) -> Duration {
-    (now() - then).to_std().unwrap_or_default()
 }
 
 /// The connected account that the call is about.
@@ -619,9 +387,4 @@ fn was_parked_for(call: &Call, delivery: &Delivery) -> bool {
 
 fn failure(code: &str, message: &str) -> Failure {
     Failure { code: code.to_owned(), message: message.to_owned() }
-}
-
-/// With a code of ours for an answer that carries none of Stripe's.
-fn failed(report: &Report) -> Failure {
-    failure(report.code.as_deref().unwrap_or(report.meaning.code()), &report.message)
 }

@@ -46,18 +46,11 @@ impl Loader {
         Self { queue }
     }
 
-    async fn load(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
+    pub(super) async fn load(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
         let (caller, answer) = oneshot::channel();
         let closed = || sea_orm::DbErr::Custom("the ledger is closed".to_owned());
         self.queue.send((id, caller)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
-    }
-}
-
-impl Ledger {
-    /// The call with this id, and what it is for.
-    pub async fn task(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
-        self.loader.load(id).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! What workers report of calls, and what they ask directly before each: committed in groups.
+//! What workers ask of the ledger: the task, whether it may be called, and that what came of it is recorded. In groups.
 
 use uuid::Uuid;
 
@@ -41,6 +41,14 @@ enum What {
 }
 
 impl Ledger {
+    /// The call with this id, and what it is for.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn task(&self, id: Uuid) -> Result<Option<Task>, LedgerError> {
+        self.loader.load(id).await
+    }
+
     /// Makes sure, directly before a call, that it is still the one to make under its key; before the key's first use it
     /// commits that Stripe is asked. From then on a claim that fails does not call it off at once. The worker may have waited long
     /// since it read the call, and another may have gone on with it: an old key would run a second time.
