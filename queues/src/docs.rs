@@ -4,10 +4,6 @@
 #[doc = include_str!("../docs/add-a-job-kind.md")]
 pub mod add_a_job_kind {}
 
-#[cfg(all(feature = "testing", feature = "tower"))]
-#[doc = include_str!("../docs/examples.md")]
-pub mod examples {}
-
 #[doc = include_str!("../docs/from-other-libraries.md")]
 pub mod from_other_libraries {}
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod enqueueing;
+mod examples;
 mod handing_over;
 mod relaying;
 mod scheduling;

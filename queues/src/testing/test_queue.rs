@@ -166,9 +166,16 @@ impl TestQueue {
     /// # Errors
     /// When it is not confirmed.
     pub async fn publish<J: Job>(&self, id: &str, job: &J) -> Result<(), TestQueueError> {
-        let message = Message::job(&self.topology, id, job)?;
+        self.publish_message(Message::job(&self.topology, id, job)?).await
+    }
+
+    /// Publishes a message to [`topology`](Self::topology), with a key or a delay for example. Each needs an id of its own.
+    ///
+    /// # Errors
+    /// When it is not confirmed.
+    pub async fn publish_message(&self, message: Message) -> Result<(), TestQueueError> {
         // Before it can be settled.
-        self.outstanding.send_modify(|ids| _ = ids.insert(id.to_owned()));
+        self.outstanding.send_modify(|ids| _ = ids.insert(message.id.clone()));
         Ok(self.publisher.publish(message).await?)
     }
 

@@ -1,8 +1,8 @@
 //! Worker processes that are killed with jobs in flight: `examples/fault_worker.rs`.
 
-use crate::support::{JOBS, Place, outcome_of, publish_until_confirmed, shared_broker};
+use crate::support::{JOBS, Place, outcome_of, program, publish_until_confirmed, shared_broker};
 use queues::Outcome;
-use std::{collections::BTreeSet, env, path::PathBuf, process::Stdio};
+use std::{collections::BTreeSet, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -16,11 +16,7 @@ struct WorkerProcess {
 
 impl WorkerProcess {
     fn start(url: &str, place: &Place) -> Self {
-        // Examples are built beside the tests, whose own executable is in `deps`.
-        let folder = env::current_exe().unwrap().parent().and_then(|deps| Some(deps.parent()?.to_owned())).unwrap();
-        let program: PathBuf = folder.join("examples").join(format!("fault_worker{}", env::consts::EXE_SUFFIX));
-        assert!(program.exists(), "{} is missing: build it with `cargo build --examples`", program.display());
-        let mut command = Command::new(program);
+        let mut command = Command::new(program("fault_worker"));
         command.arg(url).arg(place.name()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let handled = BufReader::new(child.stdout.take().unwrap()).lines();

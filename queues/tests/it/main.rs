@@ -3,7 +3,7 @@
 
 mod connections;
 mod contract;
-mod first_job;
+mod examples;
 mod handlers;
 mod handling;
 mod long_delays;

@@ -1,6 +1,6 @@
 //! Jobs of one key: their order, also behind one that is tried again and beyond the death of a worker; and their limits.
 
-use crate::support::{Bench, Count, Running, amqp_url, bench, bench_with, eventually, scripted};
+use crate::support::{Bench, Count, Running, amqp_url, bench, bench_with, eventually, program, scripted};
 use queues::{
     Delivery, Job, KeyLimit, Message, Outcome, Publisher, RetryOrder, RetryPolicy, Selection, Topology, Worker,
     WorkerError,
@@ -100,12 +100,8 @@ async fn jobs_of_a_key_are_begun_in_order_although_workers_die_and_none_is_lost(
 
 /// A worker process: `examples/ordered_worker.rs`. It leaves its lines in a file.
 fn start_process(bench: &Bench, partitions: u16, lines: &NamedFile) -> Child {
-    // Examples are built beside the tests, whose own executable is in `deps`.
-    let folder = env::current_exe().unwrap().parent().and_then(|deps| Some(deps.parent()?.to_owned())).unwrap();
-    let program = folder.join("examples").join(format!("ordered_worker{}", env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is missing: build it with `cargo build --examples`", program.display());
     let output = OpenOptions::new().append(true).open(&lines.0).unwrap();
-    let mut command = Command::new(program);
+    let mut command = Command::new(program("ordered_worker"));
     command.args([&amqp_url(), &bench.name, &partitions.to_string()]).stdin(Stdio::null()).stdout(output);
     command.kill_on_drop(true).spawn().unwrap()
 }

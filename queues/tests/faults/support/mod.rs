@@ -3,6 +3,8 @@
 mod load;
 pub(crate) mod own_broker;
 mod place;
+#[path = "../../support/program.rs"]
+mod program;
 mod proxy;
 mod random;
 
@@ -10,6 +12,7 @@ pub(crate) use {
     load::{JOBS, Load, handled_everything, outcome_of, publish_until_confirmed},
     own_broker::OwnBroker,
     place::{Job, Place},
+    program::program,
     proxy::Proxy,
     random::Random,
 };

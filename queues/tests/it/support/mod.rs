@@ -1,8 +1,12 @@
 //! What every test needs: queues of its own, a worker that can be stopped, and RabbitMQ's management API.
 
 mod management;
+#[path = "../../support/program.rs"]
+mod program;
+#[path = "../../support/run_all.rs"]
+mod run_all;
 
-pub(crate) use management::Management;
+pub(crate) use {management::Management, program::program, run_all::run_all};
 
 use futures_util::FutureExt;
 use queues::{
