@@ -183,6 +183,7 @@ broker_remove() { # DIR
   broker_kill "$1" 2>/dev/null || true
   if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(broker_container "$1")" >/dev/null 2>&1 || true; fi
   [ -z "$(broker_root "$1")" ] || rmdir "$(broker_root "$1")$1" 2>/dev/null || true
+  data_forget "$1"
   if [ -s "$1/address" ]; then ip netns del "$(broker_namespace "$1")" 2>/dev/null || true; fi
   release_ports "$1"
   rm -rf "$1"

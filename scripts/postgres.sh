@@ -37,10 +37,13 @@ POSTGRES_FOR_TESTS=(-c fsync=off -c synchronous_commit=off -c full_page_writes=o
 postgres_start() { # DIR [OPTION…]: without options as tests need it
   local dir=$1
   local -a options=("${@:2}")
-  [ ${#options[@]} -gt 0 ] || options=("${POSTGRES_FOR_TESTS[@]}")
   postgres_running "$dir" && return
   postgres_remove "$dir" # the last run's data were kept for looking at, until now
   mkdir -p "$dir"
+  if [ ${#options[@]} = 0 ]; then
+    options=("${POSTGRES_FOR_TESTS[@]}")
+    if postgres_bin >/dev/null; then data_in_memory "$dir"; fi
+  fi
   reserve_ports "$dir"
   printf '%s\n' "${options[@]}" >"$dir/options"
   if postgres_bin >/dev/null; then
@@ -143,7 +146,7 @@ postgres_remove() { # DIR
   [ -s "$1/kind" ] || return 0 # nothing of ours
   postgres_stop "$1"
   if [ "$(cat "$1/kind")" = docker ]; then docker rm -f -v "$(postgres_container "$1")" >/dev/null 2>&1 || true; fi
-  if [ -L "$1/data" ]; then rm -rf "$(readlink -f "$1/data")"; fi
+  data_forget "$1"
   release_ports "$1"
   rm -rf "$1"
 }

@@ -27,6 +27,8 @@ services_start() {
   case " ${wanted[*]} " in *" rabbitmq "*)
     say "starting RabbitMQ …"
     broker_remove "$dir/broker" # from empty; the last run's data were kept for looking at, until now
+    mkdir -p "$dir/broker"
+    if [ "$(broker_kind)" = installed ]; then data_in_memory "$dir/broker"; fi
     broker_start "$dir/broker" & broker_job=$! ;;
   esac
   case " ${wanted[*]} " in *" postgres "*)
@@ -66,10 +68,12 @@ management_url() {
   echo "http://$credentials@$rest:15672"
 }
 
-services_stop() { # DIR: data and logs stay, for looking at, until the next start; containers would be in the way, and go
+services_stop() { # DIR: data on disk and logs stay, for looking at, until the next start; containers would be in the way, and go
   if [ "$(cat "$1/broker/kind" 2>/dev/null)" = docker ]; then broker_remove "$1/broker"; else broker_stop "$1/broker" & fi
   if [ "$(cat "$1/postgres/kind" 2>/dev/null)" = docker ]; then postgres_remove "$1/postgres"; else postgres_stop "$1/postgres" & fi
   wait
+  data_forget "$1/broker"
+  data_forget "$1/postgres"
   rm -f "$1/temporary" "$1/env"
 }
 
