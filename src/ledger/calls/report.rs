@@ -164,15 +164,14 @@ impl Report {
     fn of(task: &Task, what: What) -> Self {
         let traceparent = trace_context::current();
         let Call { id, kind, version, .. } = task.call;
-        let amount = match &task.target {
-            Target::Reversal(target) => Some(target.amount),
-            Target::Creation(target) => Some(target.amount),
-            Target::LookUp(_) | Target::Notification(_) => None,
-        };
-        let (reference, withdrawn_from) = match &task.target {
-            Target::LookUp(target) => (Some(target.reference.clone()), None),
-            Target::Reversal(target) if !target.claim_stands => (None, Some(target.payment_ref.clone())),
-            Target::Reversal(_) | Target::Creation(_) | Target::Notification(_) => (None, None),
+        let (amount, reference, withdrawn_from) = match &task.target {
+            Target::Reversal(target) => {
+                let withdrawn_from = (!target.claim_stands).then(|| target.payment_ref.clone());
+                (Some(target.amount), None, withdrawn_from)
+            }
+            Target::Creation(target) => (Some(target.amount), None, None),
+            Target::LookUp(target) => (None, Some(target.reference.clone()), None),
+            Target::Notification(_) => (None, None, None),
         };
         Self { id, kind, reference, withdrawn_from, version, amount, what, traceparent }
     }

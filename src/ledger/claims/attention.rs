@@ -196,8 +196,17 @@ const IN_PART: &str = " in dispute were reinstated";
 
 /// `attention` without what `reinstated_in_part` said.
 pub(super) fn without_reinstatement(attention: &str) -> Option<String> {
-    let others: Vec<&str> = attention.split(". ").filter(|sentence| !sentence.contains(IN_PART)).collect();
-    (!others.is_empty()).then(|| others.join(". "))
+    sentences(attention, |sentence| !sentence.contains(IN_PART))
+}
+
+/// Of `attention` only what `reinstated_in_part` said.
+pub(super) fn reinstatement(attention: &str) -> Option<String> {
+    sentences(attention, |sentence| sentence.contains(IN_PART))
+}
+
+fn sentences(attention: &str, are_meant: impl Fn(&&str) -> bool) -> Option<String> {
+    let meant: Vec<&str> = attention.split(". ").filter(are_meant).collect();
+    (!meant.is_empty()).then(|| meant.join(". "))
 }
 
 /// What an operator has to do about a dispute of which a part came back to the platform.

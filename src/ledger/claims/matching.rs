@@ -227,8 +227,9 @@ pub(super) fn carry_out(
         row.status_reason = Some(note.reason.clone());
         row.payment_id = Some(payment.id);
         row.matched_at = Some(now);
-        // What a look-up at Stripe did not find is found.
-        (row.lookup_id, row.attention) = (None, None);
+        // What a look-up at Stripe did not find is found. What came back of a dispute is still to be paid back.
+        row.lookup_id = None;
+        row.attention = row.attention.as_deref().and_then(attention::reinstatement);
     });
     let ids = plan.asks.iter().map(|(transfer, ask)| owe(book, payment, transfer, claim, *ask, by)).collect();
     if !plan.others.is_empty() {

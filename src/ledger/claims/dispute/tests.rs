@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::ledger::claims::Received;
+use crate::ledger::claims::accept::{Decision, What};
 use crate::ledger::db::Change;
 use crate::ledger::events::{EventContent, Receipt, RefundEvent, RefundProgress, WebhookEvent};
 use crate::ledger::schema::{payment, transfer};
@@ -268,4 +269,23 @@ fn a_contradictory_amount_needs_attention_once() {
     let claim = find(&book, Source::Stripe, "du_1").unwrap();
     let attention = claim.attention.unwrap();
     assert_eq!((claim.amount, attention.matches("9000 eur").count()), (10_000, 1), "{attention}");
+}
+
+#[test]
+fn a_held_dispute_that_is_accepted_still_says_which_part_came_back() {
+    let mut book = paid();
+    let EventContent::Dispute(event) = dispute(DisputeStage::Withdrawn, 10_000) else {
+        unreachable!("it is a dispute")
+    };
+    receive(&mut book, DisputePolicy::Off, &EventContent::Dispute(DisputeEvent { reinstated: 4_000, ..event }));
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    assert_eq!(claim.status, ClaimStatus::Held);
+    Decision::of(&claim, What::Accept, &Note::new("ada", "the bank keeps the rest")).apply(&mut book).unwrap();
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    let attention = claim.attention.unwrap_or_default();
+    assert_eq!(
+        (claim.status, attention.contains("4000 eur of the 10000 eur")),
+        (ClaimStatus::Matched, true),
+        "{attention}"
+    );
 }
