@@ -1,5 +1,10 @@
 //! A database of each kind, a queue, and a way to die anywhere.
 
+#[path = "../../../queues/tests/support/eventually.rs"]
+mod eventually;
+
+pub(crate) use eventually::eventually;
+
 use outbox::{
     Batch, Outbox, OutboxJob, Pool, Relay,
     queues::{Delivery, Job, Message, Outcome, Publisher, RetryPolicy, testing::TestQueue},
@@ -41,6 +46,18 @@ macro_rules! on_both_databases {
     };
 }
 pub(crate) use on_both_databases;
+
+/// The same code for the pool of either database.
+macro_rules! with_pool {
+    ($place:expr, |$pool:ident| $body:expr) => {
+        match &$place.pool {
+            outbox::Pool::Postgres($pool) => $body,
+            outbox::Pool::Sqlite($pool) => $body,
+            _ => unreachable!(),
+        }
+    };
+}
+pub(crate) use with_pool;
 
 pub(crate) async fn run(place: Place, test: impl AsyncFnOnce(&Place)) {
     test(&place).await;
@@ -85,19 +102,11 @@ impl Place {
     pub(crate) async fn enqueue(&self, queue: &TestQueue, numbers: std::ops::Range<u32>) {
         for number in numbers {
             let message = message(queue, number);
-            match &self.pool {
-                Pool::Postgres(pool) => {
-                    let mut txn = pool.begin().await.unwrap();
-                    self.outbox.enqueue(&mut *txn, message).await.unwrap();
-                    txn.commit().await.unwrap();
-                }
-                Pool::Sqlite(pool) => {
-                    let mut txn = pool.begin().await.unwrap();
-                    self.outbox.enqueue(&mut *txn, message).await.unwrap();
-                    txn.commit().await.unwrap();
-                }
-                _ => unreachable!(),
-            }
+            with_pool!(self, |pool| {
+                let mut txn = pool.begin().await.unwrap();
+                self.outbox.enqueue(&mut *txn, message).await.unwrap();
+                txn.commit().await.unwrap();
+            });
         }
         self.outbox.wake();
     }
@@ -109,37 +118,22 @@ impl Place {
         jobs: impl IntoIterator<Item = J>,
         commit: bool,
     ) {
-        macro_rules! write {
-            ($pool:expr) => {{
-                let mut txn = $pool.begin().await.unwrap();
-                for job in jobs {
-                    batch.enqueue(&mut *txn, job).await.unwrap();
-                }
-                if commit { txn.commit().await.unwrap() } else { txn.rollback().await.unwrap() }
-            }};
-        }
-        match &self.pool {
-            Pool::Postgres(pool) => write!(pool),
-            Pool::Sqlite(pool) => write!(pool),
-            _ => unreachable!(),
-        }
+        with_pool!(self, |pool| {
+            let mut txn = pool.begin().await.unwrap();
+            for job in jobs {
+                batch.enqueue(&mut *txn, job).await.unwrap();
+            }
+            if commit { txn.commit().await.unwrap() } else { txn.rollback().await.unwrap() }
+        });
     }
 
     /// The first column of the first row, a number.
     pub(crate) async fn number(&self, query: &'static str) -> i64 {
-        match &self.pool {
-            Pool::Postgres(pool) => sqlx::query(query).fetch_one(pool).await.unwrap().get(0),
-            Pool::Sqlite(pool) => sqlx::query(query).fetch_one(pool).await.unwrap().get(0),
-            _ => unreachable!(),
-        }
+        with_pool!(self, |pool| sqlx::query(query).fetch_one(pool).await.unwrap().get(0))
     }
 
     pub(crate) async fn execute(&self, statement: &'static str) {
-        match &self.pool {
-            Pool::Postgres(pool) => drop(sqlx::query(statement).execute(pool).await.unwrap()),
-            Pool::Sqlite(pool) => drop(sqlx::query(statement).execute(pool).await.unwrap()),
-            _ => unreachable!(),
-        }
+        with_pool!(self, |pool| drop(sqlx::query(statement).execute(pool).await.unwrap()));
     }
 
     /// How many jobs are not published.
@@ -218,16 +212,4 @@ pub(crate) async fn die_after<F: Future>(polls: usize, future: F) -> Option<F::O
         future.as_mut().poll(context).map(Some)
     })
     .await
-}
-
-pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }

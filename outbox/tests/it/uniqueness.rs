@@ -1,8 +1,8 @@
 //! One job for a key and a period, however many ask at once.
 
-use crate::support::{Place, die_after, message, on_both_databases, queue};
+use crate::support::{Place, die_after, message, on_both_databases, queue, with_pool};
 use futures_util::future::join_all;
-use outbox::{Enqueued, OutboxJob, Pool, queues::testing::TestQueue};
+use outbox::{Enqueued, OutboxJob, queues::testing::TestQueue};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,29 +16,16 @@ on_both_databases! {
 /// In a transaction of its own, which is committed or rolled back.
 async fn add(place: &Place, queue: &TestQueue, number: u32, period: Duration, commit: bool) -> Enqueued {
     let job = OutboxJob::new(message(queue, number)).unique("invoice-7", period);
-    match &place.pool {
-        Pool::Postgres(pool) => {
-            let mut txn = pool.begin().await.unwrap();
-            let enqueued = place.outbox.enqueue(&mut *txn, job).await.unwrap();
-            if commit {
-                txn.commit().await.unwrap()
-            } else {
-                txn.rollback().await.unwrap()
-            }
-            enqueued
+    with_pool!(place, |pool| {
+        let mut txn = pool.begin().await.unwrap();
+        let enqueued = place.outbox.enqueue(&mut *txn, job).await.unwrap();
+        if commit {
+            txn.commit().await.unwrap()
+        } else {
+            txn.rollback().await.unwrap()
         }
-        Pool::Sqlite(pool) => {
-            let mut txn = pool.begin().await.unwrap();
-            let enqueued = place.outbox.enqueue(&mut *txn, job).await.unwrap();
-            if commit {
-                txn.commit().await.unwrap()
-            } else {
-                txn.rollback().await.unwrap()
-            }
-            enqueued
-        }
-        _ => unreachable!(),
-    }
+        enqueued
+    })
 }
 
 async fn of_many_transactions_at_once_one_adds_the_job(place: &Place) {
@@ -71,17 +58,10 @@ async fn whoever_dies_while_enqueueing_outside_of_a_transaction_leaves_no_key_wi
     let mut died = 0;
     for polls in 1..40_u32 {
         let job = OutboxJob::new(message(&queue, polls)).unique(format!("invoice-{polls}"), HOUR);
-        let enqueued = match &place.pool {
-            Pool::Postgres(pool) => {
-                let mut connection = pool.acquire().await.unwrap().detach();
-                die_after(polls as usize, place.outbox.enqueue(&mut connection, job)).await
-            }
-            Pool::Sqlite(pool) => {
-                let mut connection = pool.acquire().await.unwrap().detach();
-                die_after(polls as usize, place.outbox.enqueue(&mut connection, job)).await
-            }
-            _ => unreachable!(),
-        };
+        let enqueued = with_pool!(place, |pool| {
+            let mut connection = pool.acquire().await.unwrap().detach();
+            die_after(polls as usize, place.outbox.enqueue(&mut connection, job)).await
+        });
         died += usize::from(enqueued.is_none());
         let lost = "SELECT count(*) FROM queue_outbox_keys
             WHERE message_id NOT IN (SELECT message_id FROM queue_outbox)";

@@ -1,7 +1,7 @@
 //! What this library asks of a broker, on RabbitMQ and on the broker in memory alike: the one must not promise what the
 //! other does not keep.
 
-use crate::support::{Count, Running, amqp_url, eventually, scripted};
+use crate::support::{Count, Running, amqp_url, eventually, gated, scripted};
 use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
 use queues::{
     BrokerError, Delivery, Message, Outcome, Parking, PublishError, Publisher, RetryPolicy, Selection, Topology,
@@ -87,21 +87,14 @@ async fn declare(url: &str, shape: fn(Topology) -> Topology) -> TestQueue {
     TestQueue::declare_with(url, RetryPolicy::new(DELAY, 2 * DELAY, 2), |topology| Ok(shape(topology))).await.unwrap()
 }
 
-macro_rules! on_both_brokers {
-    ($($test:ident: $shape:expr,)*) => {
-        mod on_rabbitmq {
-            $(#[tokio::test]
-            async fn $test() {
-                let place = super::Place::on_rabbitmq($shape).await;
-                super::$test(&place).await;
-                place.queue.delete().await.unwrap();
-            })*
-        }
+macro_rules! on {
+    ($broker:ident: $($test:ident: $shape:expr,)*) => {
+        mod $broker {
+            use std::convert::identity;
 
-        mod in_memory {
             $(#[tokio::test]
             async fn $test() {
-                let place = super::Place::in_memory($shape).await;
+                let place = super::Place::$broker($shape).await;
                 super::$test(&place).await;
                 place.queue.delete().await.unwrap();
             })*
@@ -109,31 +102,29 @@ macro_rules! on_both_brokers {
     };
 }
 
+macro_rules! on_both_brokers {
+    ($($tests:tt)*) => {
+        on! { on_rabbitmq: $($tests)* }
+        on! { in_memory: $($tests)* }
+    };
+}
+
 on_both_brokers! {
-    jobs_come_in_order_as_many_at_a_time_as_the_prefetch_allows_and_are_gone_when_done: |topology| topology,
-    what_no_queue_and_what_no_exchange_takes_is_named: |topology| topology,
-    a_failed_job_comes_again_after_its_delays_and_is_parked_after_the_last: |topology| topology,
-    parked_jobs_stay_in_their_order_and_are_replayed: |topology| topology,
-    a_job_that_kills_its_worker_again_and_again_is_parked_by_the_broker: |topology| topology,
-    what_a_lost_worker_had_comes_again_in_its_order: |topology| topology,
+    jobs_come_in_order_as_many_at_a_time_as_the_prefetch_allows_and_are_gone_when_done: identity,
+    what_no_queue_and_what_no_exchange_takes_is_named: identity,
+    a_failed_job_comes_again_after_its_delays_and_is_parked_after_the_last: identity,
+    parked_jobs_stay_in_their_order_and_are_replayed: identity,
+    a_job_that_kills_its_worker_again_and_again_is_parked_by_the_broker: identity,
+    what_a_lost_worker_had_comes_again_in_its_order: identity,
     a_delay_of_any_length_passes_through_its_queues: |topology| topology.with_long_delays().unwrap(),
     a_partition_has_one_worker_until_that_ends: |topology| topology.partitioned(2).unwrap(),
-    what_is_declared_otherwise_is_refused_and_what_is_missing_is_seen: |topology| topology,
-    a_worker_survives_that_its_queue_is_deleted: |topology| topology,
+    what_is_declared_otherwise_is_refused_and_what_is_missing_is_seen: identity,
+    a_worker_survives_that_its_queue_is_deleted: identity,
 }
 
 async fn jobs_come_in_order_as_many_at_a_time_as_the_prefetch_allows_and_are_gone_when_done(place: &Place) {
-    let (starts, mut started) = mpsc::unbounded_channel();
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let open = Arc::clone(&gate);
-    let worker = place.worker().prefetch(3).register(move |job: Count, _: Delivery| {
-        let (gate, starts) = (Arc::clone(&gate), starts.clone());
-        async move {
-            let _ = starts.send(job.number);
-            gate.acquire().await.unwrap().forget();
-            Outcome::Done
-        }
-    });
+    let (handler, mut started, open) = gated();
+    let worker = place.worker().prefetch(3).register(handler);
     let worker = Running::start(worker).await;
     place.publish((0..8).map(|number| place.job(number))).await;
     for number in 0..3 {

@@ -1,6 +1,6 @@
 //! How handlers are registered and run, and what happens when they misbehave.
 
-use crate::support::{Count, Running, bench, eventually, publish, scripted};
+use crate::support::{Count, Running, bench, eventually, gated, publish, scripted};
 use queues::{Delivery, Handler, Job, Message, Outcome, Publisher, RetryPolicy, Worker, WorkerError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -216,17 +216,7 @@ async fn a_job_of_a_kind_that_only_another_worker_knows_finds_it() {
 #[tokio::test]
 async fn no_more_jobs_run_at_a_time_than_allowed() {
     bench(&[100], async |bench| {
-        let (starts, mut started) = mpsc::unbounded_channel();
-        let gate = Arc::new(tokio::sync::Semaphore::new(0));
-        let open = Arc::clone(&gate);
-        let handler = move |job: Count, _: Delivery| {
-            let (gate, starts) = (Arc::clone(&gate), starts.clone());
-            async move {
-                let _ = starts.send(job.number);
-                gate.acquire().await.unwrap().forget();
-                Outcome::Done
-            }
-        };
+        let (handler, mut started, open) = gated();
         let worker = Running::start(bench.worker().prefetch(10).concurrency(3).register(handler)).await;
         for result in Publisher::start(&bench.broker).publish_all(bench.jobs(0..6)).await {
             result.unwrap();

@@ -1,6 +1,6 @@
 //! Typed errors, middleware and batch handlers.
 
-use crate::support::{Count, Running, bench, publish};
+use crate::support::{Count, Running, bench, gated, publish};
 use queues::{Attempt, Delivery, Handler, HandlerService, Outcome, Publisher, WorkerError};
 use std::{
     sync::{Arc, Mutex},
@@ -99,17 +99,7 @@ async fn a_layer_of_ones_own_is_tested_without_a_worker() {
 #[tokio::test]
 async fn a_concurrency_limit_lets_only_so_many_attempts_through() {
     bench(&[100], async |bench| {
-        let (started, mut starts) = mpsc::unbounded_channel();
-        let gate = Arc::new(tokio::sync::Semaphore::new(0));
-        let open = Arc::clone(&gate);
-        let handler = move |job: Count, _: Delivery| {
-            let (gate, started) = (Arc::clone(&gate), started.clone());
-            async move {
-                let _ = started.send(job.number);
-                gate.acquire().await.unwrap().forget();
-                Outcome::Done
-            }
-        };
+        let (handler, mut started, open) = gated();
         let worker = bench.worker().register(handler).layer(GlobalConcurrencyLimitLayer::new(2));
         let control = worker.control();
         let worker = Running::start(worker).await;
@@ -117,14 +107,14 @@ async fn a_concurrency_limit_lets_only_so_many_attempts_through() {
             result.unwrap();
         }
         for _ in 0..2 {
-            starts.recv().await.unwrap();
+            started.recv().await.unwrap();
         }
         crate::support::eventually("four jobs with the worker", async || (control.health().running == 4).then_some(()))
             .await;
-        assert!(starts.is_empty(), "a third attempt came through");
+        assert!(started.is_empty(), "a third attempt came through");
         open.add_permits(4);
         worker.stop().await;
-        assert_eq!(starts.len(), 2);
+        assert_eq!(started.len(), 2);
     })
     .await;
 }

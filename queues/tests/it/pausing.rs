@@ -1,24 +1,14 @@
 //! Pausing and resuming, and jobs that kill their worker.
 
-use crate::support::{Count, Running, bench, eventually, publish, scripted, wait_for};
+use crate::support::{Count, Running, bench, eventually, gated, publish, scripted, wait_for};
 use queues::{ConnectionState, Delivery, Outcome, Publisher, Selection, Topology};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn a_paused_worker_takes_nothing_gives_back_what_waits_and_finishes_what_runs() {
     bench(&[100], async |bench| {
-        let (starts, mut started) = mpsc::unbounded_channel();
-        let gate = Arc::new(Semaphore::new(0));
-        let open = Arc::clone(&gate);
-        let handler = move |job: Count, _: Delivery| {
-            let (gate, starts) = (Arc::clone(&gate), starts.clone());
-            async move {
-                let _ = starts.send(job.number);
-                gate.acquire().await.unwrap().forget();
-                Outcome::Done
-            }
-        };
+        let (handler, mut started, open) = gated();
         let worker = bench.worker().prefetch(8).concurrency(2).register(handler);
         let control = worker.control();
         let worker = Running::start(worker).await;

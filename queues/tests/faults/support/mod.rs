@@ -1,5 +1,7 @@
 //! What every fault test needs: a broker that may be broken, a network that breaks, and a load that is counted.
 
+#[path = "../../support/eventually.rs"]
+mod eventually;
 mod load;
 pub(crate) mod own_broker;
 mod place;
@@ -9,6 +11,7 @@ mod proxy;
 mod random;
 
 pub(crate) use {
+    eventually::eventually,
     load::{JOBS, Load, handled_everything, outcome_of, publish_until_confirmed},
     own_broker::OwnBroker,
     place::{Job, Place},
@@ -18,7 +21,6 @@ pub(crate) use {
 };
 
 use std::{env, time::Duration};
-use tokio::time::{sleep, timeout};
 
 /// Longer than anything here takes, on a machine that does other things as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -26,17 +28,4 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The broker that `./dev test` has set up, which others use too.
 pub(crate) fn shared_broker() -> String {
     env::var("AMQP_URL").expect("AMQP_URL is not set: run the tests with `./dev test`, which sets up RabbitMQ")
-}
-
-/// Asks again and again: for what only the broker knows, and tells nobody.
-pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }

@@ -1,23 +1,25 @@
 //! What every test needs: queues of its own, a worker that can be stopped, and RabbitMQ's management API.
 
+#[path = "../../support/eventually.rs"]
+mod eventually;
 mod management;
 #[path = "../../support/program.rs"]
 mod program;
 #[path = "../../support/run_all.rs"]
 mod run_all;
 
-pub(crate) use {management::Management, program::program, run_all::run_all};
+pub(crate) use {eventually::eventually, management::Management, program::program, run_all::run_all};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use queues::{
     Broker, ConnectionState, Delivery, Job, Message, Outcome, Parking, Publisher, RetryPolicy, Topology, Worker,
     WorkerError,
 };
-use std::{collections::BTreeSet, env, fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeSet, env, fmt::Debug, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use uuid::Uuid;
 
@@ -189,6 +191,25 @@ pub(crate) fn scripted<J: Job>(
     (handler, Heard(hear))
 }
 
+/// A handler that tells the test of every job it begins, and ends one for each permit of the gate.
+pub(crate) fn gated()
+-> (impl Fn(Count, Delivery) -> BoxFuture<'static, Outcome> + Send + Sync, mpsc::UnboundedReceiver<u32>, Arc<Semaphore>)
+{
+    let (starts, started) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let open = Arc::clone(&gate);
+    let handler = move |job: Count, _: Delivery| {
+        let (gate, starts) = (Arc::clone(&gate), starts.clone());
+        async move {
+            let _ = starts.send(job.number);
+            gate.acquire().await.unwrap().forget();
+            Outcome::Done
+        }
+        .boxed()
+    };
+    (handler, started, open)
+}
+
 /// What a scripted handler was given.
 pub(crate) struct Heard<J>(mpsc::UnboundedReceiver<(J, Delivery, Instant)>);
 
@@ -254,17 +275,4 @@ pub(crate) async fn wait_for(
 ) {
     let seen = timeout(PATIENCE, state.wait_for(|state| condition(state))).await;
     drop(seen.unwrap_or_else(|_| panic!("{what} did not come")).expect("the task ended"));
-}
-
-/// Asks again and again: for what only the broker knows, and tells nobody.
-pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
