@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether the random worlds of the tests and the chaos run together came to every rare place of the program: reached.py LOG…
+"""Whether the tests and the chaos run together came to every rare place of the program: reached.py LOG…
 
 A place says `reached!("NAME")` (src/reached.rs). Their list is what the source has, so a new one can't be forgotten. Prints how often
 each was reached, and exits with 1 when one was not."""

@@ -5,11 +5,9 @@
 
 mod world;
 
-use std::fs::File;
-use std::sync::Mutex;
-
 use futures_util::{StreamExt, stream};
 
+use crate::support::list_what_is_reached;
 use world::World;
 
 /// How many seeds one run tries, and from which; `SEEDS` and `SEEDS_FROM` change that.
@@ -33,11 +31,4 @@ async fn for_every_seed_our_ledger_and_stripes_agree_and_nothing_is_reversed_twi
     let failed = outcomes.buffer_unordered(AT_ONCE).filter(|(_, is_well)| std::future::ready(!is_well));
     let failed: Vec<u64> = failed.map(|(seed, _)| seed).collect().await;
     assert!(failed.is_empty(), "seeds {failed:?} failed; repeat one with: ./dev seeds --from SEED --count 1");
-}
-
-/// Adds the rare places of the program that are reached (`src/reached.rs`) to the file that `REACHED` names: `./dev check` wants all of them.
-fn list_what_is_reached() {
-    let Ok(path) = std::env::var("REACHED") else { return };
-    let file = File::options().create(true).append(true).open(path).unwrap();
-    tracing_subscriber::fmt().with_env_filter("reached=trace").with_ansi(false).with_writer(Mutex::new(file)).init();
 }

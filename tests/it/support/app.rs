@@ -92,6 +92,7 @@ impl TestApp {
     }
 
     pub(crate) async fn start_on(db: std::sync::Arc<Db>, vhost: std::sync::Arc<Vhost>) -> Self {
+        super::list_what_is_reached();
         let sim = Sim::start();
         sim.add_transfer("tr_1", 6_000, "eur", "acct_1");
         sim.add_transfer("tr_2", 3_000, "eur", "acct_2");

@@ -22,8 +22,20 @@ pub(crate) use process::Process;
 pub(crate) use redacted::redacted;
 pub(crate) use vhost::Vhost;
 
+use std::fs::File;
 use std::future::Future;
+use std::sync::Mutex;
 use std::time::Duration;
+
+/// Adds the rare places of the program that are reached (`src/reached.rs`) to the file that `REACHED` names: `./dev check` wants all of them.
+pub(crate) fn list_what_is_reached() {
+    let Ok(path) = std::env::var("REACHED") else { return };
+    let file = File::options().create(true).append(true).open(path).unwrap();
+    let listed =
+        tracing_subscriber::fmt().with_env_filter("reached=trace").with_ansi(false).with_writer(Mutex::new(file));
+    // Another test of this process may do so already.
+    let _ = listed.try_init();
+}
 
 /// How long anything in a test may take. Long, because machines are slow; reached only by what never happens.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
