@@ -44,8 +44,8 @@ run_checks() {
   cargo clippy --workspace --all-targets --locked -- -D warnings
   step "documentation"
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
-  step "packages for crates.io"
-  cargo package --package clawback-queues --package clawback-outbox --locked --allow-dirty --no-verify --quiet
+  step "packages for crates.io, built from what they hold"
+  cargo publish --dry-run --package clawback-queues --package clawback-outbox --locked --allow-dirty --quiet
   step "the libraries without their features"
   cargo check --package clawback-queues --no-default-features --locked
   cargo check --package clawback-outbox --no-default-features --locked
