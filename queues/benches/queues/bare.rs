@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "what the library has its own places for is measured without it")]
 
-use crate::Place;
+use crate::{Place, tally::latencies};
 use futures_util::{StreamExt, stream};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm,
@@ -16,8 +16,9 @@ use queues::Message;
 use std::{
     collections::VecDeque,
     pin::pin,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::mpsc;
 
 /// Confirms that are awaited at a time. More do not make it faster.
 const IN_FLIGHT: usize = 1000;
@@ -109,10 +110,34 @@ pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16, every: u
     count as f64 / started.unwrap().elapsed().as_secs_f64()
 }
 
-/// Empties the work queue; how many messages were in it.
-pub(crate) async fn purge(place: &Place) -> u32 {
+/// From publishing, confirmed, to a consumer that has nothing to do, one message at a time; ascending.
+pub(crate) async fn latency(place: &Place, count: usize) -> Vec<Duration> {
+    let (consuming, channel) = open(place).await;
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer = channel.basic_consume(place.topology.queue().into(), "".into(), options, none).await.unwrap();
+    let (tell, mut heard) = mpsc::unbounded_channel();
+    let consume = tokio::spawn(async move {
+        for _ in 0..count {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            let _ = tell.send(Instant::now());
+            delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
+        }
+    });
+    let (publishing, channel) = open_confirming(place).await;
+    let mut messages = place.messages(count).into_iter();
+    let publish = async || drop(write(&channel, messages.next().unwrap()).await.await.unwrap());
+    let delays = latencies(count, &mut heard, publish).await;
+    consume.await.unwrap();
+    for connection in [consuming, publishing] {
+        connection.close(200, "OK".into()).await.unwrap();
+    }
+    delays
+}
+
+/// Empties a queue; how many messages were in it.
+pub(crate) async fn purge(place: &Place, queue: &str) -> u32 {
     let (connection, channel) = open(place).await;
-    let purged = channel.queue_purge(place.topology.queue().into(), QueuePurgeOptions::default()).await.unwrap();
+    let purged = channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.unwrap();
     connection.close(200, "OK".into()).await.unwrap();
     purged
 }

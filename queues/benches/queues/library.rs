@@ -1,15 +1,15 @@
 //! What this library does of the same.
 
-use crate::{Note, Place};
+use crate::{
+    Note, Place,
+    tally::{Tally, latencies},
+};
 use queues::{Delivery, Message, Outcome, Publisher, Worker};
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 /// Empty handlers end at once: it is enough that there is always one that can begin.
 const CONCURRENCY: usize = 100;
@@ -36,23 +36,20 @@ pub(crate) async fn connected(place: &Place) -> Publisher {
 /// Messages per second from the first job's beginning until the worker has stopped: it cancels its consumer too, which says
 /// that the queue has worked off all acknowledgements, and closes both its connections. Bodies are decoded.
 pub(crate) async fn consume(place: &Place, count: usize, prefetch: u16) -> f64 {
-    let (started, handled, all) = (Arc::new(OnceLock::new()), AtomicUsize::new(0), Arc::new(Notify::new()));
-    let (first, last) = (Arc::clone(&started), Arc::clone(&all));
+    let tally = Arc::new(Tally::of(count));
+    let (handled, all) = (Arc::clone(&tally), Arc::clone(&tally));
     let worker = Worker::new(&place.broker, place.topology.clone(), place.policy)
         .prefetch(prefetch)
         .concurrency(CONCURRENCY)
         // So short that the prefetch is the one that is asked for.
         .job_timeout(Duration::from_secs(10))
         .register(move |_: Note, _: Delivery| {
-            first.get_or_init(Instant::now);
-            if handled.fetch_add(1, Ordering::Relaxed) + 1 == count {
-                last.notify_one();
-            }
+            handled.add();
             std::future::ready(Outcome::Done)
         });
     // As a program with other things to do would: beside it, and not in it.
-    tokio::spawn(worker.run(async move { all.notified().await })).await.unwrap().unwrap();
-    count as f64 / started.get().unwrap().elapsed().as_secs_f64()
+    tokio::spawn(worker.run(async move { all.all().await })).await.unwrap().unwrap();
+    tally.rate()
 }
 
 /// From publishing to the handler, one job at a time, to a worker that has nothing to do; ascending.
@@ -68,14 +65,10 @@ pub(crate) async fn latency(place: &Place, count: usize) -> Vec<Duration> {
     let running = tokio::spawn(worker.run(async { stopped.await.unwrap_or_default() }));
     state.wait_for(queues::ConnectionState::is_connected).await.unwrap();
     let publisher = connected(place).await;
-    let mut delays = Vec::with_capacity(count);
-    for message in place.messages(count) {
-        let published = Instant::now();
-        publisher.publish(message).await.unwrap();
-        delays.push(hear.recv().await.unwrap() - published);
-    }
+    let mut messages = place.messages(count).into_iter();
+    let publish = async || publisher.publish(messages.next().unwrap()).await.unwrap();
+    let delays = latencies(count, &mut hear, publish).await;
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
-    delays.sort_unstable();
     delays
 }

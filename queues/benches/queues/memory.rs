@@ -44,7 +44,7 @@ pub(crate) async fn run(place: &Place, jobs: usize) {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     publisher.close().await;
-    place.clear("all jobs").await;
+    place.clear(place.topology.queue(), "all jobs").await;
     println!(
         "{}",
         serde_json::json!({

@@ -76,7 +76,7 @@ pub(crate) async fn run(mut place: Place, jobs: usize) {
         started.elapsed().as_secs_f64()
     );
     std::fs::remove_file(&file).unwrap();
-    place.delete().await;
+    crate::bare::delete(&place).await;
 }
 
 #[derive(Default)]
