@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod in_memory;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, ModelTrait};
@@ -120,11 +120,11 @@ pub(super) struct Book {
     pub(super) lookups: Table<lookup::Model>,
     /// The transfers about which Stripe is not called for now.
     paused: BTreeSet<Uuid>,
-    known_events: HashSet<(Source, String)>,
+    events: Table<webhook_event::Model>,
+    event_ids: HashMap<(Source, String), Uuid>,
     locked_names: BTreeSet<String>,
     notifies: bool,
     notifications: Vec<notification::Model>,
-    events: Vec<webhook_event::Model>,
     history: Vec<history_table::Model>,
     jobs: Vec<outbox_table::Model>,
     running_operations: HashSet<Uuid>,
@@ -153,7 +153,7 @@ impl Book {
         let registered = |name: &str| payments.iter().any(|row| row.payment_ref == name);
         let looked_for = names.iter().map(String::as_str).filter(|name| store.claims.discovery && !registered(name));
         let lookup_refs = reads.lookups.iter().map(|(_, reference)| reference.as_str()).chain(looked_for);
-        let (known_events, lookups) = events_and_lookups(txn, &reads.events, &reads.lookup_ids, lookup_refs).await?;
+        let (events, lookups) = events_and_lookups(txn, &reads.events, &reads.lookup_ids, lookup_refs).await?;
         let (mut reversals, mut calls) = (Vec::<reversal::Model>::new(), Vec::new());
         let ids = transfers.iter().map(|row| row.id).chain(lookups.iter().map(|row| row.id));
         let ids: Vec<Uuid> = ids.chain(reads.notifications).collect();
@@ -179,7 +179,8 @@ impl Book {
             calls: Table::of(calls, |row| row.id),
             lookups: Table::of(lookups, |row| row.id),
             paused,
-            known_events,
+            event_ids: events.iter().map(|row| ((row.source, row.event_id.clone()), row.id)).collect(),
+            events: Table::of(events, |row| row.id),
             locked_names: names,
             notifies: store.notifies,
             running_operations,
@@ -207,11 +208,11 @@ impl Book {
             calls: Table::default(),
             lookups: Table::default(),
             paused: BTreeSet::new(),
-            known_events: HashSet::new(),
+            events: Table::default(),
+            event_ids: HashMap::new(),
             locked_names: BTreeSet::new(),
             notifies: false,
             notifications: Vec::new(),
-            events: Vec::new(),
             history: Vec::new(),
             jobs: Vec::new(),
             running_operations: HashSet::new(),
@@ -277,14 +278,14 @@ impl Book {
         row.created_by_us && row.stripe_transfer_id.is_none()
     }
 
-    pub(super) fn knows_event(&self, source: Source, event_id: &str) -> bool {
-        self.known_events.contains(&(source, event_id.to_owned()))
+    pub(super) fn event(&self, source: Source, event_id: &str) -> Option<&webhook_event::Model> {
+        self.event_ids.get(&(source, event_id.to_owned())).and_then(|id| self.events.get(*id))
     }
 
-    pub(super) fn add_event(&mut self, row: webhook_event::Model) {
+    pub(super) fn put_event(&mut self, row: webhook_event::Model) {
         self.changes += 1;
-        self.known_events.insert((row.source, row.event_id.clone()));
-        self.events.push(row);
+        self.event_ids.insert((row.source, row.event_id.clone()), row.id);
+        self.events.rows.insert(row.id, row);
     }
 
     pub(super) fn add_payment(&mut self, row: payment::Model, note: &Note) {
@@ -542,7 +543,7 @@ impl Book {
             (job.claimed_until, job.attempts) = (lease, 1);
         }
         let mut writes = Writes::new(txn);
-        writes.insert(&self.events)?;
+        write_table(&mut writes, &self.events, &[webhook_event::Column::Outcome])?;
         writes.insert(&self.notifications)?;
         write_table(&mut writes, &self.payments, &[payment::Column::PaymentRef])?;
         write_table(&mut writes, &self.lookups, &[lookup::Column::Subject])?;
@@ -594,22 +595,20 @@ async fn running(txn: &DatabaseTransaction, operations: &BTreeSet<Uuid>) -> Resu
     rows.iter().map(|row| row.try_get("", "id")).collect()
 }
 
-/// Which of the events are known; and the look-ups, which their calls' versions guard, so they are not locked.
+/// The events that are known; and the look-ups, which their calls' versions guard, so they are not locked.
 async fn events_and_lookups<'a>(
     txn: &DatabaseTransaction,
     events: &'a BTreeSet<(Source, String)>,
     ids: &BTreeSet<Uuid>,
     references: impl Iterator<Item = &'a str>,
-) -> Result<(HashSet<(Source, String)>, Vec<lookup::Model>), DbErr> {
+) -> Result<(Vec<webhook_event::Model>, Vec<lookup::Model>), DbErr> {
     let texts: Vec<&str> = events.iter().map(|(_, id)| id.as_str()).chain(references).collect();
     if ids.is_empty() && texts.is_empty() {
         return Ok(Default::default());
     }
     let ids: Vec<Uuid> = ids.iter().copied().collect();
     let conditions = ("event_id IN {texts}", "id IN {ids} OR reference IN {texts}");
-    let (events, lookups) =
-        rowset::select_both::<webhook_event::Model, lookup::Model>(txn, conditions, &ids, &texts).await?;
-    Ok((events.into_iter().map(|row| (row.source, row.event_id)).collect(), lookups))
+    rowset::select_both::<webhook_event::Model, lookup::Model>(txn, conditions, &ids, &texts).await
 }
 
 /// Locked, in the order of their ids; and which of them are paused.

@@ -49,6 +49,11 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Providers' ids are theirs: two merchants may both have a `refund_1`.
+    pub(super) fn names_several(id: &str) -> Self {
+        Self::Conflict(format!("{id} names several claims; use Clawback's id of the one"))
+    }
+
     /// Whether the database refuses our credentials.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -206,6 +206,11 @@ impl RefundEvent {
 }
 
 impl Receipt {
+    /// Whether the event may come to something when it is sent again: what it came to hung on the configuration.
+    pub(super) fn may_change(outcome: &str) -> bool {
+        matches!(outcome, "ignored" | "held")
+    }
+
     /// The inbox row's outcome and detail.
     pub(super) fn in_inbox(&self) -> (&'static str, Option<String>) {
         match self {

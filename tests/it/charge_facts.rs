@@ -7,6 +7,7 @@ use crate::support::{NO_SWEEPER, TestApp, both_databases, refund_event, two_sell
 both_databases! {
     more_than_the_payment_is_a_conflict_and_not_clamped,
     a_payment_that_was_captured_in_part_holds_its_refunds_until_its_registration_is_right,
+    a_registration_can_be_corrected_once_all_that_was_asked_by_it_is_called_off,
     what_was_called_for_before_the_capture_is_known_needs_an_operator,
     a_refund_of_what_was_never_captured_takes_nothing,
     what_may_be_the_release_of_the_rest_takes_nothing_before_an_operator_says_so,
@@ -98,6 +99,26 @@ async fn a_payment_that_was_captured_in_part_holds_its_refunds_until_its_registr
     // The registered amount is the captured one: nothing to complain of.
     told(&app, &charge("evt_4", [10_000, 10_000, 500], &[(3, 500)])).await;
     assert_eq!(asked(&app).await, [[300], [150]]);
+}
+
+async fn a_registration_can_be_corrected_once_all_that_was_asked_by_it_is_called_off(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund_of(3_000, 1).await;
+    assert_eq!(asked(&app).await, [[1_800], [900]]);
+    assert_eq!(told(&app, &charge("evt_2", [9_000, 9_000, 3_000], &[(1, 3_000)])).await["outcome"], "conflicting");
+    let correct = async |body: &Value| {
+        let request = app.http.put(format!("{}/v1/payments/pi_1", app.base_url)).bearer_auth(&app.api_token);
+        let answer = request.json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let mut payment = two_sellers("pi_1");
+    payment["amount"] = json!(9_000);
+    let mut without_one = payment.clone();
+    without_one["transfers"].as_array_mut().unwrap().truncate(1);
+    let (status, problem) = correct(&without_one).await;
+    assert_eq!((status, problem["detail"].as_str().unwrap().contains("has to stay")), (409, true), "{problem}");
+    assert_eq!(correct(&payment).await.0, 200);
+    assert_eq!((asked(&app).await, attention(&app, "re_1").await.as_str()), (vec![vec![2_000], vec![1_000]], ""));
 }
 
 async fn what_was_called_for_before_the_capture_is_known_needs_an_operator(app: TestApp) {

@@ -9,6 +9,7 @@ both_databases! {
     a_lost_dispute_takes_what_its_sellers_got_and_a_refund_takes_no_more,
     in_every_order_and_repeated_the_events_have_the_same_end,
     with_the_policy_off_a_dispute_is_held_until_an_operator_accepts_it,
+    an_event_that_is_sent_again_makes_a_held_dispute_follow_the_new_policy,
     what_was_taken_for_withdrawn_funds_is_to_be_paid_back_when_they_are_reinstated,
     a_dispute_of_which_a_part_is_reinstated_takes_and_says_which_part,
     what_stripe_was_not_asked_for_is_called_off_when_a_dispute_is_won,
@@ -113,6 +114,23 @@ async fn with_the_policy_off_a_dispute_is_held_until_an_operator_accepts_it(app:
         (1, true),
         "{again:?}"
     );
+}
+
+async fn an_event_that_is_sent_again_makes_a_held_dispute_follow_the_new_policy(app: TestApp) {
+    let mut app = disputed(app, "off", NewDispute { amount: Some(5_000), ..NewDispute::of("ch_1") }).await;
+    app.sim.move_dispute("du_1", DisputeStatus::Lost);
+    post(&app, false).await;
+    assert_eq!(dispute(&app).await["status"], "held");
+    let again = post(&app, false).await;
+    assert!(again.iter().all(|answer| answer["outcome"] == "duplicate"), "nothing has changed: {again:?}");
+    app.restart_with(&[("DISPUTE_POLICY", "lost")]).await;
+    let again = post(&app, false).await;
+    assert!(again.iter().any(|answer| answer["outcome"] == "accepted"), "{again:?}");
+    app.transfer_becomes(0, "partially_reversed").await;
+    app.transfer_becomes(1, "partially_reversed").await;
+    assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (3_000, 1_500));
+    let inbox = app.db.query("SELECT DISTINCT outcome FROM webhook_events ORDER BY outcome").await;
+    assert!(inbox.contains(&json!({"outcome": "accepted"})), "{inbox:?}");
 }
 
 async fn what_was_taken_for_withdrawn_funds_is_to_be_paid_back_when_they_are_reinstated(app: TestApp) {

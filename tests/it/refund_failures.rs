@@ -21,6 +21,7 @@ const BUT_FOR_JOBS: &str = "history WHERE actor <> 'sweeper'";
 both_databases! {
     what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator,
     what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_stripe_has_not_done_it,
+    what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_it_has_failed_permanently,
     what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
     what_stripe_has_done_stays_and_the_operator_is_told_what_to_do,
     of_what_stripe_was_asked_for_and_what_not_each_goes_its_way,
@@ -337,6 +338,25 @@ async fn what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_stri
     let claims: Vec<_> =
         app.sim.ledger().reversals("tr_1").iter().map(|it| it.metadata["clawback_claim"].clone()).collect();
     assert_eq!(claims, ["stripe:re_2"]);
+}
+
+async fn what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_it_has_failed_permanently(app: TestApp) {
+    let app = without_worker(app).await;
+    app.refund(5_000).await;
+    let id = reversal_id(&app, 0, 0).await;
+    stripe_is_asked(&app, id).await;
+    let while_it_stood = task(&app, id).await;
+    fails(&app, 1, 5_000).await;
+    app.refund_of(5_000, 2).await;
+    let asked_of_tr_1 = || app.db.count("reversals WHERE status = 'pending' AND amount = 3000");
+    assert_eq!(asked_of_tr_1().await, 1, "that of the failed one");
+    let outcome = TryOutcome::Failed(Failure { code: "rejected".into(), message: "no".into() });
+    let stale = app.ledger().report(&while_it_stood, outcome, Note::new("worker", "a test")).await;
+    assert!(matches!(stale, Err(LedgerError::Stale { .. })), "re_2 was not in view: {stale:?}");
+    fails_permanently(&app, id).await;
+    assert_eq!(asked_of_tr_1().await, 1, "that of re_2");
+    let second = app.refund_view("re_2").await;
+    assert_eq!(second["reversals"].as_array().unwrap().len(), 2, "{second}");
 }
 
 async fn what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator(app: TestApp) {

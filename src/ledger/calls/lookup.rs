@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Call, Failure, TryOutcome};
 use crate::ledger::LedgerError;
 use crate::ledger::book::{Book, Reads};
-use crate::ledger::claims::Received;
+use crate::ledger::claims::{Received, unclear};
 use crate::ledger::events::Receipt;
 use crate::ledger::history::Note;
 use crate::ledger::input::sentences;
@@ -146,6 +146,6 @@ fn mark(book: &mut Book, claims: Vec<claim::Model>, problem: &str) {
         tracing::warn!(claim = claim.reference, problem, "the payment's transfers are not clear");
         let note = Note::new(STRIPE, problem);
         book.remark(&claim.kind.to_string(), claim.id, claim.status, &note);
-        book.keep_claim(claim::Model { attention: Some(problem.to_owned()), ..claim });
+        unclear(book, claim, problem);
     }
 }

@@ -132,6 +132,12 @@ impl Change for Report {
                 return book.call(self.id);
             }
             What::Outcome(TryOutcome::CalledOff(_), _) if is_owed(book, &call) => return Err(self.stale()),
+            // Its claim failed since the worker read it, and later ones may have counted on it: they must be in the book.
+            What::Outcome(TryOutcome::Failed(_) | TryOutcome::Ended(_), _)
+                if self.withdrawn_from.is_none() && !is_owed(book, &call) =>
+            {
+                return Err(self.stale());
+            }
             What::Outcome(outcome, note) => (outcome, note),
         };
         book.put_call(call.after(outcome, book.now, book.graces.of(call.kind)));
@@ -191,10 +197,9 @@ impl Report {
     }
 
     fn review(&self, book: &mut Book) -> Result<(), LedgerError> {
-        let claim = book.reversals.get(self.id).map(|row| row.claim_id);
-        match (claim, &self.withdrawn_from) {
-            (Some(claim), Some(_)) => claims::review(book, claim, ACTOR, self.traceparent.as_deref()),
-            _ => Ok(()),
+        match &self.withdrawn_from {
+            Some(_) => claims::review(book, self.id, ACTOR, self.traceparent.as_deref()),
+            None => Ok(()),
         }
     }
 

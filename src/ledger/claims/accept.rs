@@ -77,7 +77,7 @@ impl Ledger {
         match (found.pop(), found.is_empty()) {
             (Some(claim), true) => Ok(claim),
             (None, _) => Err(LedgerError::NotFound { entity: "refund or dispute", id: id.to_owned() }),
-            _ => Err(LedgerError::Conflict(format!("{id} names several claims; use Clawback's id of the one"))),
+            _ => Err(LedgerError::names_several(id)),
         }
     }
 }

@@ -43,6 +43,17 @@ pub(super) fn add(book: &mut Book, id: Uuid, what: &str) {
     book.keep_claim(claim::Model { attention: Some(attention), ..row });
 }
 
+/// Says that the claim's payment is not clear: beside what a claim that takes already needs, and in the place of what an earlier
+/// look found about one that waits.
+pub(in crate::ledger) fn unclear(book: &mut Book, claim: claim::Model, problem: &str) {
+    let known = claim.attention.as_deref();
+    let known =
+        if claim.status == ClaimStatus::Matched { known.map(ToOwned::to_owned) } else { known.and_then(reinstatement) };
+    let id = claim.id;
+    book.keep_claim(claim::Model { attention: known, ..claim });
+    add(book, id, problem);
+}
+
 /// The end of what `not_called_off` says.
 const ADVICE: &str = "if none will follow, pay the seller back with a new transfer";
 
@@ -209,11 +220,24 @@ fn sentences(attention: &str, are_meant: impl Fn(&&str) -> bool) -> Option<Strin
     (!meant.is_empty()).then(|| meant.join(". "))
 }
 
-/// What an operator has to do about a dispute of which a part came back to the platform.
-pub(super) fn reinstated_in_part(reinstated: i64, amount: i64, currency: &str) -> String {
+/// What an operator has to do about a dispute of which a part came back to the platform. `too_much` of that are owed for by the
+/// sellers all the same: refunds of the same payment may need the rest.
+pub(super) fn reinstated_in_part(reinstated: i64, too_much: i64, amount: i64, currency: &str) -> String {
+    let owed_for = match too_much == reinstated {
+        true => "all of it".to_owned(),
+        false => format!("{too_much} {currency} of that beside the payment's refunds"),
+    };
     format!(
-        "{reinstated} {currency} of the {amount} {currency}{IN_PART}, and the sellers owe for all of it: pay \
-         them back their part with new transfers"
+        "{reinstated} {currency} of the {amount} {currency}{IN_PART}, and the sellers owe for {owed_for}: pay them back their \
+         part with new transfers"
+    )
+}
+
+/// What an operator has to look at where a dispute is about more than was paid, which exchange rates may make of it.
+pub(super) fn more_than_paid(claim: &claim::Model, payment: &payment::Model) -> String {
+    format!(
+        "the dispute is about {} {}, and payment {} was of {} {}: the sellers owe for all of the payment, and for no more",
+        claim.amount, claim.currency, payment.payment_ref, payment.amount, payment.currency
     )
 }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::attention;
-use super::matching::{By, Match, bring_together};
+use super::matching::{self, By, Match, bring_together};
 use super::record;
 use super::taken::Taken;
 use crate::ledger::LedgerError;
@@ -175,10 +175,13 @@ impl Intake<'_> {
 fn say_what_came_back(book: &mut Book, id: Uuid, event: &DisputeEvent) {
     let Some(row) = book.claims.get(id).filter(|row| row.status != ClaimStatus::Failed).cloned() else { return };
     if event.reinstated > 0 {
-        let now = attention::reinstated_in_part(event.reinstated, event.amount, &event.currency);
+        let DisputeEvent { reinstated, amount, currency, .. } = event;
+        let payment = row.payment_id.and_then(|id| book.payments.get(id));
+        let too_much = payment.map_or(*reinstated, |payment| matching::owed_for(book, payment, *reinstated));
+        let now = (too_much > 0).then(|| attention::reinstated_in_part(*reinstated, too_much, *amount, currency));
         let before = row.attention.as_deref().and_then(attention::without_reinstatement);
-        let attention = before.into_iter().chain([now]).collect::<Vec<_>>().join(". ");
-        book.keep_claim(claim::Model { attention: Some(attention), ..row });
+        let attention = before.into_iter().chain(now).collect::<Vec<_>>().join(". ");
+        book.keep_claim(claim::Model { attention: (!attention.is_empty()).then_some(attention), ..row });
     }
 }
 

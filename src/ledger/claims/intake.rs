@@ -29,7 +29,8 @@ pub(in crate::ledger) struct Received {
 impl Ledger {
     /// Takes in a verified webhook. When this returns, what it said is committed.
     ///
-    /// An event that was seen before changes nothing, nor does a second event about a refund that is matched already.
+    /// An event that was seen before changes nothing, nor does a second event about a refund that is matched already. One that
+    /// was ignored or held counts when it is sent again under a configuration that takes it.
     ///
     /// # Errors
     /// [`LedgerError::Overloaded`], [`LedgerError::Database`]: the sender should send it again.
@@ -51,14 +52,21 @@ impl Change for Received {
 
     fn apply(&self, book: &mut Book) -> Result<Receipt, LedgerError> {
         let WebhookEvent { source, event_id, event_type, object_id, .. } = &self.event;
-        if book.knows_event(*source, event_id) {
+        let known = book.event(*source, event_id).cloned();
+        if known.as_ref().is_some_and(|row| !Receipt::may_change(&row.outcome)) {
             return Ok(Receipt::Duplicate);
         }
         // Before those of all that follows from it: the trace is in the order of the ids.
-        let id = Uuid::now_v7();
+        let id = known.as_ref().map_or_else(Uuid::now_v7, |row| row.id);
         let receipt = self.take_in(book, Some(id))?;
         let (outcome, detail) = receipt.in_inbox();
-        book.add_event(webhook_event::Model {
+        let is_nothing = |row: webhook_event::Model| {
+            row.outcome == outcome || matches!(receipt, Receipt::Ignored { .. } | Receipt::Duplicate)
+        };
+        if known.is_some_and(is_nothing) {
+            return Ok(Receipt::Duplicate);
+        }
+        book.put_event(webhook_event::Model {
             id,
             source: *source,
             event_id: event_id.clone(),

@@ -12,7 +12,7 @@ use super::split::{self, Conflict, Share, allocate, resolve};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
 use crate::ledger::calls::{not_created, withhold};
-use crate::ledger::events::NamedShare;
+use crate::ledger::events::{ClaimKind, NamedShare};
 use crate::ledger::history::Note;
 use crate::ledger::schema::{call, claim, payment, reversal, transfer};
 use crate::ledger::status::{CallKind, CallState, ClaimStatus, ReversalStatus, TransferEvent, TransferStatus};
@@ -232,6 +232,9 @@ pub(super) fn carry_out(
         row.attention = row.attention.as_deref().and_then(attention::reinstatement);
     });
     let ids = plan.asks.iter().map(|(transfer, ask)| owe(book, payment, transfer, claim, *ask, by)).collect();
+    if claim.kind == ClaimKind::Dispute && claim.amount > payment.amount {
+        attention::add(book, claim.id, &attention::more_than_paid(claim, payment));
+    }
     if !plan.others.is_empty() {
         for what in settle_differences(book, payment, claim, &plan.others, by)? {
             attention::add(book, claim.id, &what);
@@ -451,6 +454,13 @@ pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64
     let targets = allocate(payment.amount, by_ratio_so_far(&earlier), &fresh);
     let each = transfers.iter().zip(asked).zip(targets);
     each.map(|((transfer, share), target)| (transfer.id, (share.by_ratio - target).max(0))).collect()
+}
+
+/// How much of what the payment's claims take by ratio they would not take were they less by `part`.
+pub(super) fn owed_for(book: &Book, payment: &payment::Model, part: i64) -> i64 {
+    let its: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
+    let total = by_ratio_so_far(&its);
+    total.min(payment.amount) - total.saturating_sub(part).clamp(0, payment.amount)
 }
 
 /// The sum of the claims that were shared out by ratio and still count.

@@ -20,7 +20,7 @@ mod withdrawn;
 
 pub(super) use accept::{Decision, What};
 pub use adopt::{Adopted, UnknownReversal};
-pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of};
+pub(super) use attention::{UNMATCHED_TOO_LONG, attention_of, unclear};
 pub use dispute::{DisputeEvent, DisputePolicy, DisputeStage};
 pub(super) use intake::Received;
 pub(super) use lost::take_lost;

@@ -213,33 +213,28 @@ pub(super) fn cancel(
     Ok((called_off, kept))
 }
 
-/// After one of the reversals of a claim that takes nothing has ended: has later claims take what they left to it, and says anew
-/// what an operator must do. All its reversals must be in the book.
+/// After a reversal of a claim that takes nothing has ended: has later claims take what they left to it, and says anew what an
+/// operator must do. All the payment's claims must be in the book.
 pub(in crate::ledger) fn review(
     book: &mut Book,
-    claim_id: Uuid,
+    ended: Uuid,
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<(), LedgerError> {
-    let Some(claim) = book.takes_nothing(claim_id).cloned() else { return Ok(()) };
-    let known = claim.attention.clone().unwrap_or_default();
-    let Some(because) = [&REFUND_FAILED, &REVERSED_BY_PROVIDER].into_iter().find(|it| known.starts_with(it.what))
-    else {
-        return Ok(());
+    let ended = book.reversal(ended)?;
+    let Some(claim) = book.takes_nothing(ended.claim_id).cloned() else { return Ok(()) };
+    let counted = counted_meanwhile(book, &claim, &ended, By { actor, event: None, traceparent })?;
+    let known = claim.attention.clone();
+    let says = |it: &&Because<'_>| known.as_deref().is_some_and(|known| known.starts_with(it.what));
+    let said: Vec<String> = match [&REFUND_FAILED, &REVERSED_BY_PROVIDER].into_iter().find(says) {
+        Some(because) => {
+            let after_advice = known.as_deref().and_then(attention::after_advice);
+            what_stays(book, &claim, because).into_iter().chain(after_advice).collect()
+        }
+        None => known.into_iter().collect(),
     };
-    let rows: Vec<reversal::Model> = book.reversals.all().filter(|row| row.claim_id == claim_id).cloned().collect();
-    let stay: Vec<_> = rows
-        .iter()
-        .filter(|row| row.status != ReversalStatus::CalledOff)
-        .filter_map(|row| Some((row.clone(), book.call(row.id).ok()?, book.transfer(row.transfer_id).ok()?)))
-        .collect();
-    let called_off = rows.len() - stay.len();
-    let now = (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay));
-    let mut counted = Vec::new();
-    for row in &rows {
-        counted.extend(counted_meanwhile(book, &claim, row, By { actor, event: None, traceparent })?);
-    }
-    let attention: Vec<String> = now.into_iter().chain(attention::after_advice(&known)).chain(counted).collect();
+    let new = counted.filter(|what| !said.iter().any(|known| known.contains(what)));
+    let attention: Vec<String> = said.into_iter().chain(new).collect();
     let attention = (!attention.is_empty()).then(|| attention.join(". "));
     if attention != claim.attention {
         book.keep_claim(claim::Model { attention, ..claim });
@@ -247,17 +242,28 @@ pub(in crate::ledger) fn review(
     Ok(())
 }
 
-/// What refunds that were matched while Stripe may have done it took for taken, though it was not, as far as none of them can
-/// take it now.
+fn what_stays(book: &Book, claim: &claim::Model, because: &Because<'_>) -> Option<String> {
+    let rows: Vec<&reversal::Model> = book.reversals.all().filter(|row| row.claim_id == claim.id).collect();
+    let stay: Vec<Kept> = rows
+        .iter()
+        .filter(|row| row.status != ReversalStatus::CalledOff)
+        .filter_map(|row| Some(((*row).clone(), book.call(row.id).ok()?, book.transfer(row.transfer_id).ok()?)))
+        .collect();
+    let called_off = rows.len() - stay.len();
+    (!stay.is_empty()).then(|| attention::not_called_off(because.what, called_off, rows.len(), &stay))
+}
+
+/// What claims that were matched while Stripe might do it took for taken, though it was not, as far as none of them can take it
+/// now.
 fn counted_meanwhile(
     book: &mut Book,
     claim: &claim::Model,
     row: &reversal::Model,
     by: By<'_>,
 ) -> Result<Option<String>, LedgerError> {
-    let is_called_off = row.status == ReversalStatus::CalledOff && book.call(row.id)?.requested_at.is_some();
+    let is_not_done = matches!(row.status, ReversalStatus::CalledOff | ReversalStatus::PermanentlyFailed);
     let payment = claim.payment_id.and_then(|id| book.payments.get(id).cloned());
-    let Some(payment) = payment.filter(|_| is_called_off) else { return Ok(None) };
+    let Some(payment) = payment.filter(|_| is_not_done) else { return Ok(None) };
     let left = matching::owe_again(book, &payment, row, by)?;
     let parent = book.transfer(row.transfer_id)?;
     Ok((left > 0).then(|| attention::counted_meanwhile(row, left, &parent)))

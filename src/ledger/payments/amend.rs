@@ -11,7 +11,8 @@ use crate::ledger::book::Book;
 use crate::ledger::claims::{match_again, owe_earlier};
 use crate::ledger::history::Note;
 use crate::ledger::input::{FieldProblem, MAX_TRANSFERS, NewPayment, NewTransfer, NewTransfers, excess};
-use crate::ledger::schema::{payment, transfer};
+use crate::ledger::schema::{payment, reversal, transfer};
+use crate::ledger::status::ReversalStatus;
 
 impl Registration {
     /// Adds those of `new` that are not registered. False if all are.
@@ -65,6 +66,7 @@ impl Registration {
             pairs.iter().zip(&new.transfers).filter_map(|(at, new)| at.filter(|at| stays(*at, new))).collect();
         let (keep, remove): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(at, _)| kept.contains(at));
         refuse_if_created(&payment, new, &rows, &remove)?;
+        refuse_if_asked(book, &payment, &remove)?;
         for (_, row) in &remove {
             book.remove_transfer(
                 row,
@@ -113,9 +115,13 @@ fn refuse_too_much(
     }
 }
 
-/// Errors if anything was asked of the payment's transfers: it was shared out by what is registered now.
+/// Errors if anything was asked of the payment's transfers: it was shared out by what is registered now. What was called off before
+/// Stripe was asked hinders no correction.
 fn refuse_if_matched(book: &Book, payment: &payment::Model, rows: &[transfer::Model]) -> Result<(), LedgerError> {
-    let asked = rows.iter().flat_map(|row| book.reversals_of(row.id)).map(|row| row.claim_id).next();
+    let counts = |row: &reversal::Model| {
+        row.status != ReversalStatus::CalledOff || book.call(row.id).is_ok_and(|call| call.requested_at.is_some())
+    };
+    let asked = rows.iter().flat_map(|row| book.reversals_of(row.id)).find(counts).map(|row| row.claim_id);
     let matched = book.claims.all().find(|row| row.payment_id == Some(payment.id));
     let claim = asked.and_then(|id| book.claims.get(id)).or(matched);
     if claim.is_none() && asked.is_none() {
@@ -127,6 +133,22 @@ fn refuse_if_matched(book: &Book, payment: &payment::Model, rows: &[transfer::Mo
          still be added",
         payment.payment_ref
     )))
+}
+
+/// Errors if a transfer would go that something hangs on, though it was called off: the history stays.
+fn refuse_if_asked(
+    book: &Book,
+    payment: &payment::Model,
+    remove: &[(usize, &transfer::Model)],
+) -> Result<(), LedgerError> {
+    match remove.iter().find(|(_, row)| !book.reversals_of(row.id).is_empty()) {
+        None => Ok(()),
+        Some((_, row)) => Err(LedgerError::Conflict(format!(
+            "payment {} can't be corrected like this: a reversal of transfer {} was called off, and the transfer has to stay as it is",
+            payment.payment_ref,
+            row.name(),
+        ))),
+    }
 }
 
 /// Errors if a transfer that Clawback creates would change: its creation is on its way, or done.

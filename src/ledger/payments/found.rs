@@ -5,10 +5,10 @@ use uuid::Uuid;
 use super::{Registration, STRIPE, What, refuse_others, same};
 use crate::ledger::LedgerError;
 use crate::ledger::book::Book;
-use crate::ledger::claims::take_lost;
+use crate::ledger::claims::{take_lost, unclear};
 use crate::ledger::input::{NewPayment, NewTransfer, NewTransfers};
 use crate::ledger::lookups::{self, Earlier, Subject};
-use crate::ledger::schema::{claim, payment};
+use crate::ledger::schema::payment;
 
 /// Registers a payment as a look-up found it, and matches its claims. Of the transfers `reversed` others have taken something
 /// back, which is only right where that is known here; what Clawback itself has reversed `earlier` counts. `names` are all
@@ -56,7 +56,7 @@ pub(in crate::ledger) fn register_found(
     };
     let problem = format!("{problem}; Stripe shows it otherwise");
     for claim in waiting.iter().filter_map(|claim| book.claims.get(claim.id).cloned()).collect::<Vec<_>>() {
-        book.keep_claim(claim::Model { attention: Some(problem.clone()), ..claim });
+        unclear(book, claim, &problem);
     }
     Ok(problem)
 }

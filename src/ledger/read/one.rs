@@ -75,13 +75,19 @@ impl Ledger {
     }
 
     /// The claim of this kind with this id: Clawback's or the provider's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] when `id` names several claims; [`LedgerError::Database`].
     pub async fn claim(&self, kind: ClaimKind, id: &str) -> Result<Option<RefundView>, LedgerError> {
         let mut is_it = Condition::any().add(claim::Column::Reference.eq(id));
         if let Ok(id) = id.parse::<Uuid>() {
             is_it = is_it.add(claim::Column::Id.eq(id));
         }
         let found = claim::Entity::find().filter(claim::Column::Kind.eq(kind)).filter(is_it);
-        let found = found.order_by_asc(claim::Column::Id).limit(1).all(&self.store.db).await?;
+        let found = found.order_by_asc(claim::Column::Id).limit(2).all(&self.store.db).await?;
+        if found.len() > 1 {
+            return Err(LedgerError::names_several(id));
+        }
         Ok(claim_views(&self.store.db, found).await?.pop())
     }
 }

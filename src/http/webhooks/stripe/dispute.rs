@@ -39,6 +39,7 @@ pub(super) fn content(event_type: &str, object: &Value, path: &str) -> Result<Ev
     let charge_ref = dispute.charge.map(|charge| identifier(at("charge"), charge.id)).transpose()?;
     let payment_intent =
         dispute.payment_intent.map(|intent| identifier(at("payment_intent"), intent.id)).transpose()?;
+    let amount = positive(at("amount"), dispute.amount)?;
     let event = DisputeEvent {
         dispute_ref: identifier(at("id"), dispute.id)?,
         payment_ref: match payment_intent.or_else(|| charge_ref.clone()) {
@@ -46,10 +47,10 @@ pub(super) fn content(event_type: &str, object: &Value, path: &str) -> Result<Ev
             None => return Ok(irrelevant("the dispute names neither a payment intent nor a charge")),
         },
         charge_ref,
-        amount: positive(at("amount"), dispute.amount)?,
+        amount,
         currency: currency(at("currency"), &dispute.currency)?,
         stage,
-        reinstated: moved.reinstated,
+        reinstated: moved.reinstated(amount),
         created: dispute.created.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
     };
     Ok(EventContent::Dispute(event))
@@ -60,20 +61,29 @@ pub(super) fn content(event_type: &str, object: &Value, path: &str) -> Result<Ev
 struct Moved {
     /// Nothing can be said if nothing has moved.
     stage: Option<DisputeStage>,
-    /// What came back, of what is withdrawn still. Funds may be reinstated in part.
-    reinstated: i64,
+    /// What was withdrawn at once, and what of it is withdrawn still, in the currency of the balance: another one than the
+    /// dispute's, perhaps.
+    withdrawn: i64,
+    still: i64,
 }
 
 impl Moved {
     fn of(transactions: &Value) -> Self {
         let amounts = || transactions.as_array().into_iter().flatten().filter_map(|one| one["amount"].as_i64());
-        let is_withdrawn = amounts().fold(0_i64, i64::saturating_add) < 0;
-        let back = amounts().filter(|amount| *amount > 0).fold(0_i64, i64::saturating_add);
-        let stage = if is_withdrawn { DisputeStage::Withdrawn } else { DisputeStage::Won };
-        Self {
-            stage: amounts().any(|amount| amount < 0).then_some(stage),
-            reinstated: if is_withdrawn { back } else { 0 },
+        let still = amounts().fold(0_i64, i64::saturating_add).saturating_neg();
+        let withdrawn = amounts().min().unwrap_or_default().saturating_neg();
+        let stage = if still > 0 { DisputeStage::Withdrawn } else { DisputeStage::Won };
+        Self { stage: (withdrawn > 0).then_some(stage), withdrawn, still }
+    }
+
+    /// What came back of a dispute of `amount` of which something is withdrawn still, in the dispute's currency. Funds may be
+    /// reinstated in part.
+    fn reinstated(self, amount: i64) -> i64 {
+        if self.still <= 0 || self.still >= self.withdrawn {
+            return 0;
         }
+        let back = i128::from(amount) * i128::from(self.withdrawn - self.still) / i128::from(self.withdrawn);
+        i64::try_from(back).unwrap_or(amount)
     }
 }
 
@@ -170,6 +180,20 @@ mod tests {
             ("prevented", &[], DisputeStage::Settled),
         ] {
             assert_eq!(with(status, amounts), [stage, stage], "{status} {amounts:?}");
+        }
+        // In the currency of the balance. What came back and was withdrawn again did not come back.
+        for (amounts, reinstated) in [
+            (&[-4000, 1200][..], 1200),
+            (&[-4300, 1300], 1209),
+            (&[-4000, 4000, -4000], 0),
+            (&[-4000, 4000], 0),
+            (&[-4000], 0),
+            (&[], 0),
+        ] {
+            let mut dispute = dispute();
+            dispute["balance_transactions"] =
+                amounts.iter().map(|amount| json!({"id": "txn", "amount": amount})).collect();
+            assert_eq!(read_as("charge.dispute.updated", &dispute).reinstated, reinstated, "{amounts:?}");
         }
         // What has moved is not shown: only the type of the event says that the funds are back.
         for (status, stage) in [

@@ -8,7 +8,7 @@ use crate::ledger::claims::accept::{Decision, What};
 use crate::ledger::db::Change;
 use crate::ledger::events::{EventContent, Receipt, RefundEvent, RefundProgress, WebhookEvent};
 use crate::ledger::schema::{payment, transfer};
-use crate::ledger::status::{ReversalStatus, TransferStatus};
+use crate::ledger::status::{CallState, ReversalEvent, ReversalStatus, TransferStatus};
 
 const POLICIES: [DisputePolicy; 3] = [DisputePolicy::Off, DisputePolicy::Lost, DisputePolicy::Withdrawn];
 
@@ -205,7 +205,7 @@ fn what_was_taken_for_a_dispute_that_is_won_is_to_be_paid_back_as_far_as_no_refu
         for id in ids {
             let call = book.call(id).unwrap();
             book.put_call(crate::ledger::Call { requested_at: Some(book.now), ..call });
-            let event = crate::ledger::status::ReversalEvent::Succeeded;
+            let event = ReversalEvent::Succeeded;
             book.move_reversal(id, event, &Note::new("test", "done"), |row| {
                 row.stripe_reversal_id = Some(format!("trr_{}", row.amount));
             })
@@ -288,4 +288,73 @@ fn a_held_dispute_that_is_accepted_still_says_which_part_came_back() {
         (ClaimStatus::Matched, true),
         "{attention}"
     );
+}
+
+/// Stripe was asked and did nothing. Before, the refund counted on what the dispute might take.
+#[test]
+fn what_a_refund_left_to_a_dispute_that_was_won_is_asked_for_once_stripe_has_not_done_it() {
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Withdrawn, &dispute(DisputeStage::Withdrawn, 10_000));
+    let of_dispute: Vec<Uuid> = book.reversals.all().map(|row| row.id).collect();
+    for id in &of_dispute {
+        let call = book.call(*id).unwrap();
+        book.put_call(crate::ledger::Call { requested_at: Some(book.now), ..call });
+    }
+    receive(&mut book, DisputePolicy::Withdrawn, &dispute(DisputeStage::Won, 10_000));
+    receive(&mut book, DisputePolicy::Withdrawn, &refund(1, 10_000));
+    assert_eq!(book.reversals.all().count(), 2, "the refund finds all of it asked for");
+    for id in of_dispute {
+        let call = book.call(id).unwrap();
+        book.put_call(call.moved_to(CallState::CalledOff, book.now));
+        book.move_reversal(id, ReversalEvent::CalledOff, &Note::new("test", "not there"), |_| {}).unwrap();
+        crate::ledger::claims::review(&mut book, id, "test", None).unwrap();
+    }
+    let mut pending: Vec<i64> =
+        book.reversals.all().filter(|row| row.status == ReversalStatus::Pending).map(|row| row.amount).collect();
+    pending.sort_unstable();
+    assert_eq!(pending, [3_000, 6_000], "by the refund");
+}
+
+fn reinstated(stage: DisputeStage, reinstated: i64) -> EventContent {
+    let EventContent::Dispute(event) = dispute(stage, 10_000) else { unreachable!("it is a dispute") };
+    EventContent::Dispute(DisputeEvent { reinstated, ..event })
+}
+
+/// Stripe gives back what was refunded already of a charge that is disputed in full: the platform has lost as much as was paid.
+#[test]
+fn what_is_reinstated_for_a_refund_beside_the_dispute_is_paid_back_to_nobody() {
+    for (refunded, expected) in
+        [(4_000, None), (1_000, Some("the sellers owe for 3000 eur of that beside")), (0, Some("for all of it"))]
+    {
+        let mut book = paid();
+        if refunded > 0 {
+            receive(&mut book, DisputePolicy::Lost, &refund(1, refunded));
+        }
+        receive(&mut book, DisputePolicy::Lost, &reinstated(DisputeStage::Lost, 4_000));
+        let attention = find(&book, Source::Stripe, "du_1").unwrap().attention;
+        assert_eq!(attention.is_some(), expected.is_some(), "{refunded}: {attention:?}");
+        assert!(attention.clone().unwrap_or_default().contains(expected.unwrap_or_default()), "{attention:?}");
+    }
+}
+
+#[test]
+fn what_is_not_clear_about_a_payment_is_said_beside_what_is_to_be_done_already() {
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Lost, &reinstated(DisputeStage::Lost, 4_000));
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    crate::ledger::claims::unclear(&mut book, claim, "the group has other charges, too");
+    let attention = find(&book, Source::Stripe, "du_1").unwrap().attention.unwrap();
+    assert!(attention.contains("were reinstated") && attention.contains("other charges, too"), "{attention}");
+}
+
+#[test]
+fn a_dispute_of_more_than_was_paid_takes_all_and_says_so() {
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 10_050));
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    let mut asked: Vec<i64> = book.reversals.all().map(|row| row.amount).collect();
+    asked.sort_unstable();
+    assert_eq!((claim.status, asked), (ClaimStatus::Matched, vec![3_000, 6_000]));
+    let attention = claim.attention.unwrap();
+    assert!(attention.contains("10050 eur") && attention.contains("of 10000 eur"), "{attention}");
 }

@@ -357,11 +357,8 @@ impl Reckoning<'_> {
             };
             assert!(too_much <= 0, "seed {seed}: {too_much} too much were taken: {}", about());
 
-            let is_excused = |it: &&&JsonValue| {
-                let claim = of(&text(it, "reference"));
-                (claim.stands() && it["status"] == "permanently_failed")
-                    || (!claim.stands() && !claim.row["attention"].is_null())
-            };
+            let is_excused =
+                |it: &&&JsonValue| of(&text(it, "reference")).stands() && it["status"] == "permanently_failed";
             let excused: i64 = mine.iter().filter(is_excused).map(|it| it["amount"].as_i64().unwrap()).sum();
             let name = text(row, if row["transfer"].is_null() { "id" } else { "transfer" });
             let left: i64 = its.clone().map(|claim| left_to_an_operator(claim, &name)).sum();
@@ -382,10 +379,11 @@ fn left_to_an_operator(Claim { row, .. }: &Claim, transfer: &str) -> i64 {
     let attention = row["attention"].as_str().unwrap_or_default();
     let before = |words: &str| -> Option<i64> { attention.split_once(words)?.0.rsplit(' ').next()?.parse().ok() };
     let more = before(&format!(" eur more of transfer {transfer} are owed"));
+    let counted = before(&format!(" eur of transfer {transfer} counted for refunds that came meanwhile"));
     let words = format!(" eur of transfer {transfer} for it, and it asks for ");
     let asked = attention.split_once(&words).and_then(|(_, rest)| rest.split_once(':')?.0.parse::<i64>().ok());
     let less = before(&words).zip(asked).map(|(taken, asked)| (asked - taken).max(0));
-    more.unwrap_or(0) + less.unwrap_or(0)
+    more.unwrap_or(0) + counted.unwrap_or(0) + less.unwrap_or(0)
 }
 
 fn is_true(row: &JsonValue, column: &str) -> bool {
