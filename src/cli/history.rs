@@ -11,7 +11,7 @@ use super::operator::{self, one_of, parse_since};
 use super::output::{RowFormat, gather, json, more, print_lines, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
-use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, parse_time};
+use crate::ledger::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, TIMES, parse_time};
 
 #[derive(Debug, Args)]
 #[command(
@@ -52,8 +52,7 @@ pub(super) struct History {
 
 /// For the end of a period: like `--since`, and it may lie ahead.
 pub(super) fn parse_when(text: &str) -> Result<DateTime<Utc>, String> {
-    let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
-    parse_time(text).ok_or_else(|| allowed.to_owned())
+    parse_time(text).ok_or_else(|| format!("allowed: {TIMES}"))
 }
 
 impl History {

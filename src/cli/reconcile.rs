@@ -19,7 +19,7 @@ use super::output::Format;
 use super::terminal::output;
 use crate::app;
 use crate::config::Config;
-use crate::ledger::{Ledger, RunView, now, parse_time};
+use crate::ledger::{Ledger, RunView, TIMES, now, parse_time};
 use crate::reconcile::Walk;
 use crate::worker::Limiter;
 
@@ -160,10 +160,10 @@ async fn unfinished(ledger: &Ledger) -> Result<RunView> {
 
 /// A duration before now, the beginning of a day (UTC), or a time.
 pub(super) fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
-    let allowed = "allowed: a duration like 24h or 7d, a date like 2026-11-01, a time like 2026-11-01T09:30:00Z";
-    let since = parse_time(text).ok_or(allowed)?;
+    let allowed = || format!("allowed: {TIMES}");
+    let since = parse_time(text).ok_or_else(allowed)?;
     if since > now() {
-        return Err(format!("{since} lies in the future; {allowed}"));
+        return Err(format!("{since} lies in the future; {}", allowed()));
     }
     Ok(since)
 }

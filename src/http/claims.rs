@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::extract::Given;
 use super::operator::OperatorRequest;
-use super::page::{Currency, Cursor, Limit, Order, Time, YesNo, recorded};
+use super::page::{Currency, Cursor, Limit, Order, Time, Yes, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -19,7 +19,7 @@ use crate::lines::Lines;
 pub(crate) struct ListQuery {
     status: Given<ClaimStatus>,
     currency: Given<Currency>,
-    attention: Given<YesNo>,
+    attention: Given<Yes>,
     acknowledged: Given<YesNo>,
     since: Given<Time>,
     until: Given<Time>,
@@ -71,7 +71,7 @@ impl ListQuery {
         ClaimFilter {
             status: self.status.0,
             currency: self.currency.0.as_ref().map(|Currency(code)| code.clone()),
-            needs_attention: matches!(self.attention.0, Some(YesNo(true))),
+            needs_attention: self.attention.0.is_some(),
             acknowledged: self.acknowledged.0.as_ref().map(|YesNo(is_so)| *is_so),
             recorded: recorded(self.since.0, self.until.0),
             oldest: self.order.0 == Some(Order::Oldest),

@@ -133,6 +133,9 @@ pub(super) fn in_our_words(problem: &str) -> String {
     if problem.starts_with("duplicate field") {
         return "is given twice".to_owned();
     }
+    if problem.starts_with("UUID parsing failed") {
+        return "must be Clawback's id, a UUID".to_owned();
+    }
     let quoted: Vec<&str> = problem.split('`').skip(1).step_by(2).collect();
     if let (true, [name, known @ ..]) = (problem.starts_with("unknown field"), quoted.as_slice()) {
         return unknown_field(name, known);
@@ -147,6 +150,8 @@ pub(super) fn in_our_words(problem: &str) -> String {
     let (expected, position) = expected.split_once(" at line ").map_or((expected, None), |(what, at)| (what, Some(at)));
     let must = match expected {
         "i64" | "u64" => "an integer",
+        "i32" => "an integer up to 2147483647",
+        "u32" => "an integer from 0 to 4294967295",
         "a sequence" => "a list",
         other if other.starts_with("struct ") => "an object",
         other => other,

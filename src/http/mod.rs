@@ -50,7 +50,7 @@ use self::sampled::Sampled;
 pub(crate) use self::auth::SessionKey;
 pub use self::auth::{Rights, Tokens};
 pub(crate) use self::extract::Parameter;
-pub(crate) use self::page::{Currency, Cursor, Order, Position, TextCursor, Time, YesNo, recorded};
+pub(crate) use self::page::{Currency, Cursor, Order, Position, TextCursor, Time, Yes, YesNo, recorded};
 pub(crate) use self::problem::Problem;
 
 /// The largest body that a route reads.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::extract::{Given, Parameter};
 use crate::ledger::{
-    ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, Recorded, ReversalStatus, SellerDebt,
+    ClaimStatus, HistoryEntity, HistoryKind, ItemState, OperationAction, Recorded, ReversalStatus, SellerDebt, TIMES,
     TransferStatus, parse_time,
 };
 
@@ -107,7 +107,7 @@ impl Parameter for Position {
 
 impl Parameter for Time {
     fn must() -> String {
-        "a time like 2026-11-01T09:30:00Z, a date like 2026-11-01, or a duration before now like 24h".to_owned()
+        TIMES.to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -139,6 +139,10 @@ pub(crate) struct Currency(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct YesNo(pub(crate) bool);
 
+/// `yes`: a condition that can only be asked for.
+#[derive(Debug)]
+pub(crate) struct Yes;
+
 /// The order of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -169,6 +173,16 @@ impl Parameter for Order {
             "oldest" => Some(Self::Oldest),
             _ => None,
         }
+    }
+}
+
+impl Parameter for Yes {
+    fn must() -> String {
+        "yes, or be left out".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "yes").then_some(Self)
     }
 }
 

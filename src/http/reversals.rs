@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::extract::{self, Given, Id, Input, Query};
 use super::operator::{self, NoteRequest, OperatorRequest};
-use super::page::{Currency, Cursor, Limit, Order, Text, Time, YesNo, recorded};
+use super::page::{Currency, Cursor, Limit, Order, Text, Time, Yes, YesNo, recorded};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -32,7 +32,7 @@ pub(crate) struct ListQuery {
     seller: Given<Text>,
     failure_code: Given<Text>,
     group: Given<Text>,
-    owed: Given<YesNo>,
+    owed: Given<Yes>,
     since: Given<Time>,
     until: Given<Time>,
     changed_since: Given<Time>,
@@ -87,7 +87,7 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         seller: query.seller.0.map(|Text(text)| text),
         failure_code: query.failure_code.0.map(|Text(text)| text),
         group: query.group.0.map(|Text(text)| text),
-        owed: matches!(query.owed.0, Some(YesNo(true))),
+        owed: query.owed.0.is_some(),
         recorded: recorded(query.since.0, query.until.0),
         changed_since: query.changed_since.0.map(|Time(at)| at),
         oldest: query.order.0 == Some(Order::Oldest),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::extract::{self, Given, Id, Query};
 use super::operator::{NoteRequest, RetryRequest};
-use super::page::{Currency, Cursor, Limit, Order, Text, YesNo};
+use super::page::{Currency, Cursor, Limit, Order, Text, Yes};
 use super::problem::Problem;
 use super::stream::{self, Shape};
 use super::{ApiState, unknown};
@@ -27,7 +27,7 @@ pub(crate) struct ListQuery {
     status: Given<TransferStatus>,
     currency: Given<Currency>,
     seller: Given<Text>,
-    not_created: Given<YesNo>,
+    not_created: Given<Yes>,
     group: Given<Text>,
     order: Given<Order>,
     format: Given<Shape>,
@@ -71,7 +71,7 @@ pub(crate) async fn list(State(state): State<ApiState>, Query(query): Query<List
         status: query.status.0,
         currency: query.currency.0.map(|Currency(code)| code),
         seller: query.seller.0.map(|Text(text)| text),
-        not_created: matches!(query.not_created.0, Some(YesNo(true))),
+        not_created: query.not_created.0.is_some(),
         group: query.group.0.map(|Text(text)| text),
         oldest: query.order.0 == Some(Order::Oldest),
     };

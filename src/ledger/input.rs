@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, NamedShare, NewRefund, NewShare, ProviderReversal, RefundEvent, RefundProgress};
+use super::{LedgerError, NamedShare, NewRefund, NewShare, ProviderReversal, RefundEvent, RefundProgress, Source};
 
 pub(super) use payments::excess;
 pub use payments::{CorrectedPayment, NewPayment, NewTransfer, NewTransfers};
@@ -90,6 +90,10 @@ impl NewRefund {
         problems.extend(reference("refund_ref", &self.refund_ref));
         if let Some(account) = &self.account {
             problems.extend(reference("account", account));
+            // Stripe's ids are unique already: another account would make a second debt of the same refund.
+            if self.source == Source::Stripe {
+                problems.push(FieldProblem::new("account", "must be left out where the source is stripe"));
+            }
         }
         problems.extend(reference("payment_ref", &self.payment_ref));
         problems.extend(amount("amount", self.amount));

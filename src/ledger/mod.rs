@@ -79,7 +79,7 @@ pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{
     CallKind, CallState, ClaimStatus, IllegalTransition, ReversalEvent, ReversalStatus, TransferEvent, TransferStatus,
 };
-pub(crate) use time::{after, in_future, now, parse as parse_time};
+pub(crate) use time::{TIMES, after, in_future, now, parse as parse_time};
 
 /// The ledger on its database. Cheap to clone; clones share the connections, the batches and the wake-up.
 #[derive(Clone, Debug)]

@@ -4,7 +4,11 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::input::shown;
 
 /// By how many microseconds the database's clock is ahead of this machine's.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
@@ -47,10 +51,20 @@ pub(crate) fn after(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
     start + delay.min(DateTime::<Utc>::MAX_UTC - start)
 }
 
-/// A time (`2026-11-01T09:30:00Z`), the beginning of a day in UTC (`2026-11-01`), or a duration before now (`24h`, `7d`).
+/// What [`parse`] takes.
+pub(crate) const TIMES: &str =
+    "a time like 2026-11-01T09:30:00Z, a date like 2026-11-01, or a duration before now like 24h; from 1970 to 9999";
+
+/// A time, the beginning of a day in UTC, or a duration before now. Only what each database can compare.
 pub(crate) fn parse(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
     let day = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
     let ago = || now().checked_sub_signed(TimeDelta::from_std(humantime::parse_duration(text).ok()?).ok()?);
-    time.or_else(day).or_else(ago)
+    time.or_else(day).or_else(ago).filter(|time| (1970..=9999).contains(&time.year()))
+}
+
+/// The same in a JSON body; null counts as left out.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| D::Error::custom(format!("must be {TIMES} (got {:?})", shown(&text))))
 }

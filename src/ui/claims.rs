@@ -13,7 +13,7 @@ use super::act::{Verb, button};
 use super::guard::Visitor;
 use super::html::Head::{Number, Text};
 use super::html::{ROWS, ago, filters, input, matching, moment, no_rows, pages, select, status, story, table};
-use super::input::{Asked, Csv, Currency, YesNo};
+use super::input::{Asked, Csv, Currency, Yes, YesNo};
 use super::money::money;
 use super::operations::bulk;
 use super::page::{Page, Refusal};
@@ -53,7 +53,7 @@ async fn list(ui: &Ui, session: &Session, Asked(mut fields): Asked, kind: ClaimK
     let filter = ClaimFilter {
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
-        needs_attention: matches!(fields.parsed("attention"), Some(YesNo(true))),
+        needs_attention: fields.parsed::<Yes>("attention").is_some(),
         acknowledged: fields.parsed("acknowledged").map(|YesNo(is_so)| is_so),
         recorded: recorded(fields.parsed("since"), fields.parsed("until")),
         oldest: fields.parsed("order") == Some(Order::Oldest),

@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use super::page::Refusal;
 use crate::http::Parameter;
-pub(super) use crate::http::{Currency, YesNo};
+pub(super) use crate::http::{Currency, Yes, YesNo};
 use crate::ledger::{FieldProblem, Note};
 use crate::operator::limits::{REASON_MAX_CHARS, one_line};
 

@@ -12,7 +12,7 @@ use super::html::Head::{Number, Text};
 use super::html::{
     Head, ROWS, ago, filters, input, matching, moment, no_rows, own, pages, select, seller, status, story, table, time,
 };
-use super::input::{Asked, Csv, Currency, YesNo};
+use super::input::{Asked, Csv, Currency, Yes, YesNo};
 use super::money::money;
 use super::operations::bulk;
 use super::page::{Page, Refusal};
@@ -48,7 +48,7 @@ pub(super) async fn list(
         seller: fields.text("seller"),
         failure_code: fields.text("failure_code"),
         group: fields.text("group"),
-        owed: matches!(fields.parsed("owed"), Some(YesNo(true))),
+        owed: fields.parsed::<Yes>("owed").is_some(),
         recorded: recorded(fields.parsed("since"), fields.parsed("until")),
         changed_since: fields.parsed("changed_since").map(|Time(at)| at),
         oldest: fields.parsed("order") == Some(Order::Oldest),

@@ -12,7 +12,7 @@ use super::html::Head::{Number, Text};
 use super::html::{
     Head, ROWS, filters, input, matching, no_rows, own, pages, select, seller, status, story, table, time,
 };
-use super::input::{Asked, Csv, Currency, YesNo};
+use super::input::{Asked, Csv, Currency, Yes};
 use super::money::money;
 use super::operations::bulk;
 use super::page::{Page, Refusal};
@@ -44,7 +44,7 @@ pub(super) async fn list(
         status: fields.parsed("status"),
         currency: fields.parsed("currency").map(|Currency(code)| code),
         seller: fields.text("seller"),
-        not_created: matches!(fields.parsed("not_created"), Some(YesNo(true))),
+        not_created: fields.parsed::<Yes>("not_created").is_some(),
         group: fields.text("group"),
         oldest: fields.parsed("order") == Some(Order::Oldest),
     };

@@ -12,6 +12,7 @@ both_databases! {
     what_needs_no_decision_is_refused_and_changes_nothing,
     a_mistaken_report_is_withdrawn_and_made_anew_by_the_provider_or_a_better_report,
     a_report_is_not_withdrawn_once_stripe_was_asked,
+    stripes_refunds_have_no_other_accounts,
     the_commands_show_what_the_api_shows,
 }
 
@@ -116,8 +117,16 @@ async fn what_needs_no_decision_is_refused_and_changes_nothing(app: TestApp) {
     }
     // One id of two providers: Clawback's own id says which.
     app.post_hyperswitch(&crate::support::hyperswitch_event("evt_h", "re_1", "pi_h", 100).to_string()).await;
-    let error = app.ledger().acknowledge_claim("re_1", clawback::ledger::Note::new("ada", "x")).await.unwrap_err();
-    assert!(error.to_string().contains("names several claims"), "{error}");
+    for verb in ["accept", "acknowledge", "withdraw"] {
+        let (status, problem) = act(&app, "re_1", verb).await;
+        assert_eq!(
+            (status, problem["detail"].as_str().unwrap().contains("names several claims")),
+            (409, true),
+            "{problem}"
+        );
+        let refused = app.cli(&["refunds", verb, "re_1", "--reason", "x"]).await;
+        assert_eq!((refused.code, refused.stderr.contains("names several claims")), (1, true), "{refused:?}");
+    }
     assert_eq!(app.db.count("history").await, rows + 1, "the new refund's alone");
 }
 
@@ -224,6 +233,17 @@ async fn in_another_currency(app: &TestApp) {
     event["data"]["object"]["currency"] = json!("usd");
     assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
     assert_eq!(app.refund_view("re_1").await["status"], "conflicting");
+}
+
+/// Two accounts would make two debts of one refund, under one key.
+async fn stripes_refunds_have_no_other_accounts(app: TestApp) {
+    let mut body = report("re_1", "pi_1", 5_000, "eur");
+    body["account"] = json!("acct_1");
+    let answer = app.report(&body).await;
+    let (status, problem) = (answer.status(), answer.json::<Value>().await.unwrap());
+    assert_eq!((status.as_u16(), &problem["field"]), (422, &json!("account")), "{problem}");
+    assert_eq!(problem["detail"], "account must be left out where the source is stripe");
+    assert_eq!(app.db.count("claims").await, 0);
 }
 
 async fn check(app: &TestApp, name: &str) -> Value {

@@ -95,6 +95,15 @@ async fn an_operation_is_previewed_started_once_and_done_row_by_row(mut app: Tes
     for unknown in ["none", "00000000-0000-7000-8000-000000000000"] {
         assert_eq!(post(&app, &format!("/{unknown}/start"), &start).await.0, 404);
     }
+    for (field, value, said) in [
+        ("since", json!("soon"), "must be a time like 2026-11-01T09:30:00Z, a date like 2026-11-01, or a duration"),
+        ("until", json!("-262143-01-01"), "from 1970 to 9999"),
+        ("ids", json!(["x"]), "must be Clawback's id, a UUID"),
+    ] {
+        let body = json!({"action": "replay_reversals", "filter": {field: value}});
+        let (status, problem) = post(&app, "", &body).await;
+        assert_eq!((status, problem["detail"].as_str().unwrap().contains(said)), (422, true), "{problem}");
+    }
     let bad = json!({"operator": "ada", "reason": "x", "spread_seconds": -1, "cap": 0});
     let (status, problem) = post(&app, &path, &bad).await;
     assert_eq!((status, problem["errors"].as_array().unwrap().len()), (422, 2), "{problem}");

@@ -100,6 +100,10 @@ async fn what_is_no_parameter_is_refused_by_its_name_its_value_and_what_is_allow
             "unknown parameter \"offset\"; known: status, currency, waits, seller, failure_code, group, owed, since, until, changed_since, order, format, limit, cursor",
         ),
         ("limit=1&limit=2", "limit", "limit is given twice"),
+        ("owed=no", "owed", "owed must be yes, or be left out (got \"no\")"),
+        ("since=-262143-01-01", "since", "from 1970 to 9999 (got \"-262143-01-01\")"),
+        ("changed_since=7000y", "changed_since", "from 1970 to 9999"),
+        ("until=10000-01-01T00:00:00Z", "until", "from 1970 to 9999"),
     ] {
         let response = get(&app, &format!("/v1/reversals?{query}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");

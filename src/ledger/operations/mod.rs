@@ -24,7 +24,7 @@ use super::history::{self, Note};
 use super::input::FieldProblem;
 use super::schema::{claim, operation, operation_item};
 use super::status::{CallKind, ClaimStatus, ReversalStatus};
-use super::time::now;
+use super::time::{self, now};
 use super::{Ledger, LedgerError};
 
 pub use at_stripe::{Question, Said, StripeSays, StripeSum};
@@ -117,11 +117,11 @@ pub struct OperationFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 255, examples("eur"))]
     pub currency: Option<String>,
-    /// Failed, or of claims reported, at this time or later.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Failed, or of claims reported, at this time or later: a time, a date, or a duration before now.
+    #[serde(default, deserialize_with = "time::deserialize", skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// Failed, or of claims reported, before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Failed, or of claims reported, before this time: a time, a date, or a duration before now.
+    #[serde(default, deserialize_with = "time::deserialize", skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
     /// Claims of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
