@@ -194,7 +194,7 @@ impl App {
                 .unwrap_or_default(),
             stripe: workers.map(|workers| workers.breaker.state()),
             limiter: workers.map(|workers| Arc::clone(&workers.limiter)),
-            queues: None,
+            looks: None,
             figures: Default::default(),
             stripe_now: self.stripe_now.clone(),
             recorder,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use futures_util::FutureExt;
 use queues::{Broker, BrokerError, KeyPermits, RetryPolicy, Topology, Worker};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,13 +16,13 @@ use super::{DRAIN, JOB_TIMEOUT, Patience, Role, Workers, management_url, presenc
 use crate::cli;
 use crate::config::{AppEnv, Config};
 use crate::http::webhooks::{self, IngressState};
-use crate::http::{self, ApiState, openapi};
+use crate::http::{self, ApiState, Looks, openapi};
 use crate::ledger::{CallKind, ClaimPolicy, Ledger, LedgerOptions, now};
-use crate::operator::Operator;
+use crate::operator::{Operator, Watched};
 use crate::reconcile::StripeNow;
 use crate::relay::Route;
 use crate::stripe;
-use crate::ui::{self, Doctor, Instance, Ui};
+use crate::ui::{self, Instance, Ui};
 use crate::worker::{
     self, Caller, CircuitBreaker, CreateTransfer, Limiter, LookUp, Notifier, Notify, ReverseTransfer, Timing,
 };
@@ -197,19 +196,22 @@ pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpList
 
 /// Webhooks, the API, what describes and watches them, and the pages.
 pub(super) fn server(config: &Config, mut api: ApiState) -> Result<Router> {
-    let watched = Operator::new(api.ledger.clone(), broker(config, "clawback metrics")?, topologies(config)?);
-    api.queues = Some(watched.depths());
+    let watched = Operator::new(api.ledger.clone(), broker(config, "clawback survey")?, topologies(config)?);
+    let (surveys, settings) = (watched.surveys(management_url(config)), config.clone());
+    let doctor = Watched::new(move || cli::diagnose(settings.clone()));
+    let looks = Looks { surveys, doctor };
+    api.looks = Some(looks.clone());
     let ingress = IngressState {
         ledger: api.ledger.clone(),
         stripe_webhook_secret: config.stripe.webhook_secret.clone(),
         stripe_livemode: config.stripe.livemode(),
         hyperswitch_webhook_secret: config.hyperswitch_webhook_secret.clone(),
     };
-    let pages = if config.ui_enabled { ui::routes(pages(config, &api)?) } else { Router::new() };
+    let pages = if config.ui_enabled { ui::routes(pages(config, &api, looks)?) } else { Router::new() };
     Ok(http::complete(webhooks::routes(ingress).merge(http::routes(api)).merge(openapi::routes()).merge(pages)))
 }
 
-fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
+fn pages(config: &Config, api: &ApiState, looks: Looks) -> Result<Ui> {
     let instance = Instance {
         name: presence::host().unwrap_or_else(|| config.http_addr.to_string()),
         livemode: config.stripe.livemode(),
@@ -221,15 +223,10 @@ fn pages(config: &Config, api: &ApiState) -> Result<Ui> {
         tokens: api.tokens.clone(),
         broker: api.broker.clone(),
         stripe_now: api.stripe_now.clone(),
-        doctor: doctor(config),
+        looks,
         story: cli::story,
         instance: Arc::new(instance),
     })
-}
-
-fn doctor(config: &Config) -> Doctor {
-    let config = config.clone();
-    Doctor(Arc::new(move || cli::diagnose(config.clone()).boxed()))
 }
 
 /// The client of Stripe that this process has, with its turns; none without a key.

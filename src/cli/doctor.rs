@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 
 use self::finding::{Finding, Status};
 use super::NEEDS_ATTENTION;
@@ -22,7 +21,7 @@ use super::output::{Format, json};
 use super::terminal::{in_color, print};
 use super::topology::Management;
 use crate::config::{Config, Effective};
-use crate::ui::Check;
+use crate::operator::doctor::Diagnosis;
 
 /// For each check, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -54,14 +53,6 @@ pub(super) struct Doctor {
     format: Format,
 }
 
-/// Names are only ever added.
-#[derive(Serialize)]
-struct Diagnosis {
-    /// The worst of all.
-    status: Status,
-    checks: Vec<Finding>,
-}
-
 impl Doctor {
     /// `ready` is the result of loading the configuration: a bad one is a finding like any other.
     pub(super) async fn execute(self, ready: Result<Config>) -> Result<ExitCode> {
@@ -70,18 +61,18 @@ impl Doctor {
             (Err(error), _) => return Err(error),
             (Ok(config), Ok(effective)) => examine(config, &effective, self.management).await,
         };
-        let status = checks.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
+        let diagnosis = Diagnosis::of(checks);
         let mut out = Vec::new();
         match self.format {
-            Format::Json => json(&mut out, &Diagnosis { status, checks })?,
+            Format::Json => json(&mut out, &diagnosis)?,
             Format::Table => {
                 let in_color = in_color();
-                checks.iter().try_for_each(|finding| finding.show(&mut out, in_color))?;
-                writeln!(out, "\n{}", summary(&checks))?;
+                diagnosis.checks.iter().try_for_each(|finding| finding.show(&mut out, in_color))?;
+                writeln!(out, "\n{}", summary(&diagnosis))?;
             }
         }
         print(&out)?;
-        Ok(match status {
+        Ok(match diagnosis.status {
             Status::Error => ExitCode::FAILURE,
             Status::Warning if self.strict => ExitCode::from(NEEDS_ATTENTION),
             Status::Warning | Status::Ok => ExitCode::SUCCESS,
@@ -90,20 +81,11 @@ impl Doctor {
 }
 
 /// What `clawback doctor` finds with this configuration.
-pub async fn diagnose(config: Config) -> Vec<Check> {
-    let findings = match Config::effective() {
+pub async fn diagnose(config: Config) -> Diagnosis {
+    Diagnosis::of(match Config::effective() {
         Ok(effective) => examine(config, &effective, Management::default()).await,
         Err(error) => configuration::unusable(&error),
-    };
-    let check = |Finding { check, status, message, remedy }: Finding| {
-        let status = match status {
-            Status::Ok => "ok",
-            Status::Warning => "warning",
-            Status::Error => "error",
-        };
-        Check { check, status: status.to_owned(), message, remedy }
-    };
-    findings.into_iter().map(check).collect()
+    })
 }
 
 /// Each part runs in a task of its own, so what one computes (loading certificates, say) costs another none of its time.
@@ -123,11 +105,10 @@ async fn examine(config: Config, effective: &Effective, management: Management) 
     findings
 }
 
-fn summary(checks: &[Finding]) -> String {
-    let count = |status| checks.iter().filter(|finding| finding.status == status).count();
+fn summary(diagnosis: &Diagnosis) -> String {
     let numbered = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let (errors, warnings) = (count(Status::Error), count(Status::Warning));
-    format!("{}, {}, {} ok", numbered(errors, "error"), numbered(warnings, "warning"), count(Status::Ok))
+    let [errors, warnings, fine] = [Status::Error, Status::Warning, Status::Ok].map(|status| diagnosis.count(status));
+    format!("{}, {}, {fine} ok", numbered(errors, "error"), numbered(warnings, "warning"))
 }
 
 /// The result of a check, or its time limit's.

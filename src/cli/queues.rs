@@ -1,19 +1,18 @@
 //! `clawback queues`: declares the queues on the broker, shows them, and compares them with what is wanted.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use futures_util::future::try_join_all;
-use queues::{Broker, Difference, QueueStatus, Topology};
+use queues::{Broker, QueueStatus, Topology};
 use serde::Serialize;
 
 use super::NEEDS_ATTENTION;
 use super::output::{Format, json, table, wrap};
 use super::terminal::print;
-use super::topology::{Management, Survey, by_remedy, paused_workers, remedy, situation, survey};
+use super::topology::{Management, Verified, by_remedy, paused_workers, situation, survey};
 use crate::app;
 use crate::config::Config;
 
@@ -50,9 +49,9 @@ pub(super) struct Output {
                         API (its user needs the tag `monitoring`), AMQP shows what is missing and the first \
                         difference of each queue, but no policies and no binding.\n\n\
                         --format json: {\"broker_version\", \"limited\", \"paused\", \"queues\": [{\"name\", \"exists\", \
-                        \"messages\", \"consumers\"}], \"unacknowledged\": {name: messages that workers hold}, \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
+                        \"messages\", \"unacknowledged\", \"consumers\"}], \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \
                         \"remedy\"}]}; \"limited\" says why only AMQP was asked, \"paused\" why live workers \
-                        take no jobs for now; each may be null.\n\n\
+                        take no jobs for now; each may be null, and so is each number that is not known.\n\n\
                         Example:\n  \
                         clawback queues verify --management https://rabbitmq.example.com:15671\n\n\
                         Exit codes: 0 as wanted, 1 the broker can't be reached, 2 wrong usage, 3 something differs."
@@ -68,26 +67,6 @@ pub(super) struct Verify {
 #[derive(Serialize)]
 struct Shown {
     queues: Vec<QueueStatus>,
-}
-
-/// Names are only ever added.
-#[derive(Default, Serialize)]
-struct Verified {
-    broker_version: Option<String>,
-    limited: Option<String>,
-    /// Why live workers take no jobs for now.
-    paused: Option<String>,
-    queues: Vec<QueueStatus>,
-    /// By queue; empty where only AMQP was asked.
-    unacknowledged: BTreeMap<String, u64>,
-    problems: Vec<Problem>,
-}
-
-#[derive(Serialize)]
-struct Problem {
-    #[serde(flatten)]
-    difference: Difference,
-    remedy: &'static str,
 }
 
 impl Queues {
@@ -107,7 +86,7 @@ impl Queues {
         let mut out = Vec::new();
         match output.format {
             Format::Json => json(&mut out, &Shown { queues })?,
-            Format::Table => show(&mut out, &queues)?,
+            Format::Table => show(&mut out, queues.iter().map(in_numbers))?,
         }
         print(&out)?;
         Ok(ExitCode::SUCCESS)
@@ -118,58 +97,56 @@ impl Verify {
     async fn execute(self, config: &Config, broker: &Broker, topologies: &[Topology]) -> Result<ExitCode> {
         let management = self.management.url(config);
         let surveys = topologies.iter().map(|topology| survey(broker, topology, management.as_ref()));
-        let mut verified = Verified::default();
         let surveys = try_join_all(surveys).await.context(UNREACHABLE)?;
-        let lacks = |(topology, survey): (&Topology, &Survey)| survey.no_consumer(topology).is_some();
+        let surveys: Vec<_> = topologies.iter().cloned().zip(surveys).collect();
         // The database is asked only where it matters.
-        if topologies.iter().zip(&surveys).any(lacks) {
-            verified.paused = paused_workers(situation(config).await.as_deref());
-        }
-        for (topology, survey) in topologies.iter().zip(surveys) {
-            let unattended = survey.no_consumer(topology).filter(|_| verified.paused.is_none());
-            verified.broker_version = survey.report.broker_version.or(verified.broker_version);
-            verified.limited = survey.limited.or(verified.limited);
-            verified.queues.extend(survey.queues);
-            verified.unacknowledged.extend(survey.report.unacknowledged);
-            let problem = |difference| Problem { remedy: remedy(&difference), difference };
-            verified.problems.extend(survey.report.differences.into_iter().chain(unattended).map(problem));
-        }
+        let paused = match surveys.iter().any(|(topology, survey)| survey.no_consumer(topology).is_some()) {
+            true => situation(config).await.as_deref().and_then(paused_workers),
+            false => None,
+        };
+        let verified = Verified::of(&surveys, paused);
         let mut out = Vec::new();
         match self.output.format {
             Format::Json => json(&mut out, &verified)?,
-            Format::Table => verified.show(&mut out)?,
+            Format::Table => show_verified(&mut out, &verified)?,
         }
         print(&out)?;
         Ok(if verified.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NEEDS_ATTENTION) })
     }
 }
 
-impl Verified {
-    fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
-        show(out, &self.queues)?;
-        writeln!(out)?;
-        for (what, remedy) in by_remedy(self.problems.iter().map(|problem| &problem.difference)) {
-            wrap(out, "", "  ", &what)?;
-            wrap(out, "  ", "  ", &format!("→ {remedy}"))?;
-        }
-        if self.problems.is_empty() {
-            writeln!(out, "Everything is as wanted.")?;
-        }
-        if let Some(why) = &self.paused {
-            wrap(out, "", "", &format!("Workers are alive, and take no jobs for now: {why}."))?;
-        }
-        match &self.limited {
-            Some(why) => wrap(out, "", "", &format!("Policies and bindings were not checked: {why}.")),
-            None => Ok(()),
-        }
+fn show_verified(out: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
+    show(out, verified.queues.iter().map(|queue| (queue.name.as_str(), queue.messages, queue.consumers)))?;
+    writeln!(out)?;
+    for (what, remedy) in by_remedy(&verified.problems) {
+        wrap(out, "", "  ", &what)?;
+        wrap(out, "  ", "  ", &format!("→ {remedy}"))?;
+    }
+    if verified.problems.is_empty() {
+        writeln!(out, "Everything is as wanted.")?;
+    }
+    if let Some(why) = &verified.paused {
+        wrap(out, "", "", &format!("Workers are alive, and take no jobs for now: {why}."))?;
+    }
+    match &verified.limited {
+        Some(why) => wrap(out, "", "", &format!("Policies and bindings were not checked: {why}.")),
+        None => Ok(()),
     }
 }
 
-fn show(out: &mut impl Write, queues: &[QueueStatus]) -> std::io::Result<()> {
+fn in_numbers(queue: &QueueStatus) -> (&str, Option<u32>, Option<u32>) {
+    let known = |number| queue.exists.then_some(number);
+    (&queue.name, known(queue.messages), known(queue.consumers))
+}
+
+fn show<'a>(
+    out: &mut impl Write,
+    queues: impl IntoIterator<Item = (&'a str, Option<u32>, Option<u32>)>,
+) -> std::io::Result<()> {
     let mut shown = table(["QUEUE", "MESSAGES", "CONSUMERS"]);
-    for queue in queues {
-        let messages = if queue.exists { queue.messages.to_string() } else { "missing".to_owned() };
-        shown.add_row([queue.name.clone(), messages, queue.consumers.to_string()]);
+    for (name, messages, consumers) in queues {
+        let messages = messages.map_or_else(|| "missing".to_owned(), |messages| messages.to_string());
+        shown.add_row([name.to_owned(), messages, consumers.unwrap_or_default().to_string()]);
     }
     writeln!(out, "{}", shown.trim_fmt())
 }

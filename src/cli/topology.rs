@@ -10,7 +10,9 @@ use crate::app::{self, management_url, parse_management_url};
 use crate::config::Config;
 use crate::ledger::Situation;
 
-pub(super) use crate::operator::survey::{Survey, UNKNOWN_PORT, by_remedy, remedy, survey};
+pub(super) use crate::operator::survey::{
+    QueueProblem, Survey, UNKNOWN_PORT, Verified, by_remedy, paused_workers, remedy, survey,
+};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Management {
@@ -35,11 +37,4 @@ pub(super) async fn situation(config: &Config) -> Option<Arc<Situation>> {
         situation
     };
     tokio::time::timeout(Duration::from_secs(4), ask).await.ok().flatten()
-}
-
-/// Why live workers take no jobs for now, if that is so.
-pub(super) fn paused_workers(situation: Option<&Situation>) -> Option<String> {
-    let situation = situation?;
-    situation.processes.outage()?;
-    situation.why_waiting(None)
 }

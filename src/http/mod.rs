@@ -39,7 +39,8 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
-use crate::operator::Depths;
+use crate::operator::Surveys;
+use crate::operator::doctor::Doctor;
 use crate::reconcile::StripeNow;
 use crate::telemetry::Recorder;
 use crate::worker::{CircuitState, Limiter};
@@ -71,8 +72,8 @@ pub struct ApiState {
     pub stripe: Option<watch::Receiver<CircuitState>>,
     /// The limiter; `None` in a process without a worker.
     pub limiter: Option<Arc<Limiter>>,
-    /// The way to ask the broker how full the queues are.
-    pub queues: Option<Depths>,
+    /// The queues on the broker, and what `clawback doctor` finds; `None` in a process without the API.
+    pub looks: Option<Looks>,
     /// What the last scrape found.
     pub figures: metrics::LastKnown,
     /// Stripe, as previews and replays of a part ask it; `None` without a key.
@@ -83,6 +84,15 @@ pub struct ApiState {
     pub leaving: CancellationToken,
     /// What the last look at the database found.
     pub database: Arc<Mutex<Option<health::Look>>>,
+}
+
+/// What is looked at outside the ledger, as of some seconds ago.
+#[derive(Clone, Debug)]
+pub struct Looks {
+    /// The queues on the broker.
+    pub surveys: Surveys,
+    /// What `clawback doctor` finds.
+    pub doctor: Doctor,
 }
 
 /// `/v1/…` and `/metrics` behind bearer tokens, and `/health/…` without.

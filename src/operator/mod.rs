@@ -1,6 +1,7 @@
 //! What operators do about failed rows and their parked messages: the ledger first, in one transaction with history and new
 //! job, then the message. One that is left behind does no harm: it is dropped when an operator next acts on parked messages.
 
+pub mod doctor;
 pub mod limits;
 mod operations;
 mod parked;
@@ -9,6 +10,7 @@ mod sorting;
 mod subject;
 mod superseded;
 pub mod survey;
+mod watched;
 
 use std::collections::HashSet;
 
@@ -22,7 +24,8 @@ pub use parked::{Filter, Parked};
 pub use part::{Part, amount};
 pub use sorting::{Handled, ParkedAction, Sorted};
 pub use subject::{JobTarget, RowState};
-pub use survey::Depths;
+pub use survey::Surveys;
+pub use watched::{Seen, Watched};
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]

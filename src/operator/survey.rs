@@ -1,25 +1,24 @@
 //! Compares the queues on the broker with the wanted ones, and says what to do about a difference: for `clawback queues`, `clawback
 //! doctor` and the page about queues. It changes nothing.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use queues::{Broker, BrokerError, Difference, QueueStatus, Topology, TopologyReport};
-use tokio::sync::Mutex;
+use serde::Serialize;
 use url::Url;
+use utoipa::ToSchema;
 
-use super::Operator;
+use super::{Operator, Watched};
+use crate::ledger::Situation;
 
 /// Why the management API was not asked.
 pub const UNKNOWN_PORT: &str = "the management API's port is unknown, because AMQP_URL has another port than 5672; \
      name it with --management or RABBITMQ_MANAGEMENT_URL";
 
-/// How long the broker is not asked again how full its queues are.
-const DEPTHS_FRESH_FOR: Duration = Duration::from_secs(10);
 /// A broker that takes longer is away.
-const DEPTHS_TIME_LIMIT: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A management API that takes longer is not asked.
+const MANAGEMENT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The queues of one topology as they are on the broker.
 #[derive(Debug)]
@@ -40,10 +39,14 @@ pub async fn survey(broker: &Broker, topology: &Topology, management: Option<&Ur
     let compared = async {
         let limited = match management {
             None => UNKNOWN_PORT.to_owned(),
-            Some(url) => match broker.check_with_management(topology, url).await {
-                Ok(report) => return Ok((report, None)),
-                Err(error) => error.to_string(),
-            },
+            Some(url) => {
+                let checked = broker.check_with_management(topology, url);
+                match tokio::time::timeout(MANAGEMENT_PATIENCE, checked).await {
+                    Ok(Ok(report)) => return Ok((report, None)),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("the management API did not answer within {} s", MANAGEMENT_PATIENCE.as_secs()),
+                }
+            }
         };
         Ok((broker.check(topology).await?, Some(limited)))
     };
@@ -51,45 +54,121 @@ pub async fn survey(broker: &Broker, topology: &Topology, management: Option<&Ur
     Ok(Survey { report, queues, limited })
 }
 
+/// The queues of every topology, as they were some seconds ago; or why the broker could not be asked.
+pub type Surveys = Watched<Result<Vec<(Topology, Survey)>, String>>;
+
 impl Operator {
-    /// [`survey`] of each topology, with the topology.
-    ///
-    /// # Errors
-    /// As [`survey`].
-    pub async fn survey(&self, management: Option<&Url>) -> Result<Vec<(&Topology, Survey)>, BrokerError> {
-        let surveys = self.topologies.iter().map(async |topology| {
-            let survey = survey(&self.broker, topology, management).await?;
-            Ok((topology, survey))
-        });
-        futures_util::future::try_join_all(surveys).await
+    /// The way to ask for [`survey`] of each topology.
+    #[must_use]
+    pub fn surveys(self, management: Option<Url>) -> Surveys {
+        Watched::new(move || {
+            let (operator, management) = (self.clone(), management.clone());
+            async move {
+                let surveyed = tokio::time::timeout(PATIENCE, operator.survey(management.as_ref())).await;
+                surveyed.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
+            }
+        })
+    }
+
+    async fn survey(self, management: Option<&Url>) -> Result<Vec<(Topology, Survey)>, BrokerError> {
+        let Self { broker, topologies, .. } = self;
+        let surveys = topologies.iter().map(|topology| survey(&broker, topology, management));
+        let surveys = futures_util::future::try_join_all(surveys).await?;
+        Ok(topologies.into_iter().zip(surveys).collect())
     }
 }
 
-/// How full each queue is, as of some seconds ago at most; nothing while the broker can't be asked.
-pub type Depths = Arc<dyn Fn() -> BoxFuture<'static, Arc<[QueueStatus]>> + Send + Sync>;
+/// A queue, and how full it is. What is unknown is null, never 0.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct QueueView {
+    /// Its name.
+    #[schema(examples("reversals"))]
+    pub name: String,
+    /// Whether it exists.
+    pub exists: bool,
+    /// Messages that are ready.
+    pub messages: Option<u32>,
+    /// Messages that workers hold.
+    pub unacknowledged: Option<u64>,
+    /// Its consumers.
+    pub consumers: Option<u32>,
+}
 
-impl Operator {
-    /// The way to ask how full the queues are: at most every few seconds, whoever asks.
+/// How the broker differs from what is wanted.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct QueueProblem {
+    /// What differs: a queue, an exchange, a binding or the broker.
+    pub object: String,
+    /// What of it.
+    pub property: String,
+    /// As it should be.
+    pub wanted: Option<String>,
+    /// As it is.
+    pub found: Option<String>,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// All queues, and what is wrong with them. Names are only ever added.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Verified {
+    /// RabbitMQ's, if it says so.
+    pub broker_version: Option<String>,
+    /// Why only AMQP was asked, which tells neither policies and bindings, nor what workers hold.
+    pub limited: Option<String>,
+    /// Why live workers take no jobs for now.
+    pub paused: Option<String>,
+    /// Each queue.
+    pub queues: Vec<QueueView>,
+    /// What differs. Empty: everything is as wanted.
+    pub problems: Vec<QueueProblem>,
+}
+
+impl Verified {
+    /// A work queue without consumers is a problem, unless live workers are `paused`.
     #[must_use]
-    pub fn depths(self) -> Depths {
-        let (operator, last) = (Arc::new(self), Arc::new(Mutex::new(None::<(Instant, Arc<[QueueStatus]>)>)));
-        Arc::new(move || {
-            let (operator, last) = (Arc::clone(&operator), Arc::clone(&last));
-            async move {
-                let mut last = last.lock().await;
-                if let Some((_, known)) = last.as_ref().filter(|(at, _)| at.elapsed() < DEPTHS_FRESH_FOR) {
-                    return Arc::clone(known);
-                }
-                let looks = operator.topologies.iter().map(|topology| operator.broker.verify(topology));
-                let looked = tokio::time::timeout(DEPTHS_TIME_LIMIT, futures_util::future::try_join_all(looks)).await;
-                let found = looked.ok().and_then(Result::ok).unwrap_or_default().into_iter().flatten();
-                let found: Arc<[QueueStatus]> = found.filter(|queue| queue.exists).collect();
-                *last = Some((Instant::now(), Arc::clone(&found)));
-                found
-            }
-            .boxed()
-        })
+    pub fn of(surveys: &[(Topology, Survey)], paused: Option<String>) -> Self {
+        let mut verified = Self { paused, ..Self::default() };
+        for (topology, survey) in surveys {
+            let report = &survey.report;
+            let unattended = survey.no_consumer(topology).filter(|_| verified.paused.is_none());
+            verified.broker_version = report.broker_version.clone().or(verified.broker_version);
+            verified.limited = survey.limited.clone().or(verified.limited);
+            verified.problems.extend(report.differences.iter().chain(&unattended).map(QueueProblem::of));
+            verified.queues.extend(survey.queues.iter().map(|queue| QueueView {
+                name: queue.name.clone(),
+                exists: queue.exists,
+                messages: queue.exists.then_some(queue.messages),
+                unacknowledged: report.unacknowledged.get(&queue.name).copied(),
+                consumers: queue.exists.then_some(queue.consumers),
+            }));
+        }
+        verified
     }
+}
+
+impl QueueProblem {
+    /// With what to do about it.
+    #[must_use]
+    pub fn of(difference: &Difference) -> Self {
+        let Difference { object, property, wanted, found, .. } = difference.clone();
+        Self { object, property, wanted, found, remedy: remedy(difference) }
+    }
+
+    fn in_words(&self) -> String {
+        let Self { object, property, wanted, found, .. } = self;
+        match property.as_str() {
+            "existence" => format!("{object} is missing"),
+            _ => Difference::new(object, property, wanted.clone(), found.clone()).to_string(),
+        }
+    }
+}
+
+/// Why live workers take no jobs for now, if that is so.
+#[must_use]
+pub fn paused_workers(situation: &Situation) -> Option<String> {
+    situation.processes.outage()?;
+    situation.why_waiting(None)
 }
 
 impl Survey {
@@ -125,18 +204,14 @@ pub fn remedy(difference: &Difference) -> &'static str {
     }
 }
 
-/// The differences in words, grouped by remedy, in the order found.
-pub fn by_remedy<'a>(differences: impl IntoIterator<Item = &'a Difference>) -> Vec<(String, &'static str)> {
+/// The problems in words, grouped by remedy, in the order found.
+pub fn by_remedy<'a>(problems: impl IntoIterator<Item = &'a QueueProblem>) -> Vec<(String, &'static str)> {
     let mut found: Vec<(String, &'static str)> = Vec::new();
-    for difference in differences {
-        let remedy = remedy(difference);
-        let described = match difference.property.as_str() {
-            "existence" => format!("{} is missing", difference.object),
-            _ => difference.to_string(),
-        };
-        match found.iter_mut().find(|(_, known)| *known == remedy) {
+    for problem in problems {
+        let described = problem.in_words();
+        match found.iter_mut().find(|(_, known)| *known == problem.remedy) {
             Some((text, _)) => *text = format!("{text}; {described}"),
-            None => found.push((described, remedy)),
+            None => found.push((described, problem.remedy)),
         }
     }
     found

@@ -1,10 +1,6 @@
 //! `/ui/doctor`: what `clawback doctor` finds, as this process sees it.
 
-use std::fmt;
-use std::sync::Arc;
-
 use axum::extract::State;
-use futures_util::future::BoxFuture;
 use maud::{Markup, html};
 
 use super::Ui;
@@ -13,41 +9,17 @@ use super::html::Head::Text;
 use super::html::{status, table, time};
 use super::input::Asked;
 use super::page::{Answer, Page};
-use crate::ledger::now;
-
-/// One line of the doctor's.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What was checked.
-    pub check: String,
-    /// `ok`, `warning` or `error`.
-    pub status: String,
-    /// What was found.
-    pub message: String,
-    /// What to do, if anything.
-    pub remedy: Option<String>,
-}
-
-/// Runs all checks.
-#[derive(Clone)]
-pub struct Doctor(pub Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>);
-
-impl fmt::Debug for Doctor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Doctor")
-    }
-}
+use crate::operator::doctor::{Finding, Status};
 
 /// `GET /ui/doctor`.
 pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
-    let at = now();
-    let checks = (ui.doctor.0)().await;
-    let rows: Vec<Markup> = checks.iter().map(row).collect();
-    let of = |status: &str| checks.iter().filter(|check| check.status == status).count();
+    let seen = ui.looks.doctor.seen().await;
+    let rows: Vec<Markup> = seen.found.checks.iter().map(row).collect();
+    let of = |status| seen.found.count(status);
     let body = html! {
         p {
-            (of("error")) " errors, " (of("warning")) " warnings, " (of("ok")) " ok, at " (time(at)) ". These are this process's \
+            (of(Status::Error)) " errors, " (of(Status::Warning)) " warnings, " (of(Status::Ok)) " ok, as of " (time(seen.at)) ". These are this process's \
             settings, database, broker and key; on another machine run " code { "clawback doctor" } "."
         }
         (table("Checks", &[Text("Check"), Text("How it is"), Text("Found"), Text("What to do")], &rows))
@@ -55,10 +27,10 @@ pub(super) async fn show(State(ui): State<Ui>, _: Visitor, Asked(fields): Asked)
     Ok(Page::new("Doctor", body))
 }
 
-fn row(check: &Check) -> Markup {
+fn row(check: &Finding) -> Markup {
     html! {
         th scope="row" { (check.check) }
-        td { (status(&check.status)) }
+        td { (status(check.status)) }
         td { (check.message) }
         td { (check.remedy.as_deref().unwrap_or_default()) }
     }

@@ -42,12 +42,10 @@ use queues::ConnectionState;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::http::Tokens;
+use crate::http::{Looks, Tokens};
 use crate::ledger::{Ledger, Situation, Trace};
 use crate::operator::Operator;
 use crate::reconcile::StripeNow;
-
-pub use self::doctor::{Check, Doctor};
 
 /// The largest form.
 const FORM_MAX_BYTES: usize = 16 * 1024;
@@ -68,8 +66,8 @@ pub struct Ui {
     pub broker: Option<watch::Receiver<ConnectionState>>,
     /// Stripe, as previews ask it; `None` without a key.
     pub stripe_now: Option<StripeNow>,
-    /// What `clawback doctor` finds.
-    pub doctor: Doctor,
+    /// The queues on the broker, and what `clawback doctor` finds.
+    pub looks: Looks,
     /// A story as text, as `clawback trace` prints it.
     pub story: fn(&Trace, &Situation) -> String,
     /// What this installation is.

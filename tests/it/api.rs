@@ -376,7 +376,7 @@ async fn without_any_token_configured_the_api_is_not_there(app: TestApp) {
 fn state(ledger: Ledger) -> ApiState {
     let recorder = Recorder::installed().unwrap();
     ApiState {
-        queues: None,
+        looks: None,
         figures: Default::default(),
         ledger,
         tokens: Tokens::new(None, None),

@@ -238,6 +238,27 @@ async fn while_the_broker_is_away_pages_say_unknown_and_not_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_looked_at_outside_the_ledger_is_looked_at_once_for_all_and_says_when() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        let pages = Pages::logged_in(&app, &app.read_token, "ada").await;
+        for path in ["/ui/queues", "/ui/doctor"] {
+            let as_of = async || {
+                let page = pages.page(path).await;
+                let (_, rest) = page.split_once("as of <time datetime=\"").unwrap_or_else(|| panic!("{path}: {page}"));
+                rest.split('"').next().unwrap().to_owned()
+            };
+            let first = as_of().await;
+            let start = std::time::Instant::now();
+            for _ in 0..5 {
+                assert_eq!(as_of().await, first, "{path}");
+            }
+            assert!(start.elapsed() < std::time::Duration::from_millis(1_500), "{path}: {:?}", start.elapsed());
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_says_that_stripe_cannot_be_used() {
     TestApp::run(Backend::Sqlite, async |app| {
         app.sim.allow_keys(["sk_test_another"]);

@@ -7,7 +7,9 @@ use url::Url;
 use super::finding::Finding;
 use super::in_time;
 use crate::app;
-use crate::cli::topology::{Management, Survey, UNKNOWN_PORT, by_remedy, paused_workers, remedy, situation, survey};
+use crate::cli::topology::{
+    Management, QueueProblem, Survey, UNKNOWN_PORT, by_remedy, paused_workers, remedy, situation, survey,
+};
 use crate::config::Config;
 
 const CHECK: &str = "broker";
@@ -31,7 +33,7 @@ async fn look(config: &Config, management: Management) -> anyhow::Result<Vec<Fin
     let surveys = topologies.iter().map(|topology| in_time(survey(&broker, topology, management.as_ref())));
     let (surveys, flags, situation) =
         tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())), situation(config));
-    let paused = paused_workers(situation.as_deref());
+    let paused = situation.as_deref().and_then(paused_workers);
     let mut findings = Vec::new();
     let mut version = None;
     for (topology, survey) in topologies.iter().zip(surveys) {
@@ -73,7 +75,8 @@ fn unknown_flags(version: Option<&str>, why: &str) -> Finding {
 fn of_queues(topology: &Topology, survey: &Survey, paused: Option<&str>) -> Vec<Finding> {
     let name = topology.queue();
     let check = format!("queues of {name}");
-    let differs = by_remedy(&survey.report.differences).into_iter();
+    let differs: Vec<_> = survey.report.differences.iter().map(QueueProblem::of).collect();
+    let differs = by_remedy(&differs).into_iter();
     let mut findings: Vec<_> = differs.map(|(what, remedy)| Finding::error(&check, what, remedy)).collect();
     if findings.is_empty() {
         let unchecked = survey.limited.as_ref().map(|why| format!("; policies were not checked: {why}"));

@@ -3,30 +3,9 @@
 use std::io::{Result, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 
 use crate::cli::output::wrap;
-
-/// How it is; ordered from good to bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Status {
-    /// As it should be.
-    Ok,
-    /// It works or can't be checked, and needs a look.
-    Warning,
-    /// It does not work.
-    Error,
-}
-
-/// What one check found.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Finding {
-    pub(super) check: String,
-    pub(super) status: Status,
-    pub(super) message: String,
-    pub(super) remedy: Option<String>,
-}
+pub(super) use crate::operator::doctor::{Finding, Status};
 
 /// Smaller differences are ignored: Stripe gives its time to the second.
 const SAME_TIME: TimeDelta = TimeDelta::seconds(5);

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::exposition::{Exposition, labels};
 use crate::http::ApiState;
+use crate::operator::survey::{QueueView, Verified};
 use crate::ledger::{
     AtRisk, BreakerState, CurrencySummary, Ledger, LedgerError, OutboxBacklog, ProcessRole, Situation, Summary, Unpaid,
     now,
@@ -57,13 +58,19 @@ pub(super) async fn add(text: &mut Exposition, state: &ApiState) {
     let help = "Age of the oldest committed job without a confirm; 0 if there is none.";
     text.gauge("clawback_outbox_oldest_unpublished_age_seconds", help, age(outbox.oldest, now));
     add_situation(text, &situation, now);
-    if let Some(queues) = &state.queues {
-        let depths = queues().await;
+    if let Some(looks) = &state.looks {
+        let seen = looks.surveys.seen().await;
+        let verified = Verified::of(seen.found.as_deref().unwrap_or_default(), None);
+        let of = |number: fn(&QueueView) -> Option<u64>| {
+            let known = |queue: &QueueView| Some((labels([("queue", &queue.name)]), number(queue)?));
+            verified.queues.iter().filter_map(known).collect::<Vec<_>>()
+        };
         let help = "Messages of a queue that are ready, by queue. Absent while the broker can't be asked.";
-        let name = |queue: &str| labels([("queue", queue)]);
-        text.gauges("clawback_queue_messages", help, depths.iter().map(|of| (name(&of.name), of.messages)));
+        text.gauges("clawback_queue_messages", help, of(|queue| queue.messages.map(u64::from)));
+        let help = "Messages that workers hold, by queue. Absent while the management API can't be asked.";
+        text.gauges("clawback_queue_unacknowledged_messages", help, of(|queue| queue.unacknowledged));
         let help = "Consumers of a queue, by queue. 0 for a work queue while the workers wait for Stripe.";
-        text.gauges("clawback_queue_consumers", help, depths.iter().map(|of| (name(&of.name), of.consumers)));
+        text.gauges("clawback_queue_consumers", help, of(|queue| queue.consumers.map(u64::from)));
     }
 }
 
