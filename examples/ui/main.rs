@@ -33,6 +33,7 @@ async fn main() -> Result<()> {
     let http = reqwest::Client::new();
     let app = sample::Clawback { http: &http, url: &url, token: API_TOKEN, webhook_secret: WEBHOOK_SECRET };
     sample::play(&app, &stripe, payments).await?;
+    sample::play_rarities(&app, &stripe).await?;
     println!("\n  {url}/ui/\n\n  token {API_TOKEN}   (to look only: {READ_TOKEN})\n\nCtrl-C ends it.");
     tokio::signal::ctrl_c().await?;
     drop(stop);

@@ -1,6 +1,8 @@
 //! Payments, refunds and disputes in every state that a page shows. Also used by the test in a browser.
 
-use anyhow::{Result, bail};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -81,28 +83,94 @@ pub(crate) struct Clawback<'a> {
 
 /// Makes that many payments, and what became of them. Ends when all is reported; the worker may still be at it.
 pub(crate) async fn play(app: &Clawback<'_>, stripe: &Sim, payments: usize) -> Result<()> {
-    let Clawback { http, url, token, webhook_secret } = app;
     stripe.set_balance("acct_empty", Some(0));
     for (n, fate) in (0..payments).zip(FATES.iter().copied().cycle()) {
         let currency = ["eur", "usd", "jpy"][n % 7 % 3];
         let amount = 1_000 + i64::try_from(n * 7_919 % 24_000)?;
         if !matches!(fate, Fate::Unregistered) {
-            let payment = payment(n, fate, amount, currency, stripe);
-            let request = http.post(format!("{url}/v1/payments")).bearer_auth(token).json(&payment);
-            expect(request.send().await?).await?;
+            app.post("/v1/payments", &payment(n, fate, amount, currency, stripe)).await?;
         }
         for event in events(n, fate, amount, currency) {
-            let (body, url) = (event.to_string(), format!("{url}/webhooks/stripe"));
-            let request = http.post(url).header("stripe-signature", sign(webhook_secret, &body)).body(body);
-            expect(request.send().await?).await?;
+            app.tell(&event).await?;
         }
     }
     Ok(())
 }
 
-async fn expect(answer: reqwest::Response) -> Result<()> {
+/// What operators and providers do now and then: a pause with a debt that waits for its end and one that is called off, a refund that
+/// Stripe has taken back itself, and a debt that an operation closes.
+pub(crate) async fn play_rarities(app: &Clawback<'_>, stripe: &Sim) -> Result<()> {
+    let note = |reason: &str| json!({"operator": "ada", "reason": reason});
+    let mut pause = note("the seller objects, ticket 4711");
+    (pause["seller"], pause["force"]) = (json!("acct_objects"), json!(true));
+    app.post("/v1/pauses", &pause).await?;
+    let refund = |name: &str, kind: &str, status: &str, reversed: Value| {
+        let object = json!({
+            "id": format!("re_{name}"), "object": "refund", "amount": 5_000, "currency": "eur",
+            "created": chrono::Utc::now().timestamp(), "charge": format!("ch_{name}"), "payment_intent": format!("pi_{name}"),
+            "status": status, "transfer_reversal": reversed, "source_transfer_reversal": null,
+        });
+        json!({"id": format!("evt_{name}_{kind}"), "object": "event", "type": kind, "livemode": false, "data": {"object": object}})
+    };
+    for (name, account) in [
+        ("paused", "acct_objects"),
+        ("failed", "acct_objects"),
+        ("reversed", "acct_bakery"),
+        ("closed", "acct_florist"),
+    ] {
+        let transfer = format!("tr_{name}");
+        if name != "closed" {
+            stripe.add_transfer(&transfer, 5_000, "eur", account);
+        }
+        let transfers = json!([{"seller_id": name, "stripe_transfer_id": transfer, "destination": account, "amount": 5_000,
+            "currency": "eur"}]);
+        let payment =
+            json!({"payment_ref": format!("pi_{name}"), "amount": 5_000, "currency": "eur", "transfers": transfers});
+        app.post("/v1/payments", &payment).await?;
+        let reversed = if name == "reversed" { json!("trr_by_stripe") } else { Value::Null };
+        app.tell(&refund(name, "refund.created", "succeeded", reversed)).await?;
+    }
+    app.tell(&refund("failed", "refund.failed", "failed", Value::Null)).await?;
+    let failed = app.failed("closed").await?;
+    let filter = json!({"action": "close_reversals", "filter": {"ids": [failed]}});
+    let operation = app.post("/v1/operations", &filter).await?["id"].as_str().unwrap_or_default().to_owned();
+    app.post(&format!("/v1/operations/{operation}/start"), &note("paid by invoice 4711")).await?;
+    Ok(())
+}
+
+impl Clawback<'_> {
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(self.token).json(body);
+        expect(request.send().await?).await
+    }
+
+    async fn tell(&self, event: &Value) -> Result<Value> {
+        let body = event.to_string();
+        let request = self.http.post(format!("{}/webhooks/stripe", self.url));
+        let request = request.header("stripe-signature", sign(self.webhook_secret, &body)).body(body);
+        expect(request.send().await?).await
+    }
+
+    /// Clawback's id of the seller's debt, once that has failed permanently.
+    async fn failed(&self, seller: &str) -> Result<Value> {
+        let path = format!("{}/v1/reversals?status=permanently_failed&seller={seller}", self.url);
+        for _ in 0..600 {
+            let found = expect(self.http.get(&path).bearer_auth(self.token).send().await?).await?;
+            if let Some(debt) = found["reversals"].get(0) {
+                return Ok(debt["id"].clone());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("the debt of {seller} does not fail")
+    }
+}
+
+async fn expect(answer: reqwest::Response) -> Result<Value> {
     let (status, body) = (answer.status(), answer.text().await?);
-    if status.is_success() { Ok(()) } else { bail!("Clawback answered {status}: {body}") }
+    if !status.is_success() {
+        bail!("Clawback answered {status}: {body}");
+    }
+    serde_json::from_str(&body).with_context(|| format!("Clawback answered {body}"))
 }
 
 fn payment(n: usize, fate: Fate, amount: i64, currency: &str, stripe: &Sim) -> Value {

@@ -35,9 +35,9 @@ pub(crate) struct Pages {
 
 /// An answer.
 #[derive(Debug)]
-struct Seen {
-    status: u16,
-    html: String,
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) html: String,
     location: String,
     cookie: Option<String>,
 }
@@ -48,7 +48,7 @@ impl Pages {
         Self { http, url: app.base_url.clone(), cookie: None }
     }
 
-    async fn logged_in(app: &TestApp, token: &str, operator: &str) -> Self {
+    pub(crate) async fn logged_in(app: &TestApp, token: &str, operator: &str) -> Self {
         let mut pages = Self::of(app);
         let seen = pages.log_in(token, operator).await;
         assert_eq!((seen.status, seen.location.as_str()), (303, "/ui/"), "{seen:?}");
@@ -65,7 +65,7 @@ impl Pages {
         self.send(self.http.get(format!("{}{path}", self.url))).await
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Seen {
+    pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> Seen {
         self.send(self.http.post(format!("{}{path}", self.url)).form(form)).await
     }
 
@@ -88,7 +88,7 @@ impl Pages {
     }
 
     /// A page that is there.
-    async fn page(&self, path: &str) -> String {
+    pub(crate) async fn page(&self, path: &str) -> String {
         let seen = self.get(path).await;
         assert_eq!(seen.status, 200, "{path}: {}", seen.html);
         seen.html
@@ -233,13 +233,16 @@ async fn while_the_broker_is_away_pages_say_unknown_and_not_nothing() {
             assert!(page.contains("Unknown: the broker could not be asked"), "{page}");
             assert!(page.contains("No connection to the broker."), "{page}");
         }
+        let (status, problem) = app.read("/v1/queues").await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(status == 503 && detail.contains("jobs that wait in the outbox: 0"), "{problem}");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_looked_at_outside_the_ledger_is_looked_at_once_for_all_and_says_when() {
-    TestApp::run(Backend::Sqlite, async |app| {
+    TestApp::run(Backend::Sqlite, async |mut app| {
         let pages = Pages::logged_in(&app, &app.read_token, "ada").await;
         for path in ["/ui/queues", "/ui/doctor"] {
             let as_of = async || {
@@ -254,6 +257,28 @@ async fn what_is_looked_at_outside_the_ledger_is_looked_at_once_for_all_and_says
             }
             assert!(start.elapsed() < std::time::Duration::from_millis(1_500), "{path}: {:?}", start.elapsed());
         }
+        let (status, doctor) = app.read("/v1/doctor").await;
+        assert!(status == 200 && doctor["as_of"].is_string(), "{doctor}");
+        let checks: Vec<&str> =
+            doctor["checks"].as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
+        for expected in ["configuration", "database", "broker", "Stripe", "outbox"] {
+            assert!(checks.contains(&expected), "{expected}: {doctor}");
+        }
+        let work_queue = async |app: &TestApp| {
+            let (status, queues) = app.read("/v1/queues").await;
+            assert!(status == 200 && queues["as_of"].is_string(), "{queues}");
+            assert_eq!(queues["outbox"]["unpublished"], 0);
+            let all = queues["queues"].as_array().unwrap();
+            all.iter().find(|queue| queue["name"] == "reversals").unwrap().clone()
+        };
+        let queue = work_queue(&app).await;
+        assert_eq!((&queue["messages"], &queue["unacknowledged"]), (&json!(0), &json!(null)), "AMQP does not tell");
+        app.restart_with(&[("RABBITMQ_MANAGEMENT_URL", &crate::support::required("RABBITMQ_MANAGEMENT_URL"))]).await;
+        // The management API tells it some seconds late.
+        eventually("what workers hold is known", || async {
+            (work_queue(&app).await["unacknowledged"] == 0).then_some(())
+        })
+        .await;
     })
     .await;
 }
@@ -422,6 +447,11 @@ async fn many_groups_and_many_sellers_make_no_large_page(mut app: TestApp) {
 async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestApp) {
     app.restart_with(&[("DISPUTE_POLICY", "lost"), ("REFUNDS_SINCE", "2024-01-01")]).await;
     play(&app, 48).await;
+    sample::play_rarities(&to(&app), &app.sim).await.unwrap();
+    eventually("the operation is done", || async {
+        (app.db.count("operations WHERE state = 'done'").await == 1).then_some(())
+    })
+    .await;
     let pages = Pages::logged_in(&app, &app.api_token, "<i>ada</i>").await;
     let (mut seen, mut left) = (BTreeSet::new(), VecDeque::from(["/ui/".to_owned()]));
     let mut shown = String::new();
@@ -447,6 +477,8 @@ async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestA
         "&lt;acct_closed&gt;",
         " JPY",
         "seller not paid",
+        "the seller objects, ticket 4711",
+        "paid by invoice 4711",
     ] {
         assert!(shown.contains(text), "{text} is on no page");
     }
@@ -459,6 +491,11 @@ async fn every_link_leads_to_a_page_and_text_from_outside_is_text(mut app: TestA
         "partially reversed",
         "lost",
         "completed",
+        "closed",
+        "called off",
+        "nothing to reverse",
+        "failed",
+        "done",
     ] {
         assert!(shown.contains(&format!("\">{status}</span>")), "{status} is on no page");
     }
@@ -498,14 +535,17 @@ fn links(page: &str) -> impl Iterator<Item = String> {
 
 /// Plays the sample, and waits until all has ended that ends by itself.
 pub(crate) async fn play(app: &TestApp, payments: usize) {
-    let TestApp { http, base_url: url, api_token: token, webhook_secret, .. } = app;
-    let to = sample::Clawback { http, url, token, webhook_secret };
-    sample::play(&to, &app.sim, payments).await.unwrap();
+    sample::play(&to(app), &app.sim, payments).await.unwrap();
     eventually("all has ended that ends by itself", || async {
         let waits = "calls WHERE state = 'open' AND failure_code IS DISTINCT FROM 'balance_insufficient'";
         (app.db.count(waits).await == 0).then_some(())
     })
     .await;
+}
+
+fn to(app: &TestApp) -> sample::Clawback<'_> {
+    let TestApp { http, base_url: url, api_token: token, webhook_secret, .. } = app;
+    sample::Clawback { http, url, token, webhook_secret }
 }
 
 async fn a_group_is_replayed_as_it_was_previewed_and_the_history_says_by_whom_and_why(app: TestApp) {
