@@ -211,7 +211,8 @@ const UP: &[&str] = &[
         state text NOT NULL CHECK (state IN ('pending', 'done', 'refused')),
         problem text,
         done_at timestamptz,
-        at_stripe text CHECK (at_stripe IN ('ready', 'already_reversed', 'less_left', 'short_of_balance', 'unknown')),
+        at_stripe text CHECK (at_stripe IN ('ready', 'already_reversed', 'already_created', 'less_left', 'short_of_balance',
+            'unknown')),
         stripe_detail text,
         UNIQUE (operation_id, position),
         UNIQUE (operation_id, target_id)
@@ -313,6 +314,8 @@ const UP: &[&str] = &[
         connected integer NOT NULL CHECK (connected >= 0 AND connected <= consumers),
         jobs_running integer NOT NULL CHECK (jobs_running >= 0),
         last_delivery_at timestamptz,
+        webhooks_refused bigint NOT NULL DEFAULT 0,
+        webhook_refused_at timestamptz,
         probe_asked_at timestamptz,
         started_at timestamptz NOT NULL,
         seen_at timestamptz NOT NULL,

@@ -247,6 +247,12 @@ impl Book {
         self.reversals.all().filter(|row| row.transfer_id == transfer_id).cloned().collect()
     }
 
+    /// How much the claim still asks of which transfer.
+    pub(super) fn pending_of(&self, claim_id: Uuid) -> Vec<(Uuid, i64)> {
+        let is_it = |row: &&reversal::Model| row.claim_id == claim_id && row.status == ReversalStatus::Pending;
+        self.reversals.all().filter(is_it).map(|row| (row.transfer_id, row.amount)).collect()
+    }
+
     /// What the claim asks of the transfer, unless it was called off for good. There is at most one: Stripe could not tell two
     /// of them apart.
     pub(super) fn live_reversal_of(&self, claim_id: Uuid, transfer_id: Uuid) -> Option<&reversal::Model> {

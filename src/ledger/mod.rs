@@ -60,7 +60,7 @@ pub(crate) use input::MAX_TRANSFERS;
 pub use input::{CorrectedPayment, FieldProblem, NewPayment, NewTransfer, NewTransfers};
 pub use lookups::{Earlier, Found, FoundPayment, Subject};
 pub use operations::{
-    Discarder, ItemState, ItemView, Left, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress,
+    About, Debt, Discarder, ItemState, ItemView, Left, MAX_ITEMS, OperationAction, OperationFilter, OperationProgress,
     OperationState, OperationView, Pace, Question, Refusal, Said, StripeSays, StripeSum,
 };
 pub use pauses::{Pause, parse_account};
@@ -71,9 +71,9 @@ pub use read::{
     ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
     FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
     OldestOpen, OutboxBacklog, Page, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView,
-    Risk, SellerDebt, SellerLine, SellerMoney, SellerView, Situation, Sum, Summary, TimeToReverse, Trace, TraceEvent,
-    TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter, TransferLine,
-    TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
+    Risk, SellerDebt, SellerLine, SellerMoney, SellerView, SideCall, Situation, Sum, Summary, TimeToReverse, Trace,
+    TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter,
+    TransferLine, TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
 };
 pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{

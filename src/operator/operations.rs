@@ -1,10 +1,11 @@
 //! Works on started operations, in every process that runs: the ledger's leases leave each operation to one of them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use queues::ParkingError;
+use queues::{ParkedJob, ParkingError, Selection, Verdict};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +24,10 @@ pub async fn work_on_operations(operator: Operator, stop: CancellationToken) {
     let this_process = Uuid::new_v4();
     let mut is_failing = false;
     let messages = operator.clone();
-    let discard = move |ids: Vec<Uuid>, note: Note| {
+    let discard = move |rows: HashMap<Uuid, DateTime<Utc>>, note: Note| {
         let (operator, runtime) = (messages.clone(), Handle::current());
         // On a thread of its own: the compiler can't see that these futures may change threads.
-        let done = spawn_blocking(move || runtime.block_on(operator.discard_about(&ids, &note)));
+        let done = spawn_blocking(move || runtime.block_on(operator.discard_about(&rows, &note)));
         async move { done.await.map_err(|crashed| crashed.to_string())?.map_err(|problem| problem.to_string()) }.boxed()
     };
     loop {
@@ -53,16 +54,26 @@ pub async fn work_on_operations(operator: Operator, stop: CancellationToken) {
 }
 
 impl Operator {
-    /// Throws away the parked messages about these reversals. The rows stay as they are.
+    /// Throws away the parked messages about these reversals that were parked before the time beside each, in one pass. The rows
+    /// stay as they are.
     ///
     /// # Errors
     /// [`ParkingError`]: some may still be there.
-    async fn discard_about(&self, ids: &[Uuid], note: &Note) -> Result<(), ParkingError> {
-        let targets: HashSet<JobTarget> = ids.iter().map(|id| JobTarget { kind: CallKind::Reverse, id: *id }).collect();
-        let stale = self.messages_about(&targets).await;
-        match self.take_away(stale, &format!("{}: {}", note.actor, note.reason)).await.problem {
-            Some(problem) => Err(problem),
-            None => Ok(()),
+    async fn discard_about(&self, rows: &HashMap<Uuid, DateTime<Utc>>, note: &Note) -> Result<(), ParkingError> {
+        let is_meant = |job: &ParkedJob| {
+            let target = JobTarget::of(job).filter(|target| target.kind == CallKind::Reverse);
+            let done_at = target.and_then(|target| rows.get(&target.id));
+            done_at.is_some_and(|done_at| job.parked_at.is_none_or(|parked_at| parked_at <= *done_at))
+        };
+        let judge = async |job: &ParkedJob| match is_meant(job) {
+            true => Verdict::Discard { reason: format!("{}: {}", note.actor, note.reason) },
+            false => Verdict::Keep,
+        };
+        let queue = CallKind::Reverse.queue();
+        let Some(topology) = self.topologies.iter().find(|topology| topology.queue() == queue) else { return Ok(()) };
+        match self.parking(topology).judge(&Selection::all(), Duration::ZERO, judge).await {
+            Ok(_) | Err(ParkingError::NoQueue { .. }) => Ok(()),
+            Err(problem) => Err(problem),
         }
     }
 }

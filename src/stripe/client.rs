@@ -170,12 +170,14 @@ impl Client {
         transfer.ok_or_else(|| answer.classify(Asked::Read))
     }
 
-    /// Reads what a connected account (`acct_…`) has available, in minor units by currency.
+    /// Reads what a connected account (`acct_…`), or without one the platform, has available, in minor units by currency.
     ///
     /// # Errors
     /// The [`Report`] of whatever was not a balance.
-    pub async fn available(&self, account: &str) -> Result<BTreeMap<String, i64>, Report> {
-        let answer = self.send(self.http.get(self.at(&["balance"])).header("stripe-account", account)).await?;
+    pub async fn available(&self, account: Option<&str>) -> Result<BTreeMap<String, i64>, Report> {
+        let request = self.http.get(self.at(&["balance"]));
+        let request = account.into_iter().fold(request, |request, account| request.header("stripe-account", account));
+        let answer = self.send(request).await?;
         match answer.read::<Balance>() {
             Some(balance) => Ok(balance.available.into_iter().map(|of| (of.currency, of.amount)).collect()),
             None => Err(answer.classify(Asked::Read)),

@@ -13,7 +13,7 @@ const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
 const LOST_LEDGER: TimeDelta = TimeDelta::days(30);
 
 /// A function of what never changes in the row, and of the generation.
-pub(super) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
+pub(crate) fn command(call: &Call, target: &CreationTarget) -> CreateTransfer {
     CreateTransfer {
         name: CreateTransfer::name_of(&target.destination, target.registered, &target.currency, target.ordinal),
         payment_ref: target.payment_ref.clone(),

@@ -15,7 +15,7 @@ use queues::{Job, RetryPolicy, Topology, TopologyError};
 use serde::{Deserialize, Serialize};
 
 pub use circuit_breaker::{CircuitBreaker, CircuitState, Consumers, Outage};
-pub(crate) use create::created;
+pub(crate) use create::{command as creation_command, created};
 #[cfg(test)]
 pub(crate) use decision::{Decision, Otherwise, decide};
 pub use limiter::Limiter;

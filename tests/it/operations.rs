@@ -1,13 +1,17 @@
 //! Operations: many rows, previewed, started once, worked on by one process at a time, whoever dies.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clawback::ledger::{Note, Pace};
+use clawback::ledger::{Discarder, ItemState, Note, OperationAction, OperationFilter, OperationState, Pace};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
-use crate::support::{NO_SWEEPER, Process, TestApp, both_databases, clawback, eventually, refund_event};
-use stripe_sim::Fault;
+use crate::support::{
+    Backend, NO_SWEEPER, Process, TestApp, both_databases, clawback, eventually, refund_event, to_create, two_sellers,
+};
+use stripe_sim::{Fault, Target};
 
 both_databases! {
     an_operation_is_previewed_started_once_and_done_row_by_row,
@@ -16,6 +20,8 @@ both_databases! {
     a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked,
     an_operation_goes_on_after_its_process_was_killed_and_does_no_row_twice,
     an_abort_stops_the_batch_that_was_read_before_it,
+    a_preview_asks_stripe_also_where_transfers_are_created_and_claims_accepted,
+    a_discard_takes_only_messages_whose_rows_say_so_whoever_dies_or_aborts_in_the_middle,
 }
 
 /// That many reversals of `pi_1` over 1.00 EUR each that failed permanently, as if Stripe had been away.
@@ -235,21 +241,80 @@ async fn an_abort_stops_the_batch_that_was_read_before_it(mut app: TestApp) {
     app.stop().await;
     let ledger = app.ledger();
     ledger.start_operation(id, &Note::new("ada", "not needed"), Pace::default(), None).await.unwrap();
-    // The rows are read and the lease is taken when the messages are thrown away.
-    let abort = {
-        let ledger = ledger.clone();
-        move |_: Vec<uuid::Uuid>, _: Note| {
-            let ledger = ledger.clone();
-            let aborted = async move {
-                ledger.abort_operation(id, &Note::new("bob", "the wrong ones")).await.map_err(|e| e.to_string())
-            };
-            aborted.boxed()
+    // As soon as somebody has taken the lease, before the rows are worked off.
+    let abort = "UPDATE operations SET state = 'aborted'";
+    match app.db.backend {
+        Backend::Sqlite => {
+            let trigger = "CREATE TRIGGER abort_it AFTER UPDATE OF lease_owner ON operations";
+            app.db.execute(&format!("{trigger} BEGIN {abort} WHERE id = NEW.id; END")).await;
         }
-    };
-    ledger.work_on_operations(uuid::Uuid::new_v4(), &abort).await.unwrap();
+        Backend::Postgres => {
+            let body = format!("BEGIN {abort} WHERE id = NEW.id; RETURN NEW; END");
+            app.db
+                .execute(&format!("CREATE FUNCTION abort_it() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"))
+                .await;
+            let trigger = "CREATE TRIGGER abort_it AFTER UPDATE OF lease_owner ON operations FOR EACH ROW";
+            app.db.execute(&format!("{trigger} EXECUTE FUNCTION abort_it()")).await;
+        }
+    }
+    ledger.work_on_operations(uuid::Uuid::new_v4(), &discards(&Arc::default(), false)).await.unwrap();
     assert_eq!(app.db.count("operations WHERE state = 'aborted'").await, 1);
     assert_eq!(app.db.count("operation_items WHERE state = 'pending'").await, 3);
     assert_eq!(app.db.count("history WHERE reason LIKE '%parked messages are discarded%'").await, 0);
+}
+
+/// The rows whose messages were to be thrown away, by pass.
+type Passes = Arc<Mutex<Vec<HashSet<uuid::Uuid>>>>;
+
+/// Throws messages away, or can't since the broker is away.
+fn discards(passes: &Passes, fails: bool) -> Box<Discarder> {
+    let passes = Arc::clone(passes);
+    Box::new(move |rows, _| {
+        passes.lock().unwrap().push(rows.into_keys().collect());
+        let done = if fails { Err("the broker is away".to_owned()) } else { Ok(()) };
+        async move { done }.boxed()
+    })
+}
+
+async fn a_discard_takes_only_messages_whose_rows_say_so_whoever_dies_or_aborts_in_the_middle(mut app: TestApp) {
+    const ROWS: i64 = 60;
+    failed(&mut app, ROWS).await;
+    app.stop().await;
+    let (ledger, filter) =
+        (app.ledger(), OperationFilter { failure_code: Some("unavailable".to_owned()), ..OperationFilter::default() });
+    let start = async || {
+        let id = ledger.preview_operation(OperationAction::DiscardMessages, &filter).await.unwrap().id;
+        ledger.start_operation(id, &Note::new("ada", "not needed"), Pace::default(), None).await.unwrap();
+        id
+    };
+    let done = async |id: uuid::Uuid| -> HashSet<uuid::Uuid> {
+        let (items, _) = ledger.operation_items(id, Some(ItemState::Done), None, 1_000).await.unwrap();
+        items.into_iter().map(|item| item.target_id).collect()
+    };
+    let (worker, passes) = (uuid::Uuid::new_v4(), Passes::default());
+
+    // Aborted after the first of two batches: no message of the second one goes.
+    let id = start().await;
+    ledger.work_on_operations(worker, &discards(&passes, false)).await.unwrap();
+    assert_eq!((done(id).await.len(), passes.lock().unwrap().len()), (50, 0), "the rows first");
+    ledger.abort_operation(id, &Note::new("bob", "the wrong ones")).await.unwrap();
+    for _ in 0..2 {
+        ledger.work_on_operations(worker, &discards(&passes, false)).await.unwrap();
+    }
+    assert_eq!(*passes.lock().unwrap(), [done(id).await], "once, and of no other row");
+    assert_eq!(done(id).await.len(), 50);
+
+    // Whoever dies before the messages are gone leaves them to the next.
+    let (id, passes) = (start().await, Passes::default());
+    for _ in 0..3 {
+        ledger.work_on_operations(worker, &discards(&passes, true)).await.unwrap();
+    }
+    assert_eq!(ledger.operation(id).await.unwrap().unwrap().state, OperationState::Running);
+    app.db.execute("UPDATE operations SET lease_until = '2020-01-01T00:00:00+00:00'").await;
+    ledger.work_on_operations(uuid::Uuid::new_v4(), &discards(&passes, false)).await.unwrap();
+    assert_eq!(ledger.operation(id).await.unwrap().unwrap().state, OperationState::Done);
+    let all = done(id).await;
+    assert_eq!((all.len() as i64, passes.lock().unwrap().pop()), (ROWS, Some(all)), "all in one pass");
 }
 
 async fn a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobody_asked(mut app: TestApp) {
@@ -291,6 +356,60 @@ async fn a_preview_says_what_stripe_has_of_each_debt_and_without_a_key_that_nobo
     assert!(run.code == 0 && run.words().contains("At Stripe not asked (no STRIPE_API_KEY)"), "{run:?}");
     let run = app.cli(&["operations", "preview", "close_reversals", "--seller", "s4", "--format", "json"]).await;
     assert_eq!(run.json()["at_stripe"][0]["says"], "ready", "{run:?}");
+}
+
+async fn a_preview_asks_stripe_also_where_transfers_are_created_and_claims_accepted(mut app: TestApp) {
+    let settings = [("REFUNDS_SINCE", ""), ("TRANSFER_RETRY_MAX_RETRIES", "0"), NO_SWEEPER];
+    app.restart_with(&settings).await;
+    let message = "The account may not receive transfers yet.".to_owned();
+    app.sim.fault(Target::Any, Fault::Refused { status: 400, code: None, message }, 2);
+    assert_eq!(app.register(to_create("pi_c")).await.status(), 201);
+    eventually("both creations have failed", || async {
+        (app.db.count("calls WHERE kind = 'create' AND state = 'failed'").await == 2).then_some(())
+    })
+    .await;
+    let says = async |action: &str, filter: Value| {
+        let (status, preview) = post(&app, "", &json!({"action": action, "filter": filter})).await;
+        assert_eq!(status, 201, "{preview}");
+        let path = format!("/v1/operations/{}/items", preview["id"].as_str().unwrap());
+        let items = get(&app, &path).await["items"].as_array().unwrap().clone();
+        let said = |item: &Value| format!("{} {}", item["at_stripe"].as_str().unwrap(), item["stripe_detail"]);
+        items.iter().map(said).collect::<Vec<_>>()
+    };
+    assert_eq!(says("retry_transfers", json!({"currency": "eur"})).await, ["ready null", "ready null"]);
+    app.sim.set_balance("acct_platform", Some(7_000));
+    let short = "short_of_balance \"the platform has 1000 eur\"";
+    assert_eq!(says("retry_transfers", json!({"currency": "eur"})).await, ["ready null", short]);
+    // A Clawback that has lost its ledger had created the first one.
+    app.sim.set_balance("acct_platform", None);
+    let form = [
+        ("amount", "6000"),
+        ("currency", "eur"),
+        ("destination", "acct_3"),
+        ("transfer_group", "pi_c"),
+        ("metadata[payment_ref]", "pi_c"),
+        ("metadata[clawback_transfer]", "acct_3:6000eur:0"),
+    ];
+    let url = format!("{}/v1/transfers", app.sim.base_url());
+    let answer = app.http.post(url).bearer_auth("sk_test_1").form(&form).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    let said = says("retry_transfers", json!({"currency": "eur"})).await;
+    assert!(said[0].starts_with("already_created \"it exists as tr_"), "{said:?}");
+
+    assert_eq!(app.register(two_sellers("pi_1")).await.status(), 201);
+    for n in [1, 2] {
+        let mut event = refund_event(&format!("evt_{n}"), &format!("re_{n}"), "pi_1", 5_000);
+        event["data"]["object"]["created"] = json!(1_500_000_000);
+        app.post_webhook(&event.to_string()).await;
+    }
+    let held = json!({"status": "held"});
+    assert_eq!(says("accept_claims", held.clone()).await, ["ready null", "ready null"]);
+    app.sim.reverse_from_elsewhere("tr_1", Some(2_000));
+    app.sim.set_balance("acct_2", Some(1_000));
+    let said = says("accept_claims", held).await;
+    assert!(said[0].starts_with("short_of_balance ") && said[0].contains("acct_2 has 1000 eur"), "{said:?}");
+    assert!(said[1].contains("1000 eur left of tr_1"), "the first one takes 3000 of 4000: {said:?}");
+    assert_eq!(app.db.count("reversals").await, 0, "a preview changes nothing");
 }
 
 /// The operation once it has ended.

@@ -27,7 +27,7 @@ use super::status::{CallKind, ClaimStatus, ReversalStatus};
 use super::time::{self, now};
 use super::{Ledger, LedgerError};
 
-pub use at_stripe::{Question, Said, StripeSays, StripeSum};
+pub use at_stripe::{About, Debt, Question, Said, StripeSays, StripeSum};
 pub use view::{ItemView, OperationProgress, OperationView, Refusal};
 pub use work::{Discarder, Left};
 
@@ -266,7 +266,9 @@ impl Ledger {
             return Err(LedgerError::Conflict(format!("operation {id} is {} already", row.state)));
         }
         let (state, finished_at) = (OperationState::Aborted, Some(now()));
-        self.move_operation(&row, &operation::Model { state, finished_at, ..row.clone() }, note).await
+        // Who works on it still throws away the messages of rows that are done.
+        let lease_owner = row.lease_owner.filter(|_| row.action == OperationAction::DiscardMessages);
+        self.move_operation(&row, &operation::Model { state, finished_at, lease_owner, ..row.clone() }, note).await
     }
 
     async fn operation_row(&self, id: Uuid) -> Result<operation::Model, LedgerError> {
@@ -312,7 +314,7 @@ enum Act {
     Missing(Uuid),
 }
 
-/// Records that the parked messages about a reversal were thrown away. Who works on the operation does that first.
+/// Records that the parked messages about a reversal are thrown away. Who works on the operation does that once all rows say so.
 #[derive(Debug)]
 struct Discard {
     id: Uuid,
@@ -348,7 +350,8 @@ impl Act {
 }
 
 impl Change for ItemChange {
-    type Answer = ();
+    /// What is asked of which transfer for an accepted claim.
+    type Answer = Vec<(Uuid, i64)>;
 
     fn reads(&self, reads: &mut Reads) {
         reads.operations.extend(self.item.as_ref().map(|item| item.operation_id));
@@ -361,22 +364,26 @@ impl Change for ItemChange {
         }
     }
 
-    fn apply(&self, book: &mut Book) -> Result<(), LedgerError> {
+    fn apply(&self, book: &mut Book) -> Result<Self::Answer, LedgerError> {
         // Aborted since its rows were read: they stay as they are.
         if self.item.as_ref().is_some_and(|item| !book.is_running(item.operation_id)) {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mut asked = Vec::new();
         match &self.act {
             Act::Replay(replay) => replay.apply(book).map(drop)?,
             Act::Close(close) => close.apply(book)?,
             Act::Discard(discard) => discard.apply(book)?,
-            Act::Decide(decision) => decision.apply(book).map(drop)?,
+            Act::Decide(decision) => {
+                let claim = decision.apply(book)?;
+                asked = book.pending_of(claim);
+            }
             Act::Missing(id) => return Err(LedgerError::NotFound { entity: "refund or dispute", id: id.to_string() }),
         }
         if let Some(item) = &self.item {
             book.finish_item(item.clone());
         }
-        Ok(())
+        Ok(asked)
     }
 }
 

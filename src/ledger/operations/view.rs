@@ -39,7 +39,7 @@ pub struct OperationView {
     /// What would have been refused of those.
     pub refusals: Vec<Refusal>,
     /// What Stripe said of the first 100 rows at the time of the preview. Empty when it was not asked: without STRIPE_API_KEY, or for
-    /// an action that is not about reversals.
+    /// an action by which no money moves.
     pub at_stripe: Vec<StripeSum>,
     /// What must be typed to start it, since much is moved: `1200000 eur`. Null: nothing.
     pub confirm: Option<String>,

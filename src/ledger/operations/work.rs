@@ -1,11 +1,12 @@
 //! Works on started operations, one batch of rows at a time. Called again and again by every process; a lease keeps all but
 //! one of them away from an operation, and the state of each row decides in the end.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use uuid::Uuid;
 
 use super::{ItemChange, ItemState, OperationAction, OperationState, is_refusal};
@@ -31,8 +32,9 @@ pub enum Left {
     More,
 }
 
-/// Throws away the parked messages about these reversals, for this reason. The error is for people.
-pub type Discarder = dyn Fn(Vec<Uuid>, Note) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
+/// Throws away the parked messages about these reversals, as far as they were parked before the time beside each, for this reason.
+/// The error is for people.
+pub type Discarder = dyn Fn(HashMap<Uuid, DateTime<Utc>>, Note) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
 
 impl Ledger {
     /// Works on a batch of each running operation that no other process works on. `worker` names this process, `discard` throws away
@@ -41,15 +43,22 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`]: what was done is recorded, and the same call goes on.
     pub async fn work_on_operations(&self, worker: Uuid, discard: &Discarder) -> Result<Left, LedgerError> {
+        use operation::Column as C;
+        // Aborted while somebody worked on it: its last messages are still there.
+        let cut_off = Condition::all().add(C::State.eq(OperationState::Aborted)).add(C::LeaseOwner.is_not_null());
         let running = operation::Entity::find()
-            .filter(operation::Column::State.eq(OperationState::Running))
-            .order_by_asc(operation::Column::Id)
+            .filter(Condition::any().add(C::State.eq(OperationState::Running)).add(cut_off))
+            .order_by_asc(C::Id)
             .all(&self.store.writer)
             .await?;
         let mut left = Left::Nothing;
         for row in running {
             let is_mine = self.lease(row.id, worker).await?;
-            let there_is_more = is_mine && self.work_on(row, discard).await?;
+            let there_is_more = is_mine
+                && match row.state {
+                    OperationState::Running => self.work_on(row, discard).await?,
+                    _ => self.end(row, discard).await?,
+                };
             left = left.max(if there_is_more { Left::More } else { Left::Later });
         }
         Ok(left)
@@ -63,7 +72,7 @@ impl Ledger {
     /// Takes the lease, or keeps it. False while another process has it, and once the operation has ended.
     async fn lease(&self, id: Uuid, worker: Uuid) -> Result<bool, LedgerError> {
         let db = &self.store.writer;
-        let sql = "UPDATE operations SET lease_owner = $1, lease_until = $2 WHERE id = $3 AND state = 'running' AND
+        let sql = "UPDATE operations SET lease_owner = $1, lease_until = $2 WHERE id = $3 AND state IN ('running', 'aborted') AND
             (lease_owner = $1 OR lease_until IS NULL OR lease_until < $4)";
         let values = [worker.into(), after(now(), LEASE).into(), id.into(), now().into()];
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
@@ -82,20 +91,9 @@ impl Ledger {
             .all(&self.store.writer)
             .await?;
         if items.is_empty() {
-            if due >= last {
-                self.finish(&row).await?;
-            }
-            return Ok(false);
+            return if due >= last { self.end(row, discard).await } else { Ok(false) };
         }
         let is_full = items.len() as u64 == BATCH;
-        if row.action == OperationAction::DiscardMessages {
-            let ids: Vec<Uuid> = items.iter().map(|item| item.target_id).collect();
-            // The messages first: doing it again finds none, and then the rows say so.
-            if let Err(error) = discard(ids, row.note("")).await {
-                tracing::warn!(operation = %row.id, %error, "parked messages can't be discarded; trying again");
-                return Ok(false);
-            }
-        }
         self.work_off(&row, items).await?;
         Ok(is_full || due >= last)
     }
@@ -111,7 +109,7 @@ impl Ledger {
         let (mut refused, mut failed) = (Vec::new(), None);
         for (item, answer) in items.zip(answers) {
             match answer {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if is_refusal(&error) => {
                     let (state, done_at) = (ItemState::Refused, Some(now()));
                     let now =
@@ -131,13 +129,35 @@ impl Ledger {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn finish(&self, row: &operation::Model) -> Result<(), LedgerError> {
-        let (state, finished_at) = (OperationState::Done, Some(now()));
-        let done = operation::Model { state, finished_at, lease_owner: None, lease_until: None, ..row.clone() };
-        match self.move_operation(row, &done, &row.note("all is done: ")).await {
+    /// Throws away the messages about the rows that are done, all at once: whoever dies before, or comes after an abort, finds
+    /// none whose row does not say so. Then the operation has ended.
+    async fn end(&self, row: operation::Model, discard: &Discarder) -> Result<bool, LedgerError> {
+        if row.action == OperationAction::DiscardMessages {
+            let done = operation_item::Entity::find()
+                .filter(operation_item::Column::OperationId.eq(row.id))
+                .filter(operation_item::Column::State.eq(ItemState::Done))
+                .all(&self.store.writer)
+                .await?;
+            let done: HashMap<Uuid, DateTime<Utc>> =
+                done.into_iter().filter_map(|item| Some((item.target_id, item.done_at?))).collect();
+            let discarded = if done.is_empty() { Ok(()) } else { discard(done, row.note("")).await };
+            if let Err(error) = discarded {
+                tracing::warn!(operation = %row.id, %error, "parked messages can't be discarded; trying again");
+                return Ok(false);
+            }
+        }
+        let (ended, note) = match row.state {
+            OperationState::Running => {
+                let (state, finished_at) = (OperationState::Done, Some(now()));
+                (operation::Model { state, finished_at, ..row.clone() }, row.note("all is done: "))
+            }
+            _ => (row.clone(), row.note("its messages are gone: ")),
+        };
+        let ended = operation::Model { lease_owner: None, lease_until: None, ..ended };
+        match self.move_operation(&row, &ended, &note).await {
             // It was aborted, or another process was faster.
-            Err(LedgerError::Conflict(_)) => Ok(()),
-            finished => finished,
+            Ok(()) | Err(LedgerError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
