@@ -1,5 +1,6 @@
 //! The command line. Only `main` calls it.
 
+mod calls;
 mod claims;
 mod completions;
 mod config;
@@ -124,6 +125,9 @@ enum Command {
     History(history::History),
     /// Reversals for the books, as CSV or JSON lines
     Export(export::Export),
+    /// Look-ups and events that failed permanently
+    #[command(subcommand)]
+    Calls(calls::Calls),
     /// The messages of jobs that failed permanently
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -167,6 +171,7 @@ impl Cli {
             Command::Breaker(command) => command.execute(&ready()?.config).await?,
             Command::History(command) => command.execute(&ready()?.config).await?,
             Command::Export(command) => command.execute(&ready()?.config).await?,
+            Command::Calls(command) => command.execute(&ready()?.config).await?,
             Command::Parked(command) => return command.execute(&ready()?.config).await,
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,

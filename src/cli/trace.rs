@@ -23,7 +23,7 @@ use crate::ledger::Situation;
                         Each entry has the time (UTC), what it is about, the change of status, who did it and why, and \
                         Stripe's Request-Id, which Stripe's support asks for. It all comes from the database; neither \
                         Stripe nor the broker is asked.\n\n\
-                        --format json prints {\"events\", \"payments\", \"refunds\", \"transfers\", \"reversals\", \"lookups\"}; each \
+                        --format json prints {\"events\", \"payments\", \"refunds\", \"transfers\", \"reversals\", \"lookups\", \"complete\"}; each \
                         event has at, entity, entity_id, provider_id, from, to, actor, reason and stripe_request_id.\n\n\
                         Examples:\n  \
                         clawback trace re_3Qx4\n  \
@@ -48,7 +48,7 @@ pub fn story(trace: &crate::ledger::Trace, situation: &Situation) -> String {
 impl Trace {
     pub(super) async fn execute(self, config: &Config) -> Result<()> {
         let ledger = operator::ledger(config).await?;
-        let Some(trace) = ledger.trace(self.id.trim()).await? else {
+        let Some(trace) = ledger.trace(self.id.trim(), crate::ledger::Trace::MOST).await? else {
             bail!(
                 "nothing here has the id {:?}; understood are refunds (re_…), payments (pi_…, ch_…), transfers (tr_…), \
                  reversals (trr_…), webhook events (evt_…), Stripe's Request-Ids (req_…), and Clawback's own ids",

@@ -1,8 +1,11 @@
 //! The HTTP door: webhooks, the API, health, and metrics. `app` merges the routes and wraps them in [`complete`].
 
 mod auth;
+pub(crate) mod broker;
+pub(crate) mod calls;
 pub(crate) mod claims;
 pub(crate) mod disputes;
+pub(crate) mod doctor;
 pub(crate) mod export;
 mod extract;
 pub(crate) mod health;
@@ -26,6 +29,7 @@ mod sampled;
 pub(crate) mod sellers;
 mod stream;
 pub(crate) mod summary;
+pub(crate) mod trace;
 pub(crate) mod transfers;
 pub mod webhooks;
 
@@ -124,6 +128,11 @@ pub fn routes(state: ApiState) -> Router {
         .route("/v1/sellers", get(sellers::list))
         .route("/v1/sellers/{id}", get(sellers::show))
         .route("/v1/summary", get(summary::show))
+        .route("/v1/trace/{id}", get(trace::show))
+        .route("/v1/queues", get(broker::list))
+        .route("/v1/doctor", get(doctor::show))
+        .route("/v1/calls", get(calls::list))
+        .route("/v1/calls/{id}/replay", post(calls::replay))
         .route("/v1/processes", get(processes::list))
         .route("/v1/breaker/probe", post(processes::probe))
         .route("/v1/pauses", get(pauses::list).post(pauses::pause))

@@ -16,8 +16,8 @@ use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::problem::{Kind, ProblemBody, Row};
 use super::{
-    disputes, export, health, history, metrics, operations, pauses, payments, processes, reconcile, refunds, reversals,
-    sellers, summary, transfers, webhooks,
+    broker, calls, disputes, doctor, export, health, history, metrics, operations, pauses, payments, processes,
+    reconcile, refunds, reversals, sellers, summary, trace, transfers, webhooks,
 };
 use crate::ledger::{HistoryEntity, HistoryKind, SellerDebt};
 
@@ -72,6 +72,11 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| json!(Document::openapi()));
         sellers::list,
         sellers::show,
         summary::show,
+        trace::show,
+        broker::list,
+        doctor::show,
+        calls::list,
+        calls::replay,
         processes::list,
         processes::probe,
         pauses::list,

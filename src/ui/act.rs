@@ -15,7 +15,7 @@ use super::money::{money, text};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::Rights;
-use crate::ledger::{CallKind, ClaimKind, RefundView, ReversalView, TransferView};
+use crate::ledger::{CallKind, ClaimKind, RefundView, ReversalView, SideCall, TransferView};
 use crate::operator::limits::REASON_MAX_CHARS;
 use crate::operator::{Leftovers, Operator};
 
@@ -27,7 +27,7 @@ pub(super) enum Verb {
     Accept,
     /// Records that nothing more needs to be done about a claim.
     Acknowledge,
-    /// Has a reversal tried again that failed permanently.
+    /// Has a reversal tried again that failed permanently; or a look-up, or an event.
     Replay,
     /// Records that a debt was settled elsewhere.
     Close,
@@ -42,6 +42,7 @@ enum Subject {
     Claim(Box<RefundView>),
     Reversal(Box<ReversalView>),
     Transfer(Box<TransferView>),
+    Side(Box<SideCall>),
 }
 
 impl Verb {
@@ -94,9 +95,11 @@ impl Verb {
                 }
                 claim.map(|claim| Subject::Claim(Box::new(claim)))
             }
-            Self::Replay | Self::Close => {
-                ui.ledger.reversal(id).await?.map(|reversal| Subject::Reversal(Box::new(reversal)))
-            }
+            Self::Replay | Self::Close => match ui.ledger.reversal(id).await? {
+                Some(reversal) => Some(Subject::Reversal(Box::new(reversal))),
+                None if self == Self::Close => None,
+                None => ui.ledger.side_call(id).await?.map(|call| Subject::Side(Box::new(call))),
+            },
             Self::Retry => ui.ledger.transfer(id).await?.map(|transfer| Subject::Transfer(Box::new(transfer))),
             Self::Discard => None,
         };
@@ -139,7 +142,7 @@ pub(super) async fn ask(State(ui): State<Ui>, _: Actor, Path(verb): Path<String>
     };
     let body = html! {
         (subject.shown())
-        p { (verb.consequence()) }
+        p { (subject.consequence(verb)) }
         form.stacked method="post" action={ "/ui/act/" (verb) } {
             input type="hidden" name="id" value=(subject.id());
             @if let (Verb::Replay, Subject::Reversal(reversal)) = (verb, &subject) { (part(reversal)) }
@@ -163,11 +166,14 @@ pub(super) async fn act(
     let amount = if verb == Verb::Replay { fields.parsed("amount").map(|Amount(amount)| amount) } else { None };
     let typed = if matches!(verb, Verb::Replay | Verb::Retry) { fields.text("confirm_amount") } else { None };
     fields.done()?;
-    let id = verb.subject(&ui, &id).await?.id();
+    let subject = verb.subject(&ui, &id).await?;
+    let (id, kind) = (subject.id(), subject.kind());
     match verb {
-        Verb::Replay => ui.ledger.check_replay(CallKind::Reverse, &id, amount, typed.as_deref()).await?,
+        Verb::Replay if kind == CallKind::Reverse => {
+            ui.ledger.check_replay(CallKind::Reverse, &id, amount, typed.as_deref()).await?
+        }
         Verb::Retry => ui.ledger.check_replay(CallKind::Create, &id, None, typed.as_deref()).await?,
-        Verb::Accept | Verb::Acknowledge | Verb::Close | Verb::Discard => {}
+        Verb::Accept | Verb::Acknowledge | Verb::Replay | Verb::Close | Verb::Discard => {}
     }
     let left = match verb {
         Verb::Accept => ui.ledger.accept_claim(&id, note).await.map(|_| None)?,
@@ -176,8 +182,7 @@ pub(super) async fn act(
             let id = id.clone();
             let done = to_its_end(&ui.operator, async move |operator| match verb {
                 Verb::Close => operator.close_reversal(&id, &note).await,
-                Verb::Retry => operator.replay(CallKind::Create, &id, None, &note).await,
-                _ => operator.replay(CallKind::Reverse, &id, amount, &note).await,
+                _ => operator.replay(kind, &id, amount, &note).await,
             });
             Some(done.await??.1)
         }
@@ -249,11 +254,32 @@ impl Subject {
             Self::Claim(claim) => claim.id.to_string(),
             Self::Reversal(reversal) => reversal.id.to_string(),
             Self::Transfer(transfer) => transfer.id.to_string(),
+            Self::Side(call) => call.id.to_string(),
+        }
+    }
+
+    /// What a replay of it opens again.
+    fn kind(&self) -> CallKind {
+        match self {
+            Self::Claim(_) | Self::Reversal(_) => CallKind::Reverse,
+            Self::Transfer(_) => CallKind::Create,
+            Self::Side(call) => call.kind,
+        }
+    }
+
+    fn consequence(&self, verb: Verb) -> &'static str {
+        match self {
+            Self::Side(_) => "Its retries start over, with a new job. No money moves by it.",
+            Self::Claim(_) | Self::Reversal(_) | Self::Transfer(_) => verb.consequence(),
         }
     }
 
     fn story(&self) -> String {
-        format!("/ui/trace{}", query(&[("id", &self.id())]))
+        match self {
+            // An event has no story of its own.
+            Self::Side(call) if call.kind == CallKind::Notify => "/ui/parked".to_owned(),
+            _ => format!("/ui/trace{}", query(&[("id", &self.id())])),
+        }
     }
 
     fn named(&self) -> String {
@@ -261,6 +287,7 @@ impl Subject {
             Self::Claim(claim) => claim.refund_ref.clone(),
             Self::Reversal(reversal) => format!("the reversal for {}", reversal.refund_ref),
             Self::Transfer(transfer) => format!("the transfer to {}", transfer.seller_id),
+            Self::Side(call) => format!("{} {}", call.kind.entity(), call.subject),
         }
     }
 
@@ -285,6 +312,12 @@ impl Subject {
                 ("Amount", money(transfer.amount, &transfer.currency)),
                 ("Status", status(transfer.status)),
                 ("Failure", html! { (transfer.failure_message.as_deref().unwrap_or("–")) }),
+            ]),
+            Self::Side(call) => facts(&[
+                ("What", html! { (call.kind.entity()) " " (call.subject) }),
+                ("About", html! { @if let Some(id) = &call.reference { (story(id)) } @else { "–" } }),
+                ("Status", status(call.state)),
+                ("Failure", html! { (call.failure_message.as_deref().unwrap_or("–")) }),
             ]),
         }
     }

@@ -7,17 +7,20 @@ use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::Ui;
-use super::act::{confirm, reason, to_its_end};
+use super::act::{Verb, button, confirm, reason, to_its_end};
 use super::failures;
 use super::guard::{Actor, Visitor};
 use super::html::Head::{Number, Text};
-use super::html::{ago, counted, facts, own, query, status, table, time};
+use super::html::{ago, counted, facts, own, query, status, story, table, time};
 use super::input::{Asked, Fields, Sent};
 use super::page::{Answer, Page, Refusal};
 use super::session::Session;
 use crate::http::{Parameter, Rights};
+use crate::ledger::SideCall;
 use crate::operator::{Filter, Parked, ParkedAction};
 
+/// The most look-ups and events of a page, the newest.
+const SIDE_CALLS: u64 = 20;
 /// The most messages of a page, the oldest.
 const MESSAGES: usize = 50;
 /// A broker that takes longer is away.
@@ -45,10 +48,21 @@ impl Parameter for Action {
 pub(super) async fn list(State(ui): State<Ui>, Visitor(session): Visitor, Asked(fields): Asked) -> Answer {
     fields.done()?;
     let failures = failures::groups(&ui, &session).await?;
+    let (side_calls, more) = ui.ledger.failed_side_calls(None, None, SIDE_CALLS).await?;
     let parked = parked(&ui, Filter { limit: Some(MESSAGES), ..Filter::default() }).await?;
     let body = html! {
         h2 { "Failed and still owed" }
         (failures)
+        h2 { "Look-ups and events that failed" }
+        @if side_calls.is_empty() { p { "None has failed permanently." } }
+        @else {
+            (table(
+                "Newest first",
+                &[Text("What"), Text("About"), Text("Failed"), Text("Why"), Text("Act")],
+                &side_calls.iter().map(|call| side_call(&session, call)).collect::<Vec<_>>(),
+            ))
+        }
+        @if more.is_some() { p { "The newest " (SIDE_CALLS) "; all: " code { "clawback calls list" } "." } }
         h2 { "Parked messages" }
         @match &parked {
             Err(why) => p.notice { "Unknown: the broker could not be asked (" (why) "). The groups above come from the ledger, and can be replayed." },
@@ -71,6 +85,16 @@ async fn parked(ui: &Ui, filter: Filter) -> Result<Result<Vec<Parked>, String>, 
         to_its_end(&ui.operator, async move |operator| tokio::time::timeout(PATIENCE, operator.parked(&filter)).await);
     let found = found.await?.map_err(|_| "no answer".to_owned());
     Ok(found.and_then(|found| found.map_err(|error| error.to_string())))
+}
+
+fn side_call(session: &Session, call: &SideCall) -> Markup {
+    html! {
+        th scope="row" { (call.kind.entity()) " " (call.subject) }
+        td { @if let Some(id) = &call.reference { (story(id)) } @else { (call.id) } }
+        td { (ago(call.changed_at)) " ago" }
+        td { small { (call.failure_message.as_deref().unwrap_or_default()) } }
+        td { (button(session, Verb::Replay, &call.id.to_string())) }
+    }
 }
 
 fn messages(session: &Session, parked: &[Parked]) -> Markup {

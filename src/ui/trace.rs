@@ -21,6 +21,8 @@ use crate::ledger::{
 
 /// The most rows of each kind: a payment may have hundreds of sellers.
 pub(super) const SHOWN: usize = 20;
+/// The most that are read for it.
+const READ: usize = 200;
 
 /// `GET /ui/trace?id=`.
 pub(super) async fn show(
@@ -41,7 +43,7 @@ pub(super) async fn show(
         };
         return Ok(Page::new("Trace", body).into_response());
     };
-    let Some(trace) = ui.ledger.trace(&id).await? else {
+    let Some(trace) = ui.ledger.trace(&id, if as_text { Trace::MOST } else { READ }).await? else {
         return Err(Refusal::not_found(format!("Nothing here has the id {id:?}.")));
     };
     let situation = ui.ledger.situation().await?;
@@ -51,6 +53,7 @@ pub(super) async fn show(
     let events = rows(&trace.events, |event| happened(&ui, event));
     let body = html! {
         p.help { a href={ "/ui/trace" (query(&[("id", &id), ("format", "text")])) } { "As text, to copy: all of it" } }
+        @if !trace.complete { p.notice { "More hangs together with it than is read here: look for a refund or a transfer of it instead." } }
         (next(&trace, &situation))
         (stands(&ui, &session, &trace))
         h2 { "What happened" }

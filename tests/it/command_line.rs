@@ -17,7 +17,7 @@ both_databases! {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 38] = [
+    let commands: [&[&str]; 41] = [
         &[],
         &["transfers"],
         &["transfers", "list"],
@@ -32,6 +32,9 @@ async fn every_command_explains_itself() {
         &["refunds", "list"],
         &["refunds", "show"],
         &["refunds", "accept"],
+        &["calls"],
+        &["calls", "list"],
+        &["calls", "replay"],
         &["parked"],
         &["parked", "list"],
         &["parked", "show"],

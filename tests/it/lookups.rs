@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stripe_sim::{Capture, Endpoint, Fault, NewDispute, NewPayment, NewRefund, RefundStatus};
 
 use crate::support::{DEADLINE, NO_SWEEPER, Process, TestApp, both_databases, eventually, two_sellers};
+use crate::ui::Pages;
 
 /// Lists no refunds with a charge, and has no events of their own for those of cards.
 const WITHOUT_REFUND_EVENTS: &str = "2023-10-16";
@@ -26,6 +27,7 @@ both_databases! {
     a_worker_that_is_killed_while_it_reads_leaves_the_look_up_to_the_next,
     a_look_up_whose_job_is_lost_is_swept,
     a_key_that_may_not_read_parks_the_look_up_alone_and_a_replay_reads_it,
+    a_look_up_that_failed_is_listed_and_replayed_at_every_door,
     what_happens_while_stripe_is_read_is_read_again,
     a_trace_shows_what_was_looked_up,
 }
@@ -294,13 +296,63 @@ async fn a_key_that_may_not_read_parks_the_look_up_alone_and_a_replay_reads_it(a
     both_have_given(&app, 3_000, 1_500).await;
 }
 
+async fn a_look_up_that_failed_is_listed_and_replayed_at_every_door(app: TestApp) {
+    paid(&app).await;
+    let thin = Endpoint { thin: true, enabled_events: vec!["refund.created".to_owned()], ..endpoint(&app) };
+    for n in 1..=3 {
+        app.sim.fault_reads(&format!("re_{n}"), Fault::PermissionDenied, 1);
+        app.sim.refund(refund(&format!("re_{n}"), 1_000));
+    }
+    tell(&app, &thin).await;
+    assert_eq!(looked_up(&app).await, ["failed"; 3]);
+
+    let (_, listed) = app.read("/v1/calls?kind=look_up&limit=2").await;
+    let calls = listed["calls"].as_array().unwrap();
+    assert_eq!((calls.len(), &calls[0]["subject"], &calls[0]["state"]), (2, &json!("refund"), &json!("failed")));
+    assert!(calls[0]["failure_message"].as_str().unwrap().contains("STRIPE_API_KEY may not read"), "{listed}");
+    let (_, rest) = app.read(&format!("/v1/calls?cursor={}", listed["next_cursor"].as_str().unwrap())).await;
+    assert_eq!((rest["calls"].as_array().unwrap().len(), &rest["next_cursor"]), (1, &Value::Null), "{rest}");
+    assert_eq!(app.read("/v1/calls?kind=notify").await.1["calls"], json!([]));
+    assert_eq!(app.read("/v1/calls?kind=reverse").await.0, 400);
+    let by_command = app.cli(&["calls", "list", "--format", "json"]).await.json();
+    assert_eq!(by_command["calls"][0], calls[0]);
+    let table = app.cli(&["calls", "list", "--kind", "look_up"]).await;
+    assert!(table.words().contains("refund re_1: STRIPE_API_KEY may not read"), "{table:?}");
+
+    let id = |call: &Value| call["id"].as_str().unwrap().to_owned();
+    let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+    let page = pages.page("/ui/parked").await;
+    let by_page = id(&calls[0]);
+    assert!(page.contains(&format!("href=\"/ui/act/replay?id={by_page}\"")), "{page}");
+    assert!(pages.page(&format!("/ui/act/replay?id={by_page}")).await.contains("No money moves by it."));
+    let done = pages.post("/ui/act/replay", &[("id", &by_page), ("reason", "the key may read now")]).await;
+    assert_eq!(done.status, 200, "{}", done.html);
+    let reason = ["--reason", "the key may read now", "--operator", "ada"];
+    let run = app.cli(&[&["calls", "replay", &id(&calls[1])][..], &reason].concat()).await;
+    assert!(run.code == 0 && run.words().contains("is open again"), "{run:?}");
+    let by_api = format!("{}/v1/calls/{}/replay", app.base_url, id(&rest["calls"][0]));
+    let body = json!({"operator": "ada", "reason": "the key may read now"});
+    let replay = async || app.http.post(&by_api).bearer_auth(&app.api_token).json(&body).send().await.unwrap();
+    let answer = replay().await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["kind"].clone()),
+        (202, json!("look_up"))
+    );
+    both_have_given(&app, 1_800, 900).await;
+    assert_eq!(replay().await.status(), 409);
+    let unknown = by_api.replace(&id(&rest["calls"][0]), "00000000-0000-7000-8000-000000000000");
+    let answer = app.http.post(unknown).bearer_auth(&app.api_token).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(app.cli(&["calls", "list"]).await.table(), "No look-up and no event has failed permanently.\n");
+}
+
 async fn what_happens_while_stripe_is_read_is_read_again(mut app: TestApp) {
     app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
     paid(&app).await;
     let endpoint = endpoint(&app).version(WITHOUT_REFUND_EVENTS);
     app.sim.refund(refund("re_1", 1_000));
     tell(&app, &endpoint).await;
-    let id = app.ledger().trace("ch_1").await.unwrap().unwrap().lookups[0].id;
+    let id = app.ledger().trace("ch_1", 10).await.unwrap().unwrap().lookups[0].id;
     let read = app.ledger().task(id).await.unwrap().unwrap();
     // After this worker has read, and before it reports.
     app.sim.refund(refund("re_2", 1_000));

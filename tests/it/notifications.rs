@@ -123,6 +123,9 @@ async fn what_is_not_taken_is_told_again_under_its_id_and_in_the_end_parked(mut 
     assert_eq!(app.db.count("calls WHERE kind = 'notify' AND state = 'failed'").await, 2);
     let shown = app.cli(&["parked", "list", "--kind", "notify"]).await;
     assert!(shown.stdout.contains("EVENTS_URL answered 500") && !shown.stdout.contains("hush"), "{shown:?}");
+    let failed = app.cli(&["calls", "list", "--kind", "notify", "--format", "json"]).await.json();
+    let subjects: Vec<_> = failed["calls"].as_array().unwrap().iter().map(|call| call["subject"].clone()).collect();
+    assert_eq!(subjects, ["reversal.reversed"; 2], "{failed}");
     receiver.status.store(200, Ordering::Relaxed);
     let reason = ["--operator", "ada", "--reason", "the shop is back"];
     let replayed = app.cli(&[&["parked", "replay", "--all"][..], &reason].concat()).await;

@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::support::{Backend, TestApp};
 
 /// Each form of the pages: what it does, the route that does the same, and the command.
-const ACTS: [(&str, &str, &[&str]); 16] = [
+const ACTS: [(&str, &str, &[&str]); 17] = [
     ("act accept (refund)", "/v1/refunds/{id}/accept", &["refunds", "accept"]),
     ("act accept (dispute)", "/v1/disputes/{id}/accept", &["disputes", "accept"]),
     ("act acknowledge (refund)", "/v1/refunds/{id}/acknowledge", &["refunds", "acknowledge"]),
     ("act acknowledge (dispute)", "/v1/disputes/{id}/acknowledge", &["disputes", "acknowledge"]),
     ("act replay", "/v1/reversals/{id}/replay", &["reversals", "replay"]),
+    ("act replay (look-up, event)", "/v1/calls/{id}/replay", &["calls", "replay"]),
     ("act close", "/v1/reversals/{id}/close", &["reversals", "close"]),
     ("act retry", "/v1/transfers/{id}/retry", &["transfers", "retry"]),
     ("groups/note (reversals)", "/v1/reversals/groups/{key}/notes", &["reversals", "note"]),
@@ -39,24 +40,24 @@ const FORMS: [&str; 9] = [
     "/ui/pauses/{id}/resume",
 ];
 /// Each page, and the route and the command that show the same.
-const PAGES: [(&str, &str, &[&str]); 17] = [
+const PAGES: [(&str, &str, &[&str]); 18] = [
     ("/ui/", "/v1/summary", &["summary"]),
     ("/ui/attention", "/v1/refunds", &["refunds", "list"]),
     ("/ui/audit", "/v1/history", &["history"]),
     ("/ui/disputes", "/v1/disputes", &["disputes", "list"]),
-    // The broker, and this machine: routes of health.
-    ("/ui/doctor", "/health/ready", &["doctor"]),
+    ("/ui/doctor", "/v1/doctor", &["doctor"]),
     ("/ui/held", "/v1/refunds", &["refunds", "list"]),
     ("/ui/operations", "/v1/operations", &["operations", "list"]),
     ("/ui/operations/{id}", "/v1/operations/{id}", &["operations", "show"]),
     ("/ui/parked", "/v1/reversals/groups", &["reversals", "groups"]),
-    ("/ui/queues", "/health/ready", &["queues", "status"]),
+    ("/ui/parked", "/v1/calls", &["calls", "list"]),
+    ("/ui/queues", "/v1/queues", &["queues", "verify"]),
     ("/ui/reconcile", "/v1/reconcile/runs", &["reconcile", "list"]),
     ("/ui/reconcile/{id}", "/v1/reconcile/runs/{id}", &["reconcile", "show"]),
     ("/ui/refunds", "/v1/refunds", &["refunds", "list"]),
     ("/ui/reversals", "/v1/reversals", &["reversals", "list"]),
     ("/ui/sellers", "/v1/sellers", &["sellers", "list"]),
-    ("/ui/trace", "/v1/history", &["trace"]),
+    ("/ui/trace", "/v1/trace/{id}", &["trace"]),
     ("/ui/transfers", "/v1/transfers", &["transfers", "list"]),
 ];
 

@@ -13,6 +13,7 @@ both_databases! {
     a_refund_shows_its_own_reversals_and_a_payment_all,
     what_waits_says_for_what,
     a_job_that_the_broker_has_confirmed_is_in_the_trace,
+    what_hangs_together_is_read_up_to_a_limit_and_the_trace_says_so,
     an_id_that_nothing_has_is_an_error_that_says_what_is_understood,
 }
 
@@ -32,6 +33,9 @@ async fn one_timeline_from_webhook_to_reversal_with_its_failures_and_its_replay(
     insta::assert_snapshot!("trace_of_a_refund", redacted(run.table()));
     let run = app.cli(&["trace", "re_1", "--format", "json"]).await;
     insta::assert_snapshot!("trace_of_a_refund_as_json", redacted(&run.stdout));
+
+    assert_eq!(app.read("/v1/trace/re_1").await, (200, run.json()));
+    assert_eq!(app.read("/v1/trace/re_none").await.0, 404);
 
     let events = run.json()["events"].as_array().unwrap().clone();
     let by = |actor: &str| events.iter().filter(|event| event["actor"] == actor).cloned().collect::<Vec<_>>();
@@ -127,6 +131,19 @@ async fn a_job_that_the_broker_has_confirmed_is_in_the_trace(mut app: TestApp) {
     assert_eq!((by_relay.len(), by_relay.iter().filter(confirmed).count()), (20, 20), "{trace}");
     let of_each: BTreeSet<_> = by_relay.iter().map(|event| event["entity_id"].to_string()).collect();
     assert_eq!(of_each.len(), 20);
+}
+
+async fn what_hangs_together_is_read_up_to_a_limit_and_the_trace_says_so(mut app: TestApp) {
+    app.restart_with(&[("REVERSAL_WORKER_ENABLED", "false")]).await;
+    let amount = app.many_sellers("pi_1", 30).await;
+    app.refund_of(amount, 1).await;
+    let all = app.ledger().trace("pi_1", 30).await.unwrap().unwrap();
+    assert_eq!((all.reversals.len(), all.transfers.len(), all.complete), (30, 30, true));
+    let some = app.ledger().trace("pi_1", 10).await.unwrap().unwrap();
+    assert!(!some.complete && some.reversals.len() <= 10, "{}", some.reversals.len());
+    assert!(some.transfers.len() <= 20 && some.events.len() <= 300, "{} {}", some.transfers.len(), some.events.len());
+    let one = app.ledger().trace(&some.reversals[0].reversal.id.to_string(), 10).await.unwrap().unwrap();
+    assert!(one.complete && one.reversals.len() == 1, "what it says to trace instead is shown in full");
 }
 
 async fn an_id_that_nothing_has_is_an_error_that_says_what_is_understood(app: TestApp) {

@@ -39,6 +39,10 @@ pub(super) fn write(out: &mut impl Write, trace: &Trace, situation: &Situation) 
     for lookup in &trace.lookups {
         wrap(out, "", "  ", &plain(&lookup_now(lookup)))?;
     }
+    if !trace.complete {
+        let more = "More hangs together with it than is shown: trace a refund or a transfer of it instead.";
+        wrap(out, "", "", more)?;
+    }
     Ok(())
 }
 

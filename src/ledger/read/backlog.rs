@@ -6,6 +6,8 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, Statement,
 };
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::summary::Unpaid;
 use super::waiting::{self, WaitingClaims};
@@ -25,7 +27,7 @@ pub struct DatabaseFacts {
 }
 
 /// Jobs that are committed and have not reached the broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OutboxBacklog {
     /// How many.
     pub unpublished: u64,

@@ -13,6 +13,7 @@ mod query;
 mod reconcile;
 mod remarks;
 mod sellers;
+mod side_calls;
 mod situation;
 mod summary;
 mod trace;
@@ -36,6 +37,7 @@ pub use one::TransfersToProbe;
 pub(super) use query::Query;
 pub(super) use sellers::OPEN;
 pub use sellers::{SellerDebt, SellerLine, SellerMoney, SellerView};
+pub use side_calls::SideCall;
 pub use situation::Situation;
 pub use summary::{
     AtRisk, ByAge, CurrencySummary, DaySum, NeedsAttention, OldestOpen, Risk, Sum, Summary, TimeToReverse, Unpaid,

@@ -211,6 +211,13 @@ impl TestApp {
         request.json(refund).send().await.unwrap()
     }
 
+    /// What the API answers to who may read.
+    pub(crate) async fn read(&self, path: &str) -> (u16, Value) {
+        let request = self.http.get(format!("{}{path}", self.base_url)).bearer_auth(&self.read_token);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     /// The refund as the API shows it.
     pub(crate) async fn refund_view(&self, id: &str) -> Value {
         let request = self.http.get(format!("{}/v1/refunds/{id}", self.base_url));

@@ -5,7 +5,9 @@ mod shapes;
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 use uuid::Uuid;
 
 pub use self::shapes::{Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer};
@@ -15,9 +17,16 @@ use crate::ledger::db::rowset;
 use crate::ledger::schema::{call, claim, history, lookup, outbox, payment, reversal, transfer, webhook_event};
 use crate::ledger::{Ledger, LedgerError};
 
+/// Of each row's changes, so many are read on average.
+const EVENTS_OF_A_ROW: usize = 10;
+
 /// The ids of the rows that hang together.
 #[derive(Default)]
 struct Scope {
+    /// No more of them are read from any place.
+    most: usize,
+    /// There were more.
+    is_cut: bool,
     payments: BTreeSet<Uuid>,
     refunds: BTreeSet<Uuid>,
     transfers: BTreeSet<Uuid>,
@@ -27,6 +36,22 @@ struct Scope {
 }
 
 impl Scope {
+    /// One more row than may be, which tells whether there are more.
+    fn limit(&self) -> u64 {
+        self.most as u64 + 1
+    }
+
+    fn at_most<T>(&mut self, mut rows: Vec<T>) -> Vec<T> {
+        self.is_cut |= rows.len() > self.most;
+        rows.truncate(self.most);
+        rows
+    }
+
+    async fn ids<E: EntityTrait>(&mut self, found: Select<E>, db: &DatabaseConnection) -> Result<Vec<Uuid>, DbErr> {
+        let rows = found.limit(self.limit()).into_tuple().all(db).await?;
+        Ok(self.at_most(rows))
+    }
+
     fn is_empty(&self) -> bool {
         [&self.payments, &self.refunds, &self.transfers, &self.reversals, &self.webhooks, &self.lookups]
             .iter()
@@ -36,12 +61,10 @@ impl Scope {
 
 impl Ledger {
     /// Everything about the refund, payment, transfer, reversal, look-up, webhook event or request to Stripe with this id;
-    /// Clawback's id, or the provider's. `None` when nothing here has it.
-    pub async fn trace(&self, id: &str) -> Result<Option<Trace>, LedgerError> {
-        let mut scope = match id.parse() {
-            Ok(id) => self.rows_with_our_id(id).await?,
-            Err(_) => self.rows_with_their_id(id).await?,
-        };
+    /// Clawback's id, or the provider's. `None` when nothing here has it. Where more than `most` rows of a kind hang together,
+    /// the trace is not complete, and says so.
+    pub async fn trace(&self, id: &str, most: usize) -> Result<Option<Trace>, LedgerError> {
+        let mut scope = self.scope_of(id, most).await?;
         if scope.is_empty() {
             return Ok(None);
         }
@@ -49,24 +72,27 @@ impl Ledger {
         Ok(Some(self.told(&scope).await?))
     }
 
+    async fn scope_of(&self, id: &str, most: usize) -> Result<Scope, DbErr> {
+        let scope = Scope { most, ..Scope::default() };
+        match id.parse() {
+            Ok(id) => self.rows_with_our_id(scope, id).await,
+            Err(_) => self.rows_with_their_id(scope, id).await,
+        }
+    }
+
     /// Clawback's ids of what hangs together with this id; none if nothing here has it.
     pub(in crate::ledger::read) async fn related_ids(&self, id: &str) -> Result<Vec<Uuid>, LedgerError> {
-        let our_id = id.parse::<Uuid>().ok();
-        let mut scope = match our_id {
-            Some(id) => self.rows_with_our_id(id).await?,
-            None => self.rows_with_their_id(id).await?,
-        };
+        let mut scope = self.scope_of(id, Trace::MOST).await?;
         if scope.is_empty() {
             // What has a history and no row of its own here.
-            return Ok(our_id.into_iter().collect());
+            return Ok(id.parse::<Uuid>().into_iter().collect());
         }
         self.widen(&mut scope).await?;
-        let Scope { payments, refunds, transfers, reversals, webhooks: _, lookups } = scope;
+        let Scope { payments, refunds, transfers, reversals, lookups, .. } = scope;
         Ok([payments, refunds, transfers, reversals, lookups].into_iter().flatten().collect())
     }
 
-    async fn rows_with_our_id(&self, id: Uuid) -> Result<Scope, DbErr> {
-        let mut scope = Scope::default();
+    async fn rows_with_our_id(&self, mut scope: Scope, id: Uuid) -> Result<Scope, DbErr> {
         scope.payments.extend(payment::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
         scope.refunds.extend(claim::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
         scope.transfers.extend(transfer::Entity::find_by_id(id).one(&self.store.db).await?.map(|row| row.id));
@@ -75,34 +101,39 @@ impl Ledger {
         Ok(scope)
     }
 
-    async fn rows_with_their_id(&self, id: &str) -> Result<Scope, DbErr> {
-        let mut scope = Scope::default();
-        let events =
-            webhook_event::Entity::find().filter(webhook_event::Column::EventId.eq(id)).all(&self.store.db).await?;
+    async fn rows_with_their_id(&self, mut scope: Scope, id: &str) -> Result<Scope, DbErr> {
+        let events = webhook_event::Entity::find().filter(webhook_event::Column::EventId.eq(id));
+        let events = events.limit(scope.limit()).all(&self.store.db).await?;
         scope.webhooks.extend(events.iter().map(|row| row.id));
         let mut refs: Vec<&str> = events.iter().filter_map(|row| row.object_id.as_deref()).collect();
         refs.push(id);
         let asked = lookup::Entity::find().select_only().column(lookup::Column::Id);
         let about = lookup::Column::Reference.is_in(refs.iter().copied());
-        scope.lookups.extend(ids(asked.filter(about), &self.store.db).await?);
+        let found = scope.ids(asked.filter(about), &self.store.db).await?;
+        scope.lookups.extend(found);
         use claim::Column as R;
         let is_it = Condition::any()
             .add(R::Reference.is_in(refs.iter().copied()))
             .add(R::PaymentRef.is_in(refs.iter().copied()))
             .add(R::ChargeRef.is_in(refs));
-        scope
-            .refunds
-            .extend(ids(claim::Entity::find().select_only().column(R::Id).filter(is_it), &self.store.db).await?);
+        let found = claim::Entity::find().select_only().column(R::Id).filter(is_it);
+        let found = scope.ids(found, &self.store.db).await?;
+        scope.refunds.extend(found);
         let found = payment::Entity::find().select_only().column(payment::Column::Id);
-        scope.payments.extend(ids(found.filter(payment::Column::PaymentRef.eq(id)), &self.store.db).await?);
+        let found = scope.ids(found.filter(payment::Column::PaymentRef.eq(id)), &self.store.db).await?;
+        scope.payments.extend(found);
         let found = transfer::Entity::find().select_only().column(transfer::Column::Id);
-        scope.transfers.extend(ids(found.filter(transfer::Column::StripeTransferId.eq(id)), &self.store.db).await?);
+        let found = scope.ids(found.filter(transfer::Column::StripeTransferId.eq(id)), &self.store.db).await?;
+        scope.transfers.extend(found);
         let found = reversal::Entity::find().select_only().column(reversal::Column::Id);
         let is_it = reversal::Column::StripeReversalId.eq(id);
-        scope.reversals.extend(ids(found.filter(is_it), &self.store.db).await?);
+        let found = scope.ids(found.filter(is_it), &self.store.db).await?;
+        scope.reversals.extend(found);
         let accepted = call::Entity::find().select_only().column(call::Column::Id);
-        scope.reversals.extend(ids(accepted.filter(call::Column::AcceptedId.eq(id)), &self.store.db).await?);
-        let asked = history::Entity::find().filter(history::Column::StripeRequestId.eq(id)).all(&self.store.db).await?;
+        let found = scope.ids(accepted.filter(call::Column::AcceptedId.eq(id)), &self.store.db).await?;
+        scope.reversals.extend(found);
+        let asked = history::Entity::find().filter(history::Column::StripeRequestId.eq(id));
+        let asked = asked.limit(scope.limit()).all(&self.store.db).await?;
         for row in asked {
             match row.entity.as_str() {
                 "transfer" => scope.transfers.insert(row.entity_id),
@@ -120,11 +151,13 @@ impl Ledger {
     }
 
     async fn widen(&self, scope: &mut Scope) -> Result<(), DbErr> {
-        let payments = || scope.payments.iter().copied();
+        let payments: Vec<Uuid> = scope.payments.iter().copied().collect();
         let found = claim::Entity::find().select_only().column(claim::Column::Id);
-        let refunds = ids(found.filter(claim::Column::PaymentId.is_in(payments())), &self.store.db).await?;
+        let found = found.filter(claim::Column::PaymentId.is_in(payments.iter().copied()));
+        let refunds = scope.ids(found, &self.store.db).await?;
         let found = transfer::Entity::find().select_only().column(transfer::Column::Id);
-        let transfers = ids(found.filter(transfer::Column::PaymentId.is_in(payments())), &self.store.db).await?;
+        let found = found.filter(transfer::Column::PaymentId.is_in(payments));
+        let transfers = scope.ids(found, &self.store.db).await?;
         scope.refunds.extend(refunds);
         scope.transfers.extend(transfers);
 
@@ -132,7 +165,8 @@ impl Ledger {
             .add(reversal::Column::Id.is_in(scope.reversals.iter().copied()))
             .add(reversal::Column::ClaimId.is_in(scope.refunds.iter().copied()))
             .add(reversal::Column::TransferId.is_in(scope.transfers.iter().copied()));
-        for row in reversal::Entity::find().filter(owed).all(&self.store.db).await? {
+        let owed = reversal::Entity::find().filter(owed).limit(scope.limit()).all(&self.store.db).await?;
+        for row in scope.at_most(owed) {
             scope.reversals.insert(row.id);
             scope.refunds.insert(row.claim_id);
             scope.transfers.insert(row.transfer_id);
@@ -141,7 +175,8 @@ impl Ledger {
             .select_only()
             .column(transfer::Column::PaymentId)
             .filter(transfer::Column::Id.is_in(scope.transfers.iter().copied()));
-        scope.payments.extend(ids(of_transfers, &self.store.db).await?);
+        let found = scope.ids(of_transfers, &self.store.db).await?;
+        scope.payments.extend(found);
         let refunds = claim::Entity::find().filter(claim::Column::Id.is_in(scope.refunds.iter().copied()));
         let (mut refs, mut payment_refs) = (Vec::new(), Vec::new());
         for row in refunds.all(&self.store.db).await? {
@@ -151,9 +186,11 @@ impl Ledger {
         }
         let asked = lookup::Entity::find().select_only().column(lookup::Column::Id);
         let about = lookup::Column::Reference.is_in(refs.iter().chain(&payment_refs).map(String::as_str));
-        scope.lookups.extend(ids(asked.filter(about), &self.store.db).await?);
+        let found = scope.ids(asked.filter(about), &self.store.db).await?;
+        scope.lookups.extend(found);
         let told = webhook_event::Entity::find().select_only().column(webhook_event::Column::Id);
-        scope.webhooks.extend(ids(told.filter(webhook_event::Column::ObjectId.is_in(refs)), &self.store.db).await?);
+        let found = scope.ids(told.filter(webhook_event::Column::ObjectId.is_in(refs)), &self.store.db).await?;
+        scope.webhooks.extend(found);
         Ok(())
     }
 
@@ -178,7 +215,12 @@ impl Ledger {
 
         let all = [&scope.payments, &scope.refunds, &scope.transfers, &scope.reversals, &scope.lookups];
         let all = all.into_iter().flatten().copied();
-        let rows = history::Entity::find().filter(history::Column::EntityId.is_in(all)).all(&self.store.db).await?;
+        // Without an order, which would have all rows of them read: those of one id come in their order.
+        let rows = history::Entity::find().filter(history::Column::EntityId.is_in(all));
+        let most = scope.most * EVENTS_OF_A_ROW;
+        let mut rows = rows.limit(most as u64 + 1).all(&self.store.db).await?;
+        let complete = !scope.is_cut && rows.len() <= most;
+        rows.truncate(most);
         let provider_id = |id: Uuid| {
             let payment = payments.iter().find(|row| row.id == id).map(|row| row.payment_ref.clone());
             let refund = || refunds.iter().find(|row| row.id == id).map(|row| row.reference.clone());
@@ -189,7 +231,8 @@ impl Ledger {
         };
         let steps = rows.into_iter().map(|row| (row.id, step(row, provider_id)));
         let called: Vec<Uuid> = scope.transfers.iter().chain(&scope.reversals).chain(&scope.lookups).copied().collect();
-        let mut jobs = rowset::select::<_, outbox::Model>(&self.store.db, "entity_id IN {ids}", &called, &[]).await?;
+        let of_them = format!("entity_id IN {{ids}} LIMIT {most}");
+        let mut jobs = rowset::select::<_, outbox::Model>(&self.store.db, &of_them, &called, &[]).await?;
         jobs.sort_by_key(|job| job.id);
         let confirmed = jobs.iter().filter_map(|job| Some((job.id, published(job, job.published_at?, provider_id))));
         let mut events: Vec<(Uuid, TraceEvent)> =
@@ -223,10 +266,7 @@ impl Ledger {
                     Some(TracedLookup::of(row, call, waiting))
                 })
                 .collect(),
+            complete,
         })
     }
-}
-
-async fn ids<E: EntityTrait>(found: sea_orm::Select<E>, db: &sea_orm::DatabaseConnection) -> Result<Vec<Uuid>, DbErr> {
-    found.into_tuple().all(db).await
 }

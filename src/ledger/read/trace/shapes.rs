@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::ledger::claims::attention_of;
@@ -12,7 +13,7 @@ use crate::ledger::time::now;
 use crate::ledger::{ClaimKind, ReversalView, Source, TransferView};
 
 /// What happened, and how things stand now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Trace {
     /// Oldest first.
     pub events: Vec<TraceEvent>,
@@ -26,10 +27,17 @@ pub struct Trace {
     pub reversals: Vec<TracedReversal>,
     /// What Stripe was asked about them.
     pub lookups: Vec<TracedLookup>,
+    /// False: more hangs together than was read.
+    pub complete: bool,
+}
+
+impl Trace {
+    /// The most rows of a kind, where no page has to be fast.
+    pub const MOST: usize = 1_000;
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TraceEvent {
     /// When (UTC).
     pub at: DateTime<Utc>,
@@ -52,7 +60,7 @@ pub struct TraceEvent {
 }
 
 /// A payment, as far as a trace shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TracedPayment {
     /// Clawback's id.
     pub id: Uuid,
@@ -65,7 +73,7 @@ pub struct TracedPayment {
 }
 
 /// A refund, as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TracedRefund {
     /// Clawback's id.
     pub id: Uuid,
@@ -90,7 +98,7 @@ pub struct TracedRefund {
 }
 
 /// A transfer, as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TracedTransfer {
     /// Clawback's id.
     pub id: Uuid,
@@ -115,7 +123,7 @@ pub struct TracedTransfer {
 }
 
 /// A reversal, as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TracedReversal {
     /// As the API shows it.
     #[serde(flatten)]
@@ -125,7 +133,7 @@ pub struct TracedReversal {
 }
 
 /// A look-up, as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TracedLookup {
     /// Clawback's id.
     pub id: Uuid,
