@@ -46,7 +46,7 @@ pub(super) struct Output {
 #[command(
     after_help = "Compares every queue's type, TTL, dead-letter target and strategy, overflow, limits and policies, \
                         the exchange, and the binding; each work queue must have a consumer, or a live worker that waits for Stripe. Without the management \
-                        API (its user needs the tag `monitoring`), AMQP shows what is missing and the first \
+                        API (its user needs the tag `management`), AMQP shows what is missing and the first \
                         difference of each queue, but no policies and no binding.\n\n\
                         --format json: {\"broker_version\", \"limited\", \"paused\", \"queues\": [{\"name\", \"exists\", \
                         \"messages\", \"unacknowledged\", \"consumers\"}], \"problems\": [{\"object\", \"property\", \"wanted\", \"found\", \

@@ -34,7 +34,7 @@ async fn changing_passwords(mut app: TestApp) {
     app.transfer_becomes(1, "reversed").await;
 
     // Nobody writes the file.
-    app.vhost.put_user(&them.name, "newer", &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
+    app.vhost.put_user(&them.name, "newer", "", &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
     let (vhost, name) = (app.vhost.clone(), them.name.clone());
     let hanging_up = async move {
         loop {
@@ -46,7 +46,7 @@ async fn changing_passwords(mut app: TestApp) {
         () = hanging_up => unreachable!("it goes on until it ends"),
     };
     assert!(ended.contains("refused us") && !ended.contains("newer"), "{ended}");
-    app.vhost.put_user(&them.name, "new", &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
+    app.vhost.put_user(&them.name, "new", "", &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
 
     app.start(&[]).await;
     them.change_database("newer").await;
@@ -99,7 +99,7 @@ impl Credentials {
     }
 
     async fn change_both(&self, app: &TestApp, password: &str) {
-        app.vhost.put_user(&self.name, password, &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
+        app.vhost.put_user(&self.name, password, "", &json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
         self.change_database(password).await;
     }
 

@@ -41,7 +41,9 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
 
     let definitions: Value = serde_json::from_str(include_str!("../../queues/definitions.json")).unwrap();
     let rights = definitions["permissions"].as_array().unwrap().iter().find(|of| of["user"] == "clawback").unwrap();
-    vhost.put_user(&name, "hush", rights).await;
+    let user = definitions["users"].as_array().unwrap().iter().find(|of| of["name"] == "clawback").unwrap();
+    let tags: Vec<&str> = user["tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    vhost.put_user(&name, "hush", &tags.join(","), rights).await;
     let as_role = |url: &str| {
         let mut url = url::Url::parse(url).unwrap();
         url.set_username(&name).unwrap();
@@ -49,11 +51,16 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
         url.to_string()
     };
     let (database, broker) = (as_role(&db.url), as_role(&vhost.amqp_url));
+    let mut management = url::Url::parse(&required("RABBITMQ_MANAGEMENT_URL")).unwrap();
+    management.set_username("").unwrap();
+    management.set_password(None).unwrap();
     let address = free_address();
     app.base_url = format!("http://{address}");
     let rights = [
         ("DATABASE_URL", database.as_str()),
         ("AMQP_URL", &broker),
+        // With the user of AMQP_URL.
+        ("RABBITMQ_MANAGEMENT_URL", management.as_str()),
         // Nobody is there to be told.
         ("EVENTS_URL", "http://127.0.0.1:1"),
     ];
@@ -73,6 +80,14 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
     app.transfer_becomes(0, "reversed").await;
     app.transfer_becomes(1, "reversed").await;
     operators_work(&app, &[("DATABASE_URL", database.as_str()), ("AMQP_URL", &broker)]).await;
+    eventually("what workers hold is seen, and all is as wanted", || async {
+        let (_, seen) = app.read("/v1/queues").await;
+        assert_eq!(seen["limited"], Value::Null, "{seen}");
+        let all = seen["queues"].as_array()?;
+        let is_known = all.iter().all(|queue| queue["unacknowledged"].is_u64());
+        (is_known && seen["problems"].as_array()?.is_empty()).then_some(())
+    })
+    .await;
     let queues: Vec<String> =
         vhost.queues().await.iter().map(|queue| queue["name"].as_str().unwrap().to_owned()).collect();
     for queue in ["reversals", "transfers", "lookups", "events"] {

@@ -41,7 +41,7 @@ pub enum ManagementError {
     },
     /// Another answer than expected.
     #[error(
-        "RabbitMQ's management API at {address} answered {status} for {path}; the user needs the tag `monitoring` \
+        "RabbitMQ's management API at {address} answered {status} for {path}; the user needs the tag `management` \
          and access to the vhost"
     )]
     Refused {

@@ -52,9 +52,9 @@ impl Vhost {
         self.call(reqwest::Method::PUT, &format!("{kind}/{}/{name}", self.name), description).await;
     }
 
-    /// Makes a user, or gives it another password, with these rights here.
-    pub(crate) async fn put_user(&self, user: &str, password: &str, rights: &Value) {
-        let described = json!({"password": password, "tags": ""});
+    /// Makes a user, or gives it another password, with these rights here. `tags` are separated by commas.
+    pub(crate) async fn put_user(&self, user: &str, password: &str, tags: &str, rights: &Value) {
+        let described = json!({"password": password, "tags": tags});
         self.call(reqwest::Method::PUT, &format!("users/{user}"), described).await;
         let rights = json!({"configure": rights["configure"], "write": rights["write"], "read": rights["read"]});
         self.call(reqwest::Method::PUT, &format!("permissions/{}/{user}", self.name), rights).await;
