@@ -62,6 +62,8 @@ impl Presence {
             connected: 0,
             jobs_running: 0,
             last_delivery_at: None,
+            webhooks_refused: 0,
+            webhook_refused_at: None,
             started_at: now(),
             seen_at: now(),
         };

@@ -1,5 +1,7 @@
 //! Who is alive: each running process keeps a row, and learns from it what operators ask for: a probe, or work on an operation.
 
+use std::sync::PoisonError;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::FromQueryResult;
 use serde::Serialize;
@@ -76,10 +78,21 @@ pub struct Process {
     pub jobs_running: i32,
     /// When it last took a job.
     pub last_delivery_at: Option<DateTime<Utc>>,
+    /// Webhooks that it has refused since its start: their signatures did not fit.
+    pub webhooks_refused: i64,
+    /// When it refused the last one.
+    pub webhook_refused_at: Option<DateTime<Utc>>,
     /// When it started.
     pub started_at: DateTime<Utc>,
     /// When it was last heard of.
     pub seen_at: DateTime<Utc>,
+}
+
+/// Webhooks that this process has refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    webhooks: i64,
+    last_at: Option<DateTime<Utc>>,
 }
 
 /// The processes that are alive, and those that went without a goodbye.
@@ -110,7 +123,7 @@ impl Ledger {
     pub async fn beat(&self, process: &Process) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let db = &self.store.db;
         let mut query = Query::new(db);
-        let of = process.clone();
+        let (of, refused) = (process.clone(), self.refused());
         let fixed = [
             ("id", query.bind(of.id)),
             ("role", query.bind(of.role.to_string())),
@@ -130,6 +143,8 @@ impl Ledger {
             ("connected", query.bind(of.connected)),
             ("jobs_running", query.bind(of.jobs_running)),
             ("last_delivery_at", query.bind(of.last_delivery_at)),
+            ("webhooks_refused", query.bind(refused.webhooks)),
+            ("webhook_refused_at", query.bind(refused.last_at)),
             ("seen_at", query.clock()),
         ];
         let all = || fixed.iter().chain(&moving);
@@ -149,6 +164,16 @@ impl Ledger {
             self.store.operation_running.notify_one();
         }
         Ok(row.try_get("", "probe_asked_at")?)
+    }
+
+    /// Counts a webhook whose signature does not fit. Nothing else of it is kept: anybody can send one.
+    pub fn refuse_webhook(&self) {
+        let mut refused = self.figures.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused = Refused { webhooks: refused.webhooks.saturating_add(1), last_at: Some(now()) };
+    }
+
+    fn refused(&self) -> Refused {
+        *self.figures.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that a process stops in order.

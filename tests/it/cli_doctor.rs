@@ -13,6 +13,7 @@ both_databases! {
     where_all_is_well_every_line_is_ok,
     what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
     sellers_who_were_not_paid_are_a_warning,
+    webhooks_with_a_wrong_signature_are_counted,
     strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well,
     a_stripe_that_refuses_or_fails_is_explained,
     events_that_no_endpoint_is_told_of_are_named,
@@ -77,6 +78,20 @@ async fn what_waits_for_an_operator_is_a_warning_with_the_command_to_use(mut app
     let strict = doctor(&app, &["--strict"]).await;
     assert_eq!(strict.code, 3, "{strict:?}");
     warning("workers of reversals", "no consumer", "clawback worker");
+}
+
+async fn webhooks_with_a_wrong_signature_are_counted(app: TestApp) {
+    for _ in 0..3 {
+        assert_eq!(app.post_signed("{}", "t=1,v1=00").await.status(), 400);
+    }
+    let found = eventually("the process has told of them", || async {
+        let run = doctor(&app, &["--format", "json"]).await;
+        let found = check_named(&run, "webhooks' signatures");
+        (found["status"] == "warning").then_some(found)
+    })
+    .await;
+    assert!(found["message"].as_str().unwrap().contains(" UTC: 3, the last one "), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("STRIPE_WEBHOOK_SECRET"), "{found}");
 }
 
 async fn sellers_who_were_not_paid_are_a_warning(app: TestApp) {

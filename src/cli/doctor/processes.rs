@@ -2,8 +2,12 @@
 
 use super::broker::HURRY;
 use super::finding::Finding;
+use crate::cli::claims::age;
 use crate::cli::terminal::{plain, time};
-use crate::ledger::{Process, ProcessRole, Situation};
+use crate::ledger::{Process, ProcessRole, Situation, now};
+
+/// A webhook that was refused is worth a look for so long, in seconds.
+const WORTH_A_LOOK: i64 = 3_600;
 
 pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
     let alive = &situation.processes.alive;
@@ -22,6 +26,7 @@ pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
         let remedy = "it died or can't reach the database: its log says why; an hour later it is forgotten";
         findings.push(Finding::warning("processes", plain(&message), remedy));
     }
+    findings.extend(signatures(alive));
     if let Some(why) = situation.processes.outage().and_then(|_| situation.why_waiting(None)) {
         findings.push(Finding::warning("circuit breaker", plain(&why), HURRY));
     } else if workers > 0 {
@@ -39,4 +44,22 @@ pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
         Finding::warning("pauses", plain(&message), format!("`clawback resume{flag} --reason TEXT` lets it go on"))
     }));
     findings
+}
+
+/// Webhooks that were refused; nothing where nobody takes any.
+fn signatures(alive: &[Process]) -> Option<Finding> {
+    const CHECK: &str = "webhooks' signatures";
+    let started = alive.iter().filter(|it| it.role != ProcessRole::Worker).map(|it| it.started_at).min()?;
+    let refused: i64 = alive.iter().map(|process| process.webhooks_refused).sum();
+    let Some(last) = alive.iter().filter_map(|process| process.webhook_refused_at).max() else {
+        return Some(Finding::ok(CHECK, "no webhook was refused"));
+    };
+    let ago = (now() - last).num_seconds();
+    let message = format!("webhooks refused since {}: {refused}, the last one {} ago", time(started), age(ago));
+    if ago > WORTH_A_LOOK {
+        return Some(Finding::ok(CHECK, message));
+    }
+    let remedy = "if they are the provider's: compare STRIPE_WEBHOOK_SECRET (HYPERSWITCH_WEBHOOK_SECRET) with its \
+                  dashboard, and this machine's clock; else there is nothing to do";
+    Some(Finding::warning(CHECK, message, remedy))
 }

@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 
 use super::exposition::{Exposition, labels};
 use crate::http::ApiState;
-use crate::operator::survey::{QueueView, Verified};
 use crate::ledger::{
-    AtRisk, BreakerState, CurrencySummary, Ledger, LedgerError, OutboxBacklog, ProcessRole, Situation, Summary, Unpaid,
-    now,
+    AtRisk, BreakerState, CurrencySummary, Ledger, LedgerError, OutboxBacklog, ProcessRole, RunState, Situation,
+    Summary, Unpaid, now,
 };
+use crate::operator::survey::{QueueView, Verified};
 
 /// Below Prometheus' default scrape timeout of 10 s.
 const DATABASE_TIME_LIMIT: Duration = Duration::from_secs(4);
@@ -130,6 +130,20 @@ fn add_claims(text: &mut Exposition, summary: &Summary, now: DateTime<Utc>) {
     text.gauge("clawback_disputes_needing_attention", help, needs.disputes);
     let help = "Age of the oldest claim that needs attention; 0 if there is none.";
     text.gauge("clawback_oldest_attention_age_seconds", help, age(needs.oldest, now));
+    if let Some(run) = &summary.last_reconcile {
+        let help =
+            "When the ledger was last compared with Stripe, in seconds since 1970. Absent before the first time.";
+        let at = run.finished_at.unwrap_or(run.updated_at);
+        text.gauge("clawback_reconcile_last_run_timestamp_seconds", help, at.timestamp());
+        let help = "1 for how far that run is.";
+        let states = [RunState::Running, RunState::Interrupted, RunState::Done]
+            .map(|state| (labels([("state", &state.to_string())]), u8::from(run.state == state)));
+        text.gauges("clawback_reconcile_last_run_state", help, states);
+        let help = "Transfers that it has compared.";
+        text.gauge("clawback_reconcile_transfers_compared", help, run.counts.transfers);
+        let help = "Differences that it has found and not repaired.";
+        text.gauge("clawback_reconcile_differences", help, run.differences - run.repaired);
+    }
     if let Some(at) = summary.last_webhook_at {
         let help = "When the last webhook was recorded, in seconds since 1970. Absent before the first.";
         text.gauge("clawback_last_webhook_timestamp_seconds", help, at.timestamp());

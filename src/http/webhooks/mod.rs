@@ -171,6 +171,7 @@ async fn take_in(endpoint: &Endpoint, provider: &Provider, request: Request) -> 
 
 impl Endpoint {
     fn refuse(&self, provider: &Provider, kind: Kind, why: String) -> Problem {
+        self.ledger.refuse_webhook();
         if let Some(more) = self.refused.occurred(Instant::now()) {
             tracing::warn!(header = provider.header, why, more, "webhook refused: not signed by its provider");
         }

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::{FailureGroups, Situation, Sum, Summary};
 use crate::ledger::LedgerError;
+use crate::ledger::processes::Refused;
 
 /// How old a figure may be.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub(in crate::ledger) struct Figures {
     pub(super) reversal_groups: Cached<FailureGroups>,
     pub(super) transfer_groups: Cached<FailureGroups>,
     pub(in crate::ledger) situation: Cached<Situation>,
+    /// Webhooks that this process has refused.
+    pub(in crate::ledger) refused: std::sync::Mutex<Refused>,
     /// What was taken back on days that are over, by currency.
     pub(super) past_days: Mutex<BTreeMap<NaiveDate, BTreeMap<String, Sum>>>,
 }
