@@ -27,6 +27,19 @@ async fn the_alert_rules_are_sound_and_fire_when_they_should() {
     }
 }
 
+#[test]
+fn each_alert_is_seen_to_fire_and_not_to_fire() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let (rules, tests) = (read("deploy/prometheus/alerts.yml"), read("tests/prometheus/alerts_test.yml"));
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        for seen in [format!("alertname: {alert}\n"), format!("alertname: {alert}, exp_alerts: []")] {
+            assert!(tests.contains(&seen), "alerts_test.yml has no {seen:?}");
+        }
+    }
+}
+
 /// A Prometheus of its own. Killed when dropped.
 struct Prometheus {
     base_url: String,
