@@ -225,6 +225,10 @@ impl Bench {
             "/v1/reversals/groups",
             "/v1/sellers",
             "/v1/history",
+            "/v1/trace/re_5000",
+            "/v1/calls",
+            "/v1/queues",
+            "/v1/doctor",
         ];
         let mut paths: Vec<String> = paths.map(str::to_owned).into();
         paths.push(format!("/ui/operations/{operation}"));
