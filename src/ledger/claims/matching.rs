@@ -128,7 +128,7 @@ pub(in crate::ledger) fn owe_earlier(
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<(), LedgerError> {
-    let its = |row: &&claim::Model| row.payment_id == Some(payment.id) && counts_by_ratio(row);
+    let its = |row: &&claim::Model| row.payment_id == Some(payment.id) && takes_by_ratio(row);
     let mut earlier: Vec<claim::Model> = book.claims.all().filter(its).cloned().collect();
     earlier.sort_by_key(|row| (row.matched_at, row.id));
     let mut refunded: i64 = 0;
@@ -137,8 +137,8 @@ pub(in crate::ledger) fn owe_earlier(
         // Read anew: the claim before has changed their statuses.
         let mut transfers = book.transfers_of(payment.id);
         transfers.retain(|row| added.contains(&row.id));
-        let asks =
-            allocate(payment.amount, refunded, &shares(book, &transfers, &earlier.iter().collect::<Vec<_>>(), None));
+        let earlier: Vec<&claim::Model> = earlier.iter().collect();
+        let asks = allocate(payment.amount, refunded, &shares(book, payment, &transfers, &earlier, None));
         for (transfer, ask) in transfers.iter().zip(asks).filter(|(_, ask)| *ask > 0) {
             owe(book, payment, transfer, claim, ask, By { actor, event: None, traceparent })?;
         }
@@ -195,11 +195,11 @@ fn conflicts(book: &mut Book, claim: &claim::Model, Conflict { problem, .. }: Co
 pub(super) fn plan(book: &Book, payment: &payment::Model, claim: &claim::Model) -> Result<Plan, Conflict> {
     split::check(book, payment, claim)?;
     let transfers = book.transfers_of(payment.id);
-    let is_other = |row: &&claim::Model| row.payment_id == Some(payment.id) && row.id != claim.id;
-    let others: Vec<&claim::Model> = book.claims.all().filter(is_other).collect();
-    let shares = shares(book, &transfers, &others, Some(claim.id));
+    let mut others = claims_of(book, payment);
+    others.retain(|row| row.id != claim.id);
+    let shares = shares(book, payment, &transfers, &others, Some(claim.id));
     let asks = match &claim.shares {
-        None => allocate(payment.amount, by_ratio_so_far(&others).saturating_add(claim.amount), &shares),
+        None => allocate(payment.amount, sum_by_ratio(book, payment, &others).saturating_add(claim.amount), &shares),
         Some(named) => resolve(&read_shares(named)?, &transfers, &shares)?,
     };
     let mut plan = Plan { asks: Vec::new(), others: Vec::new() };
@@ -366,10 +366,16 @@ fn read_shares(named: &str) -> Result<Vec<NamedShare>, Conflict> {
 
 /// What each transfer has been asked for by claims other than `except`, unless it is not owed any more. What a refund that failed
 /// has taken all the same counts as taken by ratio: the next refund does not take it again.
-fn shares(book: &Book, transfers: &[transfer::Model], claims: &[&claim::Model], except: Option<Uuid>) -> Vec<Share> {
+fn shares(
+    book: &Book,
+    payment: &payment::Model,
+    transfers: &[transfer::Model],
+    claims: &[&claim::Model],
+    except: Option<Uuid>,
+) -> Vec<Share> {
     let by_name: HashSet<Uuid> =
         claims.iter().filter(|row| row.shares.is_some() && !row.takes_nothing()).map(|row| row.id).collect();
-    let by_ratio: HashSet<Uuid> = claims.iter().filter(|row| counts_by_ratio(row)).map(|row| row.id).collect();
+    let by_ratio: HashSet<Uuid> = claims.iter().filter(|row| takes_by_ratio(row)).map(|row| row.id).collect();
     let mut totals: HashMap<Uuid, (i64, i64, i64)> = HashMap::new();
     for row in book.reversals.all().filter(|row| Some(row.claim_id) != except && book.is_asked(row)) {
         let (standing, failed, name) = totals.entry(row.transfer_id).or_default();
@@ -380,8 +386,11 @@ fn shares(book: &Book, transfers: &[transfer::Model], claims: &[&claim::Model], 
         };
         *total += row.amount + row.amount_closed;
     }
+    // The provider took it in proportion. There are no rows of that.
+    let by_provider: i64 = claims.iter().filter(|row| is_settled(book, payment, row)).map(|row| row.amount).sum();
     let share = |transfer: &transfer::Model| {
         let (standing, of_failed, by_name) = totals.get(&transfer.id).copied().unwrap_or_default();
+        let standing = standing + part_of(transfer.amount, by_provider, payment.amount);
         let (by_ratio, by_name) = (standing + of_failed, by_name + transfer.reversed_before);
         Share { amount: transfer.amount, by_ratio, of_failed, by_name, currency: transfer.currency.clone() }
     };
@@ -396,8 +405,7 @@ pub(super) fn take_shortfall(
     gone: &claim::Model,
     by: By<'_>,
 ) -> Result<Vec<String>, LedgerError> {
-    let its = book.claims.all().filter(|row| row.payment_id == Some(payment.id));
-    if by_ratio_so_far(&its.collect::<Vec<_>>()).saturating_add(gone.amount) <= payment.amount {
+    if by_ratio_so_far(book, payment).saturating_add(gone.amount) <= payment.amount {
         return Ok(Vec::new()); // They had room beside it.
     }
     take_missing(book, payment, by)
@@ -406,15 +414,13 @@ pub(super) fn take_shortfall(
 /// Has the payment's claims by ratio take what is missing of what they should take together. Returns, in words, what none of
 /// them can take, since each of them has its reversal of that transfer.
 fn take_missing(book: &mut Book, payment: &payment::Model, by: By<'_>) -> Result<Vec<String>, LedgerError> {
-    let of_payment: Vec<claim::Model> =
-        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
-    let all: Vec<&claim::Model> = of_payment.iter().collect();
+    let of_payment: Vec<claim::Model> = claims_of(book, payment).into_iter().cloned().collect();
     let transfers = book.transfers_of(payment.id);
-    let missing = allocate(payment.amount, by_ratio_so_far(&all), &shares(book, &transfers, &all, None));
+    let missing = missing(book, payment, &transfers);
     let mut left = Vec::new();
     for (transfer, ask) in transfers.iter().zip(missing).filter(|(_, ask)| *ask > 0) {
         let has_row = |claim: &claim::Model| book.live_reversal_of(claim.id, transfer.id).is_some();
-        match of_payment.iter().rev().find(|claim| counts_by_ratio(claim) && !has_row(claim)).cloned() {
+        match of_payment.iter().rev().find(|claim| takes_by_ratio(claim) && !has_row(claim)).cloned() {
             Some(claim) => drop(owe(book, payment, &book.transfer(transfer.id)?, &claim, ask, by)?),
             None => left.push(attention::missing(ask, transfer)),
         }
@@ -429,16 +435,14 @@ pub(super) fn owe_again(
     gone: &reversal::Model,
     by: By<'_>,
 ) -> Result<i64, LedgerError> {
-    let of_payment: Vec<claim::Model> =
-        book.claims.all().filter(|row| row.payment_id == Some(payment.id)).cloned().collect();
-    let all: Vec<&claim::Model> = of_payment.iter().collect();
+    let of_payment: Vec<claim::Model> = claims_of(book, payment).into_iter().cloned().collect();
     let transfers = book.transfers_of(payment.id);
-    let missing = allocate(payment.amount, by_ratio_so_far(&all), &shares(book, &transfers, &all, None));
+    let missing = missing(book, payment, &transfers);
     let Some((transfer, ask)) = transfers.iter().zip(missing).find(|(row, _)| row.id == gone.transfer_id) else {
         return Ok(0);
     };
     let ask = ask.min(gone.amount);
-    let takes = |row: &&claim::Model| counts_by_ratio(row) && book.live_reversal_of(row.id, transfer.id).is_none();
+    let takes = |row: &&claim::Model| takes_by_ratio(row) && book.live_reversal_of(row.id, transfer.id).is_none();
     match of_payment.iter().rev().find(takes) {
         Some(claim) if ask > 0 => owe(book, payment, transfer, claim, ask, by).map(|_| 0),
         _ => Ok(ask),
@@ -447,27 +451,62 @@ pub(super) fn owe_again(
 
 /// What each transfer has been asked for by ratio beyond what the payment's claims should take.
 pub(super) fn excess(book: &Book, payment: &payment::Model) -> HashMap<Uuid, i64> {
-    let earlier: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
     let transfers = book.transfers_of(payment.id);
-    let asked = shares(book, &transfers, &earlier, None);
+    let asked = shares(book, payment, &transfers, &claims_of(book, payment), None);
     let fresh: Vec<Share> = asked.iter().map(|share| Share { by_ratio: 0, of_failed: 0, ..share.clone() }).collect();
-    let targets = allocate(payment.amount, by_ratio_so_far(&earlier), &fresh);
+    let targets = allocate(payment.amount, by_ratio_so_far(book, payment), &fresh);
     let each = transfers.iter().zip(asked).zip(targets);
     each.map(|((transfer, share), target)| (transfer.id, (share.by_ratio - target).max(0))).collect()
 }
 
 /// How much of what the payment's claims take by ratio they would not take were they less by `part`.
 pub(super) fn owed_for(book: &Book, payment: &payment::Model, part: i64) -> i64 {
-    let its: Vec<&claim::Model> = book.claims.all().filter(|row| row.payment_id == Some(payment.id)).collect();
-    let total = by_ratio_so_far(&its);
+    let total = by_ratio_so_far(book, payment);
     total.min(payment.amount) - total.saturating_sub(part).clamp(0, payment.amount)
 }
 
-/// The sum of the claims that were shared out by ratio and still count.
-fn by_ratio_so_far(claims: &[&claim::Model]) -> i64 {
-    claims.iter().filter(|row| counts_by_ratio(row)).fold(0, |sum, row| sum.saturating_add(row.amount))
+/// What is missing of each transfer of what the payment's claims by ratio should take together.
+fn missing(book: &Book, payment: &payment::Model, transfers: &[transfer::Model]) -> Vec<i64> {
+    let shares = shares(book, payment, transfers, &claims_of(book, payment), None);
+    allocate(payment.amount, by_ratio_so_far(book, payment), &shares)
 }
 
-fn counts_by_ratio(row: &claim::Model) -> bool {
+/// The sum of the payment's claims that were shared out by ratio and still count.
+fn by_ratio_so_far(book: &Book, payment: &payment::Model) -> i64 {
+    sum_by_ratio(book, payment, &claims_of(book, payment))
+}
+
+fn sum_by_ratio(book: &Book, payment: &payment::Model, claims: &[&claim::Model]) -> i64 {
+    let counts = |row: &&&claim::Model| takes_by_ratio(row) || is_settled(book, payment, row);
+    claims.iter().filter(counts).fold(0, |sum, row| sum.saturating_add(row.amount))
+}
+
+/// What was matched to the payment, and what its provider has settled.
+fn claims_of<'b>(book: &'b Book, payment: &payment::Model) -> Vec<&'b claim::Model> {
+    let its = |row: &&claim::Model| row.payment_id == Some(payment.id) || is_settled(book, payment, row);
+    book.claims.all().filter(its).collect()
+}
+
+fn takes_by_ratio(row: &claim::Model) -> bool {
     row.shares.is_none() && row.status == ClaimStatus::Matched
+}
+
+/// Whether the provider has taken the claim's part back itself, of the payment's only transfer. Where Clawback had asked for it as
+/// well, that counts alone.
+fn is_settled(book: &Book, payment: &payment::Model, row: &claim::Model) -> bool {
+    row.status == ClaimStatus::NothingToReverse
+        && row.provider_reversal.is_some()
+        && row.shares.is_none()
+        && row.currency == payment.currency
+        && row.names().any(|name| name == payment.payment_ref)
+        && match book.transfers_of(payment.id).as_slice() {
+            [only] => book.live_reversal_of(row.id, only.id).is_none(),
+            _ => false,
+        }
+}
+
+/// What of `amount` goes with `refunded` of `whole`.
+fn part_of(amount: i64, refunded: i64, whole: i64) -> i64 {
+    let part = i128::from(amount) * i128::from(refunded.clamp(0, whole)) / i128::from(whole.max(1));
+    i64::try_from(part).unwrap_or(amount)
 }

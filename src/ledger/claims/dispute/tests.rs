@@ -14,6 +14,10 @@ const POLICIES: [DisputePolicy; 3] = [DisputePolicy::Off, DisputePolicy::Lost, D
 
 /// A payment of 100.00 of which two sellers got 60.00 and 30.00.
 fn paid() -> Book {
+    paid_by(&[6_000, 3_000])
+}
+
+fn paid_by(amounts: &[i64]) -> Book {
     let mut book = Book::empty(&["pi_1", "ch_1"]);
     let (now, note, payment_id) = (book.now, Note::new("test", "registered"), Uuid::now_v7());
     let (payment_ref, currency) = ("pi_1".to_owned(), "eur".to_owned());
@@ -26,7 +30,7 @@ fn paid() -> Book {
         created_at: now,
     };
     book.add_payment(row, &note);
-    for (position, amount) in [(0, 6_000), (1, 3_000)] {
+    for (position, &amount) in (0..).zip(amounts) {
         let row = transfer::Model {
             reversed_before: 0,
             adopted: None,
@@ -357,4 +361,16 @@ fn a_dispute_of_more_than_was_paid_takes_all_and_says_so() {
     assert_eq!((claim.status, asked), (ClaimStatus::Matched, vec![3_000, 6_000]));
     let attention = claim.attention.unwrap();
     assert!(attention.contains("10050 eur") && attention.contains("of 10000 eur"), "{attention}");
+}
+
+/// A destination charge, whose only transfer Stripe reverses together with its refund: it owes the rest for the dispute.
+#[test]
+fn what_the_provider_took_for_a_refund_is_not_asked_for_a_dispute_again() {
+    let mut book = paid_by(&[9_000]);
+    let EventContent::Refunds(mut refunds) = refund(1, 5_000) else { unreachable!("it is a refund") };
+    refunds[0].provider_reversal = Some(crate::ledger::ProviderReversal::default());
+    receive(&mut book, DisputePolicy::Lost, &EventContent::Refunds(refunds));
+    receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 10_000));
+    let asked: Vec<i64> = book.reversals.all().map(|row| row.amount).collect();
+    assert_eq!(asked, [4_500]);
 }
