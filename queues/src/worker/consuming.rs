@@ -110,18 +110,6 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the larger prefetch: `pause_or_resume` then starts a new consumer, which gets it.
-    pub(super) async fn widen(&mut self, admission: &mut Option<Admission<Open>>) -> Result<(), String> {
-        let Some((_, prefetch)) = self.widening.take() else { return Ok(()) };
-        self.prefetch = prefetch;
-        self.give_back_waiting(admission).await?;
-        for intake in self.intakes.iter().flatten() {
-            let widened = timeout(TIMEOUT, intake.set_prefetch(prefetch)).await;
-            widened.map_err(|_| format!("no prefetch within {TIMEOUT:?}"))?.map_err(|error| text(&error))?;
-        }
-        Ok(())
-    }
-
     /// Stops taking messages and gives the waiting ones back at once, for other workers; where the order counts, when the
     /// session is closed.
     ///

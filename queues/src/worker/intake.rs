@@ -59,10 +59,6 @@ impl Intake {
         self.consumer.is_some()
     }
 
-    pub(super) async fn set_prefetch(&self, prefetch: u16) -> lapin::Result<()> {
-        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await
-    }
-
     pub(super) fn unsettled(&self, tag: u64, acker: Acker) -> Unsettled {
         self.acks.unsettled(tag, acker)
     }

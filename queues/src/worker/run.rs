@@ -56,7 +56,6 @@ impl Worker {
             paused,
             reconnect: Reconnect::new(),
             refusals: Refusals::default(),
-            careful_until: None,
         };
         let working = async {
             let (session, ended) = match supervisor.work(pin!(shutdown)).await {

@@ -44,8 +44,6 @@ pub(super) struct Session {
     pub(super) check_stay_at: Instant,
     pub(super) paused: watch::Receiver<bool>,
     events: BoxStream<'static, Event>,
-    /// When the session takes a larger prefetch.
-    pub(super) widening: Option<(Instant, u16)>,
 }
 
 /// A job whose message is settled, or is to be processed again.
@@ -96,7 +94,6 @@ impl Session {
             check_stay_at: Instant::now() + STAY_CHECKS,
             paused,
             events,
-            widening: None,
         };
         let is_paused = *session.paused.borrow();
         if !is_paused {
@@ -164,11 +161,6 @@ impl Session {
                     Some(_) => {}
                     None => return Ended::Lost("the connection ended".to_owned()),
                 },
-                () = sleep_until(self.widening.map_or_else(Instant::now, |(at, _)| at)), if self.widening.is_some() => {
-                    if let Err(reason) = self.widen(admission).await {
-                        return Ended::Lost(reason);
-                    }
-                }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = sleep_until(self.check_stay_at), if self.is_in_order() => self.check_stay(admission),
                 () = sleep_until(share_at.unwrap_or_else(Instant::now)), if share_at.is_some() => {

@@ -24,9 +24,6 @@ use tracing::{info, warn};
 /// again what was held on it. A message waits for its turn at most so long, and has as long from there.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
-/// Where there was one unreadable message there may be more, each of which costs a delivery of all that is prefetched.
-const CAREFUL_TIME: Duration = Duration::from_secs(60);
-
 pub(super) struct Supervisor<'a> {
     pub(super) desk: Arc<Desk>,
     pub(super) prefetch: u16,
@@ -38,8 +35,6 @@ pub(super) struct Supervisor<'a> {
     pub(super) paused: watch::Receiver<bool>,
     pub(super) reconnect: Reconnect,
     pub(super) refusals: Refusals,
-    /// Until when the worker takes no more messages than run at once, after one that it could not read.
-    pub(super) careful_until: Option<Instant>,
 }
 
 impl Supervisor<'_> {
@@ -50,11 +45,7 @@ impl Supervisor<'_> {
     ) -> Result<Option<Session>, BrokerError> {
         loop {
             let since = Instant::now();
-            // Not where the order counts: a smaller consumer returns what it has to the end of what a larger one returned.
-            let in_order = self.desk.worker.topology.is_partitioned();
-            let careful_until = self.careful_until.filter(|until| *until > since && !in_order);
-            let at_once = u16::try_from(self.desk.worker.concurrency).unwrap_or(u16::MAX);
-            let prefetch = if careful_until.is_some() { self.prefetch.min(at_once) } else { self.prefetch };
+            let prefetch = self.prefetch;
             let opened = select! {
                 biased;
                 () = &mut shutdown => return Ok(None),
@@ -63,7 +54,6 @@ impl Supervisor<'_> {
             let reason = match opened {
                 Ok(mut session) => {
                     info!(queue = self.desk.worker.topology.queue(), prefetch, "consuming");
-                    session.widening = careful_until.map(|at| (at, self.prefetch));
                     self.refusals.end();
                     self.state.send_replace(ConnectionState::Connected);
                     let ended = session.work(shutdown.as_mut(), &self.desk, &mut self.jobs, &mut self.admission).await;
@@ -77,8 +67,7 @@ impl Supervisor<'_> {
                         Ended::Unreadable(reason) => {
                             self.forget_messages().await;
                             session.close().await;
-                            self.careful_until = Some(Instant::now() + CAREFUL_TIME);
-                            self.rescue(prefetch).await;
+                            self.rescue().await;
                             reason
                         }
                     }
@@ -111,11 +100,11 @@ impl Supervisor<'_> {
     }
 
     /// At once, or the neighbors of an unreadable message would be delivered again and again until the broker parks them.
-    async fn rescue(&mut self, prefetch: u16) {
+    async fn rescue(&mut self) {
         let Desk { worker, publisher, .. } = &*self.desk;
         let parked = worker.topology.parked_queue();
         let single_active = worker.topology.is_partitioned();
-        let depth = u32::from(prefetch).saturating_mul(if single_active { 1 } else { 2 });
+        let depth = u32::from(self.prefetch).saturating_mul(if single_active { 1 } else { 2 });
         let queues = worker.topology.work_queues();
         let rescues =
             queues.iter().map(|queue| rescue(&worker.broker, publisher, (queue, &parked), depth, single_active));
