@@ -34,6 +34,7 @@ pub use parts::{
     broker, connect_ledger, create_ledger, retry_policy, stripe_client, stripe_now, topologies, transfer_retry_policy,
 };
 use parts::{check_queues, listen, open_ledger, routes, server, watching_server, workers};
+pub use presence::host;
 use presence::{Presence, Working};
 
 /// What is in flight when the program is told to stop gets this long. Orchestrators commonly kill after 30 s.

@@ -34,7 +34,7 @@ pub(super) struct Working {
 }
 
 /// The machine's name.
-pub(super) fn host() -> Option<String> {
+pub fn host() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
     name.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty())
 }

@@ -59,7 +59,7 @@ impl Doctor {
         let checks = match (ready, Config::effective()) {
             (_, Err(error)) => configuration::unusable(&error),
             (Err(error), _) => return Err(error),
-            (Ok(config), Ok(effective)) => examine(config, &effective, self.management).await,
+            (Ok(config), Ok(effective)) => examine(config, effective, self.management, false).await,
         };
         let diagnosis = Diagnosis::of(checks);
         let mut out = Vec::new();
@@ -80,20 +80,21 @@ impl Doctor {
     }
 }
 
-/// What `clawback doctor` finds with this configuration.
+/// What `clawback doctor` finds with this configuration, which is that of the process that takes webhooks.
 pub async fn diagnose(config: Config) -> Diagnosis {
     Diagnosis::of(match Config::effective() {
-        Ok(effective) => examine(config, &effective, Management::default()).await,
+        Ok(effective) => examine(config, effective, Management::default(), true).await,
         Err(error) => configuration::unusable(&error),
     })
 }
 
 /// Each part runs in a task of its own, so what one computes (loading certificates, say) costs another none of its time.
-async fn examine(config: Config, effective: &Effective, management: Management) -> Vec<Finding> {
-    let mut findings = configuration::check(&config, effective);
+async fn examine(config: Config, effective: Effective, management: Management, is_whole: bool) -> Vec<Finding> {
     let config = Arc::new(config);
-    let (of_database, of_broker, of_stripe) = (Arc::clone(&config), Arc::clone(&config), config);
+    let [itself, of_database, of_broker, of_stripe] = std::array::from_fn(|_| Arc::clone(&config));
+    let mut findings = Vec::new();
     let parts = [
+        ("configuration", tokio::spawn(async move { configuration::check(&itself, &effective, is_whole).await })),
         ("database", tokio::spawn(async move { database::check(&of_database).await })),
         ("broker", tokio::spawn(async move { broker::check(&of_broker, management).await })),
         ("Stripe", tokio::spawn(async move { stripe::check(&of_stripe).await })),

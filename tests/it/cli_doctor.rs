@@ -14,6 +14,7 @@ both_databases! {
     what_waits_for_an_operator_is_a_warning_with_the_command_to_use,
     sellers_who_were_not_paid_are_a_warning,
     webhooks_with_a_wrong_signature_are_counted,
+    what_another_machine_serves_is_not_missed_in_a_worker,
     strict_fails_while_a_refund_is_unmatched_and_passes_when_all_is_well,
     a_stripe_that_refuses_or_fails_is_explained,
     events_that_no_endpoint_is_told_of_are_named,
@@ -92,6 +93,25 @@ async fn webhooks_with_a_wrong_signature_are_counted(app: TestApp) {
     .await;
     assert!(found["message"].as_str().unwrap().contains(" UTC: 3, the last one "), "{found}");
     assert!(found["remedy"].as_str().unwrap().contains("STRIPE_WEBHOOK_SECRET"), "{found}");
+}
+
+async fn what_another_machine_serves_is_not_missed_in_a_worker(app: TestApp) {
+    let mut settings = app.settings();
+    let of_a_server = ["STRIPE_WEBHOOK_SECRET", "HYPERSWITCH_WEBHOOK_SECRET", "API_TOKEN"];
+    settings.retain(|(name, _)| !of_a_server.contains(&name.as_str()));
+    let look = async || {
+        let run = clawback(&["doctor", "--format", "json"], &settings).await;
+        ["Stripe's webhooks", "API"].map(|check| check_named(&run, check))
+    };
+    // Whoever serves here may have this configuration.
+    for found in look().await {
+        assert_eq!(found["status"], "warning", "{found}");
+    }
+    app.db.execute("UPDATE processes SET host = 'web-1'").await;
+    for found in look().await {
+        assert_eq!((&found["status"], &found["remedy"]), (&json!("ok"), &Value::Null), "{found}");
+        assert_eq!(found["message"], "not of this process: run on web-1 is alive");
+    }
 }
 
 async fn sellers_who_were_not_paid_are_a_warning(app: TestApp) {

@@ -1,7 +1,11 @@
 //! The doctor's look at the configuration: what is wrong with it, or else what is left unset and what follows from that.
 
-use super::finding::Finding;
+use super::finding::{Finding, Status};
+use crate::app;
+use crate::cli::terminal::plain;
+use crate::cli::topology::situation;
 use crate::config::{AppEnv, Config, ConfigError, Effective, SettingSource, UnknownVariable};
+use crate::ledger::{Process, ProcessRole, Situation};
 
 const CHECK: &str = "configuration";
 
@@ -14,7 +18,8 @@ pub(super) fn unusable(error: &ConfigError) -> Vec<Finding> {
     error.problems().iter().map(finding).chain(unknown(error.unknown_variables())).collect()
 }
 
-pub(super) fn check(config: &Config, effective: &Effective) -> Vec<Finding> {
+/// `is_whole`: this is the configuration of the process that takes webhooks, and no other one makes up for it.
+pub(super) async fn check(config: &Config, effective: &Effective, is_whole: bool) -> Vec<Finding> {
     let settings = &effective.settings;
     let changed = settings.iter().filter(|setting| setting.source != SettingSource::Default).count();
     let env = match config.app_env {
@@ -24,13 +29,39 @@ pub(super) fn check(config: &Config, effective: &Effective) -> Vec<Finding> {
     let said = format!("{env}; {changed} of {} settings differ from the default (`clawback config`)", settings.len());
     let mut findings = vec![Finding::ok(CHECK, said)];
     findings.extend(unknown(&effective.unknown_variables));
-    findings.extend(webhooks(config));
-    findings.push(api(config));
+    let mut doors = webhooks(config);
+    doors.push(api(config));
+    // The database is asked only where it matters.
+    if !is_whole && doors.iter().any(|finding| finding.status == Status::Warning) {
+        let (situation, host) = (situation(config).await, app::host());
+        let elsewhere = situation.as_deref().and_then(|situation| served_elsewhere(situation, host.as_deref()));
+        if let Some(process) = elsewhere {
+            doors = doors.into_iter().map(|finding| of_another(finding, process)).collect();
+        }
+    }
+    findings.extend(doors);
     if !config.reversal.worker_enabled {
         let message = "REVERSAL_WORKER_ENABLED is false: this configuration reverses nothing";
         findings.push(Finding::warning("worker", message, "set it to true, or run a worker that has it"));
     }
     findings
+}
+
+/// A live process that takes webhooks, on another machine: one on this machine may have just this configuration.
+fn served_elsewhere<'a>(situation: &'a Situation, host: Option<&str>) -> Option<&'a Process> {
+    let serves = |process: &&Process| process.role != ProcessRole::Worker && Some(process.host.as_str()) != host;
+    situation.processes.alive.iter().find(serves)
+}
+
+/// What this configuration lacks is no problem where another process has it.
+fn of_another(finding: Finding, process: &Process) -> Finding {
+    match finding.status {
+        Status::Warning => {
+            let Process { role, host, .. } = process;
+            Finding::ok(&finding.check, plain(&format!("not of this process: {role} on {host} is alive")))
+        }
+        _ => finding,
+    }
 }
 
 fn unknown(variables: &[UnknownVariable]) -> impl Iterator<Item = Finding> {
