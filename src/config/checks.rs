@@ -22,7 +22,7 @@ const MAKE_ONE: &str = "; make one with: openssl rand -hex 32";
 const ON_PRIVATE_NETWORK: &str = "; on a private network, set ALLOW_PLAINTEXT=true";
 
 /// Checks settings that depend on each other.
-pub(super) fn consistency(reader: &mut Reader) {
+pub(super) fn consistency(reader: &mut Reader, parts: &[Part]) {
     for (base_name, max_name) in [
         ("REVERSAL_BACKOFF_BASE", "REVERSAL_BACKOFF_MAX"),
         ("TRANSFER_RETRY_BACKOFF_BASE", "TRANSFER_RETRY_BACKOFF_MAX"),
@@ -38,6 +38,12 @@ pub(super) fn consistency(reader: &mut Reader) {
         if reader.text(name).is_some_and(|url| !url.starts_with("sqlite:") && has_several_hosts(&url)) {
             reader.refuse(name, "must name one host (got several); use one address that follows the primary".into());
         }
+    }
+    // Who only hands the events over needs no secret.
+    let signs = parts.contains(&Part::Worker) && reader.text("EVENTS_URL").is_some();
+    if signs && reader.text("EVENTS_SECRET").is_none() {
+        let problem = "is missing: the worker signs with it what it tells EVENTS_URL".to_owned();
+        reader.refuse("EVENTS_SECRET", problem);
     }
     // Stripe refuses an organization's key, call by call, unless each names an account.
     for (prefix, kind) in [("pk_", "a publishable key, pk_…"), ("sk_org_", "an organization key, sk_org_…")] {
@@ -108,17 +114,23 @@ fn plaintext(reader: &mut Reader) {
     if reader.get("ALLOW_PLAINTEXT") == Some(true) {
         return;
     }
-    let checks: [(&str, &str, IsPlain); 4] = [
+    let checks: [(&str, &str, IsPlain); 6] = [
         ("DATABASE_URL", "must have sslmode=require, verify-ca or verify-full", postgres_is_plain),
         ("AMQP_URL", "must be amqps://…", |url| url.scheme() == "amqp" && is_remote(url.host_str())),
-        ("STRIPE_API_BASE", "must be https://…", |url| url.scheme() == "http" && is_remote(url.host_str())),
-        ("EVENTS_URL", "must be https://…", |url| url.scheme() == "http" && is_remote(url.host_str())),
+        ("RABBITMQ_MANAGEMENT_URL", "must be https://…", http_is_plain),
+        ("STRIPE_API_BASE", "must be https://…", http_is_plain),
+        ("EVENTS_URL", "must be https://…", http_is_plain),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "must be https://…", http_is_plain),
     ];
     for (name, wanted, is_plain) in checks {
         if reader.url(name).is_some_and(|url| is_plain(&url)) {
             refuse(reader, name, wanted, "an unencrypted connection to another host", ON_PRIVATE_NETWORK);
         }
     }
+}
+
+fn http_is_plain(url: &Url) -> bool {
+    url.scheme() == "http" && is_remote(url.host_str())
 }
 
 /// `host` and `hostaddr` in the query win over the URL's host; a path is a Unix socket.

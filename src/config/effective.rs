@@ -27,7 +27,7 @@ pub struct EffectiveSetting {
     pub name: &'static str,
     /// Whether it has a value.
     pub set: bool,
-    /// The value. Of a URL that may hold a password only scheme, host and path; of other secrets nothing.
+    /// The value. Of a URL that may hold a secret no more than what says where it leads; of other secrets nothing.
     pub value: Option<String>,
     /// Whether the value is not shown, or not as a whole.
     pub secret: bool,
@@ -63,7 +63,7 @@ fn effective(reader: &Reader, setting: &Setting) -> EffectiveSetting {
     EffectiveSetting {
         name: setting.name,
         set: text.is_some(),
-        value: text.and_then(|text| shown(setting.kind, text)),
+        value: text.and_then(|text| shown(setting, text)),
         secret: setting.kind.is_secret(),
         source: reader.source(if read_from.is_some() { &file_name } else { setting.name }),
         read_from,
@@ -71,8 +71,10 @@ fn effective(reader: &Reader, setting: &Setting) -> EffectiveSetting {
     }
 }
 
-/// Scheme, host and path of a URL that may hold a password; nothing of another secret.
-fn shown(kind: Kind, text: String) -> Option<String> {
+/// Scheme, host and port of a URL that may hold a secret, and the path where it names a database or a virtual host: others, like
+/// those of chats, keep a token there. Nothing of another secret.
+fn shown(setting: &Setting, text: String) -> Option<String> {
+    let kind = setting.kind;
     match (kind, text.split_once(':')) {
         (Kind::SecretUrl(_), Some(("sqlite", rest))) => {
             let file = rest.split('?').next().unwrap_or_default();
@@ -81,7 +83,8 @@ fn shown(kind: Kind, text: String) -> Option<String> {
         (Kind::SecretUrl(_), Some((scheme, _))) => {
             let url = Url::parse(&text).ok()?;
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            Some(format!("{scheme}://{}{port}{}", url.host_str().unwrap_or_default(), url.path()))
+            let path = if ["DATABASE_URL", "AMQP_URL"].contains(&setting.name) { url.path() } else { "" };
+            Some(format!("{scheme}://{}{port}{path}", url.host_str().unwrap_or_default()))
         }
         _ => (!kind.is_secret()).then_some(text),
     }

@@ -352,7 +352,7 @@ impl Sources {
     fn read(self, parts: &[Part]) -> Result<(Config, Effective), ConfigError> {
         let Self { file, toml, environment, unknown_variables, problems } = self;
         let mut reader = Reader::new(toml.as_deref(), environment, problems);
-        checks::consistency(&mut reader);
+        checks::consistency(&mut reader, parts);
         checks::production(&mut reader, parts);
         let settings = effective::settings(&reader);
         let config = Config::build(&reader, unknown_variables.clone());

@@ -10,6 +10,7 @@ use url::Url;
 
 use self::Group::{Api, Claims, Connections, Creations, Events, Process, Reversals, Stripe};
 use super::SecretList;
+use crate::worker::{SIGNING_SECRET, signing_key};
 
 /// One setting.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(super) enum Kind {
     Secret,
     /// Secrets separated by commas; the first one signs.
     Secrets,
+    /// The same, as Standard Webhooks has them.
+    SigningSecrets,
     /// A whole number between these, inclusive.
     Number(u32, u32),
     /// A duration between these, inclusive.
@@ -158,13 +161,13 @@ pub(super) const SETTINGS: &[Setting] = &[
 
     row(Events, "EVENTS_URL", Kind::SecretUrl(&["https", "http"]), "",
         "Where events are posted, like https://shop.example/clawback; unset: nothing is told"),
-    row(Events, "EVENTS_SECRET", Kind::Secrets, "",
+    row(Events, "EVENTS_SECRET", Kind::SigningSecrets, "",
         "Secrets of these events (whsec_ and base64, as Standard Webhooks has them), comma-separated; the first one signs"),
 
     row(Process, "APP_ENV", Kind::Choice(&["development", "production"]), "development",
         "production refuses SQLite, test secrets, short tokens, guest credentials, missing secrets and unencrypted connections"),
     row(Process, "ALLOW_PLAINTEXT", BOOLEAN, "false",
-        "Whether production may connect to other hosts unencrypted (PostgreSQL, RabbitMQ, Stripe); only for a private network"),
+        "Whether production may connect to other hosts unencrypted; only for a private network"),
     row(Process, "LOG_FORMAT", Kind::Choice(&["text", "json"]), "text",
         "Logs go to stderr: text for people, json for programs"),
     row(Process, "RUST_LOG", Kind::LogFilter, "info",
@@ -195,7 +198,10 @@ impl Setting {
 
     /// The variable that names a file with the value, for secrets and URLs.
     pub(super) fn file_name(&self) -> Option<String> {
-        let kinds = matches!(self.kind, Kind::SecretUrl(_) | Kind::Url(_) | Kind::Secret | Kind::Secrets);
+        let kinds = matches!(
+            self.kind,
+            Kind::SecretUrl(_) | Kind::Url(_) | Kind::Secret | Kind::Secrets | Kind::SigningSecrets
+        );
         kinds.then(|| format!("{}_FILE", self.name))
     }
 }
@@ -251,7 +257,7 @@ impl Group {
 
 impl Kind {
     pub(super) const fn is_secret(self) -> bool {
-        matches!(self, Self::SecretUrl(_) | Self::Secret | Self::Secrets)
+        matches!(self, Self::SecretUrl(_) | Self::Secret | Self::Secrets | Self::SigningSecrets)
     }
 
     /// What a value must be.
@@ -263,6 +269,7 @@ impl Kind {
                 format!("a URL that starts with {}, without user, password, ? and #", either(schemes, "://"))
             }
             Self::Secret => "printable ASCII characters without white space and commas".to_owned(),
+            Self::SigningSecrets => format!("{SIGNING_SECRET}; or several such texts separated by commas"),
             Self::Secrets => {
                 "printable ASCII characters without white space, or several such texts separated by commas".to_owned()
             }
@@ -291,6 +298,7 @@ impl Kind {
             }),
             Self::Secret => is_secret(text) && !text.contains(','),
             Self::Secrets => text.parse::<SecretList>().is_ok(),
+            Self::SigningSecrets => text.split(',').all(|secret| signing_key(secret).is_some()),
             Self::Number(from, to) => text.parse().is_ok_and(|number| (from..=to).contains(&number)),
             Self::Duration(from, to) => humantime::parse_duration(text).is_ok_and(|text| (from..=to).contains(&text)),
             Self::Choice(choices) => choices.contains(&text),

@@ -24,6 +24,8 @@ fn secrets() -> Vec<&'static str> {
     SETTINGS.iter().filter(|setting| setting.kind.is_secret()).map(|setting| setting.name).collect()
 }
 
+const SIGNING: &str = "whsec_hushhushhushhushhushhushhushhush,MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
 /// For each setting a value that differs from the default, what becomes of it in `Debug`, and a value it can't have.
 const VALUES: &[(&str, &str, &str, &str)] = &[
     ("DATABASE_URL", "postgres://u:hush@db/clawback", "", "mysql://u:hush@db/clawback"),
@@ -60,7 +62,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("TRANSFER_RETRY_BACKOFF_BASE", "4s", "backoff_base: 4s", "soon"),
     ("TRANSFER_RETRY_BACKOFF_MAX", "3h", "backoff_max: 10800s", "8d"),
     ("EVENTS_URL", "https://u:hush@example.com/in?token=hush", "events_url: Some(", "ftp://u:hush@x"),
-    ("EVENTS_SECRET", "whsec_hush", "events_secret: Some(", "hush hush"),
+    ("EVENTS_SECRET", SIGNING, "events_secret: Some(", "whsec_hush"),
     ("APP_ENV", "production", "app_env: Production", "Production"),
     ("ALLOW_PLAINTEXT", "true", "allow_plaintext: true", "yes"),
     ("LOG_FORMAT", "json", "log_format: Json", "JSON"),
@@ -76,13 +78,17 @@ fn every_setting_is_read_from_its_variable_from_its_key_and_from_a_file() {
     assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
     let defaults = format!("{:?}", from_env(&[]).unwrap());
     for &(name, value, debug, _) in VALUES {
-        // Alone, production would refuse the rest.
-        let others = if name == "APP_ENV" { &PRODUCTION[1..] } else { &[] };
+        let others: &[(&str, &str)] = match name {
+            // Alone, production would refuse the rest.
+            "APP_ENV" => &PRODUCTION[1..],
+            "EVENTS_URL" => &[("EVENTS_SECRET", SIGNING)],
+            _ => &[],
+        };
         let toml: String = others.iter().chain(&[(name, value)]).map(|(name, value)| line(name, value)).collect();
         let path = std::env::temp_dir().join(format!("clawback-{}", uuid::Uuid::new_v4()));
         std::fs::write(&path, format!("{value}\n")).unwrap();
         let file_name = format!("{name}_FILE");
-        let in_file = from_env(&[(&file_name, path.to_str().unwrap())]);
+        let in_file = from_env(&[others, &[(&file_name, path.to_str().unwrap())]].concat());
         std::fs::remove_file(&path).unwrap();
         let mut configs = vec![from_env(&[others, &[(name, value)]].concat()), from_file(&toml)];
         if super::settings::setting(name).unwrap().file_name().is_some() {
@@ -377,16 +383,34 @@ fn unencrypted_connections_of_production_stay_on_this_machine_unless_they_are_al
         ("AMQP_URL", "amqp://u:p@localhost:5672/v"),
         ("AMQP_URL", "amqp://u:p@[::1]"),
         ("STRIPE_API_BASE", "http://127.1.2.3:12111"),
+        ("RABBITMQ_MANAGEMENT_URL", "http://localhost:15672"),
+        ("RABBITMQ_MANAGEMENT_URL", "https://broker:15671"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1]:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
     ] {
         production(&[(name, url)]).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
     let plain = [
         ("DATABASE_URL", "postgres://u:p@db/clawback"),
         ("AMQP_URL", "amqp://u:p@broker"),
+        ("RABBITMQ_MANAGEMENT_URL", "http://u:p@broker:15672"),
         ("STRIPE_API_BASE", "http://stripe-sim:12111"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
     ];
     assert_eq!(refused(production(&plain)), plain.map(|(name, _)| name));
     production(&[&plain[..], &[("ALLOW_PLAINTEXT", "true")]].concat()).unwrap();
+}
+
+#[test]
+fn events_are_told_with_a_secret_that_can_sign_or_not_at_all() {
+    let url = ("EVENTS_URL", "https://shop.example/clawback");
+    assert_eq!(refused(from_env(&[url])), ["EVENTS_SECRET"]);
+    from_env(&[url, ("EVENTS_SECRET", SIGNING)]).unwrap();
+    for bad in ["whsec_short", "whsec_", "hush", &format!("{SIGNING},whsec_short"), "whsec_hush hush"] {
+        let error = from_env(&[("EVENTS_SECRET", bad)]).unwrap_err();
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert!(problem.setting == "EVENTS_SECRET" && problem.problem.starts_with("must be whsec_ and"), "{error}");
+    }
 }
 
 #[test]
@@ -458,6 +482,31 @@ fn the_files_that_list_the_settings_follow_the_table() {
         let accepted = setting.default.is_empty() || setting.kind.accepts(setting.default);
         assert!(accepted && !setting.help.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn prometheus_scrapes_with_one_of_the_tokens_of_the_template() {
+    let template = include_str!("../../.env.template");
+    let value = |name: &str| template.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap();
+    assert!(value("API_READ_TOKEN").split(',').any(|token| token == value("METRICS_TOKEN")));
+    let compose = include_str!("../../docker-compose.yml");
+    assert!(compose.contains("\n  metrics-token: { environment: METRICS_TOKEN }"), "API_READ_TOKEN may be a list");
+}
+
+#[test]
+fn every_service_of_the_compose_stack_is_hardened_and_limited() {
+    let compose = include_str!("../../docker-compose.yml");
+    let (_, services) = compose.split_once("\nservices:\n").unwrap();
+    let (services, _) = services.split_once("\nsecrets:\n").unwrap();
+    let mut names = Vec::new();
+    for service in services.split("\n\n") {
+        let name = service.trim_start().split(':').next().unwrap();
+        names.push(name);
+        let anchor = ["*hardened", "*becomes-its-user", "*clawback"].map(|anchor| format!("    <<: {anchor}\n"));
+        assert!(anchor.iter().any(|anchor| service.contains(anchor)), "{name}: {service}");
+        assert!(service.contains("    mem_limit: ") || service.contains(&anchor[2]), "{name}: {service}");
+    }
+    assert_eq!(names, ["rabbitmq", "postgres", "migrate", "serve", "worker", "prometheus", "grafana"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(crate) use create::{command as creation_command, created};
 #[cfg(test)]
 pub(crate) use decision::{Decision, Otherwise, decide};
 pub use limiter::Limiter;
-pub use notifier::{Notifier, NotifierError};
+pub use notifier::{Notifier, NotifierError, SIGNING_SECRET, signing_key};
 #[cfg(test)]
 pub(crate) use reverse::{command, sight};
 pub use saga::{Caller, Parse, Timing};

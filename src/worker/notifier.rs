@@ -19,6 +19,17 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// How a secret may begin; base64 follows.
 const PREFIX: &str = "whsec_";
 
+/// What a secret that signs must be.
+pub const SIGNING_SECRET: &str =
+    "whsec_ and the base64 of 24 to 64 bytes; make one with: echo whsec_$(openssl rand -base64 32)";
+
+/// The key that such a secret is.
+#[must_use]
+pub fn signing_key(secret: &str) -> Option<Vec<u8>> {
+    let key = BASE64_STANDARD.decode(secret.strip_prefix(PREFIX).unwrap_or(secret)).ok()?;
+    (24..=64).contains(&key.len()).then_some(key)
+}
+
 /// Tells another system what happens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Notifier {
@@ -35,9 +46,7 @@ pub enum NotifierError {
     #[error("EVENTS_URL can't be used: {0}")]
     Url(#[from] url::ParseError),
     /// The secret is none.
-    #[error(
-        "EVENTS_SECRET must be whsec_ and the base64 of 24 to 64 bytes; make one with: echo whsec_$(openssl rand -base64 32)"
-    )]
+    #[error("EVENTS_SECRET must be {SIGNING_SECRET}")]
     Secret,
     /// TLS could not be set up.
     #[error("the HTTP client can't be set up (are the system's CA certificates installed?): {0}")]
@@ -51,12 +60,7 @@ impl Notifier {
     /// [`NotifierError`] when one of them can't be used.
     pub fn new(url: &SecretString, secret: &SecretString) -> Result<Self, NotifierError> {
         Url::parse(url.expose_secret())?;
-        let text = secret.expose_secret();
-        let key =
-            BASE64_STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text)).map_err(|_| NotifierError::Secret)?;
-        if !(24..=64).contains(&key.len()) {
-            return Err(NotifierError::Secret);
-        }
+        let key = signing_key(secret.expose_secret()).ok_or(NotifierError::Secret)?;
         // An error only says that the process has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()

@@ -48,7 +48,7 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(error) => findings.push(Finding::error("ledger", error.to_string(), REMEDY)),
         }
         match ledger.situation().await {
-            Ok(situation) => findings.extend(processes::findings(&situation)),
+            Ok(situation) => findings.extend(processes::findings(&situation, config)),
             Err(error) => findings.push(Finding::error("processes", error.to_string(), REMEDY)),
         }
     }

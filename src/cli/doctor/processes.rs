@@ -4,12 +4,13 @@ use super::broker::HURRY;
 use super::finding::Finding;
 use crate::cli::claims::age;
 use crate::cli::terminal::{plain, time};
+use crate::config::Config;
 use crate::ledger::{Process, ProcessRole, Situation, now};
 
 /// A webhook that was refused is worth a look for so long, in seconds.
 const WORTH_A_LOOK: i64 = 3_600;
 
-pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
+pub(super) fn findings(situation: &Situation, config: &Config) -> Vec<Finding> {
     let alive = &situation.processes.alive;
     let number = |of: fn(&Process) -> bool| alive.iter().filter(|process| of(process)).count();
     let workers = number(|process| process.breaker.is_some());
@@ -27,6 +28,7 @@ pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
         findings.push(Finding::warning("processes", plain(&message), remedy));
     }
     findings.extend(signatures(alive));
+    findings.extend(events(config, workers));
     if let Some(why) = situation.processes.outage().and_then(|_| situation.why_waiting(None)) {
         findings.push(Finding::warning("circuit breaker", plain(&why), HURRY));
     } else if workers > 0 {
@@ -44,6 +46,20 @@ pub(super) fn findings(situation: &Situation) -> Vec<Finding> {
         Finding::warning("pauses", plain(&message), format!("`clawback resume{flag} --reason TEXT` lets it go on"))
     }));
     findings
+}
+
+/// Whether what happens is told; nothing where it is to be told to nobody. A worker does not start without the secret.
+fn events(config: &Config, workers: usize) -> Option<Finding> {
+    config.events_url.as_ref()?;
+    Some(match (&config.events_secret, workers) {
+        (Some(_), _) => Finding::ok("events", "EVENTS_URL and EVENTS_SECRET are set"),
+        (None, 1..) => Finding::ok("events", "EVENTS_URL is set; EVENTS_SECRET is the workers'"),
+        (None, 0) => Finding::warning(
+            "events",
+            "EVENTS_URL is set and EVENTS_SECRET is not: a worker with these settings does not start",
+            "set it where the worker runs: echo whsec_$(openssl rand -base64 32)",
+        ),
+    })
 }
 
 /// Webhooks that were refused; nothing where nobody takes any.
