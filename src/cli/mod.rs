@@ -176,7 +176,7 @@ impl Cli {
             Command::Trace(command) => command.execute(&ready()?.config).await?,
             Command::Reconcile(command) => return command.execute(&ready()?.config).await,
             Command::Payments(command) => return command.execute(&ready()?.config).await,
-            Command::Doctor(command) => return command.execute(ready().map(|ready| ready.config)).await,
+            Command::Doctor(command) => return command.execute(quietly_ready().map(|ready| ready.config)).await,
             Command::Config(command) => command.execute()?,
             Command::Completions(command) => command.execute()?,
         }
@@ -190,19 +190,31 @@ struct Ready {
     _until_the_end: telemetry::Telemetry,
 }
 
+impl Ready {
+    /// A setting that is misspelt has its default: a command could act on another database than was meant.
+    fn with_warnings(self) -> Self {
+        for unknown in &self.config.unknown_variables {
+            tracing::warn!(name = unknown.name, "{unknown}");
+        }
+        self
+    }
+}
+
 /// For processes that run until they are stopped: logs as configured.
 fn ready_to_run(parts: &[Part]) -> Result<Ready> {
     let config = Config::load(parts)?;
     let logs = telemetry::init(config.log_format, &config.rust_log, config.otlp_endpoint.as_ref())?;
-    for unknown in &config.unknown_variables {
-        tracing::warn!(name = unknown.name, "{unknown}");
-    }
-    Ok(Ready { config, _until_the_end: logs })
+    Ok(Ready { config, _until_the_end: logs }.with_warnings())
 }
 
 /// For commands that answer and end: they log warnings only, and none of those about what such a command reports itself, or
 /// that a connection was slow.
 fn ready() -> Result<Ready> {
+    Ok(quietly_ready()?.with_warnings())
+}
+
+/// For the doctor, who lists the warnings about settings among the others.
+fn quietly_ready() -> Result<Ready> {
     const SILENT: &str = "queues::parking=error,sqlx::pool=error";
     let config = Config::load(&[])?;
     let said = std::env::var_os("RUST_LOG").map_or("warn", |_| config.rust_log.as_str());

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::support::{clawback, settings};
 
-const SECRETS: [(&str, &str); 7] = [
+const SECRETS: [(&str, &str); 9] = [
     ("DATABASE_URL", "postgres://ann:hush@db.example:5433/clawback?password=hush"),
     ("AMQP_URL", "amqps://ann:hush@broker.example/jobs?heartbeat=5"),
+    ("RABBITMQ_MANAGEMENT_URL", "https://ann:hush@broker.example:15671/hush"),
+    ("EVENTS_URL", "https://chat.example/services/T0/hush"),
     ("STRIPE_API_KEY", "sk_live_hush"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_hush"),
     ("HYPERSWITCH_WEBHOOK_SECRET", "hush"),
@@ -83,7 +85,7 @@ async fn a_secret_read_from_a_file_is_shown_by_its_path_alone() {
 }
 
 #[tokio::test]
-async fn a_misspelt_variable_is_warned_about_by_config_by_doctor_and_at_the_start() {
+async fn a_misspelt_variable_is_warned_about_by_every_command() {
     let given = settings(&[
         ("REVERSAL_BACKOFF_MX", "1h"),
         ("DATABASE_URL", "sqlite:///no/such/file.db"),
@@ -96,8 +98,11 @@ async fn a_misspelt_variable_is_warned_about_by_config_by_doctor_and_at_the_star
     let doctor = clawback(&["doctor", "--format", "json"], &given).await.json();
     let found = doctor["checks"].as_array().unwrap().iter().find(|check| check["message"] == warning).cloned();
     assert_eq!(found.unwrap()["status"], "warning");
-    let start = clawback(&["worker"], &given).await;
-    assert!(start.code == 1 && start.stderr.contains("WARN") && start.stderr.contains(warning), "{start:?}");
+    for command in ["worker", "reversals list", "migrate status", "parked list"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let run = clawback(&arguments, &given).await;
+        assert!(run.code == 1 && run.stderr.contains("WARN") && run.stderr.contains(warning), "{run:?}");
+    }
 }
 
 #[tokio::test]
