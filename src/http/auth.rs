@@ -30,6 +30,7 @@ pub struct Tokens {
     read: Vec<TokenDigest>,
     limits: Arc<Limits>,
     failed_logins: Arc<Sampled>,
+    refused: Arc<Sampled>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -70,7 +71,7 @@ impl Tokens {
             tokens.into_iter().flat_map(SecretList::iter).map(|token| digest(token.expose_secret())).collect()
         };
         let (operate, read) = (digested(operate), digested(read));
-        Self { operate, read, limits: Arc::new(Limits::new()), failed_logins: Arc::default() }
+        Self { operate, read, limits: Arc::new(Limits::new()), failed_logins: Arc::default(), refused: Arc::default() }
     }
 
     /// Whether there is a token at all. Without one, the API and the pages are off.
@@ -140,7 +141,9 @@ impl Tokens {
         if let Err(too_many) = self.limits.count_refused(peer) {
             return too_many;
         }
-        tracing::warn!(peer = ?peer, why, "request refused: no valid token");
+        if let Some(more) = self.refused.occurred(Instant::now()) {
+            tracing::warn!(peer = ?peer, why, more, "request refused: no valid token");
+        }
         Problem::unauthorized(why)
     }
 }
@@ -180,6 +183,7 @@ mod tests {
     use axum::response::IntoResponse;
 
     use super::*;
+    use crate::http::sampled::captured_log;
 
     fn status(operate: Option<&str>, read: Option<&str>, method: &Method, authorization: Option<&str>) -> StatusCode {
         let [operate, read] = [operate, read].map(|tokens| tokens.map(|tokens| tokens.parse::<SecretList>().unwrap()));
@@ -253,5 +257,15 @@ mod tests {
         let problem = Tokens::new(Some(&SecretList::from("all")), None).check(&Method::GET, &HeaderMap::new(), None);
         let response = problem.unwrap_err().into_response();
         assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"clawback\"");
+    }
+
+    #[test]
+    fn refusals_are_counted_in_the_log_and_not_repeated() {
+        let (log, _until_the_end) = captured_log();
+        let tokens = Tokens::new(Some(&SecretList::from("all")), None);
+        for _ in 0..5 {
+            tokens.check(&Method::GET, &HeaderMap::new(), None).unwrap_err();
+        }
+        assert_eq!(log.text().matches("request refused: no valid token").count(), 1, "{}", log.text());
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ApiState;
+use super::sampled::Sampled;
 use crate::ledger::{Ledger, LedgerError, Situation};
 use crate::worker::CircuitState;
 
@@ -172,9 +173,16 @@ impl Part {
     }
 }
 
+/// The last look at the database, and what the log has been told of those that failed.
+#[derive(Debug, Default)]
+pub struct Looked {
+    last: Option<Look>,
+    failed: Sampled,
+}
+
 /// What a look at the database found, and when.
 #[derive(Clone, Debug)]
-pub struct Look {
+struct Look {
     at: Instant,
     found: Found,
 }
@@ -190,14 +198,17 @@ struct Found {
 
 /// The route is open to everyone: whoever asks, the database is asked by one, and once a second.
 async fn look_at_database(state: &ApiState) -> Found {
-    let mut last = state.database.lock().await;
-    match &*last {
+    let mut looked = state.database.lock().await;
+    match &looked.last {
         Some(look) if look.at.elapsed() < FRESH => look.found.clone(),
-        _ => last.insert(Look { found: check_database(&state.ledger).await, at: Instant::now() }).found.clone(),
+        _ => {
+            let found = check_database(&state.ledger, &looked.failed).await;
+            looked.last.insert(Look { found, at: Instant::now() }).found.clone()
+        }
     }
 }
 
-async fn check_database(ledger: &Ledger) -> Found {
+async fn check_database(ledger: &Ledger, failed: &Sampled) -> Found {
     let unknown = || Part::unavailable("not known without the database");
     let checks = async {
         ledger.ping().await?;
@@ -205,11 +216,20 @@ async fn check_database(ledger: &Ledger) -> Found {
     };
     match tokio::time::timeout(DATABASE_TIME_LIMIT, checks).await {
         Ok(Ok(pending)) => {
+            if let Some(series) = failed.ended(Instant::now()) {
+                tracing::info!(
+                    failed = series.total,
+                    seconds = series.lasted.as_secs(),
+                    "the database can be reached again"
+                );
+            }
             let situation = tokio::time::timeout(DATABASE_TIME_LIMIT, ledger.situation()).await;
             let situation = situation.ok().and_then(Result::ok);
             Found { database: Part::ok(), migrations: migrations(pending), situation }
         }
-        Ok(Err(error)) => Found { database: unreachable_database(&error), migrations: unknown(), situation: None },
+        Ok(Err(error)) => {
+            Found { database: unreachable_database(&error, failed), migrations: unknown(), situation: None }
+        }
         Err(_) => {
             let reason = format!("the database did not answer within {} s", DATABASE_TIME_LIMIT.as_secs());
             Found { database: Part::unavailable(reason), migrations: unknown(), situation: None }
@@ -217,8 +237,10 @@ async fn check_database(ledger: &Ledger) -> Found {
     }
 }
 
-fn unreachable_database(error: &LedgerError) -> Part {
-    tracing::warn!(%error, "not ready: the database can't be reached");
+fn unreachable_database(error: &LedgerError, failed: &Sampled) -> Part {
+    if let Some(more) = failed.occurred(Instant::now()) {
+        tracing::warn!(%error, more, "not ready: the database can't be reached");
+    }
     Part::unavailable("the database can't be reached; the log says why")
 }
 
@@ -309,6 +331,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::sampled::captured_log;
 
     fn readiness(pending: usize, broker: Option<ConnectionState>) -> Value {
         let broker = broker.as_ref().map(|state| check_broker(state, OUTBOX));
@@ -346,5 +369,15 @@ mod tests {
         let readiness = readiness(2, Some(reconnecting()));
         assert_eq!(readiness["status"], "unavailable");
         assert_eq!(readiness["parts"]["migrations"]["reason"], "2 pending; run `clawback migrate up`");
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_told_once_and_not_at_each_probe() {
+        let (log, _until_the_end) = captured_log();
+        let failed = Sampled::default();
+        for _ in 0..5 {
+            unreachable_database(&LedgerError::Conflict("it is away".to_owned()), &failed);
+        }
+        assert_eq!(log.text().matches("not ready").count(), 1, "{}", log.text());
     }
 }

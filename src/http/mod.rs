@@ -86,8 +86,8 @@ pub struct ApiState {
     pub recorder: Recorder,
     /// Cancelled when the process was told to stop.
     pub leaving: CancellationToken,
-    /// What the last look at the database found.
-    pub database: Arc<Mutex<Option<health::Look>>>,
+    /// What the last look at the database found, and whether its absence was told.
+    pub database: Arc<Mutex<health::Looked>>,
 }
 
 /// What is looked at outside the ledger, as of some seconds ago.
