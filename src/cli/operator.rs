@@ -19,14 +19,14 @@ use super::output::{self, Format, wrap};
 use crate::app;
 use crate::config::Config;
 use crate::ledger::{Ledger, Note, Recorded};
-use crate::operator::limits::{OPERATOR_MAX_CHARS, REASON_MAX_CHARS, one_line};
+use crate::operator::limits::{REASON_MAX_CHARS, one_line, operator_name};
 use crate::operator::{Leftovers, Operator};
 
 /// Who asks for it.
 #[derive(Debug, Args)]
 pub(super) struct Who {
     /// Your name, for the history [default: $USER, or else the system's name for you]
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    #[arg(long, value_name = "NAME", value_parser = operator_name)]
     operator: Option<String>,
 }
 
@@ -210,14 +210,10 @@ pub(super) fn one_of<T: Iterable + Display + Clone + Send + Sync>() -> impl Type
         .try_map(|text| T::iter().find(|word| word.to_string() == text).ok_or("no such word"))
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
-    one_line(text, OPERATOR_MAX_CHARS)
-}
-
 fn name_of_user() -> Option<String> {
     let from_environment = || std::env::var("USER").ok();
     let from_system = || String::from_utf8(Command::new("id").arg("-un").output().ok()?.stdout).ok();
-    from_environment().and_then(|name| parse_name(&name).ok()).or_else(|| parse_name(&from_system()?).ok())
+    from_environment().and_then(|name| operator_name(&name).ok()).or_else(|| operator_name(&from_system()?).ok())
 }
 
 #[cfg(test)]

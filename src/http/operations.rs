@@ -74,7 +74,7 @@ impl StartRequest {
 
 impl Input for StartRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        [operator::problems_of(&self.operator, &self.reason), self.pace().problems()].concat()
+        [operator::problems_of(&self.operator, ("reason", &self.reason)), self.pace().problems()].concat()
     }
 }
 

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::extract::Input;
 use crate::ledger::{FieldProblem, Note};
-use crate::operator::limits::{OPERATOR_MAX_CHARS, REASON_MAX_CHARS, one_line};
+use crate::operator::limits::{REASON_MAX_CHARS, one_line, operator_name};
 
 /// Who requests it, and why. Both go into the history.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -22,7 +22,7 @@ pub(crate) struct OperatorRequest {
 
 impl Input for OperatorRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        problems_of(&self.operator, &self.reason)
+        problems_of(&self.operator, ("reason", &self.reason))
     }
 }
 
@@ -48,10 +48,7 @@ pub(crate) struct NoteRequest {
 
 impl Input for NoteRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        let fields = [("operator", &self.operator, OPERATOR_MAX_CHARS), ("text", &self.text, REASON_MAX_CHARS)];
-        let problem =
-            |(field, text, max): (&str, &String, usize)| Some(FieldProblem::new(field, one_line(text, max).err()?));
-        fields.into_iter().filter_map(problem).collect()
+        problems_of(&self.operator, ("text", &self.text))
     }
 }
 
@@ -81,7 +78,7 @@ pub(crate) struct RetryRequest {
 
 impl Input for RetryRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        problems_of(&self.operator, &self.reason)
+        problems_of(&self.operator, ("reason", &self.reason))
     }
 }
 
@@ -92,11 +89,10 @@ impl RetryRequest {
     }
 }
 
-/// What is wrong with the two.
-pub(super) fn problems_of(operator: &str, reason: &str) -> Vec<FieldProblem> {
-    let fields = [("operator", operator, OPERATOR_MAX_CHARS), ("reason", reason, REASON_MAX_CHARS)];
-    let problem = |(field, text, max): (&str, &str, usize)| Some(FieldProblem::new(field, one_line(text, max).err()?));
-    fields.into_iter().filter_map(problem).collect()
+/// What is wrong with the two; the second is a reason or another text, with the name of its field.
+pub(super) fn problems_of(operator: &str, (field, text): (&str, &str)) -> Vec<FieldProblem> {
+    let checked = [("operator", operator_name(operator)), (field, one_line(text, REASON_MAX_CHARS))];
+    checked.into_iter().filter_map(|(field, checked)| Some(FieldProblem::new(field, checked.err()?))).collect()
 }
 
 /// The note for the history.
@@ -108,6 +104,7 @@ pub(super) fn note(operator: &str, reason: &str) -> Note {
 mod tests {
     use super::*;
     use crate::http::openapi::component;
+    use crate::operator::limits::OPERATOR_MAX_CHARS;
 
     #[test]
     fn the_document_has_the_limits_of_every_door() {

@@ -45,7 +45,7 @@ impl Input for NewPause {
         let seller = self.seller.as_deref().and_then(|seller| parse_account(seller).err().map(|must| (seller, must)));
         let seller =
             seller.map(|(seller, must)| FieldProblem::text("seller", must.trim_start_matches("must be "), seller));
-        operator::problems_of(&self.operator, &self.reason).into_iter().chain(seller).collect()
+        operator::problems_of(&self.operator, ("reason", &self.reason)).into_iter().chain(seller).collect()
     }
 }
 

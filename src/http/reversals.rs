@@ -168,7 +168,7 @@ pub(crate) struct ReplayRequest {
 
 impl Input for ReplayRequest {
     fn problems(&self) -> Vec<FieldProblem> {
-        let mut problems = operator::problems_of(&self.operator, &self.reason);
+        let mut problems = operator::problems_of(&self.operator, ("reason", &self.reason));
         if let Some(Err(problem)) = self.part() {
             problems.push(FieldProblem::new("amount", problem));
         }

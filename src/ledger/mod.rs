@@ -70,10 +70,10 @@ pub use read::{
     AtRisk, Backlog, ByAge, ClaimFilter, ClaimLine, CurrencySum, CurrencySummary, DatabaseFacts, DaySum, DisputeView,
     ExportCursor, ExportFilter, ExportRow, FailedCall, FailedFilter, FailureGroup, FailureGroups, FoundReversal,
     FoundTransfer, HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, NeedsAttention, NewRefund, NewShare,
-    OldestOpen, OutboxBacklog, Page, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine, ReversalView,
-    Risk, SellerDebt, SellerLine, SellerMoney, SellerView, SideCall, Situation, Sum, Summary, TimeToReverse, Trace,
-    TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer, TransferFilter,
-    TransferLine, TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
+    OldestOpen, OutboxBacklog, PROGRAMS, Page, PaymentView, Recorded, RefundView, ReversalFilter, ReversalLine,
+    ReversalView, Risk, SellerDebt, SellerLine, SellerMoney, SellerView, SideCall, Situation, Sum, Summary,
+    TimeToReverse, Trace, TraceEvent, TracedLookup, TracedPayment, TracedRefund, TracedReversal, TracedTransfer,
+    TransferFilter, TransferLine, TransferView, TransfersToProbe, Unpaid, WaitingClaims, claim_name,
 };
 pub use runs::{Counts, DifferenceView, RunPage, RunState, RunView};
 pub use status::{

@@ -13,7 +13,7 @@ use super::page::Refusal;
 use crate::http::Parameter;
 pub(super) use crate::http::{Currency, Yes, YesNo};
 use crate::ledger::{FieldProblem, Note};
-use crate::operator::limits::{REASON_MAX_CHARS, one_line};
+use crate::operator::limits::{REASON_MAX_CHARS, one_line, operator_name};
 
 /// The longest other text.
 const TEXT_MAX_CHARS: usize = 300;
@@ -25,8 +25,6 @@ pub(super) struct Fields {
     given: Vec<(String, String)>,
     known: Vec<&'static str>,
     problems: Vec<FieldProblem>,
-    /// Where to start again.
-    back: String,
 }
 
 /// Those of a URL.
@@ -39,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        Ok(Self(Fields::of(parts.uri.query().unwrap_or_default().as_bytes(), parts.uri.path())))
+        Ok(Self(Fields::of(parts.uri.query().unwrap_or_default().as_bytes())))
     }
 }
 
@@ -47,7 +45,6 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let back = request.uri().to_string();
         let body = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
             let (status, detail) = match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "The form must be at most 16 KiB."),
@@ -55,14 +52,14 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
             };
             Refusal::new(status, "Not done", detail, html! { "Go back, and send it again." })
         })?;
-        Ok(Self(Fields::of(&body, &back)))
+        Ok(Self(Fields::of(&body)))
     }
 }
 
 impl Fields {
-    fn of(encoded: &[u8], back: &str) -> Self {
+    fn of(encoded: &[u8]) -> Self {
         let given = form_urlencoded::parse(encoded).into_owned().collect();
-        Self { given, known: Vec::new(), problems: Vec::new(), back: back.to_owned() }
+        Self { given, known: Vec::new(), problems: Vec::new() }
     }
 
     /// The field as it was sent.
@@ -98,6 +95,15 @@ impl Fields {
         })
     }
 
+    /// Who logs in; empty when that is no name, which [`Self::done`] refuses.
+    pub(super) fn operator(&mut self) -> String {
+        let value = self.raw("operator").unwrap_or_default();
+        operator_name(&value).unwrap_or_else(|problem| {
+            self.problems.push(FieldProblem::new("operator", problem));
+            String::new()
+        })
+    }
+
     /// Who acts, and why, for the history.
     pub(super) fn note(&mut self, operator: &str) -> Note {
         Note::new(operator, self.required("reason", REASON_MAX_CHARS))
@@ -120,7 +126,7 @@ impl Fields {
             };
             self.problems.push(problem);
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::invalid(&self.problems, &self.back)) }
+        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::invalid(&self.problems)) }
     }
 }
 

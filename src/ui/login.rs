@@ -35,7 +35,7 @@ pub(super) async fn log_in(
     Sent(mut fields): Sent,
 ) -> Result<Response, Refusal> {
     let (token, next) = (fields.secret("token"), next(&mut fields));
-    let operator = fields.required("operator", OPERATOR_MAX_CHARS);
+    let operator = fields.operator();
     fields.done()?;
     let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
     if origin.starts_with("http://") && !session::is_loopback_http(&headers) {

@@ -53,11 +53,11 @@ impl Refusal {
     }
 
     /// 422, with every field that is wrong.
-    pub(super) fn invalid(problems: &[FieldProblem], back: &str) -> Self {
+    pub(super) fn invalid(problems: &[FieldProblem]) -> Self {
         let body = html! {
             p.refused { "This can't be used:" }
             ul { @for problem in problems { li { (problem.to_string()) } } }
-            p { a href=(back) { "Start again" } }
+            p { "Go back and correct it, or go to the " a href="/ui/" { "overview" } "." }
         };
         let title = "Check the fields".to_owned();
         Self::Page(Box::new(Page { status: StatusCode::UNPROCESSABLE_ENTITY, title, body }))

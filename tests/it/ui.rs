@@ -170,6 +170,59 @@ async fn a_token_logs_in_and_decides_what_can_be_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_link_of_an_error_leads_to_a_page() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        let pages = Pages::logged_in(&app, &app.api_token, "ada").await;
+        let id = "0199e2c4-0000-7000-8000-000000000000";
+        let mut seen = Vec::new();
+        for path in [
+            "/ui/login",
+            "/ui/act/replay",
+            "/ui/operations",
+            &format!("/ui/operations/{id}/start"),
+            &format!("/ui/operations/{id}/abort"),
+            "/ui/pauses",
+            &format!("/ui/pauses/{id}/resume"),
+            "/ui/breaker/probe",
+            "/ui/groups/note",
+            "/ui/parked/message",
+        ] {
+            seen.push((path.to_owned(), pages.post(path, &[("nonsense", "x")]).await));
+        }
+        for path in ["/ui/reversals?nonsense=x", "/ui/act/accept?nonsense=x", "/ui/parked/message?nonsense=x"] {
+            seen.push((path.to_owned(), pages.get(path).await));
+        }
+        let mut links = BTreeSet::new();
+        for (path, seen) in &seen {
+            assert!([404, 422].contains(&seen.status), "{path}: {}", seen.status);
+            let of_page = seen.html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+            links.extend(of_page.map(|link| link.replace("&amp;", "&")));
+        }
+        assert!(seen.iter().filter(|(_, seen)| seen.status == 422).count() > 8, "{seen:?}");
+        for link in links.iter().filter(|link| link.starts_with('/')) {
+            assert_eq!(pages.get(link).await.status, 200, "{link}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_acts_under_the_name_of_a_program() {
+    TestApp::run(Backend::Sqlite, async |app| {
+        let seen = Pages::of(&app).log_in(&app.api_token, "Worker").await;
+        assert!(seen.status == 422 && seen.html.contains("operator must be a person"), "{seen:?}");
+        let url = format!("{}/v1/reversals/trr_1/close", app.base_url);
+        let body = json!({"operator": "stripe", "reason": "x"});
+        let answer = app.http.post(url).bearer_auth(&app.api_token).json(&body).send().await.unwrap();
+        let (status, problem) = (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap());
+        assert_eq!((status, &problem["field"]), (422, &json!("operator")), "{problem}");
+        let run = app.cli(&["reversals", "close", "trr_1", "--reason", "x", "--operator", "sweeper"]).await;
+        assert!(run.code == 2 && run.stderr.contains("must be a person's name"), "{run:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_of_another_site_is_refused_and_files_are_kept() {
     TestApp::run(Backend::Sqlite, async |app| {
         let pages = Pages::logged_in(&app, &app.api_token, "ada").await;

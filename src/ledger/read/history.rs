@@ -15,7 +15,7 @@ use crate::lines::line;
 /// The most rows that one page looks at, so that a filter that few rows match costs no more than any other.
 const LOOKED_AT: u64 = 10_000;
 /// Who acts without anybody asking for it; in the words of the index of what people did.
-const PROGRAMS: [&str; 7] = ["api", "import", "ingress", "reconcile", "stripe", "sweeper", "worker"];
+pub const PROGRAMS: [&str; 7] = ["api", "import", "ingress", "reconcile", "stripe", "sweeper", "worker"];
 /// A row's id is made when it is recorded, its time is that of its transaction: never further apart than this.
 const APART: TimeDelta = TimeDelta::hours(1);
 

@@ -30,7 +30,7 @@ pub use found::{
 };
 pub use groups::{CurrencySum, FailureGroup, FailureGroups};
 pub(super) use groups::{group_key, normalized};
-pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow};
+pub use history::{HistoryEntity, HistoryFilter, HistoryKind, HistoryRow, PROGRAMS};
 pub use lists::Page;
 pub(super) use lists::cut;
 pub use one::TransfersToProbe;
