@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
+use super::NEEDS_ATTENTION;
 use super::operator::{self, Output, Who, parse_reason};
 use super::output::{Format, json};
 use super::terminal::print;
@@ -24,7 +25,8 @@ use crate::operator::{Filter, Handled, Operator, Parked, ParkedAction, Sorted};
                         clawback parked list\n  \
                         clawback parked replay --reason-contains \"No such transfer\" --dry-run\n  \
                         clawback parked replay --all --spread 10m --reason \"Stripe is back\"\n\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some are still parked."
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some are still parked, or nothing \
+                        matched."
 )]
 pub(super) enum ParkedCommand {
     /// List parked messages, oldest first, each with its row's present status
@@ -121,7 +123,8 @@ struct Order {
                         clawback parked replay 0199e2c4-… --reason \"the seller paid in\"\n  \
                         clawback parked replay --reason-contains \"No such transfer\" --dry-run\n  \
                         clawback parked replay --all --spread 10m --reason \"Stripe is back\"\n\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some were skipped and are still parked.")]
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some were skipped and are still parked, or \
+                        nothing matched.")]
 pub(super) struct Replay {
     #[command(flatten)]
     order: Order,
@@ -142,7 +145,8 @@ pub(super) struct Replay {
                         done (discarded or skipped) and detail.\n\n\
                         Example:\n  \
                         clawback parked discard 0199e2c4-… --reason \"settled with the seller by invoice 4711\"\n\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some were skipped and are still parked.")]
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some were skipped and are still parked, or \
+                        nothing matched.")]
 pub(super) struct Discard {
     #[command(flatten)]
     order: Order,
@@ -150,9 +154,6 @@ pub(super) struct Discard {
     #[arg(long)]
     yes: bool,
 }
-
-/// The exit code when something that was selected is still parked.
-const STILL_PARKED: u8 = 3;
 
 impl ParkedCommand {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode> {
@@ -256,5 +257,6 @@ fn conclude(order: &Order, sorted: Sorted, done: &str) -> Result<ExitCode> {
         return Err(anyhow::Error::from(error).context("it ended early; the rest is still parked: run it again"));
     }
     let skipped = sorted.handled.iter().any(|it| matches!(it.action, ParkedAction::Skipped { .. }));
-    Ok(if skipped { ExitCode::from(STILL_PARKED) } else { ExitCode::SUCCESS })
+    let nothing_matched = sorted.handled.is_empty();
+    Ok(if skipped || nothing_matched { ExitCode::from(NEEDS_ATTENTION) } else { ExitCode::SUCCESS })
 }

@@ -96,6 +96,7 @@ pub(crate) async fn replay(
     const WHAT: &str = "look-up or event";
     let call = state.ledger.side_call(&id).await?.ok_or_else(|| unknown(WHAT, &id))?;
     state.ledger.replay(call.kind, &id, &body.note()).await?;
+    state.ledger.supersede_messages();
     let replayed = state.ledger.side_call(&id).await?;
     replayed.map(|call| (StatusCode::ACCEPTED, Json(call))).ok_or_else(|| unknown(WHAT, id))
 }

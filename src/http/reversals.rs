@@ -220,6 +220,7 @@ pub(crate) async fn replay(
         Some(amount) => state.ledger.replay_part(&id, amount, &note).await?,
         None => state.ledger.replay(CallKind::Reverse, &id, &note).await?,
     };
+    state.ledger.supersede_messages();
     let replayed = state.ledger.reversal(&id.to_string()).await?;
     replayed.map(|reversal| (StatusCode::ACCEPTED, Json(reversal))).ok_or_else(|| unknown("reversal", id))
 }
@@ -267,6 +268,7 @@ pub(crate) async fn close(
     extract::Json(body): extract::Json<OperatorRequest>,
 ) -> Result<Json<ReversalView>, Problem> {
     let id = state.ledger.close_reversal(&id, &body.note()).await?;
+    state.ledger.supersede_messages();
     let closed = state.ledger.reversal(&id.to_string()).await?;
     closed.map(Json).ok_or_else(|| unknown("reversal", id))
 }

@@ -172,6 +172,7 @@ pub(crate) async fn retry(
     let note = body.note();
     state.ledger.check_replay(CallKind::Create, &id, None, body.confirm_amount.as_deref()).await?;
     let id = state.ledger.replay(CallKind::Create, &id, &note).await?;
+    state.ledger.supersede_messages();
     let retried = state.ledger.transfer(&id.to_string()).await?;
     retried.map(|transfer| (StatusCode::ACCEPTED, Json(transfer))).ok_or_else(|| unknown("transfer", id))
 }

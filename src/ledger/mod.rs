@@ -135,6 +135,7 @@ impl Ledger {
             set_up_at,
             resumed: tokio::sync::watch::Sender::new(0),
             operation_running: Arc::default(),
+            messages_superseded: Arc::default(),
         };
         let (intake, registrations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));
         let (reports, authorizations) = (Batcher::start(store.clone()), Batcher::start(store.clone()));

@@ -1,4 +1,5 @@
-//! Works on started operations, in every process that runs: the ledger's leases leave each operation to one of them.
+//! Works on started operations, in every process that runs: the ledger's leases leave each operation to one of them. And drops
+//! the parked messages that operations and requests to the API have superseded: only the broker's connections reach those.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,9 +19,34 @@ use crate::ledger::{CallKind, Left, Note};
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks for an operation when nothing tells of one: the process's heartbeat does, within seconds.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
+/// How long superseded messages stay: what supersedes one is often followed by more of it.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// Runs until `stop`.
 pub async fn work_on_operations(operator: Operator, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = drop_what_is_superseded(operator.clone(), stop.clone()) => {}
+        () = work(operator, stop.clone()) => {}
+    }
+}
+
+/// What can't be dropped now does no harm, and is dropped the next time.
+async fn drop_what_is_superseded(operator: Operator, stop: CancellationToken) {
+    loop {
+        operator.ledger.messages_superseded().await;
+        tokio::time::sleep(SETTLING).await;
+        let (operator, runtime, stop) = (operator.clone(), Handle::current(), stop.clone());
+        // As below. The thread outlives this future, and must not hold up the end of the process.
+        let dropping = move || runtime.block_on(stop.run_until_cancelled(operator.drop_superseded()));
+        let dropped = spawn_blocking(dropping).await;
+        if let Err(crashed) = dropped {
+            tracing::error!(error = %crashed, "superseded messages stay parked; they do no harm");
+        }
+    }
+}
+
+async fn work(operator: Operator, stop: CancellationToken) {
     let this_process = Uuid::new_v4();
     let mut is_failing = false;
     let messages = operator.clone();

@@ -1,5 +1,5 @@
 //! Parked messages that have nothing more to say: their call was replayed since, or is done. Nobody is shown them, and they are
-//! dropped when an operator next acts on parked messages.
+//! dropped some seconds after an operation or a request to the API, or when an operator next acts on parked messages.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,7 +1,9 @@
 //! Checks the broker: its version and feature flags, and each job's queues, consumers and parked messages.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
-use queues::{Broker, Topology};
+use queues::{Broker, QueueStatus, Topology};
 use url::Url;
 
 use super::finding::Finding;
@@ -11,9 +13,12 @@ use crate::cli::topology::{
     Management, QueueProblem, Survey, UNKNOWN_PORT, by_remedy, paused_workers, remedy, situation, survey,
 };
 use crate::config::Config;
+use crate::operator::{Filter, Operator};
 
 const CHECK: &str = "broker";
 const REMEDY: &str = "check AMQP_URL, and that RabbitMQ runs; until then jobs wait in the outbox";
+/// No more parked messages are compared with their rows: each look holds all of them for a moment.
+const COUNTED: u32 = 1_000;
 /// What to do about workers that wait for Stripe.
 pub(super) const HURRY: &str =
     "they go on by themselves; `clawback breaker probe --reason TEXT` has them try Stripe now";
@@ -34,11 +39,18 @@ async fn look(config: &Config, management: Management) -> anyhow::Result<Vec<Fin
     let (surveys, flags, situation) =
         tokio::join!(join_all(surveys), in_time(flags(&broker, management.as_ref())), situation(config));
     let paused = situation.as_deref().and_then(paused_workers);
+    let surveys = surveys.into_iter().map(|survey| survey.map_err(anyhow::Error::msg)?.map_err(Into::into));
+    let surveys: Vec<Survey> = surveys.collect::<anyhow::Result<_>>()?;
+    let all: u32 = topologies.iter().zip(&surveys).map(|(topology, survey)| parked(topology, survey)).sum();
+    let listed = match all {
+        1..=COUNTED => in_time(listed(config, &broker, &topologies)).await.ok().and_then(Result::ok),
+        _ => None,
+    };
     let mut findings = Vec::new();
     let mut version = None;
     for (topology, survey) in topologies.iter().zip(surveys) {
-        let survey = survey.map_err(anyhow::Error::msg)??;
         findings.extend(of_queues(topology, &survey, paused.as_deref()));
+        findings.extend(survey.queue(&topology.parked_queue()).map(|queue| of_parked(queue, listed.as_ref())));
         version = survey.report.broker_version;
     }
     let reached = match &version {
@@ -94,14 +106,38 @@ fn of_queues(topology: &Topology, survey: &Survey, paused: Option<&str>) -> Vec<
             (None, _) => Finding::ok(&check, format!("consumers: {}; waiting jobs: {}", work.consumers, work.messages)),
         });
     }
-    if let Some(parked) = survey.queue(&topology.parked_queue()) {
-        findings.push(match parked.messages {
-            0 => Finding::ok(&parked.name, "nothing is parked"),
-            messages => {
-                let remedy = "`clawback parked list` says why, `clawback parked replay` tries again";
-                Finding::warning(&parked.name, format!("parked jobs: {messages}"), remedy)
-            }
-        });
-    }
     findings
+}
+
+fn parked(topology: &Topology, survey: &Survey) -> u32 {
+    survey.queue(&topology.parked_queue()).map_or(0, |queue| queue.messages)
+}
+
+/// How many messages of each parking queue `clawback parked list` shows.
+async fn listed(config: &Config, broker: &Broker, topologies: &[Topology]) -> anyhow::Result<HashMap<String, u32>> {
+    let ledger = app::connect_ledger(config).await?;
+    let operator = Operator::new(ledger.clone(), broker.clone(), topologies.to_vec());
+    let found = operator.parked(&Filter::default()).await;
+    let _ = ledger.close().await;
+    let mut listed = HashMap::new();
+    for parked in found? {
+        *listed.entry(parked.queue).or_default() += 1;
+    }
+    Ok(listed)
+}
+
+/// Without `listed` every message counts.
+fn of_parked(queue: &QueueStatus, listed: Option<&HashMap<String, u32>>) -> Finding {
+    let listed = listed.map_or(queue.messages, |listed| listed.get(&queue.name).copied().unwrap_or_default());
+    let outdated = match queue.messages.saturating_sub(listed) {
+        0 => String::new(),
+        outdated => format!("; outdated messages, which the next replay drops: {outdated}"),
+    };
+    match listed {
+        0 => Finding::ok(&queue.name, format!("nothing is parked{outdated}")),
+        _ => {
+            let remedy = "`clawback parked list` says why, `clawback parked replay` tries again";
+            Finding::warning(&queue.name, format!("parked jobs: {listed}{outdated}"), remedy)
+        }
+    }
 }

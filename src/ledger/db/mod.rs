@@ -48,6 +48,8 @@ pub(super) struct Store {
     pub(super) resumed: watch::Sender<u64>,
     /// Wakes who works on operations.
     pub(super) operation_running: Arc<Notify>,
+    /// Wakes who drops parked messages that have nothing more to say.
+    pub(super) messages_superseded: Arc<Notify>,
 }
 
 /// How long after its due time a call may be without news before the sweeper suspects a lost job.

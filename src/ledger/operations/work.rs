@@ -69,6 +69,16 @@ impl Ledger {
         self.store.operation_running.notified().await;
     }
 
+    /// Says that rows were replayed or closed by somebody who does not look for their parked messages.
+    pub fn supersede_messages(&self) {
+        self.store.messages_superseded.notify_one();
+    }
+
+    /// Waits until [`Self::supersede_messages`] was called, here in this process.
+    pub async fn messages_superseded(&self) {
+        self.store.messages_superseded.notified().await;
+    }
+
     /// Takes the lease, or keeps it. False while another process has it, and once the operation has ended.
     async fn lease(&self, id: Uuid, worker: Uuid) -> Result<bool, LedgerError> {
         let db = &self.store.writer;
@@ -154,6 +164,7 @@ impl Ledger {
             _ => (row.clone(), row.note("its messages are gone: ")),
         };
         let ended = operation::Model { lease_owner: None, lease_until: None, ..ended };
+        self.supersede_messages();
         match self.move_operation(&row, &ended, &note).await {
             // It was aborted, or another process was faster.
             Ok(()) | Err(LedgerError::Conflict(_)) => Ok(false),
