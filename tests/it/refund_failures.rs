@@ -22,6 +22,7 @@ both_databases! {
     what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator,
     what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_stripe_has_not_done_it,
     what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_it_has_failed_permanently,
+    whether_what_failed_permanently_was_taken_is_asked_of_an_operator_where_a_later_refund_counted_on_it,
     what_stripe_was_not_asked_for_is_called_off_and_its_job_is_acknowledged,
     what_stripe_has_done_stays_and_the_operator_is_told_what_to_do,
     of_what_stripe_was_asked_for_and_what_not_each_goes_its_way,
@@ -353,10 +354,30 @@ async fn what_a_later_refund_left_to_a_failed_one_is_owed_by_the_later_once_it_h
     let outcome = TryOutcome::Failed(Failure { code: "rejected".into(), message: "no".into() });
     let stale = app.ledger().report(&while_it_stood, outcome, Note::new("worker", "a test")).await;
     assert!(matches!(stale, Err(LedgerError::Stale { .. })), "re_2 was not in view: {stale:?}");
-    fails_permanently(&app, id).await;
+    let outcome = TryOutcome::Ended(Failure { code: "reversal_ended".into(), message: "no".into() });
+    app.ledger().report(&task(&app, id).await, outcome, Note::new("worker", "a test")).await.unwrap();
     assert_eq!(asked_of_tr_1().await, 1, "that of re_2");
     let second = app.refund_view("re_2").await;
     assert_eq!(second["reversals"].as_array().unwrap().len(), 2, "{second}");
+}
+
+/// Stripe may have done it: it is not taken a second time.
+async fn whether_what_failed_permanently_was_taken_is_asked_of_an_operator_where_a_later_refund_counted_on_it(
+    app: TestApp,
+) {
+    let app = without_worker(app).await;
+    app.refund(5_000).await;
+    let id = reversal_id(&app, 0, 0).await;
+    stripe_is_asked(&app, id).await;
+    fails(&app, 1, 5_000).await;
+    app.refund_of(5_000, 2).await;
+    fails_permanently(&app, id).await;
+    assert_eq!(app.db.count("reversals WHERE status = 'pending' AND amount = 3000").await, 0);
+    let attention = app.refund_view("re_1").await["attention"].as_str().unwrap().to_owned();
+    assert!(
+        attention.contains("3000 eur of transfer tr_1 counted for claims that came meanwhile, and whether"),
+        "{attention}"
+    );
 }
 
 async fn what_a_later_refund_can_not_take_beside_its_own_reversal_needs_an_operator(app: TestApp) {

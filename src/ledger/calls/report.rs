@@ -198,7 +198,11 @@ impl Report {
 
     fn review(&self, book: &mut Book) -> Result<(), LedgerError> {
         match &self.withdrawn_from {
-            Some(_) => claims::review(book, self.id, ACTOR, self.traceparent.as_deref()),
+            Some(_) => {
+                let is_surely_not_done =
+                    matches!(&self.what, What::Outcome(TryOutcome::CalledOff(_) | TryOutcome::Ended(_), _));
+                claims::review(book, (self.id, is_surely_not_done), ACTOR, self.traceparent.as_deref())
+            }
             None => Ok(()),
         }
     }

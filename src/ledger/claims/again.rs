@@ -4,6 +4,7 @@
 use super::attention;
 use super::matching::{By, Match, bring_together, payments_of, plan, waits_for};
 use super::own_reversal::{self, Part};
+use super::policy::is_about_age;
 use super::record::{BY_THE_PROVIDER, never_captured};
 use super::report::{sorted, to_json};
 use super::split;
@@ -140,6 +141,11 @@ fn has_same_terms(known: &claim::Model, next: &claim::Model) -> bool {
 fn still_held(book: &mut Book, next: claim::Model, event: &RefundEvent, by: By<'_>) -> Result<Taken, LedgerError> {
     if let Some(reason) = book.policy.holds(next.provider_created_at, &event.progress) {
         book.keep_claim(claim::Model { status_reason: Some(reason), ..next });
+        return Ok(Taken::Known);
+    }
+    // The operator has decided about its age, which is no news.
+    if next.acknowledged_at.is_some() && next.status_reason.as_deref().is_some_and(is_about_age) {
+        book.keep_claim(next);
         return Ok(Taken::Known);
     }
     let note = Note::new(by.actor, "its provider reports that it has succeeded");

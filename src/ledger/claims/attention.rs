@@ -47,11 +47,13 @@ pub(super) fn add(book: &mut Book, id: Uuid, what: &str) {
 /// look found about one that waits.
 pub(in crate::ledger) fn unclear(book: &mut Book, claim: claim::Model, problem: &str) {
     let known = claim.attention.as_deref();
-    let known =
-        if claim.status == ClaimStatus::Matched { known.map(ToOwned::to_owned) } else { known.and_then(reinstatement) };
-    let id = claim.id;
-    book.keep_claim(claim::Model { attention: known, ..claim });
-    add(book, id, problem);
+    let known = match claim.status {
+        ClaimStatus::Matched => known.map(ToOwned::to_owned),
+        _ => known.and_then(reinstatement),
+    };
+    let is_new = !known.as_deref().is_some_and(|known| known.contains(problem));
+    let attention = known.into_iter().chain(is_new.then(|| problem.to_owned())).collect::<Vec<_>>().join(". ");
+    book.keep_claim(claim::Model { attention: Some(attention), ..claim });
 }
 
 /// The end of what `not_called_off` says.
@@ -100,6 +102,16 @@ pub(super) fn counted_meanwhile(row: &reversal::Model, left: i64, parent: &trans
     format!(
         "{left} {} of transfer {transfer} counted for refunds that came meanwhile, and were not taken (reversal {}): the payment's \
          next refund by ratio takes them; if none will follow, reverse them at Stripe",
+        row.currency, row.id,
+    )
+}
+
+/// The same of what failed permanently, where Stripe may have done it after all.
+pub(super) fn perhaps_counted(row: &reversal::Model, left: i64, parent: &transfer::Model) -> String {
+    let transfer = parent.name();
+    format!(
+        "{left} {} of transfer {transfer} counted for claims that came meanwhile, and whether they were taken is not known (reversal \
+         {} has failed permanently): look there at Stripe, and reverse them if they were not",
         row.currency, row.id,
     )
 }
@@ -221,15 +233,12 @@ fn sentences(attention: &str, are_meant: impl Fn(&&str) -> bool) -> Option<Strin
 }
 
 /// What an operator has to do about a dispute of which a part came back to the platform. `too_much` of that are owed for by the
-/// sellers all the same: refunds of the same payment may need the rest.
-pub(super) fn reinstated_in_part(reinstated: i64, too_much: i64, amount: i64, currency: &str) -> String {
-    let owed_for = match too_much == reinstated {
-        true => "all of it".to_owned(),
-        false => format!("{too_much} {currency} of that beside the payment's refunds"),
-    };
+/// sellers all the same, if that is known: refunds of the same payment may need the rest.
+pub(super) fn reinstated_in_part(reinstated: i64, too_much: Option<i64>, amount: i64, currency: &str) -> String {
+    let so_far = too_much.map(|too_much| format!(" ({too_much} {currency} when this was told)")).unwrap_or_default();
     format!(
-        "{reinstated} {currency} of the {amount} {currency}{IN_PART}, and the sellers owe for {owed_for}: pay them back their \
-         part with new transfers"
+        "{reinstated} {currency} of the {amount} {currency}{IN_PART}: pay the sellers back, with new transfers, their part of as much \
+         of that as the payment's refunds do not take{so_far}"
     )
 }
 

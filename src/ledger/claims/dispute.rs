@@ -76,6 +76,8 @@ impl Intake<'_> {
         let stage = known.stage.map_or(reported, |stage| stage.max(reported));
         match known.status {
             ClaimStatus::Failed => Ok(Taken::Known),
+            // The operator has decided, and nothing is new.
+            ClaimStatus::Held if known.acknowledged_at.is_some() && known.stage == Some(stage) => Ok(Taken::Known),
             _ if stage.is_over() => self.end(book, known, stage),
             ClaimStatus::NothingToReverse if known.lookup_id.is_none() => self.move_on(book, known, stage),
             ClaimStatus::Held => self.move_on(book, known, stage),
@@ -177,11 +179,11 @@ fn say_what_came_back(book: &mut Book, id: Uuid, event: &DisputeEvent) {
     if event.reinstated > 0 {
         let DisputeEvent { reinstated, amount, currency, .. } = event;
         let payment = row.payment_id.and_then(|id| book.payments.get(id));
-        let too_much = payment.map_or(*reinstated, |payment| matching::owed_for(book, payment, *reinstated));
-        let now = (too_much > 0).then(|| attention::reinstated_in_part(*reinstated, too_much, *amount, currency));
+        let too_much = payment.map(|payment| matching::owed_for(book, payment, *reinstated));
+        let now = attention::reinstated_in_part(*reinstated, too_much, *amount, currency);
         let before = row.attention.as_deref().and_then(attention::without_reinstatement);
-        let attention = before.into_iter().chain(now).collect::<Vec<_>>().join(". ");
-        book.keep_claim(claim::Model { attention: (!attention.is_empty()).then_some(attention), ..row });
+        let attention = before.into_iter().chain([now]).collect::<Vec<_>>().join(". ");
+        book.keep_claim(claim::Model { attention: Some(attention), ..row });
     }
 }
 

@@ -405,7 +405,9 @@ pub(super) fn take_shortfall(
     gone: &claim::Model,
     by: By<'_>,
 ) -> Result<Vec<String>, LedgerError> {
-    if by_ratio_so_far(book, payment).saturating_add(gone.amount) <= payment.amount {
+    let counts_still = book.claims.get(gone.id).is_some_and(|row| is_settled(book, payment, row));
+    let amount = if counts_still { 0 } else { gone.amount };
+    if by_ratio_so_far(book, payment).saturating_add(amount) <= payment.amount {
         return Ok(Vec::new()); // They had room beside it.
     }
     take_missing(book, payment, by)
@@ -428,23 +430,28 @@ fn take_missing(book: &mut Book, payment: &payment::Model, by: By<'_>) -> Result
     Ok(left)
 }
 
-/// Has a later claim by ratio take what it left to `gone`, which was called off since. Returns how much of that none can take.
+/// How much of what later claims by ratio have left to `gone` they would have to take, were it surely not done.
+pub(super) fn left_to(book: &Book, payment: &payment::Model, gone: &reversal::Model) -> i64 {
+    let transfers = book.transfers_of(payment.id);
+    let missing = missing(book, payment, &transfers);
+    let of_gone = transfers.iter().zip(missing).find(|(row, _)| row.id == gone.transfer_id);
+    of_gone.map_or(0, |(_, ask)| ask.min(gone.amount))
+}
+
+/// Has a later claim by ratio take what it left to `gone`, which is surely not done. Returns how much of that none can take.
 pub(super) fn owe_again(
     book: &mut Book,
     payment: &payment::Model,
     gone: &reversal::Model,
     by: By<'_>,
 ) -> Result<i64, LedgerError> {
-    let of_payment: Vec<claim::Model> = claims_of(book, payment).into_iter().cloned().collect();
-    let transfers = book.transfers_of(payment.id);
-    let missing = missing(book, payment, &transfers);
-    let Some((transfer, ask)) = transfers.iter().zip(missing).find(|(row, _)| row.id == gone.transfer_id) else {
-        return Ok(0);
-    };
-    let ask = ask.min(gone.amount);
-    let takes = |row: &&claim::Model| takes_by_ratio(row) && book.live_reversal_of(row.id, transfer.id).is_none();
-    match of_payment.iter().rev().find(takes) {
-        Some(claim) if ask > 0 => owe(book, payment, transfer, claim, ask, by).map(|_| 0),
+    let ask = left_to(book, payment, gone);
+    let takes = |row: &&claim::Model| takes_by_ratio(row) && book.live_reversal_of(row.id, gone.transfer_id).is_none();
+    match claims_of(book, payment).into_iter().rev().find(takes).cloned() {
+        Some(claim) if ask > 0 => {
+            let transfer = book.transfer(gone.transfer_id)?;
+            owe(book, payment, &transfer, &claim, ask, by).map(|_| 0)
+        }
         _ => Ok(ask),
     }
 }
@@ -498,9 +505,11 @@ fn is_settled(book: &Book, payment: &payment::Model, row: &claim::Model) -> bool
         && row.provider_reversal.is_some()
         && row.shares.is_none()
         && row.currency == payment.currency
+        // What is older than the ledger was registered as taken back before.
+        && book.policy.too_old(row.provider_created_at).is_none()
         && row.names().any(|name| name == payment.payment_ref)
         && match book.transfers_of(payment.id).as_slice() {
-            [only] => book.live_reversal_of(row.id, only.id).is_none(),
+            [only] => book.live_reversal_of(row.id, only.id).is_none_or(|ours| !book.is_asked(ours)),
             _ => false,
         }
 }

@@ -5,6 +5,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::dispute::DisputePolicy;
 use crate::ledger::events::RefundProgress;
 
+const BY_AGE: &str = "(REFUNDS_SINCE)";
+
+/// Whether a claim that is held for this reason is so because of its age.
+pub(super) fn is_about_age(reason: &str) -> bool {
+    reason.contains(BY_AGE)
+}
+
 /// The settings about claims.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClaimPolicy {
@@ -36,7 +43,7 @@ impl ClaimPolicy {
         let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
         let why = || {
             format!(
-                "created {} at its provider, before {} (REFUNDS_SINCE): it may have been taken back already; accept it if not",
+                "created {} at its provider, before {} {BY_AGE}: it may have been taken back already; accept it if not",
                 shown(created),
                 shown(since)
             )

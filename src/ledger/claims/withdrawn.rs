@@ -59,8 +59,12 @@ pub(super) fn fail(book: &mut Book, claim: claim::Model, word: &str, actor: &str
     let outcome = match before.status {
         ClaimStatus::Matched => call_off(book, &before, &REFUND_FAILED, actor)?,
         ClaimStatus::NothingToReverse if before.provider_reversal.is_some() => {
-            let attention = Some(attention::reversed_by_the_provider(&before.reference));
-            Withdrawn { called_off: 0, attention }
+            let by = By { actor, event: None, traceparent: None };
+            let payment = matching::payment_of(book, &before).ok().flatten();
+            let short = payment.map(|payment| matching::take_shortfall(book, &payment, &before, by)).transpose()?;
+            let said = std::iter::once(attention::reversed_by_the_provider(&before.reference));
+            let attention = said.chain(short.unwrap_or_default()).collect::<Vec<_>>().join(". ");
+            Withdrawn { called_off: 0, attention: Some(attention) }
         }
         // A conflict may stand beside what was asked for before.
         ClaimStatus::Conflicting | ClaimStatus::NothingToReverse => call_off(book, &before, &REFUND_FAILED, actor)?,
@@ -213,17 +217,20 @@ pub(super) fn cancel(
     Ok((called_off, kept))
 }
 
-/// After a reversal of a claim that takes nothing has ended: has later claims take what they left to it, and says anew what an
-/// operator must do. All the payment's claims must be in the book.
+/// After a reversal of a claim that takes nothing has ended: has later claims take what they left to it, if Stripe has surely not
+/// done it, and says anew what an operator must do. All the payment's claims must be in the book.
 pub(in crate::ledger) fn review(
     book: &mut Book,
-    ended: Uuid,
+    (ended, is_surely_not_done): (Uuid, bool),
     actor: &str,
     traceparent: Option<&str>,
 ) -> Result<(), LedgerError> {
     let ended = book.reversal(ended)?;
     let Some(claim) = book.takes_nothing(ended.claim_id).cloned() else { return Ok(()) };
-    let counted = counted_meanwhile(book, &claim, &ended, By { actor, event: None, traceparent })?;
+    let counted = match is_surely_not_done {
+        true => counted_meanwhile(book, &claim, &ended, By { actor, event: None, traceparent })?,
+        false => perhaps_counted(book, &claim, &ended)?,
+    };
     let known = claim.attention.clone();
     let says = |it: &&Because<'_>| known.as_deref().is_some_and(|known| known.starts_with(it.what));
     let said: Vec<String> = match [&REFUND_FAILED, &REVERSED_BY_PROVIDER].into_iter().find(says) {
@@ -261,10 +268,18 @@ fn counted_meanwhile(
     row: &reversal::Model,
     by: By<'_>,
 ) -> Result<Option<String>, LedgerError> {
-    let is_not_done = matches!(row.status, ReversalStatus::CalledOff | ReversalStatus::PermanentlyFailed);
     let payment = claim.payment_id.and_then(|id| book.payments.get(id).cloned());
-    let Some(payment) = payment.filter(|_| is_not_done) else { return Ok(None) };
+    let Some(payment) = payment else { return Ok(None) };
     let left = matching::owe_again(book, &payment, row, by)?;
     let parent = book.transfer(row.transfer_id)?;
     Ok((left > 0).then(|| attention::counted_meanwhile(row, left, &parent)))
+}
+
+/// The same of what failed permanently, so that Stripe may have done it after all.
+fn perhaps_counted(book: &Book, claim: &claim::Model, row: &reversal::Model) -> Result<Option<String>, LedgerError> {
+    let payment = claim.payment_id.and_then(|id| book.payments.get(id));
+    let Some(payment) = payment.filter(|_| row.status == ReversalStatus::PermanentlyFailed) else { return Ok(None) };
+    let left = matching::left_to(book, payment, row);
+    let parent = book.transfer(row.transfer_id)?;
+    Ok((left > 0).then(|| attention::perhaps_counted(row, left, &parent)))
 }

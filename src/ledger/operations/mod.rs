@@ -266,8 +266,10 @@ impl Ledger {
             return Err(LedgerError::Conflict(format!("operation {id} is {} already", row.state)));
         }
         let (state, finished_at) = (OperationState::Aborted, Some(now()));
-        // Who works on it still throws away the messages of rows that are done.
-        let lease_owner = row.lease_owner.filter(|_| row.action == OperationAction::DiscardMessages);
+        // Who works on it, or whoever finds it, still throws away the messages of rows that are done: also of those that were done
+        // since the row was read.
+        let is_discard = row.action == OperationAction::DiscardMessages && row.state == OperationState::Running;
+        let lease_owner = is_discard.then(|| row.lease_owner.unwrap_or_default());
         self.move_operation(&row, &operation::Model { state, finished_at, lease_owner, ..row.clone() }, note).await
     }
 

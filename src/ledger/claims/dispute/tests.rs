@@ -311,7 +311,7 @@ fn what_a_refund_left_to_a_dispute_that_was_won_is_asked_for_once_stripe_has_not
         let call = book.call(id).unwrap();
         book.put_call(call.moved_to(CallState::CalledOff, book.now));
         book.move_reversal(id, ReversalEvent::CalledOff, &Note::new("test", "not there"), |_| {}).unwrap();
-        crate::ledger::claims::review(&mut book, id, "test", None).unwrap();
+        crate::ledger::claims::review(&mut book, (id, true), "test", None).unwrap();
     }
     let mut pending: Vec<i64> =
         book.reversals.all().filter(|row| row.status == ReversalStatus::Pending).map(|row| row.amount).collect();
@@ -326,19 +326,30 @@ fn reinstated(stage: DisputeStage, reinstated: i64) -> EventContent {
 
 /// Stripe gives back what was refunded already of a charge that is disputed in full: the platform has lost as much as was paid.
 #[test]
-fn what_is_reinstated_for_a_refund_beside_the_dispute_is_paid_back_to_nobody() {
-    for (refunded, expected) in
-        [(4_000, None), (1_000, Some("the sellers owe for 3000 eur of that beside")), (0, Some("for all of it"))]
-    {
+fn of_what_is_reinstated_as_much_is_to_be_paid_back_as_no_refund_beside_the_dispute_takes() {
+    for (refunded, expected) in [(4_000, 0), (1_000, 3_000), (0, 4_000)] {
         let mut book = paid();
         if refunded > 0 {
             receive(&mut book, DisputePolicy::Lost, &refund(1, refunded));
         }
         receive(&mut book, DisputePolicy::Lost, &reinstated(DisputeStage::Lost, 4_000));
-        let attention = find(&book, Source::Stripe, "du_1").unwrap().attention;
-        assert_eq!(attention.is_some(), expected.is_some(), "{refunded}: {attention:?}");
-        assert!(attention.clone().unwrap_or_default().contains(expected.unwrap_or_default()), "{attention:?}");
+        let attention = find(&book, Source::Stripe, "du_1").unwrap().attention.unwrap();
+        assert!(attention.contains(&format!("({expected} eur when this was told)")), "{refunded}: {attention}");
     }
+}
+
+/// The policy takes lost ones by now, and its events come again.
+#[test]
+fn what_an_operator_has_acknowledged_stays_held_until_there_is_news() {
+    let mut book = paid();
+    receive(&mut book, DisputePolicy::Off, &dispute(DisputeStage::Withdrawn, 10_000));
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    Decision::of(&claim, What::Acknowledge, &Note::new("ada", "the platform bears it")).apply(&mut book).unwrap();
+    receive(&mut book, DisputePolicy::Withdrawn, &dispute(DisputeStage::Withdrawn, 10_000));
+    let claim = find(&book, Source::Stripe, "du_1").unwrap();
+    assert_eq!((claim.status, claim.acknowledged_at.is_some()), (ClaimStatus::Held, true));
+    receive(&mut book, DisputePolicy::Withdrawn, &dispute(DisputeStage::Lost, 10_000));
+    assert_eq!(find(&book, Source::Stripe, "du_1").unwrap().status, ClaimStatus::Matched);
 }
 
 #[test]
@@ -366,11 +377,31 @@ fn a_dispute_of_more_than_was_paid_takes_all_and_says_so() {
 /// A destination charge, whose only transfer Stripe reverses together with its refund: it owes the rest for the dispute.
 #[test]
 fn what_the_provider_took_for_a_refund_is_not_asked_for_a_dispute_again() {
-    let mut book = paid_by(&[9_000]);
     let EventContent::Refunds(mut refunds) = refund(1, 5_000) else { unreachable!("it is a refund") };
     refunds[0].provider_reversal = Some(crate::ledger::ProviderReversal::default());
-    receive(&mut book, DisputePolicy::Lost, &EventContent::Refunds(refunds));
+    let by_provider = EventContent::Refunds(refunds.clone());
+    let asked = |book: &Book| book.reversals.all().map(|row| row.amount).collect::<Vec<_>>();
+
+    let mut book = paid_by(&[9_000]);
+    receive(&mut book, DisputePolicy::Lost, &by_provider);
     receive(&mut book, DisputePolicy::Lost, &dispute(DisputeStage::Lost, 10_000));
-    let asked: Vec<i64> = book.reversals.all().map(|row| row.amount).collect();
-    assert_eq!(asked, [4_500]);
+    assert_eq!(asked(&book), [4_500]);
+    // The money is with the seller again, and nothing else could take it.
+    refunds[0].progress = RefundProgress::Failed("failed".to_owned());
+    receive(&mut book, DisputePolicy::Lost, &EventContent::Refunds(refunds.clone()));
+    let failed = book.claims.all().find(|row| row.reference == "re_1").unwrap();
+    let attention = failed.attention.clone().unwrap_or_default();
+    assert!(attention.contains("4500 eur more of transfer tr_0 are owed"), "{attention}");
+
+    // What is older than the ledger was registered as taken back before.
+    let mut book = paid_by(&[9_000]);
+    book.policy.refunds_since = Some(book.now);
+    let row = book.transfers_of(book.payment_by_ref("pi_1").unwrap().id).pop().unwrap();
+    let reversed_before = 4_500;
+    book.keep_transfer(row, |row| (row.reversed_before, row.amount_reversed) = (reversed_before, reversed_before));
+    refunds[0].progress = RefundProgress::Succeeded;
+    refunds[0].created = Some(book.now - chrono::TimeDelta::days(1));
+    receive(&mut book, DisputePolicy::Lost, &EventContent::Refunds(refunds));
+    receive(&mut book, DisputePolicy::Lost, &refund(2, 5_000));
+    assert_eq!(asked(&book), [4_500]);
 }
