@@ -56,7 +56,7 @@ run_checks() {
   if have python3; then python3 tests/chaos/test_check.py --quiet; fi
   run_deny
   # The random worlds add to it what rare places they come to.
-  export REACHED=$PWD/$DEV_DIR/reached.log
+  export REACHED=$DEV_DIR/reached.log
   rm -f "$REACHED"
   # shellcheck disable=SC2119
   run_tests
