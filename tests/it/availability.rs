@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -33,16 +33,15 @@ async fn a_lost_connection_to_the_broker_is_told_in_our_words_alone() {
 #[tokio::test]
 async fn a_webhook_that_the_database_keeps_waiting_is_refused_and_counts_once_when_it_comes_again() {
     TestApp::run(Backend::Postgres, |app: TestApp| async move {
-        let connection = app.db.connect().await;
-        let other = connection.begin().await.unwrap();
-        other.execute_unprepared("LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let other = app.db.connect().await;
+        other.execute_unprepared("BEGIN; LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE").await.unwrap();
         let event = refund_event("evt_1", "re_1", "pi_1", 10_000).to_string();
         let answer = app.post_webhook(&event).await;
         let (status, again) = (answer.status(), answer.headers().get("retry-after").cloned());
         let problem: Value = answer.json().await.unwrap();
         assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/overloaded")), "{problem}");
         assert_eq!(again.unwrap(), "1");
-        other.rollback().await.unwrap();
+        other.execute_unprepared("ROLLBACK").await.unwrap();
         eventually("it is taken", || async { (app.post_webhook(&event).await.status() == 200).then_some(()) }).await;
         assert_eq!((app.db.count("claims").await, app.db.count("webhook_events").await), (1, 1));
     })
