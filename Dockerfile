@@ -11,8 +11,12 @@ COPY outbox/Cargo.toml outbox/
 COPY migrations/Cargo.toml migrations/
 COPY tests/stripe-sim/Cargo.toml tests/stripe-sim/
 RUN for crate in . queues outbox migrations tests/stripe-sim; do \
-      mkdir -p $crate/src $crate/benches && touch $crate/src/lib.rs && echo 'fn main() {}' >$crate/src/main.rs; \
-      for bench in $(sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' $crate/Cargo.toml); do touch $crate/benches/$bench.rs; done; \
+      mkdir -p $crate/src $crate/benches $crate/examples && touch $crate/src/lib.rs && echo 'fn main() {}' >$crate/src/main.rs; \
+      for kind in bench example; do \
+        for name in $(sed -n "/^\[\[$kind\]\]/,/^$/s/^name = \"\(.*\)\"/\1/p" $crate/Cargo.toml); do \
+          case $kind in bench) touch $crate/benches/$name.rs ;; example) touch $crate/examples/$name.rs ;; esac; \
+        done; \
+      done; \
     done \
  && cargo build --release --locked -p clawback -p stripe-sim \
  && find . -path ./target -prune -o -name '*.rs' -print | xargs rm
