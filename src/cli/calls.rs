@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::operator::{self, Act, Output};
+use super::operator::{self, Act, Newest};
 use super::output::{Format, gather, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::config::Config;
@@ -38,11 +38,8 @@ pub(super) struct List {
     /// Only those of this kind
     #[arg(long, value_parser = kind())]
     kind: Option<CallKind>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    newest: Newest,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +69,7 @@ impl Calls {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { kind, limit, output }) => {
+            Self::List(List { kind, newest: Newest { limit, output } }) => {
                 let found = gather(limit, |after, limit| ledger.failed_side_calls(kind, after, limit)).await?;
                 match output.format {
                     Format::Table => table(&mut out, &found, limit)?,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::NEEDS_ATTENTION;
 use super::history::parse_when;
-use super::operator::{self, Act, Output, confirm, one_of, parse_since};
+use super::operator::{self, Act, Newest, Output, confirm, one_of, parse_since};
 use super::output::{Format, fact, json, more, wrap};
 use super::terminal::{plain, print, time};
 use crate::app;
@@ -55,11 +55,8 @@ pub(super) enum Operations {
                         clawback operations list --limit 5\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    newest: Newest,
 }
 
 #[derive(Debug, Args)]
@@ -172,7 +169,7 @@ impl Operations {
         let ledger = operator::ledger(config).await?;
         let mut out = Vec::new();
         match self {
-            Self::List(List { limit, output }) => {
+            Self::List(List { newest: Newest { limit, output } }) => {
                 let (found, _) = ledger.list_operations(None, limit).await?;
                 match output.format {
                     Format::Table => table(&mut out, &found, limit)?,

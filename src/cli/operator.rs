@@ -79,6 +79,16 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
+/// `--limit` and `--format` of a list that shows the newest.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Newest {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) limit: u64,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
 impl Act {
     /// What the history gets.
     pub(super) fn note(&self) -> Result<Note> {

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::cli::operator::Output;
+use crate::cli::operator::{Newest, Output};
 use crate::cli::output::{Format, json, more, wrap};
 use crate::cli::terminal::{plain, print, time};
 use crate::ledger::{DifferenceView, Ledger, RunState, RunView};
@@ -24,11 +24,8 @@ const SHOWN: u64 = 10_000;
                         clawback reconcile list --limit 5\n\n\
                         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(super) struct List {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    limit: u64,
     #[command(flatten)]
-    output: Output,
+    newest: Newest,
 }
 
 #[derive(Debug, Args)]
@@ -47,16 +44,17 @@ pub(super) struct Show {
 
 impl List {
     pub(super) async fn execute(self, ledger: &Ledger) -> Result<ExitCode> {
-        let (found, _) = ledger.reconcile_runs(None, self.limit).await?;
+        let Newest { limit, output } = self.newest;
+        let (found, _) = ledger.reconcile_runs(None, limit).await?;
         let mut out = Vec::new();
-        match self.output.format {
+        match output.format {
             Format::Table if found.is_empty() => writeln!(out, "The ledger was never compared with Stripe.")?,
             Format::Table => {
                 for run in &found {
                     writeln!(out, "{}  {}  {}", run.id, run.state, time(run.started_at))?;
                     wrap(&mut out, "  ", "  ", &in_short(run))?;
                 }
-                more(&mut out, found.len(), self.limit)?;
+                more(&mut out, found.len(), limit)?;
             }
             Format::Json => json(&mut out, &json!({"runs": found}))?,
         }

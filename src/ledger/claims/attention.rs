@@ -36,11 +36,19 @@ pub(in crate::ledger) fn attention_of(row: &claim::Model, now: DateTime<Utc>) ->
 /// Adds to what an operator must do, once.
 pub(super) fn add(book: &mut Book, id: Uuid, what: &str) {
     let Some(row) = book.claims.get(id).cloned() else { return };
-    if row.attention.as_deref().is_some_and(|known| known.contains(what)) {
-        return;
+    let attention = Some(with(row.attention.clone(), what));
+    if attention != row.attention {
+        book.keep_claim(claim::Model { attention, ..row });
     }
-    let attention = row.attention.into_iter().chain([what.to_owned()]).collect::<Vec<_>>().join(". ");
-    book.keep_claim(claim::Model { attention: Some(attention), ..row });
+}
+
+/// `known` and, unless it says so already, `what`.
+pub(super) fn with(known: Option<String>, what: &str) -> String {
+    match known {
+        Some(known) if known.contains(what) => known,
+        Some(known) => format!("{known}. {what}"),
+        None => what.to_owned(),
+    }
 }
 
 /// Says that the claim's payment is not clear: beside what a claim that takes already needs, and in the place of what an earlier
@@ -51,9 +59,7 @@ pub(in crate::ledger) fn unclear(book: &mut Book, claim: claim::Model, problem: 
         ClaimStatus::Matched => known.map(ToOwned::to_owned),
         _ => known.and_then(reinstatement),
     };
-    let is_new = !known.as_deref().is_some_and(|known| known.contains(problem));
-    let attention = known.into_iter().chain(is_new.then(|| problem.to_owned())).collect::<Vec<_>>().join(". ");
-    book.keep_claim(claim::Model { attention: Some(attention), ..claim });
+    book.keep_claim(claim::Model { attention: Some(with(known, problem)), ..claim });
 }
 
 /// The end of what `not_called_off` says.

@@ -182,8 +182,7 @@ fn say_what_came_back(book: &mut Book, id: Uuid, event: &DisputeEvent) {
         let too_much = payment.map(|payment| matching::owed_for(book, payment, *reinstated));
         let now = attention::reinstated_in_part(*reinstated, too_much, *amount, currency);
         let before = row.attention.as_deref().and_then(attention::without_reinstatement);
-        let attention = before.into_iter().chain([now]).collect::<Vec<_>>().join(". ");
-        book.keep_claim(claim::Model { attention: Some(attention), ..row });
+        book.keep_claim(claim::Model { attention: Some(attention::with(before, &now)), ..row });
     }
 }
 

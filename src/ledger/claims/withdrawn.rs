@@ -240,9 +240,11 @@ pub(in crate::ledger) fn review(
         }
         None => known.into_iter().collect(),
     };
-    let new = counted.filter(|what| !said.iter().any(|known| known.contains(what)));
-    let attention: Vec<String> = said.into_iter().chain(new).collect();
-    let attention = (!attention.is_empty()).then(|| attention.join(". "));
+    let said = (!said.is_empty()).then(|| said.join(". "));
+    let attention = match counted {
+        Some(counted) => Some(attention::with(said, &counted)),
+        None => said,
+    };
     if attention != claim.attention {
         book.keep_claim(claim::Model { attention, ..claim });
     }
