@@ -67,16 +67,17 @@ impl<R> Handoff<R> {
         Open(self)
     }
 
-    /// At most `limit` rows, oldest first, without those that waited too long.
-    pub(crate) fn take(&self, limit: usize) -> Taken<R> {
+    /// At most `limit` rows, oldest first, without those that waited too long or are not wanted now: they are left to a claim.
+    pub(crate) fn take(&self, limit: usize, is_wanted: impl Fn(&R) -> bool) -> Taken<R> {
         let waiting = &mut self.lock().rows;
-        let too_late = waiting.iter().take_while(|(since, _)| since.elapsed() >= TOO_LATE).count();
-        waiting.drain(..too_late);
+        let (before, now) = (waiting.len(), Instant::now());
+        waiting.retain(|(since, row)| now.duration_since(*since) < TOO_LATE && is_wanted(row));
+        let left = before - waiting.len();
         let rows = waiting.drain(..waiting.len().min(limit)).map(|(_, row)| row).collect();
         if !waiting.is_empty() {
             self.handed.notify_one();
         }
-        Taken { rows, too_late }
+        Taken { rows, left }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,10 +114,10 @@ impl<R> fmt::Debug for Handoff<R> {
     }
 }
 
-/// What a relay has to publish, and how many rows it has not.
+/// What a relay has to publish, and how many rows are left to a claim.
 pub(crate) struct Taken<R> {
     pub(crate) rows: Vec<R>,
-    pub(crate) too_late: usize,
+    pub(crate) left: usize,
 }
 
 /// A relay that takes rows. A guard, since its future may be dropped at any await: rows would be leased to nobody.
@@ -139,8 +140,8 @@ mod tests {
         handoff.hand([1, 2]);
         tokio::time::advance(TOO_LATE).await;
         handoff.hand([3]);
-        let Taken { rows, too_late } = handoff.take(10);
-        assert_eq!((rows, too_late), (vec![3], 2));
+        let Taken { rows, left } = handoff.take(10, |_| true);
+        assert_eq!((rows, left), (vec![3], 2));
         assert!(handoff.is_empty() && TOO_LATE < LEASE);
     }
 }

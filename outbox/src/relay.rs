@@ -2,10 +2,11 @@
 //! because of a crash in between, is published again; none is ever marked and not published.
 
 use crate::{Handoff, Outbox, OutboxError, Refusal, StandardTable, Table, handoff::Taken};
-use futures_util::future::BoxFuture;
-use queues::{Broker, ConnectionState, PublishError, Publisher, Topology};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use queues::{Broker, ConnectionState, Message, PublishError, Publisher, Topology};
 use sqlx::postgres::PgListener;
 use std::{
+    collections::HashMap,
     fmt,
     future::Future,
     pin::{Pin, pin},
@@ -17,16 +18,21 @@ use std::{
 };
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 use tracing::{debug, warn};
 
 /// Jobs in one claim, all in flight on the broker together, and marked together.
 const BATCH: usize = 500;
+/// How long a queue's confirms are waited for before the other queues' jobs go on without it.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// A row that is due and was not claimed is another relay's at this moment.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The rows for one queue, and what the broker says of each.
+type Results<R> = Vec<(R, Result<(), PublishError>)>;
 
 type Sweep = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -123,6 +129,7 @@ impl<T: Table> Relay<T> {
 
     async fn publish_until(&self, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<(), OutboxError> {
         let mut state = self.publisher.state();
+        let mut slow = Slow::new();
         loop {
             // Without a broker there is nothing to claim for: rows would only pile up attempts.
             select! {
@@ -142,10 +149,10 @@ impl<T: Table> Relay<T> {
             let mut look_at = Instant::now();
             let stopped = loop {
                 if look_at <= Instant::now() {
-                    look_at = Instant::now() + self.publish_claimed().await;
+                    look_at = Instant::now() + self.publish_claimed(&mut slow).await;
                 }
-                if !self.publish_handed().await {
-                    look_at = look_at.min(Instant::now() + self.time_until_due().await);
+                if !self.publish_handed(&mut slow).await {
+                    look_at = look_at.min(Instant::now() + self.time_until_due(&slow.queues).await);
                 }
                 if self.queue_missing.swap(false, Ordering::Relaxed) {
                     select! {
@@ -154,22 +161,30 @@ impl<T: Table> Relay<T> {
                         () = self.declare_all() => {}
                     }
                 }
-                select! {
+                let slow_ended = select! {
                     biased;
                     () = &mut shutdown => break true,
                     _ = state.wait_for(|state| !state.is_connected()) => break false,
+                    Some(results) = slow.next() => Some(results),
                     // A commit between the look and this wait has left its wake-up behind.
-                    () = self.handoff.committed() => look_at = Instant::now(),
-                    () = self.handoff.handed() => {}
-                    () = sleep_until(look_at) => {}
+                    () = self.handoff.committed() => None,
+                    () = self.handoff.handed() => continue,
+                    () = sleep_until(look_at) => None,
+                };
+                look_at = Instant::now();
+                if let Some(results) = slow_ended {
+                    self.settle_slow(results).await;
                 }
             };
             drop(open);
             // What can't be published any more is given back.
             while !self.handoff.is_empty() {
-                self.publish_handed().await;
+                self.publish_handed(&mut slow).await;
             }
             if stopped {
+                while let Some(results) = slow.next().await {
+                    self.settle_slow(results).await;
+                }
                 return Ok(());
             }
         }
@@ -177,32 +192,35 @@ impl<T: Table> Relay<T> {
 
     /// Publishes some of what this process has handed over. Whether the broker took it all, and it is marked; false also when
     /// some waited too long, and is found in the table.
-    async fn publish_handed(&self) -> bool {
-        let Taken { rows, too_late } = self.handoff.take(BATCH);
-        if too_late > 0 {
-            warn!(too_late, "handed jobs waited too long behind others; they are published once their lease has ended");
+    async fn publish_handed<'a>(&'a self, slow: &mut Slow<'a, T::Row>) -> bool {
+        let Taken { rows, left } = self.handoff.take(BATCH, |row| !slow.contains(self.table.queue(row)));
+        if left > 0 {
+            warn!(
+                left,
+                "handed jobs waited too long, or their queue is slow; they are published once their lease has ended"
+            );
         }
         if rows.is_empty() {
-            return too_late == 0;
+            return left == 0;
         }
-        let published = self.publish(rows).await.unwrap_or_else(|error| {
+        let published = self.publish(rows, slow).await.unwrap_or_else(|error| {
             warn!(%error, "the outbox cannot be marked; these jobs will be published again");
             false
         });
-        published && too_late == 0
+        published && left == 0
     }
 
     /// Publishes some of what is in the table, and answers how long to wait before looking again if nothing wakes the relay.
-    async fn publish_claimed(&self) -> Duration {
+    async fn publish_claimed<'a>(&'a self, slow: &mut Slow<'a, T::Row>) -> Duration {
         let publishing = async {
-            let rows = self.table.claim(BATCH).await?;
+            let rows = self.table.claim(BATCH, &slow.queues).await?;
             let claimed = rows.len();
-            self.publish(rows).await?;
+            self.publish(rows, slow).await?;
             Ok::<_, T::Error>(claimed)
         };
         match publishing.await {
             Ok(BATCH..) => Duration::ZERO,
-            Ok(_) => self.time_until_due().await,
+            Ok(_) => self.time_until_due(&slow.queues).await,
             Err(error) => {
                 warn!(%error, "the outbox cannot be read or marked; trying again");
                 PAUSE_AFTER_ERROR
@@ -211,28 +229,49 @@ impl<T: Table> Relay<T> {
     }
 
     /// Rows that are delayed, that another relay claimed and did not finish, or that the broker refused.
-    async fn time_until_due(&self) -> Duration {
-        match self.table.next_free().await {
+    async fn time_until_due(&self, except: &[String]) -> Duration {
+        match self.table.next_free(except).await {
             Ok(Some(due)) => due.clamp(SHORTEST_WAIT, self.look_every),
             Ok(None) => self.look_every,
             Err(_) => PAUSE_AFTER_ERROR,
         }
     }
 
-    /// Publishes rows that belong to this relay. Whether the broker took them all.
-    async fn publish(&self, rows: Vec<T::Row>) -> Result<bool, T::Error> {
-        let (mut sent, mut messages) = (Vec::new(), Vec::new());
-        let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
+    /// Publishes rows that belong to this relay. Whether the broker took all whose queue is not slow.
+    async fn publish<'a>(&'a self, rows: Vec<T::Row>, slow: &mut Slow<'a, T::Row>) -> Result<bool, T::Error> {
+        let mut of_queues: HashMap<String, (Vec<T::Row>, Vec<Message>)> = HashMap::new();
+        let mut refused = Vec::new();
         for mut row in rows {
             match self.table.message(&mut row) {
                 Ok(message) => {
-                    sent.push(row);
+                    let queue = self.table.queue(&row).to_owned();
+                    let (rows, messages) = of_queues.entry(queue).or_default();
+                    rows.push(row);
                     messages.push(message);
                 }
                 Err(reason) => refused.push((row, Refusal::NoMessage(reason))),
             }
         }
-        for (row, result) in sent.into_iter().zip(self.publisher.publish_all(messages).await) {
+        let mut publishing = Slow::new();
+        for (queue, (rows, messages)) in of_queues {
+            publishing
+                .add(queue, async move { rows.into_iter().zip(self.publisher.publish_all(messages).await).collect() });
+        }
+        let (mut results, slow_from) = (Vec::new(), Instant::now() + SLOW_AFTER);
+        while let Ok(Some(of_queue)) = timeout_at(slow_from, publishing.next()).await {
+            results.extend(of_queue);
+        }
+        if !publishing.queues.is_empty() {
+            warn!(queues = ?publishing.queues, "slow to confirm; the other queues' jobs go on");
+        }
+        slow.extend(publishing);
+        self.settle(results, refused).await
+    }
+
+    /// Marks what the broker took, and gives back what it did not. Whether it took all.
+    async fn settle(&self, results: Results<T::Row>, mut refused: Vec<(T::Row, Refusal)>) -> Result<bool, T::Error> {
+        let mut confirmed = Vec::new();
+        for (row, result) in results {
             match result {
                 Ok(()) => confirmed.push(row),
                 Err(error) => {
@@ -252,6 +291,12 @@ impl<T: Table> Relay<T> {
             self.table.give_back(&refused).await?;
         }
         Ok(refused.is_empty())
+    }
+
+    async fn settle_slow(&self, results: Results<T::Row>) {
+        if let Err(error) = self.settle(results, Vec::new()).await {
+            warn!(%error, "the outbox cannot be marked; these jobs will be published again");
+        }
     }
 
     /// One by one: one that cannot be declared keeps no other from it.
@@ -297,6 +342,39 @@ impl<T: Table> Relay<T> {
                 sweep().await;
             }
         }
+    }
+}
+
+/// What is being published to queues that are slow to confirm. Nothing more is taken for them until then.
+struct Slow<'a, R> {
+    queues: Vec<String>,
+    publishing: FuturesUnordered<BoxFuture<'a, (String, Results<R>)>>,
+}
+
+impl<'a, R: Send + 'a> Slow<'a, R> {
+    fn new() -> Self {
+        Self { queues: Vec::new(), publishing: FuturesUnordered::new() }
+    }
+
+    fn add(&mut self, queue: String, publishing: impl Future<Output = Results<R>> + Send + 'a) {
+        self.queues.push(queue.clone());
+        self.publishing.push(Box::pin(async move { (queue, publishing.await) }));
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.queues.extend(other.queues);
+        self.publishing.extend(other.publishing);
+    }
+
+    fn contains(&self, queue: &str) -> bool {
+        self.queues.iter().any(|other| other == queue)
+    }
+
+    /// Waits for one of them.
+    async fn next(&mut self) -> Option<Results<R>> {
+        let (queue, results) = self.publishing.next().await?;
+        self.queues.retain(|other| *other != queue);
+        Some(results)
     }
 }
 

@@ -82,13 +82,15 @@ pub(crate) const TAKE_BACK: Sql = sql!("DELETE FROM queue_outbox WHERE id = $1 A
 pub(crate) const CANCEL: Sql =
     sql!("DELETE FROM queue_outbox WHERE message_id = $1 AND published_at IS NULL AND attempts = 0 RETURNING id");
 
-/// Two relays never get the same row. Materialized, or the subquery may run more than once, and take more.
+/// Two relays never get the same row. Materialized, or the subquery may run more than once, and take more. First the queues
+/// whose rows stay.
 pub(crate) const CLAIM: Sql = sql!(
     "WITH free AS MATERIALIZED (
        SELECT id FROM queue_outbox WHERE published_at IS NULL AND free_at <= " NOW "
-       ORDER BY free_at, id LIMIT $1" SKIP_LOCKED ")
-     UPDATE queue_outbox SET free_at = " NOW " + $2, attempts = attempts + 1
-     WHERE id IN (SELECT id FROM free) RETURNING id, message, payload"
+         AND queue NOT IN (SELECT value FROM " EACH_TEXT ")
+       ORDER BY free_at, id LIMIT $2" SKIP_LOCKED ")
+     UPDATE queue_outbox SET free_at = " NOW " + $3, attempts = attempts + 1
+     WHERE id IN (SELECT id FROM free) RETURNING id, queue, message, payload"
 );
 
 pub(crate) const MARK: Sql = sql!(
@@ -104,9 +106,10 @@ pub(crate) const GIVE_BACK: Sql = sql!(
      WHERE queue_outbox.id = refused.id AND published_at IS NULL"
 );
 
-/// In how many milliseconds a row comes free; negative if one is.
+/// In how many milliseconds a row comes free, for others than some queues; negative if one is.
 pub(crate) const NEXT_FREE: Sql = sql!(
-    "SELECT free_at - " NOW " FROM queue_outbox WHERE published_at IS NULL ORDER BY free_at LIMIT 1"
+    "SELECT free_at - " NOW " FROM queue_outbox WHERE published_at IS NULL
+       AND queue NOT IN (SELECT value FROM " EACH_TEXT ") ORDER BY free_at LIMIT 1"
 );
 
 /// How many jobs are due, and for how long the oldest has been.

@@ -25,22 +25,23 @@ pub struct StandardTable {
 #[derive(Debug)]
 pub struct StandardRow {
     id: i64,
+    queue: String,
     /// Taken when it is published.
     message: Result<Message, String>,
 }
 
 impl StandardRow {
     pub(crate) fn new(id: i64, message: Message) -> Self {
-        Self { id, message: Ok(message) }
+        Self { id, queue: message.routing_key.clone(), message: Ok(message) }
     }
 
-    fn stored((id, message, payload): (i64, &str, Vec<u8>)) -> Self {
+    fn stored((id, queue, message, payload): (i64, String, &str, Vec<u8>)) -> Self {
         let message = serde_json::from_str(message).map(|mut message: Message| {
             message.payload = payload;
             message
         });
         // A newer program's, or one that somebody has changed by hand.
-        Self { id, message: message.map_err(|error| format!("the stored message cannot be read: {error}")) }
+        Self { id, queue, message: message.map_err(|error| format!("the stored message cannot be read: {error}")) }
     }
 }
 
@@ -54,15 +55,20 @@ impl Table for StandardTable {
     type Row = StandardRow;
     type Error = sqlx::Error;
 
-    async fn claim(&self, limit: usize) -> sqlx::Result<Vec<StandardRow>> {
+    async fn claim(&self, limit: usize, except: &[String]) -> sqlx::Result<Vec<StandardRow>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut claimed = on!(&self.pool, |pool, sql| {
-            let rows = sql(CLAIM).bind(limit).bind(milliseconds(LEASE)).fetch_all(pool).await?;
-            let rows = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+            let claim = sql(CLAIM).bind(json!(except).to_string()).bind(limit).bind(milliseconds(LEASE));
+            let rows = claim.fetch_all(pool).await?;
+            let rows = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
             rows.map(|row| row.map(StandardRow::stored)).collect::<sqlx::Result<Vec<_>>>()
         })?;
         claimed.sort_unstable_by_key(|row| row.id);
         Ok(claimed)
+    }
+
+    fn queue<'a>(&'a self, row: &'a StandardRow) -> &'a str {
+        &row.queue
     }
 
     fn message(&self, row: &mut StandardRow) -> Result<Message, String> {
@@ -83,9 +89,9 @@ impl Table for StandardTable {
         on!(&self.pool, |pool, sql| sql(GIVE_BACK).bind(refused).execute(pool).await.map(drop))
     }
 
-    async fn next_free(&self) -> sqlx::Result<Option<Duration>> {
+    async fn next_free(&self, except: &[String]) -> sqlx::Result<Option<Duration>> {
         let left: Option<i64> = on!(&self.pool, |pool, sql| {
-            let row = sql(NEXT_FREE).fetch_optional(pool).await?;
+            let row = sql(NEXT_FREE).bind(json!(except).to_string()).fetch_optional(pool).await?;
             row.map(|row| row.try_get(0)).transpose()
         })?;
         Ok(left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(0))))

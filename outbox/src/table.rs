@@ -16,8 +16,16 @@ pub trait Table: Send + Sync {
 
     /// Takes at most `limit` rows that are neither published nor another relay's, oldest first, under a lease: two relays
     /// never get the same row, and those of a relay that died come free again. The lease must be longer than the publisher
-    /// waits for a connection, a place and a confirm together: 45 s.
-    fn claim(&self, limit: usize) -> impl Future<Output = Result<Vec<Self::Row>, Self::Error>> + Send;
+    /// waits for a connection, a place and a confirm together: 45 s. Rows for the queues in `except` stay.
+    fn claim(
+        &self,
+        limit: usize,
+        except: &[String],
+    ) -> impl Future<Output = Result<Vec<Self::Row>, Self::Error>> + Send;
+
+    /// The queue that the row is for, or whatever stands for it in your table. While one is slow to confirm, the rows for
+    /// others are published without waiting for it.
+    fn queue<'a>(&'a self, row: &'a Self::Row) -> &'a str;
 
     /// The row's message; called once for each row.
     ///
@@ -31,8 +39,9 @@ pub trait Table: Send + Sync {
     /// Ends the lease of rows that were not published, at least one, after some pause.
     fn give_back(&self, refused: &[(Self::Row, Refusal)]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// How long until a row, of whatever relay, comes free; zero if one is, `None` if nothing waits.
-    fn next_free(&self) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
+    /// How long until a row, of whatever relay, comes free; zero if one is, `None` if nothing waits for another queue than
+    /// those in `except`.
+    fn next_free(&self, except: &[String]) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
 
     /// Deletes rows that were published longer ago than `keep`, and measures what is to be measured.
     fn maintain(&self, keep: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -10,6 +10,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter,
     QueryOrder, QuerySelect, Statement, Value,
 };
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Route;
@@ -59,17 +60,21 @@ impl Table for LedgerTable {
     type Row = Model;
     type Error = DbErr;
 
-    async fn claim(&self, limit: usize) -> Result<Vec<Model>, DbErr> {
+    async fn claim(&self, limit: usize, except: &[String]) -> Result<Vec<Model>, DbErr> {
         let backend = self.db.get_database_backend();
         // Materialized: PostgreSQL may otherwise choose the rows several times over, each time others, and more than `limit`.
-        let lock = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let (lock, except_kinds) = match backend {
+            DbBackend::Postgres => ("FOR UPDATE SKIP LOCKED", "jsonb_array_elements_text($4::jsonb)"),
+            _ => ("", "value FROM json_each($4)"),
+        };
         let sql = format!(
             "WITH free AS MATERIALIZED (SELECT id FROM outbox
-                WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until <= $1) ORDER BY id LIMIT $2 {lock})
+                WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until <= $1)
+                    AND kind NOT IN (SELECT {except_kinds}) ORDER BY id LIMIT $2 {lock})
             UPDATE outbox SET claimed_until = $3, attempts = attempts + 1 WHERE id IN (SELECT id FROM free) RETURNING *"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let values = [now().into(), limit.into(), in_future(LEASE).into()];
+        let values = [now().into(), limit.into(), in_future(LEASE).into(), json!(except).to_string().into()];
         let rows = self.db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await;
         let rows = rows.inspect_err(count_error)?;
         let mut claimed = rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()?;
@@ -78,6 +83,11 @@ impl Table for LedgerTable {
             reached!("the lease of another relay had ended");
         }
         Ok(claimed)
+    }
+
+    /// Each kind of job has a queue.
+    fn queue<'a>(&'a self, row: &'a Model) -> &'a str {
+        &row.kind
     }
 
     fn message(&self, row: &mut Model) -> Result<Message, String> {
@@ -118,12 +128,13 @@ impl Table for LedgerTable {
         Ok(())
     }
 
-    async fn next_free(&self) -> Result<Option<Duration>, DbErr> {
+    async fn next_free(&self, except: &[String]) -> Result<Option<Duration>, DbErr> {
         let next: Option<Option<DateTime<Utc>>> = Entity::find()
             .select_only()
             .column(Column::ClaimedUntil)
             .filter(Column::PublishedAt.is_null())
             .filter(Column::ClaimedUntil.is_not_null())
+            .filter(Column::Kind.is_not_in(except))
             .order_by_asc(Column::ClaimedUntil)
             .into_tuple()
             .one(&self.db)

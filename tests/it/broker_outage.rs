@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::process::Command;
@@ -13,8 +14,8 @@ use crate::support::{Authority, Backend, Db, TestApp, Vhost, clawback, eventuall
 async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_killed() {
     let broker = OwnBroker::start().await;
     let vhost = Vhost::create_on(&broker.amqp_url, &broker.management_url).await;
-    let db = std::sync::Arc::new(Db::create(Backend::Sqlite).await);
-    let app = TestApp::start_on(db.clone(), vhost.into()).await;
+    let db = std::sync::Arc::new(Db::create(Backend::Postgres).await);
+    let mut app = TestApp::start_on(db.clone(), vhost.into()).await;
     app.refund(1_000).await;
     app.transfer_becomes(0, "partially_reversed").await;
 
@@ -35,6 +36,8 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
         assert_eq!(transfer["amount_reversed"], json!(600 * (n + 2)));
     }
     assert_eq!((app.reversed_at_stripe("tr_1"), app.reversed_at_stripe("tr_2")), (1_800, 900));
+    app.restart_with(&[("STRIPE_DISCOVERY", "on")]).await;
+    a_queue_that_confirms_nothing_holds_up_no_other_queue(&app, &broker).await;
     // Over TLS, only with the right certificate.
     let mut url = url::Url::parse(&app.vhost.amqp_url.replacen("amqp:", "amqps:", 1)).unwrap();
     url.set_port(Some(broker.tls_port())).unwrap();
@@ -49,6 +52,25 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
     drop(app);
     db.give_back().await;
     broker.dev("remove").await;
+}
+
+/// As without a leader: the process of `reversals` is suspended.
+async fn a_queue_that_confirms_nothing_holds_up_no_other_queue(app: &TestApp, broker: &OwnBroker) {
+    let of_queue = |call: &str| format!(r#"sys:{call}(list_to_atom("{}_reversals"))."#, app.vhost.name);
+    broker.eval(&of_queue("suspend")).await;
+    let event = refund_event("evt_silent", "re_silent", "pi_1", 1_000);
+    assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
+    let unknown = json!({"source": "stripe", "refund_ref": "re_other", "payment_ref": "ch_other", "amount": 5_000, "currency": "eur"});
+    assert_eq!(app.report(&unknown).await.status(), 201);
+    let published = || async {
+        let published = app.db.count("outbox WHERE kind = 'look_up' AND published_at IS NOT NULL").await;
+        (published == 1).then_some(())
+    };
+    // Less than the 20 s after which the message to the silent queue is given up.
+    tokio::time::timeout(Duration::from_secs(10), eventually("the look-up is published", published)).await.unwrap();
+    assert_eq!(app.db.count("outbox WHERE kind = 'reverse_transfer' AND published_at IS NULL").await, 2);
+    broker.eval(&of_queue("resume")).await;
+    eventually("the refund is taken back", || async { (app.reversed_at_stripe("tr_1") == 2_400).then_some(()) }).await;
 }
 
 /// Degraded, not down: refunds are taken in all the same.
@@ -106,6 +128,13 @@ impl OwnBroker {
     /// One of the ten that are its own.
     fn tls_port(&self) -> u16 {
         std::fs::read_to_string(self.dir.join("ports")).unwrap().trim().parse::<u16>().unwrap() + 6
+    }
+
+    /// Has the node evaluate an Erlang expression.
+    async fn eval(&self, expression: &str) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/rabbitmqctl");
+        let status = Command::new(script).arg(&self.dir).args(["eval", expression]).stdout(Stdio::null()).status();
+        assert!(status.await.unwrap().success(), "{expression}");
     }
 
     /// `./dev broker <verb> DIR`.

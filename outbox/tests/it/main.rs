@@ -6,5 +6,6 @@ mod examples;
 mod handing_over;
 mod relaying;
 mod scheduling;
+mod silent_queue;
 mod support;
 mod uniqueness;

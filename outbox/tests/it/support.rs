@@ -2,8 +2,11 @@
 
 #[path = "../../../queues/tests/support/eventually.rs"]
 mod eventually;
+#[path = "../../../queues/tests/faults/support/own_broker.rs"]
+#[expect(dead_code, reason = "no test here stops a broker")]
+mod own_broker;
 
-pub(crate) use eventually::eventually;
+pub(crate) use {eventually::eventually, own_broker::OwnBroker};
 
 use outbox::{
     Batch, Outbox, OutboxJob, Pool, Relay,
@@ -138,7 +141,13 @@ impl Place {
 
     /// How many jobs are not published.
     pub(crate) async fn unpublished(&self) -> i64 {
-        self.number("SELECT count(*) FROM queue_outbox WHERE published_at IS NULL").await
+        self.count_where("published_at IS NULL").await
+    }
+
+    /// How many jobs there are of some.
+    pub(crate) async fn count_where(&self, condition: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM queue_outbox WHERE {condition}"));
+        with_pool!(self, |pool| sqlx::query(query).fetch_one(pool).await.unwrap().get(0))
     }
 
     pub(crate) fn relay(&self, queue: &TestQueue) -> Relay {

@@ -1,6 +1,6 @@
 //! The messages that are written and unanswered, and what each answer means.
 
-use super::PublishError;
+use super::{PublishError, places::Place};
 use crate::measure::PublisherMetrics;
 use futures_util::task::AtomicWaker;
 use std::{
@@ -12,7 +12,18 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-pub(super) type Receipt = oneshot::Sender<Result<(), PublishError>>;
+/// Where a message's result goes. Its place comes free with it.
+pub(super) struct Receipt {
+    pub(super) result: oneshot::Sender<Result<(), PublishError>>,
+    pub(super) _place: Place,
+}
+
+impl Receipt {
+    pub(super) fn send(self, result: Result<(), PublishError>) {
+        // The caller may have given up waiting.
+        let _ = self.result.send(result);
+    }
+}
 
 /// The answer to one message. The return that it carries may be another message's.
 #[derive(Debug)]
@@ -147,10 +158,17 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
         {
             self.settled += 1;
             let result = self.result(&entry);
-            // The caller may have given up waiting.
-            let _ = entry.receipt.send(result);
+            entry.receipt.send(result);
         }
         if self.settled > settled_before { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Nothing was answered for too long.
+    pub(super) fn time_out(&mut self) {
+        for Entry { route, receipt, .. } in self.entries.drain(..) {
+            receipt.send(Err(PublishError::TimedOut { id: route.id }));
+        }
+        self.returned.clear();
     }
 
     /// Nothing more will be answered.
@@ -162,7 +180,7 @@ impl<F: Future<Output = Answer> + Unpin> InFlight<F> {
             } else {
                 PublishError::ConnectionLost { id, reason }
             };
-            let _ = receipt.send(Err(error));
+            receipt.send(Err(error));
         }
         self.returned.clear();
     }
@@ -294,9 +312,12 @@ mod tests {
     fn flights(count: usize) -> (Flights, Answers, Results) {
         let (mut flights, mut answers, mut results) =
             (Flights::new(PublisherMetrics::new()), Answers::new(), Results::new());
+        let places = Arc::new(tokio::sync::Semaphore::new(count));
         for number in 0..count {
             let (answer, answered) = oneshot::channel::<Answer>();
-            let (receipt, result) = oneshot::channel();
+            let (sender, result) = oneshot::channel();
+            let place = Arc::clone(&places).try_acquire_owned().unwrap();
+            let receipt = Receipt { result: sender, _place: place };
             let answered = Box::pin(async move { answered.await.unwrap() }) as BoxFuture<'static, Answer>;
             flights.push(route(number), receipt, answered).unwrap();
             answers.push(Some(answer));

@@ -2,12 +2,16 @@
 
 mod in_flight;
 mod outgoing;
+mod places;
 mod task;
 
 pub(crate) use outgoing::{Outgoing, PERSISTENT};
 
 use crate::{Broker, ConnectionState, Message, measure::PublisherMetrics};
-use std::{fmt, sync::Arc, time::Duration};
+use futures_util::future::join_all;
+use in_flight::Receipt;
+use places::{Lane, Place, Places};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use task::{Request, Task};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,7 +28,7 @@ const WAITING_REQUESTS: usize = 1000;
 /// Publishes persistent, mandatory, confirmed messages over one dedicated connection, which is renewed when lost. `Ok` means
 /// that a queue has the message on disk; every error names the message.
 ///
-/// Clones share the connection; it closes with the last one. Messages to one queue keep their order while nothing fails.
+/// Clones share the connection; it closes with the last one. Messages to one queue keep their order while nothing fails, those of different queues have none.
 #[derive(Clone)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -32,6 +36,7 @@ pub struct Publisher {
 
 struct Shared {
     app_id: String,
+    places: Places,
     requests: mpsc::Sender<Request>,
     state: watch::Receiver<ConnectionState>,
     stop: CancellationToken,
@@ -48,6 +53,7 @@ impl Publisher {
         let task = Task {
             broker: broker.clone(),
             requests: waiting,
+            waiting: HashMap::new(),
             state: state_sender,
             stop: stop.clone(),
             metrics: PublisherMetrics::new(),
@@ -55,7 +61,16 @@ impl Publisher {
         tokio::spawn(task.run());
         let app_id = broker.connection_name().to_owned();
         let _stop_with_the_last_clone = stop.clone().drop_guard();
-        Self { shared: Arc::new(Shared { app_id, requests, state, stop, _stop_with_the_last_clone }) }
+        Self {
+            shared: Arc::new(Shared {
+                app_id,
+                places: Places::default(),
+                requests,
+                state,
+                stop,
+                _stop_with_the_last_clone,
+            }),
+        }
     }
 
     /// Publishes one message and waits for its confirm: at most 5 s for a connection and 20 s for the confirm.
@@ -68,36 +83,57 @@ impl Publisher {
     }
 
     /// Publishes many messages, with hundreds in flight; results are in the same order. One failure does not stop the others,
-    /// unless nothing moves for 20 s because the broker blocks us or is away: the waiting ones then fail with
-    /// [`PublishError::TimedOut`] too.
+    /// and a queue that confirms nothing holds up none for another queue. But when a queue takes nothing for 20 s, because it
+    /// has no leader, or the broker blocks us or is away, then all that wait for it fail with [`PublishError::TimedOut`].
     ///
     /// # Errors
     /// Each result is as from [`publish`](Self::publish).
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         let connected = self.connected().await;
-        let mut pending = Vec::with_capacity(messages.len());
-        let mut stands_still = false;
-        for message in messages {
-            let outgoing = Outgoing::new(message, &self.shared.app_id);
-            pending.push(match (outgoing, &connected) {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut of_lanes: HashMap<Lane, Vec<(usize, Outgoing)>> = HashMap::new();
+        for (index, message) in messages.into_iter().enumerate() {
+            results.push(match (Outgoing::new(message, &self.shared.app_id), &connected) {
                 (Err(error), _) => Err(error),
                 (Ok(outgoing), Err(reason)) => {
                     Err(PublishError::NotConnected { id: outgoing.id, reason: reason.clone() })
                 }
-                (Ok(outgoing), Ok(())) if stands_still => Err(PublishError::TimedOut { id: outgoing.id }),
                 (Ok(outgoing), Ok(())) => {
-                    let enqueued = self.enqueue(outgoing).await;
-                    stands_still = matches!(enqueued, Err(PublishError::TimedOut { .. }));
-                    enqueued
+                    let (lane, _) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
+                    of_lanes.entry(lane).or_default().push((index, outgoing));
+                    Ok(())
                 }
             });
         }
+        let published = join_all(of_lanes.into_values().map(|lane| self.publish_in_order(lane))).await;
+        for (index, result) in published.into_iter().flatten() {
+            results[index] = result;
+        }
+        results
+    }
+
+    /// Publishes the messages of one lane.
+    async fn publish_in_order(&self, messages: Vec<(usize, Outgoing)>) -> Vec<(usize, Result<(), PublishError>)> {
+        let mut pending = Vec::with_capacity(messages.len());
+        let mut stands_still = false;
+        for (index, outgoing) in messages {
+            if stands_still {
+                pending.push((index, Err(PublishError::TimedOut { id: outgoing.id })));
+                continue;
+            }
+            let enqueued = self.enqueue(outgoing).await;
+            stands_still = matches!(enqueued, Err(PublishError::TimedOut { .. }));
+            pending.push((index, enqueued));
+        }
         let mut results = Vec::with_capacity(pending.len());
-        for pending in pending {
-            results.push(match pending {
-                Ok(pending) => pending.result().await,
-                Err(error) => Err(error),
-            });
+        for (index, pending) in pending {
+            results.push((
+                index,
+                match pending {
+                    Ok(pending) => pending.result().await,
+                    Err(error) => Err(error),
+                },
+            ));
         }
         results
     }
@@ -156,10 +192,16 @@ impl Publisher {
     async fn enqueue(&self, outgoing: Outgoing) -> Result<Pending, PublishError> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         let id = outgoing.id.clone();
-        let (receipt, result) = oneshot::channel();
-        match timeout_at(deadline, self.shared.requests.send(Request { outgoing, receipt })).await {
-            Ok(Ok(())) => Ok(Pending { id, deadline, result }),
-            Ok(Err(_)) => Err(PublishError::NotConnected { id, reason: "the publisher is closed".to_owned() }),
+        let (lane, places) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
+        let (sender, result) = oneshot::channel();
+        let handed_over = async {
+            let place: Place = places.acquire_owned().await.ok()?;
+            let receipt = Receipt { result: sender, _place: place };
+            self.shared.requests.send(Request { outgoing, lane, receipt }).await.ok()
+        };
+        match timeout_at(deadline, handed_over).await {
+            Ok(Some(())) => Ok(Pending { id, deadline, result }),
+            Ok(None) => Err(PublishError::NotConnected { id, reason: "the publisher is closed".to_owned() }),
             Err(_) => Err(PublishError::TimedOut { id }),
         }
     }

@@ -2,9 +2,10 @@
 //! publishes a message twice: the caller decides about retries.
 
 use super::{
-    PublishError,
+    CONFIRM_TIMEOUT, PublishError,
     in_flight::{Answer, InFlight, Lost, Receipt},
     outgoing::Outgoing,
+    places::{Lane, MAX_LANES},
 };
 use crate::{
     Broker, ConnectionState,
@@ -12,9 +13,9 @@ use crate::{
     measure::PublisherMetrics,
 };
 use futures_util::{StreamExt, future::BoxFuture};
-use lapin::{Channel, Connection, Event, options::ConfirmSelectOptions, types::ShortString};
+use lapin::{Channel, Connection, Event, options::ConfirmSelectOptions};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     pin::pin,
     sync::Arc,
@@ -29,18 +30,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-/// How many messages may await their confirm; further ones wait in the channel of requests.
+/// How many messages may await their confirms on one channel. RabbitMQ reads nothing more from a whole connection once one of
+/// its channels has 400 messages, or 200 at worst, that a silent queue keeps it from passing on (`credit_flow_default_credit`).
+/// So a new channel has few; each confirm allows one more, since a queue that answers is worth the risk.
+const FEW_IN_FLIGHT: usize = 200;
 const MAX_IN_FLIGHT: usize = 1000;
-/// A broker that confirms nothing for so long, without having blocked us, counts as lost.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
 /// A channel on which a message was refused is replaced, at most this often: RabbitMQ 3.10 picks a queue's node at a
 /// channel's first message for it, and refuses all of them while that node is away, although another one leads by then.
 const REFUSING_CHANNEL_LIFE: Duration = Duration::from_millis(500);
 /// How long a closing publisher waits for confirms.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// More exchanges than a program has; beyond them idle channels are closed.
-const MAX_LANES: usize = 100;
+/// How many requests are received before the answers are looked at again.
+const MAX_RECEIVED_AT_ONCE: usize = 1000;
 /// How soon lapin tells why a channel was closed.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 /// Even a disabled timer needs a time.
@@ -49,16 +51,22 @@ const FAR: Duration = Duration::from_secs(3600);
 /// One message, and where its result goes.
 pub(super) struct Request {
     pub(super) outgoing: Outgoing,
+    pub(super) lane: Lane,
     pub(super) receipt: Receipt,
 }
 
 pub(super) struct Task {
     pub(super) broker: Broker,
     pub(super) requests: mpsc::Receiver<Request>,
+    /// Received and not written: what has no room on its channel, and what a lost connection has left.
+    pub(super) waiting: Waiting,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) stop: CancellationToken,
     pub(super) metrics: PublisherMetrics,
 }
+
+/// In order, for each lane that has any.
+pub(super) type Waiting = HashMap<Lane, VecDeque<Request>>;
 
 type Flights = InFlight<BoxFuture<'static, Answer>>;
 
@@ -99,53 +107,52 @@ impl Task {
             }
         }
         self.requests.close();
-        while let Some(Request { outgoing, receipt }) = self.requests.recv().await {
+        let mut unwritten: VecDeque<Request> = self.waiting.into_values().flatten().collect();
+        while let Some(request) = self.requests.recv().await {
+            unwritten.push_back(request);
+        }
+        for Request { outgoing, receipt, .. } in unwritten {
             let reason = match &last {
                 ConnectionState::Refused { error } => error.clone(),
                 _ => "the publisher is closed".to_owned(),
             };
-            let _ = receipt.send(Err(PublishError::NotConnected { id: outgoing.id, reason }));
+            receipt.send(Err(PublishError::NotConnected { id: outgoing.id, reason }));
         }
         self.state.send_replace(last);
     }
 
     /// Serves requests until the publisher is closed (`Ok`) or the connection is lost (`Err`, with the reason).
     async fn serve(&mut self, connection: &Connection) -> Result<(), String> {
-        let mut lanes = Lanes { connection, metrics: self.metrics.clone(), open: HashMap::new() };
-        let ended = self.serve_with(&mut lanes).await;
+        let mut channels = Channels::new(connection, self.metrics.clone());
+        let ended = self.serve_with(&mut channels).await;
         let reason = ended.as_ref().err().map_or("the publisher is closed", String::as_str).to_owned();
-        let lost = Lost { reason, no_exchange: false };
-        for (_, mut lane) in lanes.open {
-            lane.flights.fail_all(&lost);
-            if ended.is_ok() {
-                close_channel(&lane.channel).await;
-            }
+        channels.fail_all(&Lost { reason, no_exchange: false });
+        if ended.is_ok() {
+            channels.close().await;
         }
         ended
     }
 
-    async fn serve_with(&mut self, lanes: &mut Lanes<'_>) -> Result<(), String> {
-        let mut events = pin!(lanes.connection.events_listener());
+    async fn serve_with(&mut self, channels: &mut Channels<'_>) -> Result<(), String> {
+        let mut events = pin!(channels.connection.events_listener());
         let mut blocked = false;
         let mut unblocked_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
         let mut more = true;
-        let mut batch = Vec::new();
-        while more || lanes.in_flight() > 0 {
-            // The broker reads what was written before an alarm only after it.
-            let confirm_by = lanes.oldest().filter(|_| !blocked).map(|at| at.max(unblocked_at) + CONFIRM_PATIENCE);
-            let now = Instant::now();
-            let far = now + FAR;
-            let replace_at = lanes.replace_at();
-            let replace_now = replace_at.is_some_and(|at| at <= now);
-            if replace_now && !blocked && lanes.drop_refusing(now) {
-                continue;
+        let mut received = Vec::new();
+        while more || !self.waiting.is_empty() || channels.in_flight() > 0 {
+            channels.replace_refusing();
+            // A blocked connection is not read: what stays unwritten is known not to have been sent.
+            if !blocked {
+                channels.write_waiting(&mut self.waiting).await?;
             }
-            let room = if replace_now { 0 } else { MAX_IN_FLIGHT.saturating_sub(lanes.in_flight()) };
+            // The broker reads what was written before an alarm only after it.
+            let confirm_by = channels.oldest().filter(|_| !blocked).map(|at| at.max(unblocked_at) + CONFIRM_TIMEOUT);
+            let far = Instant::now() + FAR;
             select! {
                 biased;
-                ended = poll_fn(|context| lanes.poll_settle(context)) => if let Some((exchange, lost)) = ended {
-                    lanes.lose(&exchange, lost).await?;
+                ended = poll_fn(|context| channels.poll_settle(context)) => if let Some((index, lost)) = ended {
+                    channels.lose(index, lost).await?;
                 },
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
@@ -160,7 +167,7 @@ impl Task {
                         self.state.send_replace(ConnectionState::Connected);
                     }
                     // A channel's errors come here, too; its messages hear of them.
-                    Some(Event::Error(error)) if !lanes.connection.status().connected() => return Err(text(&error)),
+                    Some(Event::Error(error)) if !channels.connection.status().connected() => return Err(text(&error)),
                     Some(_) => {}
                     None => return Err("the connection ended".to_owned()),
                 },
@@ -170,15 +177,13 @@ impl Task {
                 }
                 () = sleep_until(stop_by.unwrap_or(far)), if stop_by.is_some() => return Ok(()),
                 () = sleep_until(confirm_by.unwrap_or(far)), if confirm_by.is_some() => {
-                    return Err(format!("the broker confirmed nothing for {CONFIRM_PATIENCE:?}"));
+                    channels.lose_silent(unblocked_at)?;
                 }
-                () = sleep_until(replace_at.unwrap_or(far)), if replace_at.is_some() && !replace_now => {}
-                // A blocked connection is not read: what stays unwritten is known not to have been sent. Many at once: the
-                // callers that wait to hand over more are then woken once.
-                count = self.requests.recv_many(&mut batch, room), if more && !blocked && room > 0 => {
+                // Many at once: the callers that wait to hand over more are then woken once.
+                count = self.requests.recv_many(&mut received, MAX_RECEIVED_AT_ONCE), if more && !blocked => {
                     more = count > 0;
-                    for request in batch.drain(..) {
-                        lanes.write(request).await?;
+                    for request in received.drain(..) {
+                        self.waiting.entry(request.lane.clone()).or_default().push_back(request);
                     }
                 }
             }
@@ -187,106 +192,167 @@ impl Task {
     }
 }
 
-/// A channel for each exchange: a missing exchange closes the channel, which must not cost other messages their confirms.
-struct Lanes<'a> {
+/// A channel for each lane: a queue that is silent, and an exchange that is missing, cost no other messages their confirms.
+struct Channels<'a> {
     connection: &'a Connection,
     metrics: PublisherMetrics,
-    open: HashMap<ShortString, Lane>,
+    open: Vec<OpenChannel>,
+    /// When any queue last confirmed something.
+    confirmed_at: Instant,
 }
 
-struct Lane {
+struct OpenChannel {
+    lane: Lane,
     channel: Arc<Channel>,
     opened_at: Instant,
     flights: Flights,
+    /// How many of them there may be.
+    window: usize,
+    /// Nothing more is written to it.
+    replaced: bool,
 }
 
-impl Lanes<'_> {
+impl<'a> Channels<'a> {
+    fn new(connection: &'a Connection, metrics: PublisherMetrics) -> Self {
+        Self { connection, metrics, open: Vec::new(), confirmed_at: Instant::now() }
+    }
+
     fn in_flight(&self) -> usize {
-        self.open.values().map(|lane| lane.flights.len()).sum()
+        self.open.iter().map(|open| open.flights.len()).sum()
     }
 
+    /// When the oldest message in flight was written.
     fn oldest(&self) -> Option<Instant> {
-        self.open.values().filter_map(|lane| lane.flights.oldest()).min()
+        self.open.iter().filter_map(|open| open.flights.oldest()).min()
     }
 
-    /// When the next channel on which a message was refused may be replaced.
-    fn replace_at(&self) -> Option<Instant> {
-        let refusing = self.open.values().filter(|lane| lane.flights.was_refused());
-        refusing.map(|lane| lane.opened_at + REFUSING_CHANNEL_LIFE).min()
-    }
-
-    /// Drops such channels once they have nothing in flight; whether there was one.
-    fn drop_refusing(&mut self, now: Instant) -> bool {
-        let before = self.open.len();
-        self.open.retain(|_, lane| {
-            let is_due = lane.flights.was_refused() && lane.opened_at + REFUSING_CHANNEL_LIFE <= now;
-            !(is_due && lane.flights.is_empty())
+    /// Has what comes next written to a new channel where a message was refused.
+    fn replace_refusing(&mut self) {
+        self.open.retain_mut(|open| {
+            open.replaced |= open.flights.was_refused() && open.opened_at.elapsed() >= REFUSING_CHANNEL_LIFE;
+            !(open.replaced && open.flights.is_empty())
         });
-        self.open.len() < before
     }
 
-    /// Ready with `None` when messages were settled, and with the exchange of a lane that has ended.
-    fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Option<(ShortString, Lost)>> {
+    /// Ready with `None` when messages were settled, and with the index of a channel that has ended.
+    fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Lost)>> {
         let mut settled = Poll::Pending;
-        for (exchange, lane) in &mut self.open {
-            match lane.flights.poll_settle(context) {
-                Poll::Ready(Ok(())) => settled = Poll::Ready(None),
-                Poll::Ready(Err(lost)) => return Poll::Ready(Some((exchange.clone(), lost))),
+        for (index, open) in self.open.iter_mut().enumerate() {
+            let in_flight = open.flights.len();
+            match open.flights.poll_settle(context) {
+                Poll::Ready(Ok(())) => {
+                    open.window = (open.window + in_flight - open.flights.len()).min(MAX_IN_FLIGHT);
+                    self.confirmed_at = Instant::now();
+                    settled = Poll::Ready(None);
+                }
+                Poll::Ready(Err(lost)) => return Poll::Ready(Some((index, lost))),
                 Poll::Pending => {}
             }
         }
         settled
     }
 
-    /// Starts one message; waits only when it is the first for its exchange.
+    /// Writes what there is room for on the channels.
     ///
     /// # Errors
     /// The reason, when the connection is lost.
-    async fn write(&mut self, Request { outgoing, receipt }: Request) -> Result<(), String> {
-        if receipt.is_closed() {
-            // Its caller gave up before it was written.
-            return Ok(());
+    async fn write_waiting(&mut self, waiting: &mut Waiting) -> Result<(), String> {
+        for (lane, requests) in waiting.iter_mut() {
+            self.write(lane, requests).await?;
         }
-        let frame_max = usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX);
-        if let Some(problem) = outgoing.excess(frame_max) {
-            let _ = receipt.send(Err(PublishError::Invalid { id: outgoing.id, problem }));
-            return Ok(());
-        }
-        let exchange = outgoing.exchange.clone();
-        if !self.open.contains_key(&exchange) {
-            if self.open.len() >= MAX_LANES {
-                self.open.retain(|_, lane| !lane.flights.is_empty());
-            }
-            let channel = timeout(CHANNEL_TIMEOUT, open_channel(self.connection))
-                .await
-                .map_err(|_| format!("no channel within {CHANNEL_TIMEOUT:?}"))?
-                .map_err(|error| text(&error))?;
-            let flights = Flights::new(self.metrics.clone());
-            self.open.insert(exchange.clone(), Lane { channel, opened_at: Instant::now(), flights });
-        }
-        let Some(lane) = self.open.get_mut(&exchange) else { return Ok(()) };
-        let (route, channel) = (outgoing.route(), Arc::clone(&lane.channel));
-        match lane.flights.push(route, receipt, Box::pin(outgoing.send(channel))) {
-            Ok(()) => Ok(()),
-            Err(lost) => self.lose(&exchange, lost).await,
-        }
+        waiting.retain(|_, requests| !requests.is_empty());
+        Ok(())
     }
 
-    /// Fails the messages of one exchange.
+    /// Writes messages of one lane; waits only when it has no channel.
+    async fn write(&mut self, lane: &Lane, requests: &mut VecDeque<Request>) -> Result<(), String> {
+        let frame_max = usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX);
+        while !requests.is_empty() {
+            let known = self.open.iter().position(|open| open.lane == *lane && !open.replaced);
+            let index = match known {
+                Some(index) => index,
+                None => self.open(lane.clone()).await?,
+            };
+            let Some(OpenChannel { channel, flights, window, .. }) = self.open.get_mut(index) else { break };
+            if flights.len() >= *window {
+                break;
+            }
+            let Some(Request { outgoing, receipt, .. }) = requests.pop_front() else { break };
+            if receipt.result.is_closed() {
+                // Its caller gave up before it was written.
+                continue;
+            }
+            if let Some(problem) = outgoing.excess(frame_max) {
+                receipt.send(Err(PublishError::Invalid { id: outgoing.id, problem }));
+                continue;
+            }
+            let route = outgoing.route();
+            let started = flights.push(route, receipt, Box::pin(outgoing.send(Arc::clone(channel))));
+            if let Err(lost) = started {
+                self.lose(index, lost).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a channel, and answers its index.
+    async fn open(&mut self, lane: Lane) -> Result<usize, String> {
+        if self.open.len() >= MAX_LANES {
+            self.open.retain(|open| !open.flights.is_empty());
+        }
+        let channel = timeout(CHANNEL_TIMEOUT, open_channel(self.connection))
+            .await
+            .map_err(|_| format!("no channel within {CHANNEL_TIMEOUT:?}"))?
+            .map_err(|error| text(&error))?;
+        let flights = Flights::new(self.metrics.clone());
+        let (opened_at, window) = (Instant::now(), FEW_IN_FLIGHT);
+        self.open.push(OpenChannel { lane, channel, opened_at, flights, window, replaced: false });
+        Ok(self.open.len() - 1)
+    }
+
+    /// Fails the messages of a channel that has ended.
     ///
     /// # Errors
     /// The reason, when it is the connection that is lost.
-    async fn lose(&mut self, exchange: &ShortString, lost: Lost) -> Result<(), String> {
+    async fn lose(&mut self, index: usize, lost: Lost) -> Result<(), String> {
         if !self.connection.status().connected() {
             return Err(lost.reason);
         }
-        if let Some(mut lane) = self.open.remove(exchange) {
-            let known = lost.clone();
-            let lost = timeout(CLOSING_PATIENCE, lane.flights.closing_reason(lost)).await.unwrap_or(known);
-            warn!(exchange = exchange.as_str(), reason = lost.reason, "a publishing channel was closed");
-            lane.flights.fail_all(&lost);
+        let OpenChannel { lane, mut flights, .. } = self.open.swap_remove(index);
+        let known = lost.clone();
+        let lost = timeout(CLOSING_PATIENCE, flights.closing_reason(lost)).await.unwrap_or(known);
+        warn!(exchange = lane.exchange.as_str(), reason = lost.reason, "a publishing channel was closed");
+        flights.fail_all(&lost);
+        Ok(())
+    }
+
+    /// Fails the messages of queues that have confirmed nothing for too long, and closes their channels.
+    ///
+    /// # Errors
+    /// The reason, when no queue has confirmed anything, so it is the connection that is lost.
+    fn lose_silent(&mut self, unblocked_at: Instant) -> Result<(), String> {
+        let reason = format!("nothing was confirmed for {CONFIRM_TIMEOUT:?}");
+        let is_silent = |open: &mut OpenChannel| {
+            open.flights.oldest().is_some_and(|at| at.max(unblocked_at).elapsed() >= CONFIRM_TIMEOUT)
+        };
+        for mut silent in self.open.extract_if(.., is_silent) {
+            if silent.flights.oldest().is_some_and(|at| at > self.confirmed_at) {
+                return Err(reason);
+            }
+            warn!(lane = %silent.lane, reason, "a queue seems to have no leader; its publishing channel is replaced");
+            silent.flights.time_out();
         }
         Ok(())
+    }
+
+    fn fail_all(&mut self, lost: &Lost) {
+        self.open.iter_mut().for_each(|open| open.flights.fail_all(lost));
+    }
+
+    async fn close(self) {
+        for OpenChannel { channel, .. } in self.open {
+            close_channel(&channel).await;
+        }
     }
 }
 

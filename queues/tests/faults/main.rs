@@ -8,5 +8,6 @@ mod broker_killed;
 mod consumer_cancelled;
 mod handshake;
 mod network;
+mod silent_queue;
 mod support;
 mod worker_killed;

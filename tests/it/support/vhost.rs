@@ -10,7 +10,7 @@ use super::{eventually, http_client, required};
 pub(crate) struct Vhost {
     pub(crate) amqp_url: String,
     management: Url,
-    name: String,
+    pub(crate) name: String,
     http: reqwest::Client,
 }
 
