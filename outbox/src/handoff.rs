@@ -67,17 +67,16 @@ impl<R> Handoff<R> {
         Open(self)
     }
 
-    /// At most `limit` rows, oldest first, without those that waited too long or are not wanted now: they are left to a claim.
+    /// At most `limit` rows that are wanted, oldest first. What has waited too long is left to a claim.
     pub(crate) fn take(&self, limit: usize, is_wanted: impl Fn(&R) -> bool) -> Taken<R> {
         let waiting = &mut self.lock().rows;
-        let (before, now) = (waiting.len(), Instant::now());
-        waiting.retain(|(since, row)| now.duration_since(*since) < TOO_LATE && is_wanted(row));
-        let left = before - waiting.len();
-        let rows = waiting.drain(..waiting.len().min(limit)).map(|(_, row)| row).collect();
-        if !waiting.is_empty() {
+        let too_late = waiting.iter().take_while(|(since, _)| since.elapsed() >= TOO_LATE).count();
+        waiting.drain(..too_late);
+        let rows = waiting.extract_if(.., |(_, row)| is_wanted(row)).take(limit).map(|(_, row)| row).collect();
+        if waiting.iter().any(|(_, row)| is_wanted(row)) {
             self.handed.notify_one();
         }
-        Taken { rows, left }
+        Taken { rows, too_late }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -114,10 +113,10 @@ impl<R> fmt::Debug for Handoff<R> {
     }
 }
 
-/// What a relay has to publish, and how many rows are left to a claim.
+/// What a relay has to publish, and how many rows it has not.
 pub(crate) struct Taken<R> {
     pub(crate) rows: Vec<R>,
-    pub(crate) left: usize,
+    pub(crate) too_late: usize,
 }
 
 /// A relay that takes rows. A guard, since its future may be dropped at any await: rows would be leased to nobody.
@@ -140,8 +139,19 @@ mod tests {
         handoff.hand([1, 2]);
         tokio::time::advance(TOO_LATE).await;
         handoff.hand([3]);
-        let Taken { rows, left } = handoff.take(10, |_| true);
-        assert_eq!((rows, left), (vec![3], 2));
+        let Taken { rows, too_late } = handoff.take(10, |_| true);
+        assert_eq!((rows, too_late), (vec![3], 2));
         assert!(handoff.is_empty() && TOO_LATE < LEASE);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_not_wanted_now_waits_and_keeps_its_place() {
+        let handoff = Handoff::default();
+        let _open = handoff.open();
+        handoff.hand(1..=6);
+        let is_even = |row: &i32| row % 2 == 0;
+        assert_eq!(handoff.take(2, is_even).rows, [2, 4]);
+        assert_eq!(handoff.take(10, is_even).rows, [6]);
+        assert_eq!(handoff.take(10, |_| true).rows, [1, 3, 5]);
     }
 }

@@ -130,20 +130,22 @@ impl<T: Table> Relay<T> {
     async fn publish_until(&self, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<(), OutboxError> {
         let mut state = self.publisher.state();
         let mut slow = Slow::new();
-        loop {
+        let ended = loop {
             // Without a broker there is nothing to claim for: rows would only pile up attempts.
-            select! {
-                biased;
-                () = &mut shutdown => return Ok(()),
-                connected = state.wait_for(|state| state.is_connected()) => if connected.is_err() {
-                    return Err(OutboxError::PublisherEnded { reason: why_ended(&self.publisher) });
-                },
+            let connected = async {
+                select! {
+                    biased;
+                    () = &mut shutdown => None,
+                    connected = state.wait_for(|state| state.is_connected()) => Some(connected.is_ok()),
+                }
+            };
+            match self.settling(&mut slow, connected).await {
+                Some(true) => {}
+                Some(false) => break Err(OutboxError::PublisherEnded { reason: why_ended(&self.publisher) }),
+                None => break Ok(()),
             }
-            // A sick broker may take half a minute for each topology.
-            select! {
-                biased;
-                () = &mut shutdown => return Ok(()),
-                () = self.declare_all() => {}
+            if !self.settling(&mut slow, self.declare_until(shutdown.as_mut())).await {
+                break Ok(());
             }
             let open = self.handoff.open();
             let mut look_at = Instant::now();
@@ -151,15 +153,14 @@ impl<T: Table> Relay<T> {
                 if look_at <= Instant::now() {
                     look_at = Instant::now() + self.publish_claimed(&mut slow).await;
                 }
-                if !self.publish_handed(&mut slow).await {
+                let busy = slow.queues.clone();
+                if !self.publish_handed(&mut slow, |queue| !busy.iter().any(|slow| slow == queue)).await {
                     look_at = look_at.min(Instant::now() + self.time_until_due(&slow.queues).await);
                 }
-                if self.queue_missing.swap(false, Ordering::Relaxed) {
-                    select! {
-                        biased;
-                        () = &mut shutdown => break true,
-                        () = self.declare_all() => {}
-                    }
+                if self.queue_missing.swap(false, Ordering::Relaxed)
+                    && !self.settling(&mut slow, self.declare_until(shutdown.as_mut())).await
+                {
+                    break true;
                 }
                 let slow_ended = select! {
                     biased;
@@ -179,35 +180,46 @@ impl<T: Table> Relay<T> {
             drop(open);
             // What can't be published any more is given back.
             while !self.handoff.is_empty() {
-                self.publish_handed(&mut slow).await;
+                self.publish_handed(&mut slow, |_| true).await;
             }
             if stopped {
-                while let Some(results) = slow.next().await {
-                    self.settle_slow(results).await;
-                }
-                return Ok(());
+                break Ok(());
             }
+        };
+        while let Some(results) = slow.next().await {
+            self.settle_slow(results).await;
+        }
+        ended
+    }
+
+    /// Waits for something, and settles meanwhile what slow queues have confirmed: its lease may end.
+    async fn settling<'a, F: Future>(&'a self, slow: &mut Slow<'a, T::Row>, waiting: F) -> F::Output {
+        let mut waiting = pin!(waiting);
+        loop {
+            let results = select! {
+                biased;
+                done = &mut waiting => return done,
+                Some(results) = slow.next() => results,
+            };
+            self.settle_slow(results).await;
         }
     }
 
-    /// Publishes some of what this process has handed over. Whether the broker took it all, and it is marked; false also when
-    /// some waited too long, and is found in the table.
-    async fn publish_handed<'a>(&'a self, slow: &mut Slow<'a, T::Row>) -> bool {
-        let Taken { rows, left } = self.handoff.take(BATCH, |row| !slow.contains(self.table.queue(row)));
-        if left > 0 {
-            warn!(
-                left,
-                "handed jobs waited too long, or their queue is slow; they are published once their lease has ended"
-            );
+    /// Publishes some of what this process has handed over, of the queues that are wanted. Whether the broker took it all, and it
+    /// is marked; false also when some waited too long, and is found in the table.
+    async fn publish_handed<'a>(&'a self, slow: &mut Slow<'a, T::Row>, is_wanted: impl Fn(&str) -> bool) -> bool {
+        let Taken { rows, too_late } = self.handoff.take(BATCH, |row| is_wanted(self.table.queue(row)));
+        if too_late > 0 {
+            warn!(too_late, "handed jobs waited too long behind others; they are published once their lease has ended");
         }
         if rows.is_empty() {
-            return left == 0;
+            return too_late == 0;
         }
         let published = self.publish(rows, slow).await.unwrap_or_else(|error| {
             warn!(%error, "the outbox cannot be marked; these jobs will be published again");
             false
         });
-        published && left == 0
+        published && too_late == 0
     }
 
     /// Publishes some of what is in the table, and answers how long to wait before looking again if nothing wakes the relay.
@@ -299,6 +311,15 @@ impl<T: Table> Relay<T> {
         }
     }
 
+    /// Whether there is no shutdown yet: a sick broker may take half a minute for each topology.
+    async fn declare_until(&self, shutdown: Pin<&mut impl Future<Output = ()>>) -> bool {
+        select! {
+            biased;
+            () = shutdown => false,
+            () = self.declare_all() => true,
+        }
+    }
+
     /// One by one: one that cannot be declared keeps no other from it.
     async fn declare_all(&self) {
         let Some((broker, topologies)) = &self.topologies else { return };
@@ -364,10 +385,6 @@ impl<'a, R: Send + 'a> Slow<'a, R> {
     fn extend(&mut self, other: Self) {
         self.queues.extend(other.queues);
         self.publishing.extend(other.publishing);
-    }
-
-    fn contains(&self, queue: &str) -> bool {
-        self.queues.iter().any(|other| other == queue)
     }
 
     /// Waits for one of them.

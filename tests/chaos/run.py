@@ -12,6 +12,7 @@ import time
 from faults import Faults, schedule
 from ledger import export, quiet, replay_failed
 from load import Load
+from oncall import on_call
 from place import HistoryFile, Place
 from recovery import Samples, recoveries
 
@@ -46,15 +47,19 @@ async def run(options):
         await ready(place, load.web)
         samples = Samples(place)
         watching = asyncio.create_task(samples.watch(load.web))
+        faults = Faults(place, load.web)
+        operator = asyncio.create_task(on_call(place, load.web, faults)) if options.cluster else None
         until = time.monotonic() + max(options.minutes * 60 - CALM, 20)
         if options.recovery:
-            kills = await measured(options, place, load, until, samples)
+            kills = await measured(place, load, faults, until, samples)
         else:
             kills = {}
-            await under_fire(options, place, load, until)
+            await under_fire(options, place, load, faults, until)
         say(f"calm after {time.monotonic() - began:.0f} s; {load.number} payments, {place.kills} kills")
         await calm(place, load)
         watching.cancel()
+        if operator is not None and not operator.cancel():
+            operator.result()  # It ends only with an error.
         await export(place, load.web, history)
         history.add("run", seed=options.seed, seconds=round(time.monotonic() - began), cluster=options.cluster, rate=options.rate,
                     exits=place.exits, recovery_seconds=kills, repeat=repeat(options))
@@ -75,8 +80,7 @@ async def ready(place, web):
             raise AssertionError(f"{address} did not become ready within a minute")
 
 
-async def under_fire(options, place, load, until):
-    faults = Faults(place, load.web)
+async def under_fire(options, place, load, faults, until):
     await load.sim("/random_faults", {"seed": options.seed, "share": STRIPE_FAULTS})
     plan = schedule(options.seed, until - time.monotonic() - 3, options.cluster, options.without)
     firing = asyncio.create_task(faults.run(plan))
@@ -86,9 +90,9 @@ async def under_fire(options, place, load, until):
     await load.web.json("DELETE", place.addresses["sim"], "/_sim/faults")
 
 
-async def measured(options, place, load, until, samples):
+async def measured(place, load, faults, until, samples):
     loading = asyncio.create_task(load.run(until))
-    kills = await recoveries(place, Faults(place, load.web), samples, until)
+    kills = await recoveries(place, faults, samples, until)
     await loading
     return kills
 

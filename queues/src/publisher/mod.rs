@@ -11,7 +11,15 @@ use crate::{Broker, ConnectionState, Message, measure::PublisherMetrics};
 use futures_util::future::join_all;
 use in_flight::Receipt;
 use places::{Lane, Place, Places};
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use task::{Request, Task};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -38,6 +46,7 @@ struct Shared {
     app_id: String,
     places: Places,
     requests: mpsc::Sender<Request>,
+    waiting_count: Arc<AtomicUsize>,
     state: watch::Receiver<ConnectionState>,
     stop: CancellationToken,
     _stop_with_the_last_clone: DropGuard,
@@ -50,10 +59,12 @@ impl Publisher {
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
         let (state_sender, state) = watch::channel(ConnectionState::starting());
         let stop = CancellationToken::new();
+        let waiting_count: Arc<AtomicUsize> = Arc::default();
         let task = Task {
             broker: broker.clone(),
             requests: waiting,
             waiting: HashMap::new(),
+            waiting_count: Arc::clone(&waiting_count),
             state: state_sender,
             stop: stop.clone(),
             metrics: PublisherMetrics::new(),
@@ -66,6 +77,7 @@ impl Publisher {
                 app_id,
                 places: Places::default(),
                 requests,
+                waiting_count,
                 state,
                 stop,
                 _stop_with_the_last_clone,
@@ -144,7 +156,7 @@ impl Publisher {
         self.shared.state.clone()
     }
 
-    /// Waits (at most some seconds) for messages in flight, closes the connection, and refuses later messages, for all
+    /// Waits (at most 5 s) for messages in flight, closes the connection, and refuses later messages, for all
     /// clones.
     pub async fn close(&self) {
         self.shared.stop.cancel();
@@ -158,7 +170,8 @@ impl Publisher {
     #[must_use]
     pub fn health(&self) -> PublisherHealth {
         let requests = &self.shared.requests;
-        let waiting = requests.max_capacity().saturating_sub(requests.capacity());
+        let unread = requests.max_capacity().saturating_sub(requests.capacity());
+        let waiting = unread + self.shared.waiting_count.load(Ordering::Relaxed);
         PublisherHealth { connection: self.shared.state.borrow().clone(), waiting }
     }
 

@@ -1,5 +1,6 @@
 //! Places for messages on their way. Each queue has its own, so that one which confirms nothing takes none of another's.
 
+use crate::topology::is_long_delay;
 use lapin::types::ShortString;
 use std::{
     collections::HashMap,
@@ -10,10 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many messages of one lane may be written or wait to be; those beyond wait with their callers.
 const PLACES: usize = 1000;
-/// Routing keys of one exchange that have a lane each; the others share one. The keys of long delays have no end.
+/// Routing keys that have a lane each, of one exchange and in all; the others of an exchange share one.
 const LANES_OF_AN_EXCHANGE: usize = 32;
-/// More than a program has; beyond them those that are not in use are forgotten.
-pub(super) const MAX_LANES: usize = 100;
+const MAX_LANES: usize = 100;
 
 /// What is written to one channel, in its order: the messages for one routing key, which is a queue's name unless they are
 /// delayed.
@@ -34,6 +34,7 @@ impl fmt::Display for Lane {
 /// A message's right to be on its way; it comes free when it is dropped.
 pub(super) type Place = OwnedSemaphorePermit;
 
+/// A routing key's lane never changes, or its messages could overtake each other.
 #[derive(Default)]
 pub(super) struct Places {
     of_lanes: Mutex<HashMap<Lane, Arc<Semaphore>>>,
@@ -45,10 +46,9 @@ impl Places {
         let mut lanes = self.of_lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lane = Lane { exchange: exchange.clone(), routing_key: Some(routing_key.clone()) };
         if !lanes.contains_key(&lane) {
-            if lanes.len() >= MAX_LANES {
-                lanes.retain(|_, places| places.available_permits() < PLACES);
-            }
-            if lanes.keys().filter(|other| other.exchange == *exchange).count() >= LANES_OF_AN_EXCHANGE {
+            let of_exchange = lanes.keys().filter(|other| other.exchange == *exchange).count();
+            // The keys of long delays have no end.
+            if lanes.len() >= MAX_LANES || of_exchange >= LANES_OF_AN_EXCHANGE || is_long_delay(exchange.as_str()) {
                 lane.routing_key = None;
             }
         }
@@ -62,28 +62,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_routing_key_has_a_lane_until_an_exchange_has_too_many() {
+    fn a_routing_key_keeps_its_lane_also_when_others_have_taken_all() {
         let places = Places::default();
-        let of = |exchange: &str, key: usize| places.of(&exchange.into(), &key.to_string().into());
-        let lanes: Vec<Lane> = (0..LANES_OF_AN_EXCHANGE + 5).map(|key| of("jobs", key).0).collect();
-        for (key, lane) in lanes.iter().enumerate() {
-            let expected = (key < LANES_OF_AN_EXCHANGE).then(|| key.to_string().into());
-            assert_eq!((lane.routing_key.clone(), of("jobs", key).0), (expected, lane.clone()));
-        }
-        assert!(of("others", 1_000).0.routing_key.is_some(), "another exchange's lanes count, too");
+        let of = |exchange: usize, key: usize| places.of(&exchange.to_string().into(), &key.to_string().into()).0;
+        let all = || (0..10).flat_map(|exchange| (0..50).map(move |key| (exchange, key)));
+        let first: Vec<Lane> = all().map(|(exchange, key)| of(exchange, key)).collect();
+        let own = |lane: &&Lane| lane.routing_key.is_some();
+        assert_eq!(first.iter().take(50).filter(own).count(), LANES_OF_AN_EXCHANGE);
+        assert!(first.iter().filter(own).count() <= MAX_LANES);
+        assert_eq!(all().map(|(exchange, key)| of(exchange, key)).collect::<Vec<_>>(), first);
     }
 
     #[test]
-    fn lanes_that_nobody_uses_are_forgotten_and_no_other() {
+    fn long_delays_share_a_lane_for_each_of_their_exchanges() {
         let places = Places::default();
-        let of = |exchange: usize| places.of(&exchange.to_string().into(), &"key".into());
-        let used = of(0).1;
-        let place = Arc::clone(&used).try_acquire_owned();
-        for exchange in 1..3 * MAX_LANES {
-            of(exchange);
-        }
-        assert!(places.of_lanes.lock().unwrap().len() <= MAX_LANES);
-        assert!(Arc::ptr_eq(&used, &of(0).1));
-        drop(place);
+        let of = |exchange: &str, key: &str| places.of(&exchange.into(), &key.into()).0;
+        assert_eq!(of("jobs.delay.4s", "0.1.q"), of("jobs.delay.4s", "1.1.q"));
+        assert_ne!(of("jobs", "q"), of("jobs", "r"));
     }
 }

@@ -5,20 +5,27 @@ use super::{
     CONFIRM_TIMEOUT, PublishError,
     in_flight::{Answer, InFlight, Lost, Receipt},
     outgoing::Outgoing,
-    places::{Lane, MAX_LANES},
+    places::Lane,
 };
 use crate::{
     Broker, ConnectionState,
     connection::{Reconnect, Refusals, close, close_channel, text},
     measure::PublisherMetrics,
 };
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use lapin::{Channel, Connection, Event, options::ConfirmSelectOptions};
 use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -40,7 +47,8 @@ const MAX_IN_FLIGHT: usize = 1000;
 const REFUSING_CHANNEL_LIFE: Duration = Duration::from_millis(500);
 /// How long a closing publisher waits for confirms.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Those beyond are closed while nothing is in flight on them. Brokers allow 2,047 unless set.
+const MAX_CHANNELS: usize = 200;
 /// How many requests are received before the answers are looked at again.
 const MAX_RECEIVED_AT_ONCE: usize = 1000;
 /// How soon lapin tells why a channel was closed.
@@ -60,6 +68,8 @@ pub(super) struct Task {
     pub(super) requests: mpsc::Receiver<Request>,
     /// Received and not written: what has no room on its channel, and what a lost connection has left.
     pub(super) waiting: Waiting,
+    /// How many these are, for a health check.
+    pub(super) waiting_count: Arc<AtomicUsize>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) stop: CancellationToken,
     pub(super) metrics: PublisherMetrics,
@@ -134,7 +144,8 @@ impl Task {
     }
 
     async fn serve_with(&mut self, channels: &mut Channels<'_>) -> Result<(), String> {
-        let mut events = pin!(channels.connection.events_listener());
+        let connection = channels.connection;
+        let mut events = pin!(connection.events_listener());
         let mut blocked = false;
         let mut unblocked_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
@@ -146,13 +157,16 @@ impl Task {
             if !blocked {
                 channels.write_waiting(&mut self.waiting).await?;
             }
+            self.waiting_count.store(self.waiting.values().map(VecDeque::len).sum(), Ordering::Relaxed);
             // The broker reads what was written before an alarm only after it.
             let confirm_by = channels.oldest().filter(|_| !blocked).map(|at| at.max(unblocked_at) + CONFIRM_TIMEOUT);
             let far = Instant::now() + FAR;
             select! {
                 biased;
-                ended = poll_fn(|context| channels.poll_settle(context)) => if let Some((index, lost)) = ended {
-                    channels.lose(index, lost).await?;
+                change = poll_fn(|context| channels.poll_change(context)) => match change {
+                    Change::Settled => {}
+                    Change::Opened(lane, opened) => channels.opened(lane, opened)?,
+                    Change::Ended(index, lost) => channels.lose(index, lost).await?,
                 },
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
@@ -167,7 +181,7 @@ impl Task {
                         self.state.send_replace(ConnectionState::Connected);
                     }
                     // A channel's errors come here, too; its messages hear of them.
-                    Some(Event::Error(error)) if !channels.connection.status().connected() => return Err(text(&error)),
+                    Some(Event::Error(error)) if !connection.status().connected() => return Err(text(&error)),
                     Some(_) => {}
                     None => return Err("the connection ended".to_owned()),
                 },
@@ -196,9 +210,21 @@ impl Task {
 struct Channels<'a> {
     connection: &'a Connection,
     metrics: PublisherMetrics,
+    /// Nothing waits for them: a broker that blocks us, or reads nothing, answers late.
+    opening: FuturesUnordered<BoxFuture<'a, (Lane, lapin::Result<Arc<Channel>>)>>,
+    /// Their lanes, and since when.
+    opening_since: HashMap<Lane, Instant>,
     open: Vec<OpenChannel>,
     /// When any queue last confirmed something.
     confirmed_at: Instant,
+}
+
+/// What the broker has answered.
+enum Change {
+    Settled,
+    Opened(Lane, lapin::Result<Arc<Channel>>),
+    /// A channel, by its index, has ended.
+    Ended(usize, Lost),
 }
 
 struct OpenChannel {
@@ -214,16 +240,17 @@ struct OpenChannel {
 
 impl<'a> Channels<'a> {
     fn new(connection: &'a Connection, metrics: PublisherMetrics) -> Self {
-        Self { connection, metrics, open: Vec::new(), confirmed_at: Instant::now() }
+        let (opening, opening_since) = (FuturesUnordered::new(), HashMap::new());
+        Self { connection, metrics, opening, opening_since, open: Vec::new(), confirmed_at: Instant::now() }
     }
 
     fn in_flight(&self) -> usize {
         self.open.iter().map(|open| open.flights.len()).sum()
     }
 
-    /// When the oldest message in flight was written.
+    /// Since when the broker owes its oldest answer.
     fn oldest(&self) -> Option<Instant> {
-        self.open.iter().filter_map(|open| open.flights.oldest()).min()
+        self.open.iter().filter_map(|open| open.flights.oldest()).chain(self.opening_since.values().copied()).min()
     }
 
     /// Has what comes next written to a new channel where a message was refused.
@@ -234,8 +261,7 @@ impl<'a> Channels<'a> {
         });
     }
 
-    /// Ready with `None` when messages were settled, and with the index of a channel that has ended.
-    fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Lost)>> {
+    fn poll_change(&mut self, context: &mut Context<'_>) -> Poll<Change> {
         let mut settled = Poll::Pending;
         for (index, open) in self.open.iter_mut().enumerate() {
             let in_flight = open.flights.len();
@@ -243,13 +269,16 @@ impl<'a> Channels<'a> {
                 Poll::Ready(Ok(())) => {
                     open.window = (open.window + in_flight - open.flights.len()).min(MAX_IN_FLIGHT);
                     self.confirmed_at = Instant::now();
-                    settled = Poll::Ready(None);
+                    settled = Poll::Ready(Change::Settled);
                 }
-                Poll::Ready(Err(lost)) => return Poll::Ready(Some((index, lost))),
+                Poll::Ready(Err(lost)) => return Poll::Ready(Change::Ended(index, lost)),
                 Poll::Pending => {}
             }
         }
-        settled
+        match self.opening.poll_next_unpin(context) {
+            Poll::Ready(Some((lane, opened))) => Poll::Ready(Change::Opened(lane, opened)),
+            _ => settled,
+        }
     }
 
     /// Writes what there is room for on the channels.
@@ -264,14 +293,13 @@ impl<'a> Channels<'a> {
         Ok(())
     }
 
-    /// Writes messages of one lane; waits only when it has no channel.
+    /// Writes messages of one lane, or has its channel opened first.
     async fn write(&mut self, lane: &Lane, requests: &mut VecDeque<Request>) -> Result<(), String> {
         let frame_max = usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX);
         while !requests.is_empty() {
-            let known = self.open.iter().position(|open| open.lane == *lane && !open.replaced);
-            let index = match known {
-                Some(index) => index,
-                None => self.open(lane.clone()).await?,
+            let Some(index) = self.open.iter().position(|open| open.lane == *lane && !open.replaced) else {
+                self.open(lane);
+                break;
             };
             let Some(OpenChannel { channel, flights, window, .. }) = self.open.get_mut(index) else { break };
             if flights.len() >= *window {
@@ -295,19 +323,26 @@ impl<'a> Channels<'a> {
         Ok(())
     }
 
-    /// Opens a channel, and answers its index.
-    async fn open(&mut self, lane: Lane) -> Result<usize, String> {
-        if self.open.len() >= MAX_LANES {
+    fn open(&mut self, lane: &Lane) {
+        if self.opening_since.contains_key(lane) {
+            return;
+        }
+        if self.open.len() >= MAX_CHANNELS {
             self.open.retain(|open| !open.flights.is_empty());
         }
-        let channel = timeout(CHANNEL_TIMEOUT, open_channel(self.connection))
-            .await
-            .map_err(|_| format!("no channel within {CHANNEL_TIMEOUT:?}"))?
-            .map_err(|error| text(&error))?;
-        let flights = Flights::new(self.metrics.clone());
-        let (opened_at, window) = (Instant::now(), FEW_IN_FLIGHT);
-        self.open.push(OpenChannel { lane, channel, opened_at, flights, window, replaced: false });
-        Ok(self.open.len() - 1)
+        self.opening_since.insert(lane.clone(), Instant::now());
+        let (connection, lane) = (self.connection, lane.clone());
+        self.opening.push(Box::pin(async move { (lane, open_channel(connection).await) }));
+    }
+
+    /// # Errors
+    /// The reason, when the connection is lost.
+    fn opened(&mut self, lane: Lane, opened: lapin::Result<Arc<Channel>>) -> Result<(), String> {
+        let channel = opened.map_err(|error| text(&error))?;
+        self.opening_since.remove(&lane);
+        let (flights, opened_at) = (Flights::new(self.metrics.clone()), Instant::now());
+        self.open.push(OpenChannel { lane, channel, opened_at, flights, window: FEW_IN_FLIGHT, replaced: false });
+        Ok(())
     }
 
     /// Fails the messages of a channel that has ended.
@@ -331,15 +366,16 @@ impl<'a> Channels<'a> {
     /// # Errors
     /// The reason, when no queue has confirmed anything, so it is the connection that is lost.
     fn lose_silent(&mut self, unblocked_at: Instant) -> Result<(), String> {
-        let reason = format!("nothing was confirmed for {CONFIRM_TIMEOUT:?}");
-        let is_silent = |open: &mut OpenChannel| {
-            open.flights.oldest().is_some_and(|at| at.max(unblocked_at).elapsed() >= CONFIRM_TIMEOUT)
-        };
-        for mut silent in self.open.extract_if(.., is_silent) {
-            if silent.flights.oldest().is_some_and(|at| at > self.confirmed_at) {
-                return Err(reason);
-            }
-            warn!(lane = %silent.lane, reason, "a queue seems to have no leader; its publishing channel is replaced");
+        let is_due = |since: Instant| since.max(unblocked_at).elapsed() >= CONFIRM_TIMEOUT;
+        let is_silent = |open: &OpenChannel| open.flights.oldest().is_some_and(is_due);
+        let opens_nothing = self.opening_since.values().any(|since| is_due(*since));
+        let confirmed_at = self.confirmed_at;
+        let none_confirms = |open: &OpenChannel| open.flights.oldest().is_some_and(|oldest| oldest > confirmed_at);
+        if opens_nothing || self.open.iter().any(|open| is_silent(open) && none_confirms(open)) {
+            return Err(format!("the broker answered nothing for {CONFIRM_TIMEOUT:?}"));
+        }
+        for mut silent in self.open.extract_if(.., |open| is_silent(open)) {
+            warn!(lane = %silent.lane, "a queue confirmed nothing for {CONFIRM_TIMEOUT:?}; its publishing channel is replaced");
             silent.flights.time_out();
         }
         Ok(())
@@ -350,9 +386,8 @@ impl<'a> Channels<'a> {
     }
 
     async fn close(self) {
-        for OpenChannel { channel, .. } in self.open {
-            close_channel(&channel).await;
-        }
+        let channels: Vec<Arc<Channel>> = self.open.into_iter().map(|open| open.channel).collect();
+        join_all(channels.iter().map(|channel| close_channel(channel))).await;
     }
 }
 

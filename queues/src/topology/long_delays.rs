@@ -29,6 +29,11 @@ fn stage(exchange: &str, digit: usize) -> String {
     format!("{exchange}.delay.{}s", 1_u32 << digit)
 }
 
+/// Whether an exchange has such a name.
+pub(crate) fn is_long_delay(exchange: &str) -> bool {
+    exchange.contains(".delay.")
+}
+
 fn last(exchange: &str) -> String {
     format!("{exchange}.delay.over")
 }

@@ -8,6 +8,7 @@ mod objects;
 mod partitions;
 
 pub use error::TopologyError;
+pub(crate) use long_delays::is_long_delay;
 pub(crate) use objects::Address;
 pub use objects::{Argument, Binding, ExchangeSpec, QueueSpec};
 

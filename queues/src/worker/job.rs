@@ -213,8 +213,8 @@ impl Desk {
     }
 
     /// `Some` once the copy is confirmed; with a reason when it was parked instead, because its headers are too large for a
-    /// frame. Retries as long as the message may be held: giving it back means doing the job again, and the broker counts
-    /// it. Meanwhile the job keeps its slot, so jobs whose copies have nowhere to go do not pile up.
+    /// frame. Retries as long as the message may be held, and tries once in any case: giving it back means doing the job
+    /// again, and the broker counts it. Meanwhile the job keeps its slot, so jobs whose copies have nowhere to go do not pile up.
     async fn publish_copy(
         &self,
         mut outgoing: Outgoing,
@@ -223,8 +223,10 @@ impl Desk {
     ) -> Option<Option<String>> {
         let mut pauses = Reconnect::new();
         let mut parked_for = None;
+        let mut tried = false;
         // Without a usable acknowledgement the broker delivers the original again: a copy would be a duplicate.
-        while unsettled.is_usable() && Instant::now() < give_up {
+        while unsettled.is_usable() && (!tried || Instant::now() < give_up) {
+            tried = true;
             let Err(error) = self.publisher.send(outgoing.clone()).await else { return Some(parked_for) };
             warn!(%error, "the job's copy is not safe yet");
             match error {

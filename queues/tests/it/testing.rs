@@ -3,9 +3,10 @@
 use crate::support::{Count, amqp_url};
 use queues::{
     Broker, Delivery, Outcome, RetryPolicy, Selection,
-    testing::{TestQueue, TestQueueError},
+    testing::{MemoryBroker, TestQueue, TestQueueError},
 };
 use std::time::Duration;
+use tokio::time::{advance, pause, resume};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,4 +68,26 @@ async fn jobs_that_nobody_settles_are_named() {
     let (broker, topology) = (idle.broker().clone(), idle.topology().clone());
     assert!(matches!(idle.delete().await.unwrap_err(), TestQueueError::Worker(_)), "a worker without a handler");
     assert!(broker.verify(&topology).await.unwrap().iter().all(|status| !status.exists), "it is deleted all the same");
+}
+
+#[tokio::test]
+async fn a_job_that_ran_for_longer_than_a_message_may_be_held_is_retried_all_the_same() {
+    const LONGER: Duration = Duration::from_secs(16 * 60);
+    let broker = MemoryBroker::start().await.unwrap();
+    let policy = RetryPolicy::new(Duration::from_secs(60), Duration::from_secs(60), 1);
+    let queue = TestQueue::declare(&broker.url(), policy).await.unwrap();
+    queue.start(queue.worker().job_timeout(2 * LONGER).register(|_: Count, delivery: Delivery| async move {
+        if delivery.attempt == 1 {
+            pause();
+            advance(LONGER).await;
+            resume();
+        }
+        Outcome::Retry { reason: "it takes so long".to_owned() }
+    }));
+    queue.publish("job", &Count { number: 1 }).await.unwrap();
+    broker.skip_delay().await;
+    queue.drained(PATIENCE).await.unwrap();
+    let parked = queue.parking().list(&Selection::all()).await.unwrap();
+    assert_eq!((parked.len(), parked[0].attempts), (1, 2), "its first attempt was not counted");
+    queue.delete().await.unwrap();
 }
