@@ -40,14 +40,14 @@ impl OutboxJob {
         Self { message, delay: Duration::ZERO, unique: None }
     }
 
-    /// Keeps it in the database for `delay`, of any length; until then it can be [cancelled](Outbox::cancel).
+    /// Keeps it in the database for `delay`, of any length; until then it can be [cancelled](Outbox::cancel). Zero unless set.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
     /// Makes it the only job with this key that is enqueued within `period` from now. Exact: two transactions with one key
-    /// wait for each other, and if the first is rolled back, the second is added.
+    /// wait for each other, and if the first is rolled back, the second is added. A zero period excludes nothing.
     pub fn unique(mut self, key: impl Into<String>, period: Duration) -> Self {
         self.unique = Some((key.into(), period));
         self
@@ -73,7 +73,9 @@ impl Outbox {
     /// its next look.
     ///
     /// # Errors
-    /// [`OutboxError::Invalid`] for a message that no broker could take; otherwise when the database refuses.
+    /// [`OutboxError::Invalid`] for a message that no broker could take, [`OutboxError::Message`] for one without JSON. When the
+    /// database refuses [`OutboxError::Database`], or `OutboxError::SeaOrm` by way of sea-orm. [`OutboxError::Backend`] for a
+    /// database that is neither PostgreSQL nor SQLite.
     pub async fn enqueue(
         &self,
         connection: impl Connection,
@@ -91,7 +93,7 @@ impl Outbox {
     /// stays taken.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// [`OutboxError::Database`], `OutboxError::SeaOrm` and [`OutboxError::Backend`], as from [`enqueue`](Self::enqueue).
     pub async fn cancel(&self, mut connection: impl Connection, message_id: &str) -> Result<bool, OutboxError> {
         Ok(connection.first(CANCEL, vec![Value::Text(message_id.to_owned())]).await?.is_some())
     }

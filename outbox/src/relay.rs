@@ -77,32 +77,35 @@ impl<T: Table> Relay<T> {
     }
 
     /// Declares these topologies whenever the broker is reached, and when it returns a job: a broker that was wiped has no
-    /// queues.
+    /// queues. None unless set; a second call replaces the first.
     pub fn declare(mut self, broker: &Broker, topologies: impl IntoIterator<Item = Topology>) -> Self {
         self.topologies = Some((broker.clone(), topologies.into_iter().collect()));
         self
     }
 
-    /// How often it looks when nothing wakes it.
+    /// How often it looks when nothing wakes it: unless set, every 30 s where commits are announced and every second where they
+    /// are not; at least 50 ms.
     pub fn look_every(mut self, interval: Duration) -> Self {
         self.look_every = interval.max(SHORTEST_WAIT);
         self
     }
 
-    /// How often it deletes old rows, measures the backlog, and calls the [sweep](Self::sweep): every minute unless set.
+    /// How often it deletes old rows, measures the backlog, and calls the [sweep](Self::sweep): every minute unless set; at
+    /// least 50 ms.
     pub fn maintain_every(mut self, interval: Duration) -> Self {
         self.maintain_every = interval.max(SHORTEST_WAIT);
         self
     }
 
-    /// How long published rows are kept, for whoever asks what became of a job.
+    /// How long published rows are kept, for whoever asks what became of a job: 7 days unless set; zero deletes them at the next
+    /// maintenance.
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = keep;
         self
     }
 
-    /// Called at each maintenance: the place to look in your own tables for work whose job was lost with the broker, and to
-    /// enqueue it again.
+    /// Called at each maintenance, and the next one waits for it: the place to look in your own tables for work whose job was lost
+    /// with the broker, and to enqueue it again. None unless set; a second call replaces the first.
     pub fn sweep<Fut: Future<Output = ()> + Send + 'static>(
         mut self,
         sweep: impl Fn() -> Fut + Send + Sync + 'static,

@@ -77,8 +77,8 @@ impl Scheduler {
     /// Adds a job with a stable name and a cron expression in UTC: minute, hour, day of the month, month, day of the week;
     /// with a second before them if there are six. The first tick is the first one after the name is first seen.
     ///
-    /// `message` makes the job of a tick. Its id becomes `NAME@TICK`, the same from every scheduler. While it panics, or makes what
-    /// no broker could take, this job's tick waits; the others go on.
+    /// `message` makes the job of a tick. Its id becomes `NAME@TICK`, the same from every scheduler; it must fit in 255 bytes, so
+    /// the name in 234. While `message` panics, or makes what no broker could take, this job's tick waits; the others go on.
     ///
     /// # Errors
     /// [`OutboxError::Schedule`] when the expression is none, [`OutboxError::DuplicateSchedule`] when another job has the name.
@@ -121,7 +121,8 @@ impl Scheduler {
     /// Enqueues the jobs of all ticks up to `now` that nobody has fired, and answers how many. [`run`](Self::run) calls it.
     ///
     /// # Errors
-    /// The first error of a job, when the database refuses or its message is none; the other jobs are fired nevertheless.
+    /// The first error of a job: [`OutboxError::Database`]; [`OutboxError::PeriodicMessage`] when its closure panicked;
+    /// [`OutboxError::Invalid`] or [`OutboxError::Message`] when its message is none. The other jobs are fired nevertheless.
     pub async fn fire_due(&self, now: DateTime<Utc>) -> Result<usize, OutboxError> {
         let (mut fired, mut first_error) = (0, None);
         for periodic in &self.periodics {

@@ -39,7 +39,7 @@ impl Pool {
     /// Makes the tables that are missing.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// [`OutboxError::Database`] when the database refuses.
     pub async fn create_tables(&self) -> Result<(), OutboxError> {
         for statement in schema(self) {
             on!(self, |pool, _sql| sqlx::query(statement).execute(pool).await.map(drop))?;

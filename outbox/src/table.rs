@@ -17,6 +17,9 @@ pub trait Table: Send + Sync {
     /// Takes at most `limit` rows that are neither published nor another relay's, oldest first, under a lease: two relays
     /// never get the same row, and those of a relay that died come free again. The lease must be longer than the publisher
     /// waits for a connection, a place and a confirm together: 45 s. Rows for the queues in `except` stay.
+    ///
+    /// # Errors
+    /// What the database says.
     fn claim(
         &self,
         limit: usize,
@@ -34,16 +37,28 @@ pub trait Table: Send + Sync {
     fn message(&self, row: &mut Self::Row) -> Result<Message, String>;
 
     /// Marks rows that the broker has confirmed, at least one.
+    ///
+    /// # Errors
+    /// What the database says.
     fn mark(&self, published: &[Self::Row]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Ends the lease of rows that were not published, at least one, after some pause.
+    ///
+    /// # Errors
+    /// What the database says.
     fn give_back(&self, refused: &[(Self::Row, Refusal)]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// How long until a row, of whatever relay, comes free; zero if one is, `None` if nothing waits for another queue than
     /// those in `except`.
+    ///
+    /// # Errors
+    /// What the database says.
     fn next_free(&self, except: &[String]) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
 
     /// Deletes rows that were published longer ago than `keep`, and measures what is to be measured.
+    ///
+    /// # Errors
+    /// What the database says.
     fn maintain(&self, keep: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Where commits of jobs are announced by NOTIFY: the pool for LISTEN, and the channel. `None` where they are not.

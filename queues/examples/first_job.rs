@@ -1,5 +1,6 @@
 //! A job that is published, fails, is retried, is parked, and is replayed when its cause is gone.
 //! It needs a broker: `AMQP_URL=amqp://… cargo run --example first_job`
+//! Its queues (`example.receipts…`) and its exchange (`example.jobs`) stay.
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
 use queues::{Broker, Delivery, Job, Message, Outcome, Parking, Publisher, RetryPolicy, Selection, Topology, Worker};

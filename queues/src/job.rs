@@ -26,8 +26,8 @@ use std::{
 /// }
 /// ```
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The kind's stable name (at most 255 bytes). Messages in the queues carry it, so it must survive every rename of
-    /// the Rust type.
+    /// The kind's stable name. Messages in the queues carry it, so it must survive every rename of the Rust type. With more than
+    /// 255 bytes no job can be published: [`PublishError::Invalid`](crate::PublishError::Invalid).
     const KIND: &'static str;
 }
 
@@ -226,8 +226,8 @@ pub enum Outcome {
         reason: String,
     },
     /// Returned to the queue, for any worker, without counting the attempt: at once the first time, and later through a
-    /// retry queue, whose delay grows. After some 20 returns in a row the job is parked. To wait for something, use
-    /// [`Snooze`](Self::Snooze).
+    /// retry queue, whose delay grows. After some 20 returns in a row (10 in a partition, where none is at once) the job is
+    /// parked. To wait for something, use [`Snooze`](Self::Snooze).
     GiveBack,
 }
 

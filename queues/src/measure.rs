@@ -76,12 +76,12 @@ impl JobMetrics {
         }
     }
 
-    /// Two hosts' clocks may differ: a negative time is not recorded.
     /// A job comes again later, after a failure or without one.
     pub(crate) fn count_delayed(&self, failed: bool) {
         if failed { self.retried.increment(1) } else { self.snoozed.increment(1) }
     }
 
+    /// Two hosts' clocks may differ: a negative time is not recorded.
     pub(crate) fn count_done(&self, first_published_at: Option<DateTime<Utc>>) {
         self.done.increment(1);
         if let Some(Ok(time)) = first_published_at.map(|at| (Utc::now() - at).to_std()) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// One message: its destination, kind and content.
 ///
-/// Every field except the payload and the trace context must fit in 255 bytes (an AMQP limit).
+/// Every field except the payload, the trace context and the values of headers must fit in 255 bytes (an AMQP limit).
 ///
 /// It may be stored, as an outbox does. What this version stores, a later one reads.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,8 +31,8 @@ pub struct Message {
     pub traceparent: Option<String>,
     /// Whether it overtakes others: see [`with_high_priority`](Self::with_high_priority).
     pub high_priority: bool,
-    /// Further headers: names must not begin with `x-` or be one of the library's own; all headers together must fit in a
-    /// frame (128 KiB by default). Retries keep them.
+    /// Further headers: names must not begin with `x-`, nor be `CC`, `BCC` or one of the library's own; all headers together must
+    /// fit in a frame (128 KiB by default). Retries keep them.
     pub headers: BTreeMap<String, String>,
     /// The requested delay.
     pub(crate) delay: Option<Duration>,
@@ -82,16 +82,17 @@ impl Message {
         Outgoing::check(self.clone())
     }
 
-    /// Sets the attempt number of its first delivery.
+    /// Sets the attempt number of its first delivery: 1 unless set; 0 counts as 1.
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Says what the job is about: a customer, an account, an order (at most 255 bytes). With a
-    /// [partitioned](Topology::partitioned) topology the jobs of one key run in the order of their publishing, and a worker
-    /// may [limit](crate::Worker::limit_per_key) each key. A job without a key has no order, and no limit.
+    /// Says what the job is about: a customer, an account, an order. With a [partitioned](Topology::partitioned) topology the
+    /// jobs of one key run in the order of their publishing, and a worker may [limit](crate::Worker::limit_per_key) each key. A
+    /// job without a key has no order, and no limit. With a key of more than 255 bytes publishing fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
     #[must_use]
     pub fn with_key(mut self, topology: &Topology, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -147,14 +148,17 @@ impl Message {
         self
     }
 
-    /// Adds a header, which [`Delivery::headers`](crate::Delivery::headers) shows to the handler.
+    /// Adds a header, which [`Delivery::headers`](crate::Delivery::headers) shows to the handler; a second one of a name replaces
+    /// the first. With a reserved name (see the field `headers`) publishing fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// Sets the correlation id.
+    /// Sets the correlation id. With more than 255 bytes publishing fails with
+    /// [`PublishError::Invalid`](crate::PublishError::Invalid).
     #[must_use]
     pub fn with_correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
         self.correlation_id = Some(correlation_id.into());

@@ -22,6 +22,10 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// The first retry comes after `base`, each further one after twice the previous delay, at most `max`. A job runs at
     /// most `1 + max_retries` times.
+    ///
+    /// Without retries there are no [`delays`](Self::delays), and [`Topology::new`](crate::Topology::new) then answers
+    /// [`NoDelays`](crate::TopologyError::NoDelays); to delays of zero, or not in whole milliseconds, it answers
+    /// [`Delay`](crate::TopologyError::Delay).
     #[must_use]
     pub const fn new(base: Duration, max: Duration, max_retries: u32) -> Self {
         Self { base, max, max_retries }

@@ -61,11 +61,12 @@ impl Broker {
     /// Compares the broker with the topology through RabbitMQ's management API at `management`
     /// (`http://USER:PASSWORD@HOST:15672`; user and password default to the AMQP URL's), in the AMQP URL's vhost: every
     /// queue's type, arguments and policies, the exchanges, the bindings, the version and the feature flag that dead-lettering
-    /// needs; and, through AMQP, whether every queue's leader answers. It changes nothing. Without the API, use
-    /// [`check`](Self::check).
+    /// needs; and, through AMQP, whether every queue's leader answers. It changes nothing. Each request has 10 s. Without the API,
+    /// use [`check`](Self::check).
     ///
     /// # Errors
-    /// [`ManagementError`]; a difference is not an error.
+    /// [`ManagementError::Unreachable`], also when a request takes too long; [`ManagementError::Refused`] for another answer than
+    /// expected; [`ManagementError::Amqp`] when there is no AMQP connection. A difference is not an error.
     pub async fn check_with_management(
         &self,
         topology: &Topology,
@@ -105,7 +106,8 @@ impl Broker {
     /// flags to administrators only.
     ///
     /// # Errors
-    /// [`ManagementError`].
+    /// [`ManagementError::Unreachable`], also when it takes longer than 10 s; [`ManagementError::Refused`] for another answer than
+    /// expected.
     pub async fn feature_flags(&self, management: &Url) -> Result<BTreeMap<String, bool>, ManagementError> {
         let flags = self.api(management)?.get(&["feature-flags"]).await?.unwrap_or_default();
         let named = |flag: &Value| Some((flag["name"].as_str()?.to_owned(), flag["state"] == "enabled"));

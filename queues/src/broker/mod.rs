@@ -69,7 +69,7 @@ impl Broker {
 
     /// How long publishers and workers retry when the broker refuses the user, the vhost or a permission (5 minutes unless
     /// set). Then a worker ends with [`WorkerError::Refused`](crate::WorkerError::Refused), and a publisher with
-    /// [`ConnectionState::Refused`](crate::ConnectionState::Refused).
+    /// [`ConnectionState::Refused`](crate::ConnectionState::Refused). Zero: the first refusal is final.
     #[must_use]
     pub fn with_refusal_timeout(mut self, timeout: Duration) -> Self {
         self.refusal_timeout = timeout;
@@ -80,15 +80,17 @@ impl Broker {
         self.refusal_timeout
     }
 
-    /// Declares the exchange, the queues and the binding. Idempotent: it creates what is missing and changes nothing.
+    /// Declares the exchange, the queues and the binding. Idempotent: it creates what is missing and changes nothing. It has 30 s,
+    /// besides the time for connecting (10 s, see [`new`](Self::new)).
     ///
     /// # Errors
-    /// [`BrokerError::Mismatch`] when a queue or the exchange exists with other arguments; the others as named.
+    /// [`BrokerError::Mismatch`] when a queue or the exchange exists with other arguments; [`BrokerError::Unreachable`], also when
+    /// it takes too long; [`BrokerError::Refused`].
     pub async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         self.declare_all(std::slice::from_ref(topology)).await
     }
 
-    /// [`declare`](Self::declare) for several, in order, on one connection.
+    /// [`declare`](Self::declare) for several, in order, on one connection. Each has 30 s.
     ///
     /// # Errors
     /// As [`declare`](Self::declare), for the first that fails; those before it are declared.
@@ -109,7 +111,8 @@ impl Broker {
     /// not compare arguments: [`check`](Self::check) does.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses us; a missing queue is not an error.
+    /// [`BrokerError::Unreachable`], also when it takes longer than 30 s, and [`BrokerError::Refused`]; a missing queue is not an
+    /// error.
     pub async fn verify(&self, topology: &Topology) -> Result<Vec<QueueStatus>, BrokerError> {
         let connection = self.connect("verify").await?;
         let statuses = declare::look(self, &connection, topology).await;
@@ -123,7 +126,8 @@ impl Broker {
     /// `check_with_management` (feature `management`) sees every argument, the policies and the binding.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses us; a difference is not an error.
+    /// [`BrokerError::Unreachable`], also when it takes longer than 30 s, and [`BrokerError::Refused`]; a difference is not an
+    /// error.
     pub async fn check(&self, topology: &Topology) -> Result<TopologyReport, BrokerError> {
         let connection = self.connect("check").await?;
         let compared = timeout(declare::TIMEOUT, check::compare(self, &connection, topology)).await;

@@ -1,5 +1,5 @@
 //! Whatever headers and properties other programs put on a message, it is read and copied, and the copy is read alike.
-//! `./dev fuzz` tries this for longer.
+//! `./dev fuzz` (in the repository) tries this for longer.
 
 use std::time::Instant;
 

@@ -57,7 +57,7 @@ impl Parking {
     /// Looks at parked jobs; they stay.
     ///
     /// # Errors
-    /// [`ParkingError`]; nothing is changed by a failure.
+    /// [`ParkingError::Broker`], [`ParkingError::NoQueue`] and [`ParkingError::Interrupted`]; nothing is changed by a failure.
     pub async fn list(&self, selection: &Selection) -> Result<Vec<ParkedJob>, ParkingError> {
         match self.list_once(selection).await {
             Err(Failure { unreadable: true, .. }) if Box::pin(self.repair()).await > 0 => {
@@ -111,7 +111,8 @@ impl Parking {
     /// and none in neither. Dropping the future stops between two jobs.
     ///
     /// # Errors
-    /// [`ParkingError::Interrupted`] lists the replayed jobs.
+    /// [`ParkingError::Interrupted`] lists the replayed jobs; after [`ParkingError::Broker`] and [`ParkingError::NoQueue`] there are
+    /// none.
     pub async fn replay(&self, selection: &Selection, interval: Duration) -> Result<Vec<String>, ParkingError> {
         self.judge(selection, interval, async |_| Verdict::Replay).await
     }
@@ -125,7 +126,8 @@ impl Parking {
     /// After an interruption, the next call may ask again about the last jobs.
     ///
     /// # Errors
-    /// [`ParkingError::Interrupted`] lists the jobs that left.
+    /// [`ParkingError::Interrupted`] lists the jobs that left; after [`ParkingError::Broker`] and [`ParkingError::NoQueue`] there are
+    /// none.
     pub async fn judge(
         &self,
         selection: &Selection,
@@ -153,7 +155,8 @@ impl Parking {
     /// say who decided it, and why.
     ///
     /// # Errors
-    /// [`ParkingError::NoReason`]; [`ParkingError::Interrupted`] lists the discarded jobs.
+    /// [`ParkingError::NoReason`]; [`ParkingError::Interrupted`] lists the discarded jobs; after [`ParkingError::Broker`] and
+    /// [`ParkingError::NoQueue`] there are none.
     pub async fn discard(&self, selection: &Selection, reason: &str) -> Result<Vec<ParkedJob>, ParkingError> {
         if reason.trim().is_empty() {
             return Err(ParkingError::NoReason);

@@ -87,7 +87,7 @@ impl Selection {
         self
     }
 
-    /// Only the oldest `limit` of those that match, whatever a judge decides about them.
+    /// Only the oldest `limit` of those that match, whatever a judge decides about them. No limit unless set.
     pub fn at_most(mut self, limit: usize) -> Self {
         self.at_most = Some(limit);
         self

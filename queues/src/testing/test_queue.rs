@@ -15,7 +15,8 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A test's own exchange and queues. Clones share them, so a handler may publish too.
+/// A test's own exchange and queues. Clones share them, so a handler may publish too. [`delete`](Self::delete) alone deletes
+/// them: a test that fails before leaves queues named `test-…`.
 ///
 /// ```
 /// use queues::{Delivery, Job, Outcome, RetryPolicy, Selection, testing::TestQueue};
@@ -99,7 +100,7 @@ impl TestQueue {
     /// Declares an exchange and queues named `test-` and a UUID, with the policy's delays.
     ///
     /// # Errors
-    /// When the broker cannot be used, or a delay cannot be declared.
+    /// [`TestQueueError::Broker`] when the broker cannot be used, [`TestQueueError::Topology`] when a delay cannot be declared.
     pub async fn declare(amqp_url: &str, policy: RetryPolicy) -> Result<Self, TestQueueError> {
         Self::declare_with(amqp_url, policy, Ok).await
     }
@@ -108,7 +109,7 @@ impl TestQueue {
     /// [partitioned](Topology::partitioned) one, for example.
     ///
     /// # Errors
-    /// As from [`declare`](Self::declare), and what `shape` answers.
+    /// As from [`declare`](Self::declare), and what `shape` answers, as [`TestQueueError::Topology`].
     pub async fn declare_with(
         amqp_url: &str,
         policy: RetryPolicy,
@@ -155,6 +156,9 @@ impl TestQueue {
     }
 
     /// Runs a worker until the queue is [deleted](Self::delete).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn start(&self, worker: Worker) {
         let stop = self.stop.clone();
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +168,7 @@ impl TestQueue {
     /// Publishes a job. Each needs an id of its own.
     ///
     /// # Errors
-    /// When it is not confirmed.
+    /// [`TestQueueError::Publish`] when it is not confirmed, [`TestQueueError::Job`] when it has no JSON.
     pub async fn publish<J: Job>(&self, id: &str, job: &J) -> Result<(), TestQueueError> {
         self.publish_message(Message::job(&self.topology, id, job)?).await
     }
@@ -172,7 +176,7 @@ impl TestQueue {
     /// Publishes a message to [`topology`](Self::topology), with a key or a delay for example. Each needs an id of its own.
     ///
     /// # Errors
-    /// When it is not confirmed.
+    /// [`TestQueueError::Publish`] when it is not confirmed.
     pub async fn publish_message(&self, message: Message) -> Result<(), TestQueueError> {
         // Before it can be settled.
         self.outstanding.send_modify(|ids| _ = ids.insert(message.id.clone()));
@@ -195,7 +199,7 @@ impl TestQueue {
     /// Stops the workers and deletes the queues and the exchange, with what is in them.
     ///
     /// # Errors
-    /// When a worker did not run, or the broker cannot be reached.
+    /// [`TestQueueError::Worker`] when a worker did not run, [`TestQueueError::Broker`] when the broker cannot be reached.
     pub async fn delete(self) -> Result<(), TestQueueError> {
         self.stop.cancel();
         let mut workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));

@@ -50,7 +50,8 @@ impl Topology {
     /// Checks the names and the delays, which are deduplicated and sorted.
     ///
     /// # Errors
-    /// [`TopologyError`] names the value that is not allowed and says what is.
+    /// [`TopologyError::Name`], [`TopologyError::NoDelays`] or [`TopologyError::Delay`], which names the value that is not
+    /// allowed and says what is.
     pub fn new(
         exchange: impl Into<String>,
         queue: impl Into<String>,
@@ -83,7 +84,8 @@ impl Topology {
     /// ```
     ///
     /// # Errors
-    /// When the number is 0 or too large, or a name gets too long.
+    /// [`TopologyError::Partitions`] when the number is 0 or too large; [`TopologyError::Name`], or with long delays
+    /// [`TopologyError::LongDelays`], when a name gets too long.
     pub fn partitioned(self, partitions: u16) -> Result<Self, TopologyError> {
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             return Err(TopologyError::Partitions { partitions });
@@ -91,13 +93,14 @@ impl Topology {
         Self { partitions, ..self }.checked()
     }
 
-    /// Declares 23 further queues, for the binary digits of a delay, which all topologies of this exchange share:
+    /// Declares 23 further queues and 24 exchanges, for the binary digits of a delay, which all topologies of this exchange share:
     /// [`Message::with_delay`](crate::Message::with_delay) and [`Outcome::Snooze`](crate::Outcome::Snooze) then take any
     /// delay, rounded up to whole seconds unless it is a declared one. A message waits up to 97 days in them; for a longer
     /// delay a worker sends it through them again.
     ///
     /// # Errors
-    /// When a name gets too long, or the work queue's name has a word `*` or `#`.
+    /// [`TopologyError::Name`] when a name gets too long; [`TopologyError::LongDelays`] when the work queue's is too long for the
+    /// routing keys, or has a word `*` or `#`.
     pub fn with_long_delays(self) -> Result<Self, TopologyError> {
         Self { long_delays: true, ..self }.checked()
     }

@@ -29,13 +29,14 @@ impl KeyLimit {
         Self { concurrency: usize::MAX, spacing: Duration::ZERO }
     }
 
-    /// At most this many jobs of one key run at a time (at least 1).
+    /// At most this many jobs of one key run at a time; 0 counts as 1.
     #[must_use]
     pub fn concurrency(self, jobs: usize) -> Self {
         Self { concurrency: jobs.max(1), ..self }
     }
 
-    /// At most `jobs` (at least 1) of one key start in each `period`, evenly spaced. Every attempt counts.
+    /// At most `jobs` (0 counts as 1) of one key start in each `period`, evenly spaced. Every attempt counts. A zero period is no
+    /// limit.
     #[must_use]
     pub fn rate(self, jobs: u32, period: Duration) -> Self {
         Self { spacing: (period / jobs.max(1)).min(LONGEST_SPACING), ..self }

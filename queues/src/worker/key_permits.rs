@@ -43,7 +43,7 @@ pub struct KeyPermit {
 }
 
 impl KeyPermits {
-    /// `permits` (at least 1) for each key.
+    /// `permits` (0 counts as 1) for each key.
     #[must_use]
     pub fn new(permits: usize) -> Self {
         Self { permits: permits.clamp(1, Semaphore::MAX_PERMITS), keys: Arc::default() }

@@ -107,7 +107,7 @@ impl Worker {
         }
     }
 
-    /// How many unacknowledged messages the broker may hand over (at least 1; AMQP's 0, "unlimited", counts as 1), of each
+    /// How many unacknowledged messages the broker may hand over (100 unless set; AMQP's 0, "unlimited", counts as 1), of each
     /// partition if there are any. It bounds the concurrency too.
     ///
     /// The broker closes a channel that holds a message for 30 minutes (its consumer timeout). So [`run`](Self::run) takes
@@ -118,43 +118,44 @@ impl Worker {
         self
     }
 
-    /// How many jobs run at a time (at least 1).
+    /// How many jobs run at a time: 10 unless set; 0 counts as 1.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.max(1);
         self
     }
 
-    /// After how long a job is cut off, which counts as a failure. It ends at an await: a handler that blocks its thread
-    /// cannot be cut off.
+    /// After how long a job is cut off, which counts as a failure: 60 s unless set. It ends at an await: a handler that blocks
+    /// its thread cannot be cut off.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.job_timeout = timeout;
         self
     }
 
-    /// How long a stopping worker waits for its running jobs; then it cuts them off, and their messages return to the queue.
+    /// How long a stopping worker waits for its running jobs; then it cuts them off, and their messages return to the queue. 20 s
+    /// unless set; zero cuts off at once.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
     /// For how long a job of a kind without a handler is returned, with growing delays, before it is parked: 15 minutes unless set.
-    /// During a rolling deployment another worker may know it. In a [partitioned](Topology::partitioned) topology a job with a
-    /// key waits for that in this worker, and its key with it, until this worker is replaced; whoever gets it then counts
-    /// the time anew.
+    /// Zero parks at once. During a rolling deployment another worker may know it. In a
+    /// [partitioned](Topology::partitioned) topology a job with a key waits for that in this worker, and its key with it, until
+    /// this worker is replaced; whoever gets it then counts the time anew.
     pub fn unknown_kind_timeout(mut self, timeout: Duration) -> Self {
         self.unknown_kind_timeout = timeout;
         self
     }
 
     /// What time it is, for when a job is due and when it was parked; this machine's clock unless set. Machines whose clocks
-    /// differ need one that they share, like their database's.
+    /// differ need one that they share, like their database's. It must not panic.
     pub fn clock(mut self, clock: fn() -> DateTime<Utc>) -> Self {
         self.clock = clock;
         self
     }
 
     /// Whether later jobs of a key wait for one that is to be tried again; only with a
-    /// [partitioned](Topology::partitioned) topology.
+    /// [partitioned](Topology::partitioned) topology. [`Hold`](RetryOrder::Hold) unless set.
     pub fn retry_order(mut self, order: RetryOrder) -> Self {
         self.retry_order = order;
         self
@@ -163,7 +164,7 @@ impl Worker {
     /// Limits the jobs of each [key](crate::Message::with_key) in this worker. A job whose turn comes within some seconds
     /// waits for it in the prefetch, as far as half of that allows; otherwise it is snoozed until its turn, without using up an
     /// attempt. Declare short delays, or [long delays](Topology::with_long_delays), for a precise turn. In a partitioned
-    /// topology jobs only wait.
+    /// topology jobs only wait. None unless set.
     pub fn limit_per_key(mut self, limit: KeyLimit) -> Self {
         self.key_limit = Some(limit);
         self
@@ -177,8 +178,8 @@ impl Worker {
             && matches!(why, Why::Retried | Why::Snoozed)
     }
 
-    /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. Must
-    /// not block. Jobs parked by the broker are not reported.
+    /// Called with each job that this worker parks, and the reason, once its copy is confirmed in the parking queue. It must
+    /// not block, and must not panic. Jobs parked by the broker are not reported. A second call replaces the first.
     pub fn on_parked(mut self, tell: impl Fn(&Delivery, &str) + Send + Sync + 'static) -> Self {
         self.on_parked = Some(Box::new(tell));
         self

@@ -16,21 +16,23 @@ pub(super) struct Registered {
 }
 
 impl Worker {
-    /// Sets the handler of one kind of job. Several kinds may share the queue.
+    /// Sets the handler of one kind of job. Several kinds may share the queue. With a second handler of a kind, by whichever of
+    /// these methods, [`run`](Self::run) ends with [`DuplicateKind`](crate::WorkerError::DuplicateKind).
     pub fn register<J: Job, H: Handler<J>>(self, handler: H) -> Self {
         self.add(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler)), None)
     }
 
-    /// Like [`register`](Self::register), with a retry policy for this kind alone. The topology must declare its delays
-    /// too.
+    /// Like [`register`](Self::register), with a retry policy for this kind alone. The topology must declare its delays too, or
+    /// [`run`](Self::run) ends with [`MissingDelays`](crate::WorkerError::MissingDelays).
     pub fn register_with_policy<J: Job, H: Handler<J>>(self, policy: RetryPolicy, handler: H) -> Self {
         self.add(J::KIND, Arc::new(HandlerOf::<J, H>::new(handler)), Some(policy))
     }
 
     /// Sets a handler that takes up to `size` jobs at once, or what has come `wait` after the first of them. It returns an
     /// outcome (or a `Result`) for each, in their order, and each job is settled by its own. Each of them counts as a job that
-    /// runs: `size` must not exceed the [`concurrency`](Self::concurrency) or the [`prefetch`](Self::prefetch), and the
-    /// [`job_timeout`](Self::job_timeout) includes the wait.
+    /// runs: with a `size` (0 counts as 1) beyond the [`concurrency`](Self::concurrency) or the [`prefetch`](Self::prefetch)
+    /// [`run`](Self::run) ends with [`BatchTooLarge`](crate::WorkerError::BatchTooLarge). The [`job_timeout`](Self::job_timeout)
+    /// includes the wait: `wait` must be shorter, or a batch that does not become full is cut off.
     ///
     /// ```no_run
     /// # use queues::*;
@@ -57,7 +59,7 @@ impl Worker {
     }
 
     /// Like [`register_batch`](Self::register_batch), with a retry policy for this kind alone. The topology must declare its
-    /// delays too.
+    /// delays too, or [`run`](Self::run) ends with [`MissingDelays`](crate::WorkerError::MissingDelays).
     pub fn register_batch_with_policy<J, F, Fut, O>(
         self,
         policy: RetryPolicy,

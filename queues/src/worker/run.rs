@@ -24,8 +24,10 @@ impl Worker {
     /// closes its connections. Dropping the future loses no message either, but cuts the jobs off.
     ///
     /// # Errors
-    /// [`WorkerError`]: a wrong set of handlers or policies, a queue with other arguments, or a broker that keeps refusing
-    /// us. Never a lost connection.
+    /// For a wrong set of handlers or policies, before it begins: [`WorkerError::NoHandler`], [`WorkerError::DuplicateKind`],
+    /// [`WorkerError::BatchTooLarge`], [`WorkerError::MissingDelays`], [`WorkerError::HeldTooLong`]. For a queue or an exchange
+    /// with other arguments: [`WorkerError::Topology`]. For a broker that keeps refusing us: [`WorkerError::Refused`]. Never for
+    /// a lost connection.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         self.check()?;
         let queues = u16::try_from(self.topology.work_queues().len()).unwrap_or(u16::MAX);
