@@ -123,8 +123,10 @@ impl<T: Table> Relay<T> {
     /// table grows: end the process, or run a new relay with a new publisher.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), OutboxError> {
         let mut shutdown = pin!(shutdown);
+        // Boxed: nobody needs so large a future on the stack.
+        let publishing = Box::pin(self.publish_until(shutdown.as_mut()));
         select! {
-            ended = self.publish_until(shutdown.as_mut()) => ended,
+            ended = publishing => ended,
             () = self.listen() => Ok(()),
             () = self.maintain() => Ok(()),
         }
