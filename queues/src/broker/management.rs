@@ -62,7 +62,7 @@ impl Broker {
     /// (`http://USER:PASSWORD@HOST:15672`; user and password default to the AMQP URL's), in the AMQP URL's vhost: every
     /// queue's type, arguments and policies, the exchanges, the bindings, the version and the feature flag that dead-lettering
     /// needs; and, through AMQP, whether every queue's leader answers. It changes nothing. Each request has 10 s. Without the API,
-    /// use [`check`](Self::check).
+    /// use [`check`](Self::check). It installs ring as rustls's provider for the process, unless there is one.
     ///
     /// # Errors
     /// [`ManagementError::Unreachable`], also when a request takes too long; [`ManagementError::Refused`] for another answer than

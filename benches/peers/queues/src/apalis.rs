@@ -7,11 +7,12 @@ use crate::{
 };
 use apalis::prelude::*;
 use apalis_amqp::{AmqpBackend, Config};
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 pub(crate) const QUEUE: &str = "apalis";
 
@@ -27,7 +28,23 @@ pub(crate) async fn publish(place: &Place, count: usize) -> f64 {
     let mut backend = backend(place).await;
     let started = Instant::now();
     backend.push_bulk((1..count).map(|_| Note::new()).collect()).await.unwrap();
-    count as f64 / started.elapsed().as_secs_f64()
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    have_arrived(place, count).await;
+    rate
+}
+
+/// What is not confirmed is lost when its connection ends, and the jobs are counted later.
+async fn have_arrived(place: &Place, count: usize) {
+    let (connection, channel) = bare::open(place).await;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    for _ in 0..300 {
+        let queue = channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await.unwrap();
+        if queue.message_count() as usize >= count {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    connection.close(200, "OK".into()).await.unwrap();
 }
 
 /// The same messages by bare lapin.
