@@ -158,8 +158,8 @@ impl<T: Table> Relay<T> {
                 if look_at <= Instant::now() {
                     look_at = Instant::now() + self.publish_claimed(&mut slow).await;
                 }
-                let busy = slow.queues.clone();
-                if !self.publish_handed(&mut slow, |queue| !busy.iter().any(|slow| slow == queue)).await {
+                let except = slow.queues.clone();
+                if !self.publish_handed(&mut slow, &except).await {
                     look_at = look_at.min(Instant::now() + self.time_until_due(&slow.queues).await);
                 }
                 if self.queue_missing.swap(false, Ordering::Relaxed)
@@ -185,7 +185,7 @@ impl<T: Table> Relay<T> {
             drop(open);
             // What can't be published any more is given back.
             while !self.handoff.is_empty() {
-                self.publish_handed(&mut slow, |_| true).await;
+                self.publish_handed(&mut slow, &[]).await;
             }
             if stopped {
                 break Ok(());
@@ -210,10 +210,11 @@ impl<T: Table> Relay<T> {
         }
     }
 
-    /// Publishes some of what this process has handed over, of the queues that are wanted. Whether the broker took it all, and it
-    /// is marked; false also when some waited too long, and is found in the table.
-    async fn publish_handed<'a>(&'a self, slow: &mut Slow<'a, T::Row>, is_wanted: impl Fn(&str) -> bool) -> bool {
-        let Taken { rows, too_late } = self.handoff.take(BATCH, |row| is_wanted(self.table.queue(row)));
+    /// Publishes some of what this process has handed over for other queues than those in `except`. Whether the broker took it
+    /// all, and it is marked; false also when some waited too long, and is found in the table.
+    async fn publish_handed<'a>(&'a self, slow: &mut Slow<'a, T::Row>, except: &[String]) -> bool {
+        let is_wanted = |row: &T::Row| !except.iter().any(|queue| queue == self.table.queue(row));
+        let Taken { rows, too_late } = self.handoff.take(BATCH, is_wanted);
         if too_late > 0 {
             warn!(too_late, "handed jobs waited too long behind others; they are published once their lease has ended");
         }

@@ -22,7 +22,7 @@ use std::{
 };
 use task::{Request, Task};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -41,6 +41,9 @@ const WAITING_REQUESTS: usize = 1000;
 pub struct Publisher {
     shared: Arc<Shared>,
 }
+
+/// A message, and where its result stands.
+type Numbered = (usize, Outgoing);
 
 struct Shared {
     app_id: String,
@@ -103,7 +106,7 @@ impl Publisher {
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         let connected = self.connected().await;
         let mut results = Vec::with_capacity(messages.len());
-        let mut of_lanes: HashMap<Lane, Vec<(usize, Outgoing)>> = HashMap::new();
+        let mut of_lanes: HashMap<Lane, (Arc<Semaphore>, Vec<Numbered>)> = HashMap::new();
         for (index, message) in messages.into_iter().enumerate() {
             results.push(match (Outgoing::new(message, &self.shared.app_id), &connected) {
                 (Err(error), _) => Err(error),
@@ -111,13 +114,15 @@ impl Publisher {
                     Err(PublishError::NotConnected { id: outgoing.id, reason: reason.clone() })
                 }
                 (Ok(outgoing), Ok(())) => {
-                    let (lane, _) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
-                    of_lanes.entry(lane).or_default().push((index, outgoing));
+                    let (lane, places) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
+                    of_lanes.entry(lane).or_insert_with(|| (places, Vec::new())).1.push((index, outgoing));
                     Ok(())
                 }
             });
         }
-        let published = join_all(of_lanes.into_values().map(|lane| self.publish_in_order(lane))).await;
+        let publishing =
+            of_lanes.into_iter().map(|(lane, (places, messages))| self.publish_in_order(lane, places, messages));
+        let published = join_all(publishing).await;
         for (index, result) in published.into_iter().flatten() {
             results[index] = result;
         }
@@ -125,7 +130,12 @@ impl Publisher {
     }
 
     /// Publishes the messages of one lane.
-    async fn publish_in_order(&self, messages: Vec<(usize, Outgoing)>) -> Vec<(usize, Result<(), PublishError>)> {
+    async fn publish_in_order(
+        &self,
+        lane: Lane,
+        places: Arc<Semaphore>,
+        messages: Vec<Numbered>,
+    ) -> Vec<(usize, Result<(), PublishError>)> {
         let mut pending = Vec::with_capacity(messages.len());
         let mut stands_still = false;
         for (index, outgoing) in messages {
@@ -133,7 +143,7 @@ impl Publisher {
                 pending.push((index, Err(PublishError::TimedOut { id: outgoing.id })));
                 continue;
             }
-            let enqueued = self.enqueue(outgoing).await;
+            let enqueued = self.enqueue(outgoing, lane.clone(), Arc::clone(&places)).await;
             stands_still = matches!(enqueued, Err(PublishError::TimedOut { .. }));
             pending.push((index, enqueued));
         }
@@ -180,7 +190,8 @@ impl Publisher {
         if let Err(reason) = self.connected().await {
             return Err(PublishError::NotConnected { id: outgoing.id, reason });
         }
-        self.enqueue(outgoing).await?.result().await
+        let (lane, places) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
+        self.enqueue(outgoing, lane, places).await?.result().await
     }
 
     /// Waits for a connection, or answers why there is none.
@@ -202,10 +213,9 @@ impl Publisher {
         }
     }
 
-    async fn enqueue(&self, outgoing: Outgoing) -> Result<Pending, PublishError> {
+    async fn enqueue(&self, outgoing: Outgoing, lane: Lane, places: Arc<Semaphore>) -> Result<Pending, PublishError> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         let id = outgoing.id.clone();
-        let (lane, places) = self.shared.places.of(&outgoing.exchange, &outgoing.routing_key);
         let (sender, result) = oneshot::channel();
         let handed_over = async {
             let place: Place = places.acquire_owned().await.ok()?;

@@ -55,8 +55,8 @@ async fn during_an_alarm_jobs_are_still_handled_and_acknowledged_and_publishing_
         assert_eq!(load.stop().await.len(), 1000);
         // One that connects during the alarm, and has messages for two queues.
         let latecomer = Publisher::start(&place.broker);
-        let at_once = latecomer.publish(place.job(2));
-        let delayed = latecomer.publish(place.job(2).with_delay(&place.topology, Duration::from_millis(200)));
+        let at_once = Box::pin(latecomer.publish(place.job(2)));
+        let delayed = Box::pin(latecomer.publish(place.job(2).with_delay(&place.topology, Duration::from_millis(200))));
         // More than can wait for their turn: the rest does not wait for 20 seconds each.
         let many = publisher.publish_all((0..3000).map(|_| place.job(1)).collect());
         let all = async { tokio::join!(many, at_once, delayed) };
