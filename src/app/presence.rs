@@ -68,16 +68,14 @@ impl Presence {
             seen_at: now(),
         };
         let id = fixed.id;
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.beat(fixed) => {}
-        }
+        self.beat(fixed, &stop).await;
         if let Err(error) = self.ledger.say_goodbye(id).await {
             tracing::debug!(%error, "the row of this process stays for a while");
         }
     }
 
-    async fn beat(&self, fixed: Process) {
+    /// A beat is not given up halfway: what the database makes of it later would bring the row back after the goodbye.
+    async fn beat(&self, fixed: Process, stop: &CancellationToken) {
         let mut breaker = self.workers.as_ref().map(|workers| workers.breaker.state());
         let (mut heeded, mut fails) = (None, false);
         loop {
@@ -107,6 +105,7 @@ impl Presence {
                 }
             };
             tokio::select! {
+                () = stop.cancelled() => return,
                 () = changed => {}
                 () = tokio::time::sleep(if is_open { BEAT_WHILE_OPEN } else { BEAT }) => {}
             }
