@@ -115,7 +115,7 @@ broker_start_node() { # DIR BASE
   for part in cluster tls; do
     if [ -s "$dir/$part.conf" ]; then cat "$dir/$part.conf" >>"$dir/rabbitmq.conf"; fi
   done
-  cp queues/enabled_plugins "$dir/enabled_plugins"
+  cp deploy/rabbitmq/enabled_plugins "$dir/enabled_plugins"
   if [ -n "$root" ]; then
     # A mount namespace of its own, in which DIR has the same path inside the root as outside; it vanishes with the process.
     mkdir -p "$root$dir"
@@ -159,7 +159,7 @@ broker_start_container() { # DIR BASE
   local dir=$1 base=$2 name
   name=$(broker_container "$dir")
   if docker inspect "$name" >/dev/null 2>&1; then docker start "$name" >/dev/null && return; fi
-  docker run -d --name "$name" --hostname clawback-dev -v "$ROOT/queues/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
+  docker run -d --name "$name" --hostname clawback-dev -v "$ROOT/deploy/rabbitmq/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
     -e RABBITMQ_DEFAULT_USER="$BROKER_USER" -e RABBITMQ_DEFAULT_PASS="$BROKER_PASSWORD" -p "127.0.0.1:$base:5672" \
     -p "127.0.0.1:$((base + 1)):15672" -p "127.0.0.1:$((base + 2)):15692" "rabbitmq:${DEV_RABBITMQ:-4}-management" >/dev/null
 }

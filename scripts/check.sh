@@ -48,7 +48,10 @@ run_checks() {
   cargo publish --dry-run --package clawback-queues --package clawback-outbox --locked --allow-dirty --quiet
   step "the libraries without their features"
   cargo check --package clawback-queues --no-default-features --locked
-  cargo check --package clawback-outbox --no-default-features --locked
+  local database
+  for database in postgres sqlite; do
+    cargo clippy --package clawback-outbox --no-default-features --features "$database" --locked -- -D warnings
+  done
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*
   else say "LEFT OUT: shellcheck is not installed"; fi

@@ -1,7 +1,11 @@
 //! What a job can be enqueued on: your transaction, whichever library opened it.
 
 use crate::{OutboxError, sql::Sql};
-use sqlx::{PgConnection, Row, SqliteConnection};
+#[cfg(feature = "postgres")]
+use sqlx::PgConnection;
+use sqlx::Row;
+#[cfg(feature = "sqlite")]
+use sqlx::SqliteConnection;
 use std::future::Future;
 
 /// A parameter of a statement.
@@ -45,8 +49,10 @@ macro_rules! bound {
     };
 }
 
+#[cfg(feature = "postgres")]
 impl Connection for &mut PgConnection {}
 
+#[cfg(feature = "postgres")]
 impl sealed::Connection for &mut PgConnection {
     fn is_sqlite(&self) -> Result<bool, OutboxError> {
         Ok(false)
@@ -59,8 +65,10 @@ impl sealed::Connection for &mut PgConnection {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl Connection for &mut SqliteConnection {}
 
+#[cfg(feature = "sqlite")]
 impl sealed::Connection for &mut SqliteConnection {
     fn is_sqlite(&self) -> Result<bool, OutboxError> {
         Ok(true)

@@ -21,30 +21,35 @@ pub enum OutboxError {
     SeaOrm(#[from] sea_orm::DbErr),
     /// The database is neither PostgreSQL nor SQLite.
     #[error("the outbox's database must be PostgreSQL or SQLite (got {got})")]
+    #[non_exhaustive]
     Backend {
         /// What it is, as sea-orm names it.
         got: String,
     },
     /// The relay's publisher has ended, and with it the relay.
     #[error("the relay's publisher has ended: {reason}")]
+    #[non_exhaustive]
     PublisherEnded {
         /// What the broker said, if it refused us.
         reason: String,
     },
     /// Two periodic jobs would share one row.
     #[error("the name of a periodic job must be its own (got {name:?} twice)")]
+    #[non_exhaustive]
     DuplicateSchedule {
         /// The name.
         name: String,
     },
     /// The closure that makes a periodic job's message has panicked.
     #[error("the message of the periodic job {name:?} could not be made: its closure panicked")]
+    #[non_exhaustive]
     PeriodicMessage {
         /// The periodic job's name.
         name: String,
     },
     /// The time of a periodic job cannot be read.
     #[error("the schedule of {name:?} must be a cron expression (got {expression:?}): {reason}")]
+    #[non_exhaustive]
     Schedule {
         /// The periodic job's name.
         name: String,

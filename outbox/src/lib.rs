@@ -1,6 +1,11 @@
 #![doc = include_str!("../README.md")]
+#![doc = ""]
+#![doc = include_str!("../docs/reference.md")]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+compile_error!("an outbox needs a database: switch on the feature `postgres`, or `sqlite`, or both");
 
 mod connection;
 mod enqueue;

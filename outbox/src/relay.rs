@@ -4,6 +4,7 @@
 use crate::{Handoff, Outbox, OutboxError, Refusal, StandardTable, Table, handoff::Taken};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use queues::{Broker, ConnectionState, Message, PublishError, Publisher, Topology};
+#[cfg(feature = "postgres")]
 use sqlx::postgres::PgListener;
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use std::{
 };
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -62,7 +63,7 @@ impl<T: Table> Relay<T> {
     /// A relay for a table of yours. It looks when a commit wakes it, when a row comes free, and otherwise every 30 s where
     /// commits are announced and every second where they are not; and keeps published rows for 7 days.
     pub fn with_table(table: T, handoff: &Arc<Handoff<T::Row>>, publisher: Publisher) -> Self {
-        let look_every = Duration::from_secs(if table.announcements().is_some() { 30 } else { 1 });
+        let look_every = Duration::from_secs(if announces(&table) { 30 } else { 1 });
         Self {
             table,
             handoff: Arc::clone(handoff),
@@ -337,6 +338,12 @@ impl<T: Table> Relay<T> {
     }
 
     /// Hears of commits in other processes. Where they are not announced the looks must do.
+    #[cfg(not(feature = "postgres"))]
+    async fn listen(&self) {
+        std::future::pending().await
+    }
+
+    #[cfg(feature = "postgres")]
     async fn listen(&self) {
         let Some((pool, channel)) = self.table.announcements() else { return std::future::pending().await };
         loop {
@@ -353,7 +360,7 @@ impl<T: Table> Relay<T> {
             if let Err(error) = ended {
                 warn!(%error, "not listening for commits of other processes; trying again");
             }
-            sleep(PAUSE_AFTER_ERROR).await;
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
     }
 
@@ -369,6 +376,17 @@ impl<T: Table> Relay<T> {
                 sweep().await;
             }
         }
+    }
+}
+
+/// Whether commits of every process are heard of.
+fn announces(table: &impl Table) -> bool {
+    #[cfg(feature = "postgres")]
+    return table.announcements().is_some();
+    #[cfg(not(feature = "postgres"))]
+    {
+        let _ = table;
+        false
     }
 }
 

@@ -3,12 +3,17 @@
 
 /// One statement in both dialects. Parameters are `$1`, `$2`, … in both.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(any(feature = "sea-orm", all(feature = "postgres", feature = "sqlite"))),
+    expect(dead_code, reason = "one of the two databases is left out")
+)]
 pub struct Sql {
     pub(crate) postgres: &'static str,
     pub(crate) sqlite: &'static str,
 }
 
 /// The channel on which a commit with new jobs is announced.
+#[cfg(feature = "postgres")]
 pub(crate) const CHANNEL: &str = "queue_outbox";
 
 macro_rules! sql {

@@ -3,11 +3,11 @@
 use crate::{
     Pool, Refusal, Table,
     pool::on,
-    sql::{BACKLOG, CHANNEL, CLAIM, GIVE_BACK, MARK, NEXT_FREE, PRUNE_JOBS, PRUNE_KEYS},
+    sql::{BACKLOG, CLAIM, GIVE_BACK, MARK, NEXT_FREE, PRUNE_JOBS, PRUNE_KEYS},
 };
 use queues::Message;
 use serde_json::json;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use std::time::Duration;
 
 /// Longer than the publisher waits for a connection, a place and a confirm together.
@@ -118,9 +118,11 @@ impl Table for StandardTable {
         Ok(())
     }
 
-    fn announcements(&self) -> Option<(&PgPool, &'static str)> {
+    #[cfg(feature = "postgres")]
+    fn announcements(&self) -> Option<(&sqlx::PgPool, &'static str)> {
         match &self.pool {
-            Pool::Postgres(pool) => Some((pool, CHANNEL)),
+            Pool::Postgres(pool) => Some((pool, crate::sql::CHANNEL)),
+            #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => None,
         }
     }

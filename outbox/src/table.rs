@@ -1,7 +1,6 @@
 //! The seam between the relay and the table that it publishes from.
 
 use queues::{Message, PublishError};
-use sqlx::PgPool;
 use std::{fmt, future::Future, time::Duration};
 
 /// A table with jobs to publish. [`StandardTable`](crate::StandardTable) is the crate's own; implement this for one that your
@@ -55,14 +54,21 @@ pub trait Table: Send + Sync {
     /// What the database says.
     fn next_free(&self, except: &[String]) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
 
-    /// Deletes rows that were published longer ago than `keep`, and measures what is to be measured.
+    /// Deletes rows that were published longer ago than `keep`, and measures what is to be measured. Does nothing unless written.
     ///
     /// # Errors
     /// What the database says.
-    fn maintain(&self, keep: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn maintain(&self, keep: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = keep;
+        async { Ok(()) }
+    }
 
-    /// Where commits of jobs are announced by NOTIFY: the pool for LISTEN, and the channel. `None` where they are not.
-    fn announcements(&self) -> Option<(&PgPool, &'static str)>;
+    /// Where commits of jobs are announced by NOTIFY: the pool for LISTEN, and the channel. `None`, nowhere, unless written: then
+    /// the relay looks each second, or when it is [woken](crate::Handoff::wake).
+    #[cfg(feature = "postgres")]
+    fn announcements(&self) -> Option<(&sqlx::PgPool, &'static str)> {
+        None
+    }
 }
 
 /// Why a row was not published.

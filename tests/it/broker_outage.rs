@@ -1,28 +1,30 @@
 //! The broker goes away and comes back under a running Clawback, and is spoken to over TLS. A broker of the test's own, which it may stop and kill.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+#[path = "../../queues/tests/faults/support/own_broker.rs"]
+#[expect(dead_code, reason = "others use the rest of it")]
+mod own_broker;
+
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::process::Command;
-use uuid::Uuid;
+
+use own_broker::{OwnBroker, dev};
 
 use crate::support::{Authority, Backend, Db, TestApp, Vhost, clawback, eventually, refund_event, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_killed() {
     let broker = OwnBroker::start().await;
-    let vhost = Vhost::create_on(&broker.amqp_url, &broker.management_url).await;
+    let vhost = Vhost::create_on(&broker.url, broker.management_url.as_str()).await;
     let db = std::sync::Arc::new(Db::create(Backend::Postgres).await);
     let mut app = TestApp::start_on(db.clone(), vhost.into()).await;
     app.refund(1_000).await;
     app.transfer_becomes(0, "partially_reversed").await;
 
     let (right, wrong) = (Authority::new(), Authority::new());
-    broker.encrypts_from_its_next_start(&right);
+    encrypt(&broker, &right);
     for (n, how) in ["stop", "kill"].into_iter().enumerate() {
-        broker.dev(how).await;
+        dev(&["broker", how], &broker.folder).await;
         readiness_says(&app, "degraded").await;
         // Refunds are taken in while there is no broker.
         let event = refund_event(&format!("evt_while_{how}"), &format!("re_while_{how}"), "pi_1", 1_000);
@@ -30,7 +32,7 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
         assert_eq!(answer.status(), 200);
         let waiting = app.transfer_becomes(0, "reversal_pending").await;
         assert_eq!(waiting["reversals"][n + 1]["status"], "pending");
-        broker.dev("start").await;
+        broker.start_again().await;
         readiness_says(&app, "ok").await;
         let transfer = app.transfer_becomes(0, "partially_reversed").await;
         assert_eq!(transfer["amount_reversed"], json!(600 * (n + 2)));
@@ -40,7 +42,7 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
     a_queue_that_confirms_nothing_holds_up_no_other_queue(&app, &broker).await;
     // Over TLS, only with the right certificate.
     let mut url = url::Url::parse(&app.vhost.amqp_url.replacen("amqp:", "amqps:", 1)).unwrap();
-    url.set_port(Some(broker.tls_port())).unwrap();
+    url.set_port(Some(tls_port(&broker))).unwrap();
     let verify = async |authority: &Authority| {
         let given = [("AMQP_URL", url.as_str()), ("SSL_CERT_FILE", &text(&authority.file()))];
         clawback(&["queues", "verify"], &app.settings_with(&given)).await
@@ -51,13 +53,12 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
     assert!(refused.code == 1 && refused.stderr.contains("certificate"), "{refused:?}");
     drop(app);
     db.give_back().await;
-    broker.dev("remove").await;
 }
 
 /// As without a leader: the process of `reversals` is suspended.
 async fn a_queue_that_confirms_nothing_holds_up_no_other_queue(app: &TestApp, broker: &OwnBroker) {
     let of_queue = |call: &str| format!(r#"sys:{call}(list_to_atom("{}_reversals"))."#, app.vhost.name);
-    broker.eval(&of_queue("suspend")).await;
+    broker.rabbitmqctl(&["eval", &of_queue("suspend")]).await;
     let event = refund_event("evt_silent", "re_silent", "pi_1", 1_000);
     assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
     let unknown = json!({"source": "stripe", "refund_ref": "re_other", "payment_ref": "ch_other", "amount": 5_000, "currency": "eur"});
@@ -69,7 +70,7 @@ async fn a_queue_that_confirms_nothing_holds_up_no_other_queue(app: &TestApp, br
     // Less than the 20 s after which the message to the silent queue is given up.
     tokio::time::timeout(Duration::from_secs(10), eventually("the look-up is published", published)).await.unwrap();
     assert_eq!(app.db.count("outbox WHERE kind = 'reverse_transfer' AND published_at IS NULL").await, 2);
-    broker.eval(&of_queue("resume")).await;
+    broker.rabbitmqctl(&["eval", &of_queue("resume")]).await;
     eventually("the refund is taken back", || async { (app.reversed_at_stripe("tr_1") == 2_400).then_some(()) }).await;
 }
 
@@ -85,65 +86,25 @@ async fn readiness_says(app: &TestApp, status: &str) {
     .await;
 }
 
-struct OwnBroker {
-    dir: PathBuf,
-    amqp_url: String,
-    management_url: String,
+/// A second listener, for TLS, from its next start on.
+fn encrypt(broker: &OwnBroker, authority: &Authority) {
+    let (certificate, key) = authority.for_this_machine();
+    let write = |name: &str, content: &str| {
+        let file = broker.folder.join(name);
+        std::fs::write(&file, content).unwrap();
+        text(&file)
+    };
+    let (certificate, key) = (write("server.pem", &certificate), write("server.key", &key));
+    let port = tls_port(broker);
+    write(
+        "tls.conf",
+        &format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+        ),
+    );
 }
 
-impl OwnBroker {
-    async fn start() -> Self {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{}", Uuid::new_v4().simple()));
-        let mut broker = Self { dir, amqp_url: String::new(), management_url: String::new() };
-        let exports = broker.dev("start").await;
-        let value = |name: &str| {
-            let line = exports.lines().find_map(|line| line.split_once(&format!("{name}=")));
-            line.unwrap_or_else(|| panic!("./dev broker start printed no {name}: {exports}"))
-                .1
-                .trim_matches(['\'', '"'])
-                .to_owned()
-        };
-        (broker.amqp_url, broker.management_url) = (value("AMQP_URL"), value("RABBITMQ_MANAGEMENT_URL"));
-        broker
-    }
-
-    /// A second listener, for TLS.
-    fn encrypts_from_its_next_start(&self, authority: &Authority) {
-        let (certificate, key) = authority.for_this_machine();
-        let write = |name: &str, content: &str| {
-            let file = self.dir.join(name);
-            std::fs::write(&file, content).unwrap();
-            text(&file)
-        };
-        let (certificate, key) = (write("server.pem", &certificate), write("server.key", &key));
-        let port = self.tls_port();
-        write(
-            "tls.conf",
-            &format!(
-                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
-            ),
-        );
-    }
-
-    /// One of the ten that are its own.
-    fn tls_port(&self) -> u16 {
-        std::fs::read_to_string(self.dir.join("ports")).unwrap().trim().parse::<u16>().unwrap() + 6
-    }
-
-    /// Has the node evaluate an Erlang expression.
-    async fn eval(&self, expression: &str) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/rabbitmqctl");
-        let status = Command::new(script).arg(&self.dir).args(["eval", expression]).stdout(Stdio::null()).status();
-        assert!(status.await.unwrap().success(), "{expression}");
-    }
-
-    /// `./dev broker <verb> DIR`.
-    async fn dev(&self, verb: &str) -> String {
-        let dev = concat!(env!("CARGO_MANIFEST_DIR"), "/dev");
-        let output =
-            Command::new(dev).args(["broker", verb]).arg(&self.dir).stdin(Stdio::null()).output().await.unwrap();
-        let problem = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "./dev broker {verb}: {problem}");
-        String::from_utf8(output.stdout).unwrap()
-    }
+/// One of the ten that are its own.
+fn tls_port(broker: &OwnBroker) -> u16 {
+    std::fs::read_to_string(broker.folder.join("ports")).unwrap().trim().parse::<u16>().unwrap() + 6
 }

@@ -1,5 +1,5 @@
 //! Clawback with the rights that the delivered roles give it, and not more: PostgreSQL's by migrations/roles.sql, RabbitMQ's by
-//! queues/definitions.json, and each process with its own secrets.
+//! deploy/rabbitmq/definitions.json, and each process with its own secrets.
 
 use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use serde_json::Value;
@@ -39,7 +39,7 @@ async fn the_delivered_roles_have_the_rights_that_are_needed_and_no_others() {
     app.stop().await;
     app.vhost.delete().await;
 
-    let definitions: Value = serde_json::from_str(include_str!("../../queues/definitions.json")).unwrap();
+    let definitions: Value = serde_json::from_str(include_str!("../../deploy/rabbitmq/definitions.json")).unwrap();
     let rights = definitions["permissions"].as_array().unwrap().iter().find(|of| of["user"] == "clawback").unwrap();
     let user = definitions["users"].as_array().unwrap().iter().find(|of| of["name"] == "clawback").unwrap();
     let tags: Vec<&str> = user["tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

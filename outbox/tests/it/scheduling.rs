@@ -104,7 +104,7 @@ async fn a_periodic_job_that_cannot_be_enqueued_keeps_no_other_from_its_tick(pla
         .unwrap();
     scheduler.fire_due(start()).await.unwrap();
     let error = scheduler.fire_due(start() + TimeDelta::seconds(2)).await.unwrap_err();
-    assert!(matches!(&error, OutboxError::PeriodicMessage { name } if name == "panics"), "{error}");
+    assert!(matches!(&error, OutboxError::PeriodicMessage { name, .. } if name == "panics"), "{error}");
     let good = "SELECT count(*) FROM queue_outbox WHERE message_id LIKE 'good@%'";
     assert_eq!((place.number(good).await, place.unpublished().await), (2, 2));
     queue.delete().await.unwrap();
@@ -115,5 +115,5 @@ async fn a_name_that_two_periodic_jobs_would_share_is_refused(place: &Place) {
         .every("report", "0 3 * * *", Missed::Skip, |_| unreachable!())
         .and_then(|scheduler| scheduler.every("report", "0 4 * * *", Missed::Skip, |_| unreachable!()))
         .unwrap_err();
-    assert!(matches!(&error, OutboxError::DuplicateSchedule { name } if name == "report"), "{error}");
+    assert!(matches!(&error, OutboxError::DuplicateSchedule { name, .. } if name == "report"), "{error}");
 }

@@ -33,6 +33,7 @@ const POLICIES: [&str; 9] = [
 pub enum ManagementError {
     /// No answer.
     #[error("RabbitMQ's management API at {address} cannot be reached: {reason}; is the plugin enabled?")]
+    #[non_exhaustive]
     Unreachable {
         /// Scheme, host and port.
         address: String,
@@ -44,6 +45,7 @@ pub enum ManagementError {
         "RabbitMQ's management API at {address} answered {status} for {path}; the user needs the tag `management` \
          and access to the vhost"
     )]
+    #[non_exhaustive]
     Refused {
         /// Scheme, host and port.
         address: String,

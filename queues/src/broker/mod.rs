@@ -164,12 +164,14 @@ impl fmt::Debug for Broker {
 pub enum BrokerError {
     /// The URL is not a broker's. The text does not repeat it: it may hold a password.
     #[error("the AMQP URL is not usable: {problem}; expected amqp://USER:PASSWORD@HOST:PORT/VHOST (or amqps://)")]
+    #[non_exhaustive]
     Url {
         /// What is wrong.
         problem: String,
     },
     /// There is no connection, or it was lost: try again.
     #[error("the broker at {address} cannot be reached: {reason}")]
+    #[non_exhaustive]
     Unreachable {
         /// Host and port.
         address: String,
@@ -180,6 +182,7 @@ pub enum BrokerError {
     #[error(
         "the broker at {address} refused us: {reply}; check the user, its password and its permissions on the vhost"
     )]
+    #[non_exhaustive]
     Refused {
         /// Host and port.
         address: String,
@@ -190,6 +193,7 @@ pub enum BrokerError {
     #[error(
         "{object} exists and is declared otherwise: {reply}; nothing was changed: drain and delete it, or use another name"
     )]
+    #[non_exhaustive]
     Mismatch {
         /// Which one: ``queue `NAME` `` or ``exchange `NAME` ``.
         object: String,

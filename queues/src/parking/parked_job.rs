@@ -135,6 +135,7 @@ pub enum ParkingError {
     Broker(#[from] BrokerError),
     /// There is no parking queue; nothing was done.
     #[error("there is no queue {queue:?}: declare the topology, or correct the work queue's name")]
+    #[non_exhaustive]
     NoQueue {
         /// The parking queue's name.
         queue: String,
@@ -142,6 +143,7 @@ pub enum ParkingError {
     /// It was cut short. Every other job is still parked. Acknowledgements may have been lost with the connection: some jobs
     /// may then be both parked and replayed.
     #[error("interrupted after {} jobs: {reason}; the others are still parked: run it again", done.len())]
+    #[non_exhaustive]
     Interrupted {
         /// The ids of the jobs that were replayed or discarded.
         done: Vec<String>,

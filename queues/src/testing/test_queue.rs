@@ -85,6 +85,7 @@ pub enum TestQueueError {
     Job(#[from] serde_json::Error),
     /// Some jobs were neither done nor parked in time.
     #[error("after {patience:?} these jobs are neither done nor parked: {ids:?}")]
+    #[non_exhaustive]
     NotDrained {
         /// How long the test waited.
         patience: Duration,

@@ -9,12 +9,14 @@ use std::time::Duration;
 pub enum WorkerError {
     /// Without a handler every message would be parked as unknown.
     #[error("the worker for queue {queue:?} has no handler: register one before running it")]
+    #[non_exhaustive]
     NoHandler {
         /// The work queue.
         queue: String,
     },
     /// Two handlers were registered for one kind.
     #[error("two handlers are registered for the job kind {kind:?}: a kind has one")]
+    #[non_exhaustive]
     DuplicateKind {
         /// The kind.
         kind: &'static str,
@@ -23,6 +25,7 @@ pub enum WorkerError {
     #[error(
         "the batch size of kind {kind:?} must be at most the worker's concurrency and prefetch, {at_once} (got {size})"
     )]
+    #[non_exhaustive]
     BatchTooLarge {
         /// The kind.
         kind: &'static str,
@@ -34,6 +37,7 @@ pub enum WorkerError {
     /// The broker refused the user, the vhost or a permission for longer than
     /// [`Broker::with_refusal_timeout`](crate::Broker::with_refusal_timeout) allows.
     #[error("the worker gave up: {reason}")]
+    #[non_exhaustive]
     Refused {
         /// The broker's reply.
         reason: String,
@@ -43,6 +47,7 @@ pub enum WorkerError {
         "the topology of queue {queue:?} must declare every delay of the worker's retry policies: the policy needs \
          {policy:?}, the topology declares {declared:?}"
     )]
+    #[non_exhaustive]
     MissingDelays {
         /// The work queue.
         queue: String,
@@ -57,6 +62,7 @@ pub enum WorkerError {
          retries with delays up to {:?}); choose RetryOrder::Overtake for longer ones",
         .policy.last().copied().unwrap_or_default()
     )]
+    #[non_exhaustive]
     HeldTooLong {
         /// The work queue.
         queue: String,

@@ -63,7 +63,7 @@ pub struct Worker {
     control: WorkerControl,
     on_settled: Option<OnSettled>,
     on_parked: Option<OnParked>,
-    clock: fn() -> DateTime<Utc>,
+    clock: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
     retry_order: RetryOrder,
     key_limit: Option<KeyLimit>,
 }
@@ -101,7 +101,7 @@ impl Worker {
             state,
             on_settled: None,
             on_parked: None,
-            clock: Utc::now,
+            clock: Box::new(Utc::now),
             retry_order: RetryOrder::default(),
             key_limit: None,
         }
@@ -149,8 +149,8 @@ impl Worker {
 
     /// What time it is, for when a job is due and when it was parked; this machine's clock unless set. Machines whose clocks
     /// differ need one that they share, like their database's. It must not panic.
-    pub fn clock(mut self, clock: fn() -> DateTime<Utc>) -> Self {
-        self.clock = clock;
+    pub fn clock(mut self, clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
         self
     }
 

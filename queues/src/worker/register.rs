@@ -2,7 +2,7 @@
 
 use super::Worker;
 #[cfg(feature = "tower")]
-use crate::layer::{Attempt, BoxError, HandlerService, Layered};
+use crate::layer::{Attempt, HandlerService, Layered};
 use crate::{
     Delivery, Handler, Job, Outcome, RetryPolicy,
     batch::Batched,
@@ -105,8 +105,12 @@ impl Worker {
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: tower_layer::Layer<HandlerService>,
-        L::Service: tower_service::Service<Attempt, Response: Into<Outcome>, Error: Into<BoxError>, Future: Send>
-            + Clone
+        L::Service: tower_service::Service<
+                Attempt,
+                Response: Into<Outcome>,
+                Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+                Future: Send,
+            > + Clone
             + Send
             + Sync
             + 'static,

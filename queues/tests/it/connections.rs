@@ -140,7 +140,7 @@ async fn a_broker_that_keeps_refusing_ends_the_worker_and_the_publisher_with_its
         let state = worker.state();
         let run = timeout(Duration::from_secs(30), worker.run(std::future::pending()));
         let error = run.await.expect("the worker still tries").unwrap_err();
-        assert!(matches!(&error, WorkerError::Refused { reason } if reason.contains("ACCESS_REFUSED")), "{error}");
+        assert!(matches!(&error, WorkerError::Refused { reason, .. } if reason.contains("ACCESS_REFUSED")), "{error}");
         assert_eq!(*state.borrow(), ConnectionState::Closed);
         let publisher = Publisher::start(&broker);
         let is_refused = |state: &ConnectionState| matches!(state, ConnectionState::Refused { .. });

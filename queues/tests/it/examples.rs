@@ -3,8 +3,12 @@
 use crate::support::{Management, amqp_url, run_all};
 
 /// What each prints, one part after the other.
-const PRINTED: [(&str, &[&str]); 9] = [
+const PRINTED: [(&str, &[&str]); 10] = [
     ("batches", &["insert of 3 pages", "insert of 3 pages", "insert of 1 pages", "parked: page-4"]),
+    (
+        "check_topology",
+        &["as declared: everything", "1 difference", ".retry.8s`: existence is nothing, wanted declared"],
+    ),
     ("first_job", &["published", "attempt 1", "attempt 2", "parked;", "replayed and done"]),
     ("limits_per_key", &["calm-1", "busy-8", "the calm"]),
     ("long_delays", &["asked for 1 s", "asked for 3 s, came after 3."]),
@@ -32,7 +36,7 @@ async fn every_example_runs_to_its_end_and_prints_what_it_shows() {
 #[test]
 fn the_first_program_has_at_most_30_lines_and_no_example_more_than_60() {
     let readme = include_str!("../../README.md");
-    let program = readme.split("```no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let program = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert!(program.lines().count() <= 30);
     for (name, _) in PRINTED {
         let path = format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));

@@ -113,7 +113,7 @@ async fn a_worker_with_a_wrong_set_of_handlers_does_not_run() {
         assert!(matches!(error, WorkerError::NoHandler { .. }), "{error:?}");
         let done = |_: Count, _: Delivery| async { Outcome::Done };
         let error = bench.worker().register(done).register(done).run(std::future::pending()).await.unwrap_err();
-        assert!(matches!(error, WorkerError::DuplicateKind { kind: "count" }), "{error:?}");
+        assert!(matches!(error, WorkerError::DuplicateKind { kind: "count", .. }), "{error:?}");
     })
     .await;
 }

@@ -340,7 +340,7 @@ async fn a_parking_queue_that_does_not_exist_is_named() {
     bench(&[100], async |bench| {
         bench.management.delete("queues", &bench.topology.parked_queue()).await;
         let error = bench.parking().list(&Selection::all()).await.unwrap_err();
-        assert!(matches!(&error, ParkingError::NoQueue { queue } if *queue == bench.topology.parked_queue()));
+        assert!(matches!(&error, ParkingError::NoQueue { queue, .. } if *queue == bench.topology.parked_queue()));
     })
     .await;
 }

@@ -11,7 +11,8 @@ use url::Url;
 pub(crate) struct OwnBroker {
     pub(crate) url: String,
     pub(crate) management_url: Url,
-    folder: PathBuf,
+    /// Its data, configuration and logs.
+    pub(crate) folder: PathBuf,
 }
 
 impl OwnBroker {
@@ -56,7 +57,8 @@ impl Drop for OwnBroker {
 }
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|folder| folder.join("dev").is_file()).unwrap().to_owned()
 }
 
 pub(crate) async fn dev(words: &[&str], folder: &Path) -> String {
