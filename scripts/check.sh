@@ -44,6 +44,8 @@ run_checks() {
   cargo clippy --workspace --all-targets --locked -- -D warnings
   step "documentation"
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
+  # As docs.rs builds them.
+  RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --package clawback-queues --package clawback-outbox --all-features --locked
   step "packages for crates.io, built from what they hold"
   cargo publish --dry-run --package clawback-queues --package clawback-outbox --locked --allow-dirty --quiet
   step "the libraries without their features"
@@ -51,6 +53,7 @@ run_checks() {
   local database
   for database in postgres sqlite; do
     cargo clippy --package clawback-outbox --no-default-features --features "$database" --locked -- -D warnings
+    cargo clippy --package clawback-outbox --no-default-features --features "$database,sea-orm" --locked -- -D warnings
   done
   step "scripts"
   if have shellcheck; then shellcheck dev .ci/run scripts/*

@@ -1,4 +1,4 @@
-//! A job that is enqueued in a transaction of sea-orm's, here on SQLite, and handed to the relay after the commit.
+//! A job that is enqueued in a transaction of sea-orm's, here on SQLite, as a batch of one.
 //! It needs a broker: `AMQP_URL=amqp://… cargo run --example sea_orm_transaction --features sea-orm`
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 #![expect(clippy::disallowed_methods, reason = "its transactions are sea-orm's own")]
@@ -34,23 +34,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         async { Outcome::Done }
     }));
     let outbox = Outbox::new();
-    let relay = Relay::new(&outbox, pool, Publisher::start(queue.broker()));
 
-    let place_order = async {
-        let (txn, mut jobs) = (db.begin().await?, outbox.batch());
-        txn.execute_unprepared("INSERT INTO orders VALUES (4711)").await?;
-        let message = Message::job(queue.topology(), "ship-4711", &Ship { order: 4711 })?;
-        jobs.enqueue(&txn, message).await?;
-        txn.commit().await?;
-        jobs.committed();
-        println!("order 4711 is committed, and its job with it");
-        Ok::<_, Box<dyn Error>>(())
-    };
-    let both = async {
-        place_order.await.unwrap_or_else(|error| println!("failed: {error}"));
-        shipped.recv().await;
-    };
-    relay.run(both).await?;
+    let (txn, mut jobs) = (db.begin().await?, outbox.batch());
+    txn.execute_unprepared("INSERT INTO orders VALUES (4711)").await?;
+    let message = Message::job(queue.topology(), "ship-4711", &Ship { order: 4711 })?;
+    jobs.enqueue(&txn, message).await?;
+    txn.commit().await?;
+    jobs.committed();
+    println!("order 4711 is committed, and its job with it");
+
+    let until_shipped = async { _ = shipped.recv().await };
+    Relay::new(&outbox, pool, Publisher::start(queue.broker())).run(until_shipped).await?;
     queue.delete().await?;
     Ok(())
 }

@@ -33,6 +33,12 @@ struct Waiting<R> {
 }
 
 impl<R> Handoff<R> {
+    /// With no rows yet, for [`Relay::with_table`](crate::Relay::with_table).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// For how long rows that are committed now belong to this process's relay: claim them for so long in the transaction
     /// that writes them, and [`hand`](Self::hand) them over after its commit. `None` while no relay is connected to the
     /// broker, or too many rows wait, `held` included, which are the caller's and not handed over yet: then commit them free,

@@ -81,7 +81,7 @@ impl Queues {
             }
             Self::Status(output) => output,
         };
-        let looks = topologies.iter().map(|topology| broker.verify(topology));
+        let looks = topologies.iter().map(|topology| broker.queue_statuses(topology));
         let queues: Vec<_> = try_join_all(looks).await.context(UNREACHABLE)?.into_iter().flatten().collect();
         let mut out = Vec::new();
         match output.format {

@@ -50,7 +50,7 @@ pub async fn survey(broker: &Broker, topology: &Topology, management: Option<&Ur
         };
         Ok((broker.check(topology).await?, Some(limited)))
     };
-    let ((report, limited), queues) = tokio::try_join!(compared, broker.verify(topology))?;
+    let ((report, limited), queues) = tokio::try_join!(compared, broker.queue_statuses(topology))?;
     Ok(Survey { report, queues, limited })
 }
 

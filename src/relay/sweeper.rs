@@ -116,7 +116,7 @@ impl Sweeper {
     }
 
     async fn waiting(&self, topology: &Topology) -> u64 {
-        let queues = self.broker.verify(topology).await.unwrap_or_default();
+        let queues = self.broker.queue_statuses(topology).await.unwrap_or_default();
         queues.iter().find(|queue| queue.name == topology.queue()).map_or(0, |queue| queue.messages.into())
     }
 

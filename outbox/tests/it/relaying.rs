@@ -116,7 +116,7 @@ async fn a_wiped_broker_gets_its_queues_again(place: &Place) {
     place.enqueue(&gone, 0..3).await;
     gone.delete().await.unwrap();
     place.relay_all(relay).await;
-    let statuses = again.broker().verify(again.topology()).await.unwrap();
+    let statuses = again.broker().queue_statuses(again.topology()).await.unwrap();
     assert_eq!(statuses.iter().map(|status| status.messages).sum::<u32>(), 3);
     again.delete().await.unwrap();
 }

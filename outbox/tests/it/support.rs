@@ -202,7 +202,7 @@ impl Heard {
             let mut numbers: Vec<u32> = self.0.lock().unwrap().iter().map(|(number, _)| *number).collect();
             numbers.sort_unstable();
             numbers.dedup();
-            let statuses = queue.broker().verify(queue.topology()).await.unwrap();
+            let statuses = queue.broker().queue_statuses(queue.topology()).await.unwrap();
             (numbers.len() >= different && statuses.iter().all(|status| status.messages == 0)).then_some(())
         })
         .await;

@@ -113,7 +113,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Unreachable`], also when it takes longer than 30 s, and [`BrokerError::Refused`]; a missing queue is not an
     /// error.
-    pub async fn verify(&self, topology: &Topology) -> Result<Vec<QueueStatus>, BrokerError> {
+    pub async fn queue_statuses(&self, topology: &Topology) -> Result<Vec<QueueStatus>, BrokerError> {
         let connection = self.connect("verify").await?;
         let statuses = declare::look(self, &connection, topology).await;
         close(&connection).await;

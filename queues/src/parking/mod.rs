@@ -74,7 +74,7 @@ impl Parking {
         let ended = async {
             while jobs.len() < selection.limit() {
                 let Some(message) = taking.next().await? else { break };
-                let job = ParkedJob::new(&message.properties, message.data);
+                let job = ParkedJob::read(&message.properties, message.data);
                 if selection.matches(&job) {
                     jobs.push(job);
                 }

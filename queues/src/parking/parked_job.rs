@@ -32,7 +32,24 @@ pub struct ParkedJob {
 }
 
 impl ParkedJob {
-    pub(super) fn new(properties: &BasicProperties, payload: Vec<u8>) -> Self {
+    /// A job that was parked after its first attempt, for tests of what judges or shows parked jobs.
+    #[must_use]
+    pub fn new(id: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind: kind.into(),
+            attempts: 1,
+            reason: None,
+            parked_at: None,
+            first_published_at: None,
+            correlation_id: None,
+            traceparent: None,
+            headers: BTreeMap::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    pub(super) fn read(properties: &BasicProperties, payload: Vec<u8>) -> Self {
         let delivery = headers::delivery(properties, false);
         Self {
             id: headers::message_id(properties).unwrap_or_default(),

@@ -113,7 +113,7 @@ impl<'a, J: AsyncFnMut(&ParkedJob) -> Verdict> Replay<'a, J> {
         known: &mut Counts,
     ) -> Option<impl Future<Output = Result<String, String>> + use<J>> {
         let Delivery { properties, data, acker, .. } = message;
-        let job = ParkedJob::new(&properties, data);
+        let job = ParkedJob::read(&properties, data);
         if !self.selection.matches(&job) {
             return None;
         }

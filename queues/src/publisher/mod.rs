@@ -272,7 +272,6 @@ impl Pending {
 pub enum PublishError {
     /// AMQP cannot carry the message; it was not sent.
     #[error("message {id:?} cannot be published: {problem}")]
-    #[non_exhaustive]
     Invalid {
         /// The message's id.
         id: String,
@@ -281,7 +280,6 @@ pub enum PublishError {
     },
     /// There was no connection in time, or the publisher is closed; it was not sent.
     #[error("message {id:?} was not published: no connection to the broker: {reason}")]
-    #[non_exhaustive]
     NotConnected {
         /// The message's id.
         id: String,
@@ -290,7 +288,6 @@ pub enum PublishError {
     },
     /// No queue took it: the exchange has no binding for its routing key, or the queue is missing. Not stored.
     #[error("message {id:?} was returned by the broker ({reply}): no queue takes it; declare the topology")]
-    #[non_exhaustive]
     Returned {
         /// The message's id.
         id: String,
@@ -299,7 +296,6 @@ pub enum PublishError {
     },
     /// The exchange does not exist. Not stored, unless the exchange was deleted while the message was on its way.
     #[error("message {id:?} was not published: there is no exchange {exchange:?}; declare the topology")]
-    #[non_exhaustive]
     NoExchange {
         /// The message's id.
         id: String,
@@ -308,21 +304,18 @@ pub enum PublishError {
     },
     /// The broker could not store it.
     #[error("message {id:?} was refused by the broker (nack): its queue is full or unavailable")]
-    #[non_exhaustive]
     Nacked {
         /// The message's id.
         id: String,
     },
     /// No confirm in time: the broker is slow, or blocks publishers because of an alarm.
     #[error("message {id:?} was not confirmed in time; it may have arrived")]
-    #[non_exhaustive]
     TimedOut {
         /// The message's id.
         id: String,
     },
     /// The connection ended before the confirm came.
     #[error("message {id:?} was not confirmed before the connection was lost: {reason}; it may have arrived")]
-    #[non_exhaustive]
     ConnectionLost {
         /// The message's id.
         id: String,
@@ -332,6 +325,15 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Whether no queue has it for sure. (An exchange that is deleted while a message is on its way is left out of account.)
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_not_stored(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid { .. } | Self::NotConnected { .. } | Self::NoExchange { .. } | Self::Returned { .. }
+        )
+    }
+
     /// The message's id.
     #[must_use]
     pub fn message_id(&self) -> &str {

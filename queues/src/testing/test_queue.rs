@@ -180,8 +180,13 @@ impl TestQueue {
     /// [`TestQueueError::Publish`] when it is not confirmed.
     pub async fn publish_message(&self, message: Message) -> Result<(), TestQueueError> {
         // Before it can be settled.
-        self.outstanding.send_modify(|ids| _ = ids.insert(message.id.clone()));
-        Ok(self.publisher.publish(message).await?)
+        let id = message.id.clone();
+        self.outstanding.send_modify(|ids| _ = ids.insert(id.clone()));
+        let published = self.publisher.publish(message).await;
+        if published.as_ref().is_err_and(PublishError::is_not_stored) {
+            self.outstanding.send_if_modified(|ids| ids.remove(&id));
+        }
+        Ok(published?)
     }
 
     /// Waits until every job that was published here is done or parked, including those that a handler published before it

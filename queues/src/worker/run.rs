@@ -12,9 +12,12 @@ use crate::{
     connection::{Reconnect, Refusals},
     measure::WorkerMetrics,
 };
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{select, sync::watch, task::JoinSet};
 use tracing::warn;
+
+/// RabbitMQ's `consumer_timeout` unless set: it closes the channel of whoever holds a message for longer.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 impl Worker {
     /// Works until `shutdown` resolves: declares the topology, consumes, and starts again, with growing delays, whenever the
@@ -42,6 +45,14 @@ impl Worker {
         if prefetch < self.prefetch {
             let (queue, wanted) = (self.topology.queue(), self.prefetch);
             warn!(queue, wanted, prefetch, "smaller prefetch: no message may wait here for more than 15 minutes");
+        }
+        if self.job_timeout > CONSUMER_TIMEOUT {
+            let (queue, job_timeout) = (self.topology.queue(), self.job_timeout);
+            warn!(
+                queue,
+                ?job_timeout,
+                "a job that runs for longer than RabbitMQ's consumer_timeout, 30 minutes unless set, is delivered again meanwhile"
+            );
         }
         // Acknowledgements must get through while an alarm blocks publishing: two connections.
         let publisher = Publisher::start(&self.broker);

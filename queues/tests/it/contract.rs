@@ -63,7 +63,7 @@ impl Place {
     /// Ready messages of a queue, when there are `count`.
     async fn ready(&self, queue: &str, count: u32) {
         eventually("messages", async || {
-            let statuses = self.queue.broker().verify(self.queue.topology()).await.unwrap();
+            let statuses = self.queue.broker().queue_statuses(self.queue.topology()).await.unwrap();
             (statuses.iter().find(|status| status.name == queue).unwrap().messages == count).then_some(())
         })
         .await;
@@ -284,7 +284,7 @@ async fn what_is_declared_otherwise_is_refused_and_what_is_missing_is_seen(place
     assert!(matches!(&refused, BrokerError::Mismatch { object, .. } if object.contains(".parked")), "{refused}");
     place.delete_queue(&other.parked_queue()).await;
     let missing = Topology::new(topology.exchange(), "missing", [DELAY]).unwrap();
-    assert!(broker.verify(&missing).await.unwrap().iter().all(|status| !status.exists));
+    assert!(broker.queue_statuses(&missing).await.unwrap().iter().all(|status| !status.exists));
 }
 
 async fn a_worker_survives_that_its_queue_is_deleted(place: &Place) {
@@ -294,7 +294,7 @@ async fn a_worker_survives_that_its_queue_is_deleted(place: &Place) {
     assert_eq!(heard.next().await.0.number, 1);
     place.delete_queue(place.queue.topology().queue()).await;
     eventually("a new queue", async || {
-        let statuses = place.queue.broker().verify(place.queue.topology()).await.unwrap();
+        let statuses = place.queue.broker().queue_statuses(place.queue.topology()).await.unwrap();
         (statuses[1].exists && statuses[1].consumers == 1).then_some(())
     })
     .await;

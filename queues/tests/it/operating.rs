@@ -87,7 +87,7 @@ async fn a_replay_has_fresh_attempts_and_remembers_why_and_when_it_was_parked() 
             assert_eq!(delivery.correlation_id.as_deref(), Some("c-1"));
         }
         worker.stop().await;
-        let statuses = bench.broker.verify(&bench.topology).await.unwrap();
+        let statuses = bench.broker.queue_statuses(&bench.topology).await.unwrap();
         assert!(statuses.iter().all(|status| status.messages == 0), "{statuses:?}");
     })
     .await;
@@ -205,7 +205,7 @@ async fn a_job_is_discarded_with_a_reason_only_and_goes_nowhere() {
         let discarded = parking.discard(&one, "the order was cancelled").await.unwrap();
         assert_eq!((discarded.len(), discarded[0].payload.as_slice()), (1, br#"{"number":1}"#.as_slice()));
         assert_eq!(listed(&bench).await, ids(&bench, [0, 2]));
-        for status in bench.broker.verify(&bench.topology).await.unwrap() {
+        for status in bench.broker.queue_statuses(&bench.topology).await.unwrap() {
             let expected = if status.name == bench.topology.parked_queue() { 2 } else { 0 };
             assert_eq!(status.messages, expected, "{status:?}");
         }

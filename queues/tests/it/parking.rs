@@ -25,7 +25,7 @@ async fn a_job_that_is_moved_back_by_hand_knows_why_it_was_parked_and_has_fresh_
             assert_eq!(delivery.message_id, format!("{}-1", bench.name));
         }
         worker.stop().await;
-        let statuses = bench.broker.verify(&bench.topology).await.unwrap();
+        let statuses = bench.broker.queue_statuses(&bench.topology).await.unwrap();
         assert!(statuses.iter().all(|status| status.messages == 0), "{statuses:?}");
     })
     .await;

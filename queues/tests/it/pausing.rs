@@ -20,7 +20,7 @@ async fn a_paused_worker_takes_nothing_gives_back_what_waits_and_finishes_what_r
         assert!(control.is_paused());
         eventually("the rest", async || (bench.ready(&bench.name).await == 8).then_some(())).await;
         open.add_permits(10);
-        let consumers = async || bench.broker.verify(&bench.topology).await.unwrap()[1].consumers;
+        let consumers = async || bench.broker.queue_statuses(&bench.topology).await.unwrap()[1].consumers;
         assert_eq!(consumers().await, 0);
         bench.management.close_connection(&format!("{} (consume)", bench.name)).await;
         let mut state = worker.state.clone();

@@ -89,7 +89,7 @@ async fn verifying_sees_what_is_missing_and_how_full_the_rest_is() {
             result.unwrap();
         }
         bench.management.delete("queues", &bench.topology.parked_queue()).await;
-        let statuses = bench.broker.verify(&bench.topology).await.unwrap();
+        let statuses = bench.broker.queue_statuses(&bench.topology).await.unwrap();
         let seen: Vec<_> =
             statuses.iter().map(|status| (status.name.as_str(), status.exists, status.messages)).collect();
         let name = bench.name.as_str();
@@ -175,7 +175,10 @@ async fn a_check_says_queue_by_queue_what_differs_and_changes_nothing() {
             format!("binding `{name}`: existence is nothing, wanted declared"),
         ];
         assert_eq!(lines, expected);
-        assert!(!bench.broker.verify(&bench.topology).await.unwrap()[1].exists, "the check has declared a queue");
+        assert!(
+            !bench.broker.queue_statuses(&bench.topology).await.unwrap()[1].exists,
+            "the check has declared a queue"
+        );
 
         bench.management.delete("exchanges", bench.topology.exchange()).await;
         let by_amqp = bench.broker.check(&bench.topology).await.unwrap();

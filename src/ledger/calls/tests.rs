@@ -184,6 +184,20 @@ fn a_replay_looks_before_its_key_is_used_again() {
 }
 
 #[test]
+fn every_change_is_the_next_version_at_its_own_time() {
+    let now = Utc::now();
+    let (call, later) = (task(now).call, now + TimeDelta::seconds(1));
+    for changed in [
+        call.after(&TryOutcome::Failed(why()), later, GRACE),
+        call.after(&TryOutcome::CalledOff(why()), later, GRACE),
+        call.replayed(later, GRACE),
+        call.moved_to(CallState::CalledOff, later),
+    ] {
+        assert_eq!((changed.version, changed.updated_at), (call.version + 1, later), "{:?}", changed.state);
+    }
+}
+
+#[test]
 fn logs_name_what_a_call_is_for() {
     let now = Utc::now();
     assert_eq!(task(now).target.in_logs(), ("pi_1", Some("tr_1"), 700, "eur"));

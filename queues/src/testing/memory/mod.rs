@@ -7,6 +7,7 @@ mod queue;
 mod store;
 mod wire;
 
+use chrono::{DateTime, Utc};
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,7 +27,8 @@ use tokio::{
 /// order, delivery limits, dead letters, delays and single active consumers. The library's contract tests run on it and on
 /// RabbitMQ.
 ///
-/// It is no RabbitMQ: it keeps nothing, forgets messages whose dead-letter target is missing, ignores priorities, has no alarms, users or
+/// It is no RabbitMQ: a retry that holds its key in a [partitioned](crate::Topology::partitioned) topology waits in the worker, and
+/// can't be skipped; it keeps nothing, forgets messages whose dead-letter target is missing, ignores priorities, has no alarms, users or
 /// virtual hosts, and refuses properties that are not UTF-8.
 ///
 /// ```
@@ -112,6 +114,14 @@ impl MemoryBroker {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// What time it is with all the delays that were skipped (UTC): for [`Worker::clock`](crate::Worker::clock), where a job
+    /// waits for longer than the longest retry queue, or for a worker that knows its kind. By this machine's clock it would
+    /// always come too early, and wait again.
+    pub fn clock(&self) -> impl Fn() -> DateTime<Utc> + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || Utc::now() + shared.state().ahead
     }
 
     /// Turns the clock on until the next delayed message is due, and returns how long its delay was. Waits until there is one: a

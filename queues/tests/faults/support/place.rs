@@ -78,7 +78,7 @@ impl Place {
         let parked = self.topology.parked_queue();
         eventually("the end of all messages but the parked ones", async || {
             // A broker that has just come back may not answer at once.
-            let statuses = self.direct().verify(&self.topology).await.ok()?;
+            let statuses = self.direct().queue_statuses(&self.topology).await.ok()?;
             statuses.iter().all(|status| status.name == parked || status.messages == 0).then_some(())
         })
         .await;

@@ -135,7 +135,7 @@ impl Bench {
     }
 
     pub(crate) async fn ready(&self, queue: &str) -> u32 {
-        let statuses = self.broker.verify(&self.topology).await.unwrap();
+        let statuses = self.broker.queue_statuses(&self.topology).await.unwrap();
         statuses.iter().find(|status| status.name == queue).unwrap().messages
     }
 
