@@ -48,6 +48,8 @@ impl OutboxJob {
 
     /// Makes it the only job with this key that is enqueued within `period` from now. Exact: two transactions with one key
     /// wait for each other, and if the first is rolled back, the second is added. A zero period excludes nothing.
+    ///
+    /// Outside of a transaction the job and its key are two statements on SQLite: a crash in between leaves the job without its key.
     pub fn unique(mut self, key: impl Into<String>, period: Duration) -> Self {
         self.unique = Some((key.into(), period));
         self

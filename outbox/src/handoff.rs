@@ -18,7 +18,10 @@ const MOST_WAITING: usize = 1_000;
 
 /// The hand-over between whoever commits jobs and the relay of the same process: their rows are committed with a lease for
 /// it, and published without a claim. [`Batch`](crate::Batch) does that for the crate's own table; this is for a
-/// [`Table`](crate::Table) of yours.
+/// [`Table`](crate::Table) of yours: see the example there.
+///
+/// The order is: ask for a [`lease`](Self::lease), insert the rows with it, commit, [`hand`](Self::hand) them over. Without a
+/// lease: insert them free, commit, [`wake`](Self::wake).
 pub struct Handoff<R> {
     waiting: Mutex<Waiting<R>>,
     handed: Notify,

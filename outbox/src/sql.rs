@@ -1,5 +1,5 @@
-//! The statements in both dialects. Times are milliseconds since 1970 by the database's clock; lists travel as JSON, so a
-//! statement is the same, and its plan is kept, whatever their length.
+//! The statements in both dialects. Times are milliseconds since 1970 by the database's clock, but for a schedule's last tick;
+//! lists travel as JSON, so a statement is the same, and its plan is kept, whatever their length.
 
 /// One statement in both dialects. Parameters are `$1`, `$2`, … in both.
 #[derive(Debug, Clone, Copy)]

@@ -69,6 +69,29 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// # is_handler::<SendReceipt, _>(send_receipt_soon);
 /// ```
 ///
+/// A closure with shared state clones it for each attempt, whose future takes the clone:
+///
+/// ```
+/// use queues::{Delivery, Job, Outcome, Worker};
+/// use std::sync::Arc;
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct SendReceipt { order: String }
+/// # impl Job for SendReceipt { const KIND: &'static str = "send_receipt"; }
+/// # struct Pool;
+/// # impl Pool { async fn mark_sent(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+///
+/// fn register(worker: Worker, pool: Arc<Pool>) -> Worker {
+///     worker.register(move |job: SendReceipt, _: Delivery| {
+///         let pool = Arc::clone(&pool);
+///         async move {
+///             match pool.mark_sent(&job.order).await {
+///                 Ok(()) => Outcome::Done,
+///                 Err(error) => Outcome::retry(error),
+///             }
+///         }
+///     })
+/// }
+/// ```
+///
 /// Delivery is at least once: a handler must give the same result when it runs twice, even concurrently. Its future is
 /// dropped at an `await` when it exceeds the job timeout or the drain timeout.
 pub trait Handler<J: Job>: Send + Sync + 'static {
@@ -205,6 +228,9 @@ pub enum Outcome {
     },
     /// It failed, and the handler, which keeps its own count, chose the time of the next attempt. The attempt counts in
     /// the header; the policy is not asked.
+    ///
+    /// In a [partitioned](crate::Topology::partitioned) topology with [`RetryOrder::Hold`](crate::RetryOrder::Hold) a job with a
+    /// key waits for at most 15 minutes: the next attempt comes then, however long the delay, and counts.
     RetryAfter {
         /// The delay: a declared one exactly; with [long delays](crate::Topology::with_long_delays) rounded up to seconds,
         /// otherwise to a declared one. A longer one passes through the longest retry queue until it is over.
@@ -213,6 +239,9 @@ pub enum Outcome {
         reason: String,
     },
     /// It is too early, or something else is not ready: try later without counting this attempt.
+    ///
+    /// In a [partitioned](crate::Topology::partitioned) topology with [`RetryOrder::Hold`](crate::RetryOrder::Hold) a job with a
+    /// key waits for at most 15 minutes: the handler is asked again then, and may snooze again.
     Snooze {
         /// The delay: a declared one exactly; with [long delays](crate::Topology::with_long_delays) rounded up to seconds,
         /// otherwise to a declared one. A longer one passes through the longest retry queue until it is over.

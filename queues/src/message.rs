@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 ///
 /// Every field except the payload, the trace context and the values of headers must fit in 255 bytes (an AMQP limit).
 ///
-/// It may be stored, as an outbox does. What this version stores, a later one reads.
+/// It may be stored, as an outbox does. What this version stores, a later one reads. Take the `payload` out before, and store
+/// it as bytes: in JSON it is an array of numbers, up to four times as large.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Message {

@@ -96,7 +96,8 @@ impl Topology {
     /// Declares 23 further queues and 24 exchanges, for the binary digits of a delay, which all topologies of this exchange share:
     /// [`Message::with_delay`](crate::Message::with_delay) and [`Outcome::Snooze`](crate::Outcome::Snooze) then take any
     /// delay, rounded up to whole seconds unless it is a declared one. A message waits up to 97 days in them; for a longer
-    /// delay a worker sends it through them again.
+    /// delay a worker sends it through them again. A snoozed job that [holds](crate::RetryOrder::Hold) its key waits in its worker
+    /// instead, for at most 15 minutes.
     ///
     /// # Errors
     /// [`TopologyError::Name`] when a name gets too long; [`TopologyError::LongDelays`] when the work queue's is too long for the

@@ -74,8 +74,9 @@ pub struct Worker {
 #[non_exhaustive]
 pub enum RetryOrder {
     /// They wait, in this worker, until it is done or parked; jobs of other keys go on. The delays of a retry policy together
-    /// must not exceed 15 minutes; a longer [`Snooze`](crate::Outcome::Snooze) ends early, and the handler may
-    /// snooze again. Should the worker die, the attempts are counted anew.
+    /// must not exceed 15 minutes. A longer [`Snooze`](crate::Outcome::Snooze) ends after 15 minutes, and the handler may snooze
+    /// again; a longer [`RetryAfter`](crate::Outcome::RetryAfter) ends then, too, and its attempt counts. Should the worker die,
+    /// the attempts are counted anew.
     #[default]
     Hold,
     /// They go on. It waits in a retry queue, and comes behind all that were published meanwhile.
@@ -125,7 +126,8 @@ impl Worker {
     }
 
     /// After how long a job is cut off, which counts as a failure: 60 s unless set. It ends at an await: a handler that blocks
-    /// its thread cannot be cut off.
+    /// its thread cannot be cut off. RabbitMQ closes the channel of whoever holds a message for longer than its `consumer_timeout`
+    /// (30 minutes by default; from 4.3 on it cancels the consumer), so a longer job is delivered again while it still runs.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.job_timeout = timeout;
         self
