@@ -85,6 +85,7 @@ impl Session {
             }
             if let Some(left) = self.intakes[number].take_if(|intake| intake.leaving && intake.running == 0) {
                 info!(queue = self.queues[number], "left, for now");
+                left.settle(&self.queues[number]).await;
                 left.close().await;
             }
         }

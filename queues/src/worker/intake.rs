@@ -17,7 +17,13 @@ use lapin::{
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::time::timeout;
+use tracing::warn;
+
+/// How long a queue is waited for when a channel is closed.
+const SETTLING_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Intake {
     channel: Channel,
@@ -68,6 +74,25 @@ impl Intake {
         match self.consumer.take() {
             Some((tag, _)) => self.channel.basic_cancel(tag, BasicCancelOptions::default()).await,
             None => Ok(()),
+        }
+    }
+
+    /// Waits until the queue knows of all that was acknowledged, before the channel is closed in order.
+    ///
+    /// RabbitMQ's channel passes on 32 acknowledgements to a quorum queue; those beyond wait in the channel until the queue has
+    /// applied these, and are lost when it is closed before that (<https://github.com/rabbitmq/rabbitmq-server/issues/10327>). A
+    /// consumer begins and ends through the queue's log, behind them. It may be handed one message, which goes back with the
+    /// channel.
+    pub(super) async fn settle(&self, queue: &str) {
+        self.acks.flush().await;
+        let passing = async {
+            self.channel.basic_qos(1, BasicQosOptions::default()).await?;
+            let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = self.channel.basic_consume(queue.into(), "".into(), options, none).await?;
+            self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await
+        };
+        if !matches!(timeout(SETTLING_PATIENCE, passing).await, Ok(Ok(()))) {
+            warn!(queue, "the queue does not answer: jobs that are done may be delivered again");
         }
     }
 

@@ -245,6 +245,12 @@ impl Session {
         }
     }
 
+    /// Waits until the queues know of all that was acknowledged.
+    pub(super) async fn settle(&mut self) {
+        let intakes = self.intakes.iter().zip(&self.queues);
+        join_all(intakes.filter_map(|(intake, queue)| Some(intake.as_ref()?.settle(queue)))).await;
+    }
+
     pub(super) async fn close(self) {
         join_all(self.intakes.into_iter().flatten().map(Intake::close)).await;
         close(&self.connection).await;

@@ -132,7 +132,8 @@ impl Supervisor<'_> {
             warn!(cut_off = self.jobs.len(), "jobs outlasted the drain timeout; their messages go back to the queue");
             self.jobs.shutdown().await;
         }
-        if let Some(session) = session {
+        if let Some(mut session) = session {
+            session.settle().await;
             session.close().await;
         }
     }

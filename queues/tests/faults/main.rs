@@ -9,5 +9,6 @@ mod consumer_cancelled;
 mod handshake;
 mod network;
 mod silent_queue;
+mod stopping;
 mod support;
 mod worker_killed;
