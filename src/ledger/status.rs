@@ -254,3 +254,24 @@ pub struct IllegalTransition {
     /// The event.
     pub event: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_keep_the_names_that_waiting_messages_and_operators_know() {
+        let names: Vec<_> = CallKind::all().map(|kind| (kind.job(), kind.queue(), kind.entity())).collect();
+        let known = [
+            ("reverse_transfer", "reversals", "reversal"),
+            ("create_transfer", "transfers", "transfer"),
+            ("look_up", "lookups", "lookup"),
+            ("notify", "events", "event"),
+        ];
+        assert_eq!(names, known);
+        for kind in CallKind::all() {
+            assert_eq!(CallKind::of_job(kind.job()), Some(kind));
+        }
+        assert_eq!(CallKind::of_job("a_job_of_a_newer_version"), None);
+    }
+}

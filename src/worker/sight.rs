@@ -100,6 +100,7 @@ pub(crate) fn after_refusal(otherwise: Otherwise, sight: Sight) -> AfterRefusal 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Target;
 
     #[test]
     fn what_was_absent_has_settled_once_the_settling_time_is_over() {
@@ -108,6 +109,39 @@ mod tests {
         for (absent_since, expected) in [(None, false), (ago(0), false), (ago(44_999), false), (ago(45_000), true)] {
             assert_eq!(has_settled(absent_since, now, settling), expected, "{absent_since:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_listed_is_asked_for_again_under_its_key_and_under_another_only_where_that_is_safe() {
+        let (now, settling) = (Utc::now(), Duration::from_secs(45));
+        let of = |change: &dyn Fn(&mut Task), complete| {
+            let mut task = Task::of_tests();
+            change(&mut task);
+            let sight = Sight { seen: None, foreign: None, complete, nothing_left: false, request_id: None };
+            format!("{:?}", after_look(&task, sight, now, settling))
+        };
+        let accepted = |task: &mut Task| task.call.accepted_id = Some("trr_1".to_owned());
+        let usable = |_: &mut Task| {};
+        let burnt = |task: &mut Task| task.call.key_burnt_at = Some(now);
+        let settled = |task: &mut Task| {
+            burnt(task);
+            task.call.absent_since = Some(now - chrono::TimeDelta::seconds(45));
+        };
+        let over = |task: &mut Task| {
+            settled(task);
+            if let Target::Reversal(target) = &mut task.target {
+                target.claim_stands = false;
+            }
+        };
+        // Whatever the list says, what Stripe has accepted is not asked for twice.
+        assert_eq!(
+            (of(&accepted, true), of(&accepted, false)),
+            ("Accepted(\"trr_1\")".into(), "Accepted(\"trr_1\")".into())
+        );
+        assert_eq!((of(&usable, true), of(&usable, false)), ("Make".into(), "LookAgain".into()));
+        assert_eq!((of(&burnt, true), of(&burnt, false)), ("LookAgain".into(), "LookAgain".into()));
+        assert_eq!((of(&settled, true), of(&settled, false)), ("NewGeneration".into(), "LookAgain".into()));
+        assert_eq!((of(&over, true), of(&over, false)), ("CallOff".into(), "LookAgain".into()));
     }
 
     #[test]

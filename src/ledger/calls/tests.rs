@@ -55,6 +55,13 @@ impl Call {
     }
 }
 
+impl Task {
+    /// A reversal that was never asked for.
+    pub(crate) fn of_tests() -> Self {
+        task(Utc::now())
+    }
+}
+
 fn why() -> Failure {
     Failure { code: "unavailable".to_owned(), message: "HTTP 503".to_owned() }
 }
