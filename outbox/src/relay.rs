@@ -337,12 +337,12 @@ impl<T: Table> Relay<T> {
         }
     }
 
-    /// Hears of commits in other processes. Where they are not announced the looks must do.
     #[cfg(not(feature = "postgres"))]
     async fn listen(&self) {
         std::future::pending().await
     }
 
+    /// Hears of commits in other processes. Where they are not announced the looks must do.
     #[cfg(feature = "postgres")]
     async fn listen(&self) {
         let Some((pool, channel)) = self.table.announcements() else { return std::future::pending().await };

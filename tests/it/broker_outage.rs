@@ -57,8 +57,7 @@ async fn work_resumes_by_itself_after_the_broker_was_stopped_and_after_it_was_ki
 
 /// As without a leader: the process of `reversals` is suspended.
 async fn a_queue_that_confirms_nothing_holds_up_no_other_queue(app: &TestApp, broker: &OwnBroker) {
-    let of_queue = |call: &str| format!(r#"sys:{call}(list_to_atom("{}_reversals"))."#, app.vhost.name);
-    broker.rabbitmqctl(&["eval", &of_queue("suspend")]).await;
+    broker.suspend(&app.vhost.name, "reversals").await;
     let event = refund_event("evt_silent", "re_silent", "pi_1", 1_000);
     assert_eq!(app.post_webhook(&event.to_string()).await.status(), 200);
     let unknown = json!({"source": "stripe", "refund_ref": "re_other", "payment_ref": "ch_other", "amount": 5_000, "currency": "eur"});
@@ -70,7 +69,7 @@ async fn a_queue_that_confirms_nothing_holds_up_no_other_queue(app: &TestApp, br
     // Less than the 20 s after which the message to the silent queue is given up.
     tokio::time::timeout(Duration::from_secs(10), eventually("the look-up is published", published)).await.unwrap();
     assert_eq!(app.db.count("outbox WHERE kind = 'reverse_transfer' AND published_at IS NULL").await, 2);
-    broker.rabbitmqctl(&["eval", &of_queue("resume")]).await;
+    broker.resume(&app.vhost.name, "reversals").await;
     eventually("the refund is taken back", || async { (app.reversed_at_stripe("tr_1") == 2_400).then_some(()) }).await;
 }
 

@@ -29,8 +29,7 @@ async fn held_up_by_none(place: &Place, broker: &OwnBroker) {
         TestQueue::declare(&broker.url, policy).await.unwrap()
     };
     let (silent, lively) = (queue().await, queue().await);
-    let call = |what: &str| format!(r#"sys:{what}(list_to_atom("%2F_{}"))."#, silent.topology().queue());
-    broker.rabbitmqctl(&["eval", &call("suspend")]).await;
+    broker.suspend("%2F", silent.topology().queue()).await;
     let published_soon = async |what: &str| {
         let of_lively = format!("published_at IS NULL AND queue = '{}'", lively.topology().queue());
         let published = async || (place.count_where(&of_lively).await == 0).then_some(());
@@ -59,7 +58,7 @@ async fn held_up_by_none(place: &Place, broker: &OwnBroker) {
         sleep(Duration::from_millis(500)).await;
     }
     assert!(place.unpublished().await >= 700, "the queue is not silent");
-    broker.rabbitmqctl(&["eval", &call("resume")]).await;
+    broker.resume("%2F", silent.topology().queue()).await;
     eventually("everything published", async || (place.unpublished().await == 0).then_some(())).await;
     stop.send(()).unwrap();
     relay.await.unwrap().unwrap();

@@ -5,9 +5,6 @@ use queues::{Broker, ConnectionState, Message, PublishError, Publisher, Topology
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-const SUSPEND: [&str; 2] = ["eval", r#"sys:suspend(list_to_atom("%2F_silent"))."#];
-const RESUME: [&str; 2] = ["eval", r#"sys:resume(list_to_atom("%2F_silent"))."#];
-
 /// RabbitMQ stops reading a connection with some hundreds of messages for a silent queue.
 const MANY: usize = 1000;
 /// Much shorter than the 20 s after which a message to the silent queue is given up.
@@ -34,7 +31,7 @@ async fn a_queue_that_confirms_nothing_holds_up_no_message_to_another_queue_of_i
     for result in used.publish_all(many(&silent)).await {
         result.unwrap();
     }
-    server.rabbitmqctl(&SUSPEND).await;
+    server.suspend("%2F", "silent").await;
 
     // A publisher that has trusted the silent queue with many messages loses its connection, once.
     let lost_once = async {
@@ -81,7 +78,7 @@ async fn a_queue_that_confirms_nothing_holds_up_no_message_to_another_queue_of_i
     };
     tokio::join!(not_held_up(&new), not_held_up(&used));
 
-    server.rabbitmqctl(&RESUME).await;
+    server.resume("%2F", "silent").await;
     for publisher in [new, used] {
         timeout(PATIENCE, async { while publisher.publish(message(&silent, 0)).await.is_err() {} }).await.unwrap();
     }

@@ -9,8 +9,6 @@ use tokio::{
 };
 
 const JOBS: u32 = 100;
-const SUSPEND: &str = r#"sys:suspend(list_to_atom("%2F_slow"))."#;
-const RESUME: &str = r#"sys:resume(list_to_atom("%2F_slow"))."#;
 /// Until as many acknowledgements wait for the queue as a channel passes on before it keeps the others back.
 const AWAIT_ACKNOWLEDGEMENTS: &str = r#"Wait = fun Wait() -> case process_info(whereis(list_to_atom("%2F_slow")), message_queue_len)
     of {_, Count} when Count >= 32 -> ok; _ -> timer:sleep(20), Wait() end end, Wait()."#;
@@ -58,13 +56,13 @@ async fn what_was_done_before_a_worker_stopped_is_not_delivered_again_although_t
     })
     .await;
 
-    server.rabbitmqctl(&["eval", SUSPEND]).await;
+    server.suspend("%2F", "slow").await;
     others.add_permits(usize::from(2 * many));
     server.rabbitmqctl(&["eval", AWAIT_ACKNOWLEDGEMENTS]).await;
     first.add_permits(1);
     // It waits for the queue, or else it has left by then.
     let ended = timeout(Duration::from_secs(1), &mut worker).await;
-    server.rabbitmqctl(&["eval", RESUME]).await;
+    server.resume("%2F", "slow").await;
     match ended {
         Ok(ended) => ended.unwrap().unwrap(),
         Err(_) => timeout(PATIENCE, worker).await.unwrap().unwrap().unwrap(),

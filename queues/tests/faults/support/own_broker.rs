@@ -38,6 +38,16 @@ impl OwnBroker {
         dev(&["broker", "kill"], &self.folder).await;
     }
 
+    /// Suspends the process of a queue in this virtual host (`%2F` for `/`): it answers nothing, as without a leader, until it is
+    /// [resumed](Self::resume).
+    pub(crate) async fn suspend(&self, vhost: &str, queue: &str) {
+        self.rabbitmqctl(&["eval", &format!(r#"sys:suspend(list_to_atom("{vhost}_{queue}"))."#)]).await;
+    }
+
+    pub(crate) async fn resume(&self, vhost: &str, queue: &str) {
+        self.rabbitmqctl(&["eval", &format!(r#"sys:resume(list_to_atom("{vhost}_{queue}"))."#)]).await;
+    }
+
     pub(crate) async fn rabbitmqctl(&self, arguments: &[&str]) {
         let script = root().join("scripts/rabbitmqctl");
         let mut command = Command::new(script);
